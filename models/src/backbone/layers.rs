@@ -1,0 +1,100 @@
+//! The small modules every block is made of. Weights keep the checkpoint's names and layout.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::linear;
+use burn::tensor::{Int, Tensor};
+
+use super::config::INIT_STD;
+use crate::ModelError;
+use crate::hub::{Init, Parameters};
+
+/// `x W^T + b`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[d_output, d_input]`, as in the checkpoint.
+    pub weight: Param<Tensor<2>>,
+    /// `[d_output]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    pub(crate) fn build(
+        parameters: &mut Parameters,
+        name: &str,
+        [d_input, d_output]: [usize; 2],
+        bias: bool,
+        init: Init,
+        bias_init: Init,
+    ) -> Result<Self, ModelError> {
+        let weight = parameters.take(&format!("{name}.weight"), [d_output, d_input], init)?;
+        let bias = bias.then(|| parameters.take(&format!("{name}.bias"), [d_output], bias_init)).transpose()?;
+        Ok(Self { weight, bias })
+    }
+
+    /// A projection of the backbone: normal weights, zero bias.
+    pub(crate) fn projection(
+        parameters: &mut Parameters,
+        name: &str,
+        sizes: [usize; 2],
+        bias: bool,
+    ) -> Result<Self, ModelError> {
+        Self::build(parameters, name, sizes, bias, Init::Normal(INIT_STD), Init::Zeros)
+    }
+
+    /// `[.., d_input]` to `[.., d_output]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        linear(x, self.weight.val().transpose(), self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// Root mean square norm (Zhang and Sennrich, arXiv 1910.07467): `x / sqrt(mean(x^2) + eps) * weight`.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[d_model]`.
+    pub weight: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn build(
+        parameters: &mut Parameters,
+        name: &str,
+        d_model: usize,
+        epsilon: f64,
+    ) -> Result<Self, ModelError> {
+        Ok(Self { weight: parameters.take(&format!("{name}.weight"), [d_model], Init::Ones)?, epsilon })
+    }
+
+    /// `[rows, tokens, d_model]` to the same shape.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let rms = x.clone().square().mean_dim(2).add_scalar(self.epsilon).sqrt();
+        x / rms * self.weight.val().unsqueeze()
+    }
+}
+
+/// Token embeddings.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[vocabulary, d_model]`.
+    pub weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    pub(crate) fn build(
+        parameters: &mut Parameters,
+        name: &str,
+        vocab_size: usize,
+        d_model: usize,
+    ) -> Result<Self, ModelError> {
+        Ok(Self { weight: parameters.take(&format!("{name}.weight"), [vocab_size, d_model], Init::Normal(INIT_STD))? })
+    }
+
+    /// Embeddings `[rows, tokens, d_model]` of the ids, given row by row.
+    pub fn forward(&self, ids: &[u32], rows: usize) -> Tensor<3> {
+        let weight = self.weight.val();
+        let [_, d_model] = weight.dims();
+        let ids = Tensor::<1, Int>::from_data(ids, &weight.device().inner());
+        let tokens = ids.dims()[0] / rows;
+        weight.select(0, ids).reshape([rows, tokens, d_model])
+    }
+}

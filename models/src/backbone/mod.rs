@@ -1,0 +1,239 @@
+//! The decoder-only transformer: one forward pass for training and inference.
+
+mod attention;
+mod config;
+mod layers;
+mod rope;
+mod state;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
+
+pub use attention::Attention;
+pub use config::{Architecture, BackboneConfig, NewBackbone};
+pub use layers::{Embedding, Linear, RmsNorm};
+pub use rope::{Rope, RopeAngles, RopeScaling};
+pub use state::{PromptState, Segment};
+
+use crate::ModelError;
+use crate::hub::Parameters;
+use attention::{Context, causal_mask};
+pub(crate) use state::indices;
+
+/// A causal language model of the Qwen2 or Llama family.
+#[derive(Module, Debug)]
+pub struct Backbone {
+    /// The decoder proper.
+    pub model: Decoder,
+    /// The output matrix, absent where it is the embedding matrix.
+    pub lm_head: Option<Linear>,
+    #[module(skip)]
+    rope: Rope,
+    #[module(skip)]
+    config: BackboneConfig,
+}
+
+/// Embeddings, blocks and final norm.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// Token embeddings.
+    pub embed_tokens: Embedding,
+    /// The blocks, first to last.
+    pub layers: Vec<Block>,
+    /// The norm after the last block.
+    pub norm: RmsNorm,
+}
+
+/// One pre-norm transformer block.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Norm before the attention.
+    pub input_layernorm: RmsNorm,
+    /// The attention.
+    pub self_attn: Attention,
+    /// Norm before the MLP.
+    pub post_attention_layernorm: RmsNorm,
+    /// The gated MLP.
+    pub mlp: Mlp,
+}
+
+/// SwiGLU feed-forward network (Shazeer, arXiv 2002.05202): `down(silu(gate(x)) * up(x))`.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[d_ff, d_model]`.
+    pub gate_proj: Linear,
+    /// `[d_ff, d_model]`.
+    pub up_proj: Linear,
+    /// `[d_model, d_ff]`.
+    pub down_proj: Linear,
+}
+
+impl Mlp {
+    fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
+        let (d_model, d_ff) = (config.d_model, config.d_ff);
+        let mut projection =
+            |part: &str, sizes| Linear::projection(parameters, &format!("{name}.{part}"), sizes, config.mlp_bias);
+        Ok(Self {
+            gate_proj: projection("gate_proj", [d_model, d_ff])?,
+            up_proj: projection("up_proj", [d_model, d_ff])?,
+            down_proj: projection("down_proj", [d_ff, d_model])?,
+        })
+    }
+
+    /// `[rows, tokens, d_model]` to the same shape.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.down_proj.forward(silu(self.gate_proj.forward(x.clone())) * self.up_proj.forward(x))
+    }
+}
+
+impl Block {
+    fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
+        let norm = |parameters: &mut Parameters, part: &str| {
+            RmsNorm::build(parameters, &format!("{name}.{part}"), config.d_model, config.rms_norm_eps)
+        };
+        Ok(Self {
+            input_layernorm: norm(parameters, "input_layernorm")?,
+            self_attn: Attention::build(parameters, &format!("{name}.self_attn"), config)?,
+            post_attention_layernorm: norm(parameters, "post_attention_layernorm")?,
+            mlp: Mlp::build(parameters, &format!("{name}.mlp"), config)?,
+        })
+    }
+}
+
+impl Backbone {
+    pub(crate) fn build(parameters: &mut Parameters, config: BackboneConfig) -> Result<Self, ModelError> {
+        let blocks = (0..config.layers).map(|i| Block::build(parameters, &format!("model.layers.{i}"), &config));
+        let layers = blocks.collect::<Result<_, _>>()?;
+        let model = Decoder {
+            embed_tokens: Embedding::build(parameters, "model.embed_tokens", config.vocab_size, config.d_model)?,
+            layers,
+            norm: RmsNorm::build(parameters, "model.norm", config.d_model, config.rms_norm_eps)?,
+        };
+        let head = || Linear::projection(parameters, "lm_head", [config.d_model, config.vocab_size], false);
+        let lm_head = (!config.tie_embeddings).then(head).transpose()?;
+        let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
+        Ok(Self { model, lm_head, rope, config })
+    }
+
+    /// The sizes of the model.
+    pub fn config(&self) -> &BackboneConfig {
+        &self.config
+    }
+
+    /// Runs a batch of prompts once.
+    ///
+    /// The longest beginning that all prompts have in common runs as a single row. The prompts may be of any
+    /// lengths; padding changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// No prompt, an empty prompt, or a token outside the vocabulary.
+    pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
+        self.check_tokens(prompts)?;
+        let mut state = PromptState::empty(prompts.len());
+        let head = common_prefix(prompts);
+        if head > 0 {
+            let embeddings = self.model.embed_tokens.forward(&prompts[0][..head], 1);
+            let segment = self.run(embeddings, &[head], &[0], &[]);
+            state.push(segment);
+        }
+        let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[head..]).collect();
+        let lengths: Vec<usize> = rests.iter().map(|rest| rest.len()).collect();
+        let segment = self.extend(self.embed_padded(&rests), &lengths, &state);
+        state.push(segment);
+        Ok(state)
+    }
+
+    /// Runs what follows the prompts: `embeddings` is `[rows, tokens, d_model]`, of which `lengths` are valid in each row.
+    ///
+    /// There are as many rows as prompts or a multiple of it; the rows of one prompt lie together.
+    pub fn extend(&self, embeddings: Tensor<3>, lengths: &[usize], state: &PromptState) -> Segment {
+        let share = lengths.len() / state.rows();
+        let starts: Vec<usize> = (0..lengths.len()).map(|row| state.lengths()[row / share]).collect();
+        self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())
+    }
+
+    /// Like [`Self::extend`], with the segments and positions given one by one.
+    pub(crate) fn run(
+        &self,
+        embeddings: Tensor<3>,
+        lengths: &[usize],
+        starts: &[usize],
+        context: &[&Segment],
+    ) -> Segment {
+        let [_, tokens, _] = embeddings.dims();
+        let device = embeddings.device().inner();
+        let start_rows = if starts.iter().all(|start| *start == starts[0]) { &starts[..1] } else { starts };
+        let positions: Vec<usize> = start_rows.iter().flat_map(|start| *start..start + tokens).collect();
+        let angles = self.rope.angles(&positions, start_rows.len(), &device);
+        let causal = causal_mask(tokens, self.config.group(), &device);
+        let mut x = embeddings;
+        let mut layers = Vec::with_capacity(self.model.layers.len());
+        for (index, block) in self.model.layers.iter().enumerate() {
+            let context: Vec<Context> = context
+                .iter()
+                .map(|segment| Context { key_value: &segment.layers[index], padding: segment.padding.as_ref() })
+                .collect();
+            let (attended, key_value) =
+                block.self_attn.forward(block.input_layernorm.forward(x.clone()), &angles, &context, &causal);
+            x = x + attended;
+            x = x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x));
+            layers.push(key_value);
+        }
+        Segment::new(layers, self.model.norm.forward(x), starts.to_vec(), lengths.to_vec())
+    }
+
+    /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+        }
+    }
+
+    /// Embeddings `[rows, longest row, d_model]`, right-padded.
+    pub(crate) fn embed_padded(&self, rows: &[&[u32]]) -> Tensor<3> {
+        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        let padded =
+            |row: &&[u32]| row.iter().copied().chain(std::iter::repeat_n(0, longest - row.len())).collect::<Vec<_>>();
+        let ids: Vec<u32> = rows.iter().flat_map(padded).collect();
+        self.model.embed_tokens.forward(&ids, rows.len())
+    }
+
+    /// Makes sure that there are rows, that none is empty and that every id is in the vocabulary.
+    pub(crate) fn check_tokens(&self, rows: &[&[u32]]) -> Result<(), ModelError> {
+        if rows.is_empty() || rows.iter().any(|row| row.is_empty()) {
+            return Err(ModelError::Input("a batch needs at least one row and every row at least one token".into()));
+        }
+        let vocab_size = self.config.vocab_size;
+        match rows.iter().flat_map(|row| row.iter()).find(|&&id| id as usize >= vocab_size) {
+            None => Ok(()),
+            Some(id) => Err(ModelError::Input(format!("token {id} is outside the model's vocabulary of {vocab_size}"))),
+        }
+    }
+}
+
+/// Number of tokens that all prompts begin with; each keeps at least one of its own, and a single prompt all.
+fn common_prefix(prompts: &[&[u32]]) -> usize {
+    let Some((first, others)) = prompts.split_first().filter(|(_, others)| !others.is_empty()) else {
+        return 0;
+    };
+    let common = |other: &&[u32]| first.iter().zip(*other).take_while(|(a, b)| a == b).count();
+    let shortest = prompts.iter().map(|prompt| prompt.len()).min().unwrap_or(1);
+    others.iter().map(common).min().unwrap_or(0).min(shortest - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common_prefix;
+
+    #[test]
+    fn every_prompt_keeps_a_token_of_its_own() {
+        assert_eq!(common_prefix(&[&[1, 2, 3]]), 0);
+        assert_eq!(common_prefix(&[&[1, 2, 3], &[1, 2, 3]]), 2);
+        assert_eq!(common_prefix(&[&[1, 2, 3], &[1, 2]]), 1);
+        assert_eq!(common_prefix(&[&[1, 2, 3], &[1, 4, 3]]), 1);
+        assert_eq!(common_prefix(&[&[1], &[2]]), 0);
+    }
+}

@@ -1,0 +1,84 @@
+//! Rotary position embedding (Su et al., arXiv 2104.09864), half-split convention.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Llama 3's stretching of the low frequencies for long contexts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeScaling {
+    /// By how much the lowest frequencies are divided.
+    pub factor: f64,
+    /// Wavelengths above `original_max_positions / low_freq_factor` are stretched in full.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original_max_positions / high_freq_factor` stay.
+    pub high_freq_factor: f64,
+    /// Context length before the stretching.
+    pub original_max_positions: f64,
+}
+
+/// Angles per position of a rotary embedding over vectors of one width.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    frequencies: Vec<f32>,
+}
+
+impl Rope {
+    /// Frequencies `base^(-2i / width)` for `i < width / 2`, changed by `scaling` if given.
+    pub fn new(width: usize, base: f64, scaling: Option<RopeScaling>) -> Self {
+        let frequency = |i: usize| (base as f32).powf((2 * i) as f32 / width as f32).recip();
+        let scale = |frequency: f32| scaling.map_or(frequency, |scaling| scaling.apply(frequency));
+        Self { frequencies: (0..width / 2).map(frequency).map(scale).collect() }
+    }
+
+    /// Cosines and sines of the angles at the given positions.
+    ///
+    /// `positions` holds `rows * tokens` numbers, row by row; the tensors are `[rows, 1, tokens, width / 2]`, ready
+    /// to broadcast over heads. Positions that all rows share need one row only.
+    pub fn angles(&self, positions: &[usize], rows: usize, device: &Device) -> RopeAngles {
+        let shape = [rows, 1, positions.len() / rows, self.frequencies.len()];
+        let angles = || positions.iter().flat_map(|&p| self.frequencies.iter().map(move |f| p as f32 * f));
+        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
+        RopeAngles { cos: tensor(angles().map(f32::cos).collect()), sin: tensor(angles().map(f32::sin).collect()) }
+    }
+}
+
+impl RopeScaling {
+    fn apply(&self, frequency: f32) -> f32 {
+        let wavelength = std::f64::consts::TAU / f64::from(frequency);
+        let turns = self.original_max_positions / wavelength;
+        let keep = ((turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)).clamp(0.0, 1.0);
+        (f64::from(frequency) * (keep + (1.0 - keep) / self.factor)) as f32
+    }
+}
+
+/// Cosines and sines `[rows, 1, tokens, width / 2]` of the rotation at some positions.
+#[derive(Debug, Clone)]
+pub struct RopeAngles {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+}
+
+impl RopeAngles {
+    /// Rotates `x`, `[rows, heads, tokens, width]`, whose coordinates `i` and `i + width / 2` form a pair.
+    pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
+        let half = x.dims()[3] / 2;
+        let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+        let rotated_a = a.clone() * self.cos.clone() - b.clone() * self.sin.clone();
+        let rotated_b = b * self.cos.clone() + a * self.sin.clone();
+        Tensor::cat(vec![rotated_a, rotated_b], 3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaling_keeps_high_frequencies_and_divides_low_ones() {
+        let scaling =
+            RopeScaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_positions: 64.0 };
+        assert_eq!(scaling.apply(1.0), 1.0);
+        assert_eq!(scaling.apply(1e-4), 1e-4 / 8.0);
+        let between = scaling.apply(0.2);
+        assert!(between < 0.2 && between > 0.2 / 8.0);
+    }
+}

@@ -1,0 +1,101 @@
+//! The devices that were compiled in, by the names a user types.
+
+use burn::tensor::Device;
+
+use crate::ModelError;
+
+/// Every backend that this crate can be built with; each name is also the Cargo feature.
+pub const BACKENDS: [&str; 6] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda"];
+
+/// The backends compiled into this build.
+pub fn compiled_backends() -> Vec<&'static str> {
+    let compiled = [
+        cfg!(feature = "flex"),
+        cfg!(feature = "ndarray"),
+        cfg!(feature = "wgpu"),
+        cfg!(feature = "vulkan"),
+        cfg!(feature = "metal"),
+        cfg!(feature = "cuda"),
+    ];
+    BACKENDS.into_iter().zip(compiled).filter_map(|(name, is_compiled)| is_compiled.then_some(name)).collect()
+}
+
+/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in `cuda:1`.
+///
+/// # Errors
+///
+/// An unknown name, an index where there is none, or a backend that was not compiled in (the message says
+/// which feature to build with).
+pub fn device(name: &str) -> Result<Device, ModelError> {
+    let error = |problem: String| ModelError::Device { name: name.to_owned(), problem };
+    let (backend, index) = match name.split_once(':') {
+        None => (name, None),
+        Some((backend, index)) => {
+            let index = index.parse::<usize>().map_err(|_| error(format!("`{index}` is not a device number")))?;
+            (backend, Some(index))
+        }
+    };
+    if !BACKENDS.contains(&backend) {
+        return Err(error(format!("unknown; known are {}", BACKENDS.join(", "))));
+    }
+    if index.is_some() && matches!(backend, "flex" | "ndarray") {
+        return Err(error(format!("`{backend}` is the CPU and takes no number")));
+    }
+    match backend {
+        #[cfg(feature = "flex")]
+        "flex" => Ok(Device::flex()),
+        #[cfg(feature = "ndarray")]
+        #[expect(deprecated, reason = "kept because it is small and independent of the default backend")]
+        "ndarray" => Ok(Device::ndarray()),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => gpu(name, index, burn::tensor::wgpu::WgpuBackend::Auto),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => gpu(name, index, burn::tensor::wgpu::WgpuBackend::Vulkan),
+        #[cfg(feature = "metal")]
+        "metal" => gpu(name, index, burn::tensor::wgpu::WgpuBackend::Metal),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
+        _ => Err(error(format!(
+            "not compiled in; build with `--features {backend}` (compiled in: {})",
+            compiled_backends().join(", ")
+        ))),
+    }
+}
+
+/// A GPU by way of wgpu, brought up when it is first asked for, so that a machine without one gets an error.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+fn gpu(name: &str, index: Option<usize>, api: burn::tensor::wgpu::WgpuBackend) -> Result<Device, ModelError> {
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
+    static DEVICES: Mutex<BTreeMap<String, Device>> = Mutex::new(BTreeMap::new());
+    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(device) = devices.get(name) {
+        return Ok(device.clone());
+    }
+    let kind = index.map_or(burn::tensor::DeviceKind::DefaultDevice, burn::tensor::DeviceKind::DiscreteGpu);
+    let device = Device::wgpu_options().device_kind(kind).graphics_api(api).init().map_err(|error| {
+        ModelError::Device { name: name.to_owned(), problem: format!("{error}; is there a GPU with a working driver?") }
+    })?;
+    devices.insert(name.to_owned(), device.clone());
+    Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_and_malformed_names_are_errors() {
+        for name in ["tpu", "", "cuda:x", "flex:0", "ndarray:1"] {
+            assert!(device(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_backend_left_out_names_its_feature() {
+        for name in BACKENDS.iter().filter(|name| !compiled_backends().contains(name)) {
+            let message = device(name).unwrap_err().to_string();
+            assert!(message.contains(&format!("--features {name}")), "{message}");
+        }
+    }
+}

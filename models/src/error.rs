@@ -1,0 +1,53 @@
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in reading, writing or running a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A checkpoint's `config.json` asks for something that is not computed exactly here, or is malformed.
+    #[error("{}: field `{field}`: {problem}", path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// Name of the field as it stands in the file.
+        field: String,
+        /// What is wrong with it and what would be accepted.
+        problem: String,
+    },
+    /// A weight file is truncated, malformed, or does not fit the configuration.
+    #[error("{}: {problem}", path.display())]
+    Weights {
+        /// The weight file or the model folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A device was asked for that is not compiled in or does not exist.
+    #[error("device `{name}`: {problem}")]
+    Device {
+        /// The device as the user wrote it.
+        name: String,
+        /// What is wrong and which feature or name helps.
+        problem: String,
+    },
+    /// An input that the model cannot take: an empty prompt, a token outside the vocabulary.
+    #[error("{0}")]
+    Input(String),
+}
+
+impl ModelError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn weights(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Weights { path: path.to_owned(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,21 @@
+//! Models in Hugging Face's layout: `config.json` and `model.safetensors`, single or sharded.
+//!
+//! The latent attention's `attention.{query,key,value}.{weight,bias}` lie among the backbone's own tensors, under names
+//! that `transformers` ignores, and `config.json` carries `latent_thoughts` and `latent_thought_source`.
+
+mod parameters;
+mod read;
+mod tensors;
+mod write;
+
+pub(crate) use parameters::{Init, Parameters};
+pub use read::{load, read_config, read_json};
+pub use tensors::{StoredTensor, read_tensors, write_atomically, write_tensors};
+pub use write::save;
+
+/// Field of `config.json` with the number of thoughts.
+const THOUGHTS_FIELD: &str = "latent_thoughts";
+/// Field of `config.json` with the kind of the thoughts' source.
+const SOURCE_FIELD: &str = "latent_thought_source";
+/// The weights' file, where there is one only.
+const WEIGHTS_FILE: &str = "model.safetensors";

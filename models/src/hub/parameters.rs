@@ -1,0 +1,104 @@
+//! Where a model's parameters come from while it is built: a checkpoint, fresh random numbers, or both.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand_distr::{Distribution, Normal, Uniform};
+
+use super::StoredTensor;
+use crate::ModelError;
+use crate::random::{generator, name_key};
+
+/// How a parameter that no checkpoint holds begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Init {
+    Zeros,
+    Ones,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Uniform between minus and plus this bound.
+    Uniform(f64),
+}
+
+/// Hands out parameters by their name in the checkpoint.
+pub(crate) struct Parameters {
+    /// The checkpoint, to be named in errors.
+    path: PathBuf,
+    stored: BTreeMap<String, StoredTensor>,
+    /// Seed of the parameters that are not stored; without one they are errors.
+    seed: Option<u64>,
+    device: Device,
+}
+
+impl Parameters {
+    /// Every parameter fresh.
+    pub fn fresh(seed: u64, device: &Device) -> Self {
+        Self { path: PathBuf::new(), stored: BTreeMap::new(), seed: Some(seed), device: device.clone() }
+    }
+
+    /// Parameters of a checkpoint; a missing one is an error.
+    pub fn stored(path: PathBuf, stored: BTreeMap<String, StoredTensor>, device: &Device) -> Self {
+        Self { path, stored, seed: None, device: device.clone() }
+    }
+
+    /// From now on, parameters that the checkpoint lacks begin fresh.
+    pub fn fill_missing(&mut self, seed: u64) {
+        self.seed = Some(seed);
+    }
+
+    /// The parameter called `name`, taken out of the checkpoint or begun fresh.
+    pub fn take<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+        init: Init,
+    ) -> Result<Param<Tensor<D>>, ModelError> {
+        let values = match (self.stored.remove(name), self.seed) {
+            (Some(tensor), _) if tensor.shape == shape => tensor.values,
+            (Some(tensor), _) => {
+                let problem = format!("tensor `{name}` has shape {:?}, config.json asks for {shape:?}", tensor.shape);
+                return Err(ModelError::weights(&self.path, problem));
+            }
+            (None, Some(seed)) => init.draw(shape.iter().product(), name, seed),
+            (None, None) => {
+                return Err(ModelError::weights(&self.path, format!("tensor `{name}` of shape {shape:?} is missing")));
+            }
+        };
+        Ok(Param::from_data(TensorData::new(values, shape), &self.device))
+    }
+
+    /// Makes sure that the checkpoint held nothing else.
+    pub fn finish(self) -> Result<(), ModelError> {
+        match self.stored.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(ModelError::weights(
+                &self.path,
+                format!(
+                    "holds {} tensors that config.json does not account for, the first is `{name}`",
+                    self.stored.len()
+                ),
+            )),
+        }
+    }
+}
+
+impl Init {
+    fn draw(self, count: usize, name: &str, seed: u64) -> Vec<f32> {
+        let mut rng = generator([seed, name_key(name), 0, 0]);
+        match self {
+            Self::Zeros => vec![0.0; count],
+            Self::Ones => vec![1.0; count],
+            Self::Normal(std) => {
+                let normal = Normal::new(0.0, std as f32).expect("a standard deviation is finite and not negative");
+                normal.sample_iter(&mut rng).take(count).collect()
+            }
+            Self::Uniform(bound) => {
+                let uniform =
+                    Uniform::new_inclusive(-bound as f32, bound as f32).expect("the bound is finite and not negative");
+                uniform.sample_iter(&mut rng).take(count).collect()
+            }
+        }
+    }
+}

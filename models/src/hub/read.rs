@@ -1,0 +1,120 @@
+//! Reading a model folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde_json::Value;
+
+use super::parameters::Parameters;
+use super::tensors::{StoredTensor, read_tensors};
+use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
+use crate::backbone::BackboneConfig;
+use crate::latent::ThoughtKind;
+use crate::{LatentRecommender, ModelError};
+
+/// Most thoughts a configuration may ask for.
+const MOST_THOUGHTS: u64 = 1024;
+
+/// Loads the model in `folder` onto `device`, in float32.
+///
+/// Latent attention that the checkpoint lacks begins fresh from `seed`; a checkpoint that says nothing about thoughts
+/// has one if it holds `attention.*`, else none.
+///
+/// # Errors
+///
+/// Files missing, malformed or cut short; a configuration that cannot be computed exactly; tensors missing, left over or
+/// of another shape. Each names the file and the field or tensor.
+pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
+    let config = read_config(folder)?;
+    let mut stored = read_weights(folder)?;
+    stored.retain(|name, _| {
+        !name.ends_with("rotary_emb.inv_freq") && !(config.tie_embeddings && name == "lm_head.weight")
+    });
+    let has_attention = stored.keys().any(|name| name.starts_with("attention."));
+    let (kind, thoughts) = thoughts_of(folder, &config, has_attention)?;
+    if thoughts == 0 || kind != ThoughtKind::LatentAttention {
+        stored.retain(|name, _| !name.starts_with("attention."));
+    }
+    let mut parameters = Parameters::stored(folder.to_owned(), stored, device);
+    let model = LatentRecommender::build(&mut parameters, config, kind, thoughts, seed)?;
+    parameters.finish()?;
+    Ok(model)
+}
+
+/// Reads the `config.json` in `folder`.
+///
+/// # Errors
+///
+/// The file missing or malformed, or asking for what is not computed exactly.
+pub fn read_config(folder: &Path) -> Result<BackboneConfig, ModelError> {
+    let path = folder.join("config.json");
+    BackboneConfig::from_json(&path, read_json(&path)?)
+}
+
+/// Reads a JSON file.
+///
+/// # Errors
+///
+/// The file missing, not UTF-8 or not JSON; the message names line and column.
+pub fn read_json(path: &Path) -> Result<Value, ModelError> {
+    let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| ModelError::weights(path, format!("is not valid JSON: {error}")))
+}
+
+fn thoughts_of(
+    folder: &Path,
+    config: &BackboneConfig,
+    has_attention: bool,
+) -> Result<(ThoughtKind, usize), ModelError> {
+    let error = |field: &str, problem: String| ModelError::Config {
+        path: folder.join("config.json"),
+        field: field.into(),
+        problem,
+    };
+    let thoughts = match config.raw_field(THOUGHTS_FIELD) {
+        None | Some(Value::Null) => usize::from(has_attention),
+        Some(value) => match value.as_u64() {
+            Some(thoughts @ 0..=MOST_THOUGHTS) => thoughts as usize,
+            _ => {
+                return Err(error(
+                    THOUGHTS_FIELD,
+                    format!("is {value}; must be a whole number from 0 to {MOST_THOUGHTS}"),
+                ));
+            }
+        },
+    };
+    let kind = match config.raw_field(SOURCE_FIELD) {
+        None | Some(Value::Null) => ThoughtKind::LatentAttention,
+        Some(value) => serde_json::from_value(value.clone()).map_err(|cause| error(SOURCE_FIELD, cause.to_string()))?,
+    };
+    Ok((kind, thoughts))
+}
+
+/// All tensors of the folder, from the one weights' file or from the shards that the index names.
+fn read_weights(folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
+    let single = folder.join(WEIGHTS_FILE);
+    let index = folder.join("model.safetensors.index.json");
+    if single.exists() || !index.exists() {
+        return read_tensors(&single);
+    }
+    let content = read_json(&index)?;
+    let Some(map) = content.get("weight_map").and_then(Value::as_object) else {
+        return Err(ModelError::weights(&index, "has no object `weight_map`"));
+    };
+    let mut shards = map
+        .values()
+        .map(|shard| shard.as_str().filter(|name| !name.contains(['/', '\\'])))
+        .collect::<Option<Vec<&str>>>()
+        .ok_or_else(|| ModelError::weights(&index, "`weight_map` must map tensor names to names of files beside it"))?;
+    shards.sort_unstable();
+    shards.dedup();
+    let mut tensors = BTreeMap::new();
+    for shard in shards {
+        tensors.append(&mut read_tensors(&folder.join(shard))?);
+    }
+    match map.keys().find(|name| !tensors.contains_key(*name)) {
+        None => Ok(tensors),
+        Some(name) => Err(ModelError::weights(&index, format!("names tensor `{name}`, which its shard does not hold"))),
+    }
+}

@@ -1,0 +1,43 @@
+//! Writing a model folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+use serde_json::json;
+
+use super::tensors::{StoredTensor, write_atomically, write_tensors};
+use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
+use crate::named::{NamedVisitor, visit_named};
+use crate::{LatentRecommender, ModelError};
+
+/// Writes `config.json` and `model.safetensors` (float32) into `folder`, which is made if need be. Each file replaces
+/// an older one only when it is whole.
+///
+/// # Errors
+///
+/// What the system refuses, with the file's name.
+pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> {
+    std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
+    let mut config = model.backbone.config().to_json();
+    config.insert(THOUGHTS_FIELD.into(), json!(model.thoughts()));
+    config.insert(SOURCE_FIELD.into(), json!(model.source.kind()));
+    let mut text = serde_json::to_vec_pretty(&config).expect("a JSON map can be written");
+    text.push(b'\n');
+    write_atomically(&folder.join("config.json"), &text)?;
+
+    let mut collected = Collect(BTreeMap::new());
+    visit_named(model, &mut collected);
+    write_tensors(&folder.join(WEIGHTS_FILE), &collected.0)
+}
+
+struct Collect(BTreeMap<String, StoredTensor>);
+
+impl NamedVisitor for Collect {
+    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+        let shape = parameter.dims().to_vec();
+        let values = parameter.val().inner().into_data_as::<f32>().iter::<f32>().collect();
+        self.0.insert(name.to_owned(), StoredTensor { shape, values });
+    }
+}

@@ -1,0 +1,166 @@
+//! Where a thought comes from.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+
+use crate::ModelError;
+use crate::backbone::{Linear, PromptState, Rope, Segment};
+use crate::hub::{Init, Parameters};
+
+/// Base of the latent attention's rotary embedding.
+const ROPE_BASE: f64 = 1000.0;
+
+/// The kind of a [`ThoughtSource`], as `config.json` and the command line name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThoughtKind {
+    /// Attention over the hidden states: the method.
+    LatentAttention,
+    /// The last hidden state as it is, without parameters.
+    LastHidden,
+    /// One learnt embedding per thought, the same for every prompt.
+    Constants,
+}
+
+/// Makes thoughts, embeddings that enter the sequence where a token's would.
+#[derive(Module, Debug)]
+pub enum ThoughtSource {
+    /// See [`ThoughtKind::LatentAttention`].
+    LatentAttention(LatentAttention),
+    /// See [`ThoughtKind::LastHidden`].
+    LastHidden(LastHidden),
+    /// See [`ThoughtKind::Constants`].
+    Constants(Constants),
+}
+
+/// The last hidden state as the thought.
+#[derive(Module, Debug)]
+pub struct LastHidden {}
+
+/// Learnt embeddings as thoughts.
+#[derive(Module, Debug)]
+pub struct Constants {
+    /// `[thoughts, d_model]`.
+    pub embeddings: Param<Tensor<2>>,
+}
+
+impl ThoughtSource {
+    pub(crate) fn build(
+        parameters: &mut Parameters,
+        kind: ThoughtKind,
+        thoughts: usize,
+        d_model: usize,
+    ) -> Result<Self, ModelError> {
+        Ok(match kind {
+            ThoughtKind::LatentAttention => Self::LatentAttention(LatentAttention::build(parameters, d_model)?),
+            ThoughtKind::LastHidden => Self::LastHidden(LastHidden {}),
+            ThoughtKind::Constants => {
+                let embeddings = parameters.take("thoughts.embeddings", [thoughts, d_model], Init::Normal(0.02))?;
+                Self::Constants(Constants { embeddings })
+            }
+        })
+    }
+
+    /// The kind of this source.
+    pub fn kind(&self) -> ThoughtKind {
+        match self {
+            Self::LatentAttention(_) => ThoughtKind::LatentAttention,
+            Self::LastHidden(_) => ThoughtKind::LastHidden,
+            Self::Constants(_) => ThoughtKind::Constants,
+        }
+    }
+
+    /// The thought number `index` that follows `state`, `[prompts, d_model]`.
+    pub(crate) fn thought(&self, index: usize, state: &PromptState) -> Tensor<2> {
+        match self {
+            Self::LatentAttention(attention) => attention.forward(state),
+            Self::LastHidden(_) => state.last_hidden(),
+            Self::Constants(constants) => constants.embeddings.val().narrow(0, index, 1).repeat_dim(0, state.rows()),
+        }
+    }
+}
+
+/// Attention from the last position over every hidden state before it; its output is the thought.
+///
+/// LatentR3 (arXiv 2505.19092), there called LatentRATT: one head as wide as the model, rotary positions of base 1000
+/// on query and key, score `softmax(q k / sqrt(d_model)) v`, no output projection, residual or norm.
+#[derive(Module, Debug)]
+pub struct LatentAttention {
+    /// `[d_model, d_model]` with bias.
+    pub query: Linear,
+    /// `[d_model, d_model]` with bias.
+    pub key: Linear,
+    /// `[d_model, d_model]` with bias.
+    pub value: Linear,
+    #[module(skip)]
+    rope: Rope,
+}
+
+impl LatentAttention {
+    fn build(parameters: &mut Parameters, d_model: usize) -> Result<Self, ModelError> {
+        let bound = (d_model as f64).powf(-0.5);
+        let mut projection = |part: &str| {
+            let name = format!("attention.{part}");
+            Linear::build(parameters, &name, [d_model, d_model], true, Init::Uniform(bound), Init::Uniform(bound))
+        };
+        Ok(Self {
+            query: projection("query")?,
+            key: projection("key")?,
+            value: projection("value")?,
+            rope: Rope::new(d_model, ROPE_BASE, None),
+        })
+    }
+
+    /// The thought that follows `state`, `[prompts, d_model]`.
+    ///
+    /// Since the weights of the attention add up to one, the value projection is applied once, to the weighted
+    /// mean of the hidden states, and not at every position.
+    pub fn forward(&self, state: &PromptState) -> Tensor<2> {
+        let prompts = state.rows();
+        let last = state.last_hidden();
+        let [_, d_model] = last.dims();
+        let device = last.device().inner();
+        let at: Vec<usize> = state.lengths().iter().map(|length| length - 1).collect();
+        let angles = self.rope.angles(&at, prompts, &device);
+        let query = angles.rotate(self.query.forward(last).reshape([prompts, 1, 1, d_model]));
+        let query = query.mul_scalar((d_model as f64).powf(-0.5)).reshape([prompts, d_model]);
+
+        let scores: Vec<Tensor<2>> = state.segments().iter().map(|segment| self.scores(&query, segment)).collect();
+        let widths: Vec<usize> = scores.iter().map(|score| score.dims()[1]).collect();
+        let weights = softmax(Tensor::cat(scores, 1), 1);
+        let mut start = 0;
+        let mut mean: Option<Tensor<2>> = None;
+        for (segment, width) in state.segments().iter().zip(widths) {
+            let rows = segment.rows();
+            let weights = weights.clone().narrow(1, start, width).reshape([rows, prompts / rows, width]);
+            let part = weights.matmul(segment.hidden()).reshape([prompts, d_model]);
+            mean = Some(match mean {
+                Some(mean) => mean + part,
+                None => part,
+            });
+            start += width;
+        }
+        self.value.forward(mean.expect("a prompt has run"))
+    }
+
+    /// Scores `[prompts, tokens]` of the queries `[prompts, d_model]` against one segment.
+    fn scores(&self, query: &Tensor<2>, segment: &Segment) -> Tensor<2> {
+        let [prompts, d_model] = query.dims();
+        let hidden = segment.hidden();
+        let [rows, tokens, _] = hidden.dims();
+        let starts = &segment.starts;
+        let starts = if starts.iter().all(|start| *start == starts[0]) { &starts[..1] } else { starts };
+        let positions: Vec<usize> = starts.iter().flat_map(|start| *start..start + tokens).collect();
+        let angles = self.rope.angles(&positions, starts.len(), &hidden.device().inner());
+        let keys = angles
+            .rotate(self.key.forward(hidden).reshape([rows, 1, tokens, d_model]))
+            .reshape([rows, tokens, d_model]);
+        let query = query.clone().reshape([rows, prompts / rows, d_model]);
+        let mut scores = query.matmul(keys.swap_dims(1, 2));
+        if let Some(padding) = &segment.padding {
+            scores = scores + padding.clone().reshape([rows, 1, tokens]);
+        }
+        scores.reshape([prompts, tokens])
+    }
+}

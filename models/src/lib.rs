@@ -1,0 +1,26 @@
+//! Everything of LatentR3 that has weights: the backbone, latent attention, constrained decoding, and the Hugging
+//! Face layout in and out. It knows tokens and embeddings, and neither titles nor training.
+//!
+//! LatentR3 is the method of "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). The idea that
+//! makes it fast here: a prompt runs once ([`Backbone::prefill`](backbone::Backbone::prefill)), and targets, samples and
+//! beams run over what it left behind ([`PromptState`](backbone::PromptState)).
+//!
+//! No backend is enabled by default; choose one or more by feature and pick one at run time with [`device()`].
+
+#![deny(missing_docs)]
+
+pub mod backbone;
+pub mod decode;
+mod device;
+mod error;
+pub mod hub;
+mod latent;
+mod named;
+pub mod random;
+mod recommender;
+
+pub use device::{BACKENDS, compiled_backends, device};
+pub use error::ModelError;
+pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
+pub use named::{NamedMapper, NamedVisitor, map_named, visit_named};
+pub use recommender::{LatentRecommender, TargetLogProbs};

@@ -1,0 +1,167 @@
+//! The recommender: a backbone that thinks before it writes.
+
+use burn::module::Module;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor};
+
+use crate::ModelError;
+use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
+use crate::hub::Parameters;
+use crate::latent::{ThoughtKind, ThoughtSource};
+
+/// A language model with latent reasoning: `[prompt, thought_1 .. thought_N]`, then the target.
+#[derive(Module, Debug)]
+pub struct LatentRecommender {
+    /// The language model.
+    pub backbone: Backbone,
+    /// What makes the thoughts.
+    pub source: ThoughtSource,
+    thoughts: usize,
+}
+
+/// The log-probability of every target token of a batch.
+#[derive(Debug, Clone)]
+pub struct TargetLogProbs {
+    /// `[tokens]`, the rows one after the other.
+    pub values: Tensor<1>,
+    /// Target tokens of each row; they add up to `tokens`.
+    pub lengths: Vec<usize>,
+}
+
+impl LatentRecommender {
+    /// A new model with random weights.
+    ///
+    /// # Errors
+    ///
+    /// Sizes that do not fit together.
+    pub fn new(
+        config: BackboneConfig,
+        kind: ThoughtKind,
+        thoughts: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        Self::build(&mut Parameters::fresh(seed, device), config, kind, thoughts, seed)
+    }
+
+    pub(crate) fn build(
+        parameters: &mut Parameters,
+        config: BackboneConfig,
+        kind: ThoughtKind,
+        thoughts: usize,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        // Without thoughts no parameters of a source are wanted.
+        let kind = if thoughts == 0 { ThoughtKind::LastHidden } else { kind };
+        let d_model = config.d_model;
+        let backbone = Backbone::build(parameters, config)?;
+        parameters.fill_missing(seed);
+        Ok(Self { backbone, source: ThoughtSource::build(parameters, kind, thoughts, d_model)?, thoughts })
+    }
+
+    /// Number of thoughts before the target; 0 is the plain language model.
+    pub fn thoughts(&self) -> usize {
+        self.thoughts
+    }
+
+    /// The device of the weights, without autodiff.
+    pub fn device(&self) -> Device {
+        self.backbone.model.norm.weight.val().device().inner()
+    }
+
+    /// The same backbone with another number or kind of thoughts; a new source begins fresh from `seed`.
+    ///
+    /// # Errors
+    ///
+    /// None for a model that was built before; the signature is that of every constructor.
+    pub fn with_thoughts(self, kind: ThoughtKind, thoughts: usize, seed: u64) -> Result<Self, ModelError> {
+        let kind = if thoughts == 0 { ThoughtKind::LastHidden } else { kind };
+        let keep = self.source.kind() == kind && (kind != ThoughtKind::Constants || self.thoughts == thoughts);
+        let source = if keep {
+            self.source
+        } else {
+            let device = self.backbone.model.norm.weight.val().device().inner();
+            let d_model = self.backbone.config().d_model;
+            ThoughtSource::build(&mut Parameters::fresh(seed, &device), kind, thoughts, d_model)?
+        };
+        Ok(Self { backbone: self.backbone, source, thoughts })
+    }
+
+    /// Runs a batch of prompts once; see [`Backbone::prefill`].
+    ///
+    /// # Errors
+    ///
+    /// No prompt, an empty prompt, or a token outside the vocabulary.
+    pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
+        self.backbone.prefill(prompts)
+    }
+
+    /// Thinks: all thoughts but the last one join the state, the last one, `[prompts, d_model]`, is returned, for noise
+    /// may still be added to it. `None` for a model without thoughts.
+    pub fn think(&self, state: &mut PromptState) -> Option<Tensor<2>> {
+        for index in 0..self.thoughts {
+            let thought = self.source.thought(index, state);
+            if index + 1 == self.thoughts {
+                return Some(thought);
+            }
+            let rows = state.rows();
+            let segment = self.backbone.extend(thought.unsqueeze_dim(1), &vec![1; rows], state);
+            state.push(segment);
+        }
+        None
+    }
+
+    /// Log-probabilities of the targets' tokens given their prompts and thoughts.
+    ///
+    /// `thought` is `[rows, d_model]` with one row per target; there are as many targets as prompts in `state` or a
+    /// multiple of it, those of one prompt together. Without a thought the target follows the prompt at once.
+    ///
+    /// # Errors
+    ///
+    /// An empty target or a token outside the vocabulary.
+    ///
+    /// # Panics
+    ///
+    /// If the number of targets is not a multiple of the number of prompts.
+    pub fn target_log_probs(
+        &self,
+        state: &PromptState,
+        thought: Option<Tensor<2>>,
+        targets: &[&[u32]],
+    ) -> Result<TargetLogProbs, ModelError> {
+        self.backbone.check_tokens(targets)?;
+        assert!(targets.len().is_multiple_of(state.rows()), "{} targets for {} prompts", targets.len(), state.rows());
+        let inputs: Vec<&[u32]> = targets.iter().map(|target| &target[..target.len() - 1]).collect();
+        let longest = inputs.iter().map(|input| input.len()).max().unwrap_or(0);
+        let embedded = (longest > 0).then(|| self.backbone.embed_padded(&inputs));
+        // The hidden states that predict the target's tokens, first to last.
+        let hidden = match thought {
+            Some(thought) => {
+                let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
+                let lengths: Vec<usize> = targets.iter().map(|target| target.len()).collect();
+                self.backbone.extend(Tensor::cat(parts, 1), &lengths, state).hidden()
+            }
+            None => {
+                let share = targets.len() / state.rows();
+                let [prompts, d_model] = state.last_hidden().dims();
+                let last = state.last_hidden().unsqueeze_dim::<3>(1).repeat_dim(1, share).reshape([
+                    prompts * share,
+                    1,
+                    d_model,
+                ]);
+                let lengths: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
+                let rest = embedded.map(|embedded| self.backbone.extend(embedded, &lengths, state).hidden());
+                Tensor::cat([Some(last), rest].into_iter().flatten().collect(), 1)
+            }
+        };
+        let [rows, tokens, d_model] = hidden.dims();
+        let place = |(row, target): (usize, &&[u32])| (0..target.len()).map(move |token| (row * tokens + token) as i32);
+        let places: Vec<i32> = targets.iter().enumerate().flat_map(place).collect();
+        let ids: Vec<i32> = targets.iter().flat_map(|target| target.iter().map(|&id| id as i32)).collect();
+        let device = self.device();
+        let hidden = hidden.reshape([rows * tokens, d_model]).select(0, indices(&places, &device));
+        let log_probs = log_softmax(self.backbone.logits(hidden), 1);
+        let values = log_probs.gather(1, indices(&ids, &device).unsqueeze_dim(1)).reshape([ids.len()]);
+        Ok(TargetLogProbs { values, lengths: targets.iter().map(|target| target.len()).collect() })
+    }
+}

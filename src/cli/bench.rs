@@ -1,0 +1,184 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use burn::module::Module;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::files::{load_model, write_json};
+use super::token_file::TokenFile;
+use super::{CliError, CommonArgs};
+use crate::models::LatentRecommender;
+use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
+use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use crate::train::sft::Sft;
+use crate::train::{AdamW, AdamWConfig, Example, Optimizer, Stage};
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Times the code that `sft`, `grpo` and `evaluate` run. Rows are taken in the order of the file; the optimiser is AdamW at a \
+constant rate with gradients clipped to norm 1."
+)]
+pub(super) struct BenchArgs {
+    /// What to time
+    #[arg(value_enum)]
+    what: What,
+    /// Hugging Face folder or run folder
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Token file; for eval its first line is the catalog
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// Training steps
+    #[arg(long, default_value_t = 3)]
+    steps: usize,
+    /// Rows a step (sft), rollouts a step (grpo), users at once (eval); 32, 64 and 8 if not given
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Rows or rollouts that run through the model at once
+    #[arg(long, default_value_t = 8)]
+    micro: usize,
+    /// Samples of each prompt
+    #[arg(long, default_value_t = 8)]
+    group: usize,
+    /// Standard deviation of the noise
+    #[arg(long, default_value_t = 1.5)]
+    sigma: f64,
+    /// Learning rate
+    #[arg(long, default_value_t = 1e-4)]
+    lr: f64,
+    /// Users to rank the catalog for
+    #[arg(long, default_value_t = 16)]
+    users: usize,
+    /// Beams of the search
+    #[arg(long, default_value_t = 10)]
+    beams: usize,
+    /// Threads; 0 for one per core
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Write per user [[token ids, ...], [scores, ...]]
+    #[arg(long, value_name = "FILE")]
+    dump: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Sft,
+    Grpo,
+    Eval,
+}
+
+pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
+    if [args.steps, args.micro, args.group, args.users, args.beams, args.batch.unwrap_or(1)].contains(&0) {
+        return Err(CliError::Usage("steps, batch, micro, group, users and beams must be at least 1".into()));
+    }
+    if args.threads > 0 {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
+        pool.map_err(|error| CliError::Usage(format!("--threads {}: {error}", args.threads)))?;
+    }
+    let file = TokenFile::read(&args.tokens)?;
+    let model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    let result = match args.what {
+        What::Sft => {
+            let stage = Sft { micro_batch: args.micro };
+            train(args, &stage, model.train(), &file.rows, args.batch.unwrap_or(32), 1)?
+        }
+        What::Grpo => {
+            let rollouts = args.batch.unwrap_or(64);
+            if !rollouts.is_multiple_of(args.group) {
+                return Err(CliError::Usage(format!(
+                    "--batch {rollouts} must be a multiple of --group {}",
+                    args.group
+                )));
+            }
+            let config = GrpoConfig { group: args.group, sigma: args.sigma, ..Default::default() };
+            let model = prepare_model(model, &config);
+            let stage = Grpo::new(config, args.micro, args.common.seed, &model)?;
+            train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
+        }
+        What::Eval => search(args, &model.valid(), file)?,
+    };
+    println!("{result}");
+    Ok(())
+}
+
+fn train(
+    args: &BenchArgs,
+    stage: &dyn Stage,
+    mut model: LatentRecommender,
+    rows: &[Example],
+    prompts: usize,
+    samples: usize,
+) -> Result<Value, CliError> {
+    let adamw = AdamW::new(AdamWConfig::default());
+    let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, step: 0 };
+    let (mut seconds, mut losses, mut rewards, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for step in 0..args.steps {
+        let batch: Vec<&Example> = (0..prompts).map(|i| &rows[(step * prompts + i) % rows.len()]).collect();
+        optimizer.step = step + 1;
+        let clock = Instant::now();
+        let (moved, report) = stage.step(model, &mut optimizer, &batch)?;
+        model = moved;
+        seconds.push(clock.elapsed().as_secs_f64());
+        losses.push(report.metrics["loss"].clone());
+        if samples > 1 {
+            rewards.push(report.headline);
+        }
+        tokens += batch.iter().map(|row| row.prompt.len() + row.target.len() + 1).sum::<usize>();
+    }
+    let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    Ok(json!({
+        "step_s": seconds,
+        "loss": losses,
+        "reward": rewards,
+        "tokens": tokens,
+        "step_s_min": fastest,
+        "peak_mib": peak_mib(),
+    }))
+}
+
+fn search(args: &BenchArgs, model: &LatentRecommender, file: TokenFile) -> Result<Value, CliError> {
+    let catalog = file.catalog.ok_or_else(|| CliError::Input {
+        path: args.tokens.clone(),
+        line: Some(1),
+        problem: r#"must be the catalog, {"catalog": [[ids]], "eos": id}"#.into(),
+    })?;
+    let trie = ItemTrie::new(&catalog)?;
+    let rows = &file.rows[..args.users.min(file.rows.len())];
+    let config = BeamConfig { beams: args.beams, length_penalty: 1.0 };
+    let clock = Instant::now();
+    let mut found = Vec::with_capacity(rows.len());
+    for rows in rows.chunks(args.batch.unwrap_or(8)) {
+        let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
+        found.extend(beam_search(model, &trie, &prompts, config)?);
+    }
+    let seconds = clock.elapsed().as_secs_f64();
+    let rank = |(row, hypotheses): (&Example, &Vec<crate::models::decode::Hypothesis>)| {
+        hypotheses.iter().position(|h| h.tokens == row.target)
+    };
+    let ranks: Vec<Option<usize>> = rows.iter().zip(&found).map(rank).collect();
+    let hit = |k: usize| ranks.iter().flatten().filter(|rank| **rank < k).count() as f64 / ranks.len() as f64;
+    let hr: HashMap<String, f64> = [1, 3, 5, 10].map(|k| (k.to_string(), hit(k))).into();
+    let lists: Vec<Value> = found
+        .iter()
+        .map(|list| {
+            json!([
+                list.iter().map(|h| &h.tokens).collect::<Vec<_>>(),
+                list.iter().map(|h| h.score).collect::<Vec<_>>()
+            ])
+        })
+        .collect();
+    write_json(args.dump.as_deref(), &lists)?;
+    Ok(json!({ "users_per_s": rows.len() as f64 / seconds, "s": seconds, "hr": hr, "peak_mib": peak_mib() }))
+}
+
+/// The most memory that the process has had resident, in MiB, where the system tells.
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
+}

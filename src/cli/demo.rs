@@ -1,0 +1,169 @@
+//! The whole method on made-up data small enough for a laptop's CPU.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::demo_data::write_demo_data;
+use super::evaluate::figures;
+use super::files::{TOKENIZER_FILE, load_model, tokenizer_asset, write_json};
+use super::pipeline::{RunDescription, StageConfig, start};
+use super::report::duration;
+use super::{CliError, CommonArgs};
+use crate::data::{PrepareConfig, Prepared, Split, prepare};
+use crate::eval::{EvalConfig, Ranking, evaluate, popularity, sample_rows};
+use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
+use crate::models::decode::{BeamConfig, ItemTrie};
+use crate::models::hub::{self, write_atomically};
+use crate::models::{LatentRecommender, ThoughtKind, device};
+use crate::train::grpo::GrpoConfig;
+use crate::train::{Schedule, TrainConfig};
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The made-up listeners alternate between two bands and go through each band's albums in order; one choice in ten is random. \
+What comes next therefore depends on the last choice but one, which popularity cannot know."
+)]
+pub(super) struct DemoArgs {
+    /// Folder to make; the first free of latentr3-demo, latentr3-demo-2, ... if not given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write the table as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
+    let clock = Instant::now();
+    let out = args.out.clone().unwrap_or_else(free_folder);
+    let say = |text: &str| {
+        if !args.common.quiet {
+            println!("{text}");
+        }
+    };
+    let [data, prepared_folder, base] = ["data", "prepared", "base"].map(|name| out.join(name));
+    write_demo_data(&data, args.common.seed)?;
+    let config = PrepareConfig {
+        data,
+        out: prepared_folder.clone(),
+        domain: "albums".into(),
+        vocab_size: 512,
+        ..Default::default()
+    };
+    let summary = prepare(&config)?;
+    let prepared = Prepared::load(&prepared_folder)?;
+    say(&format!("{} listeners, {} albums, {} training rows", summary.users, summary.items, summary.splits.train.rows));
+    make_base(&base, &prepared, args)?;
+
+    let [plain, thinking, reinforced] = ["sft-plain", "sft-thought", "grpo"].map(|name| out.join(name));
+    let sft = TrainConfig {
+        epochs: 6,
+        batch: 32,
+        learning_rate: 3e-3,
+        warmup: Some(20),
+        schedule: Schedule::Cosine,
+        patience: None,
+        seed: args.common.seed,
+        ..Default::default()
+    };
+    let grpo = TrainConfig {
+        epochs: 1,
+        batch: 8,
+        learning_rate: 5e-5,
+        warmup: None,
+        validate_first: true,
+        validations: 2,
+        ..sft.clone()
+    };
+    let source = ThoughtKind::LatentAttention;
+    let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
+    let stages = [
+        (&plain, &base, StageConfig::Sft { thoughts: 0, source }, &sft),
+        (&thinking, &base, StageConfig::Sft { thoughts: 1, source }, &sft),
+        (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
+    ];
+    for (run, model, stage, train) in stages {
+        start(describe(model, &prepared_folder, stage, train.clone(), &args.common), run, args.common.quiet)?;
+    }
+
+    let rows = sample_rows(prepared.rows.get(Split::Test), None, 0);
+    let popular = popularity(&prepared, &rows);
+    let rank = |run: &Path| -> Result<Ranking, CliError> {
+        let model = load_model(run, 0, &args.common.device)?;
+        let trie = ItemTrie::new(&prepared.item_tokens)?;
+        let config = EvalConfig { beam: BeamConfig::default(), batch: 32 };
+        Ok(evaluate(&model, &prepared, &trie, &rows, config, &mut |_| {})?.by_item)
+    };
+    let [plain_figures, thinking_figures, reinforced_figures] = [rank(&plain)?, rank(&thinking)?, rank(&reinforced)?];
+    let table = [
+        ("popularity", &popular),
+        ("SFT", &plain_figures),
+        ("SFT with a thought", &thinking_figures),
+        ("LatentR3 (SFT, then GRPO)", &reinforced_figures),
+    ];
+    let seconds = clock.elapsed().as_secs_f64();
+    say(&format!("\n{} test listeners:\n{}", rows.len(), figures(&table).trim_end()));
+    say(&format!("everything is in {}, made in {}", out.display(), duration(seconds)));
+    let result = json!({
+        "out": out,
+        "seed": args.common.seed,
+        "users": rows.len(),
+        "seconds": seconds,
+        "models": table.iter().map(|(name, ranking)| (name.to_string(), json!(ranking))).collect::<serde_json::Map<String, Value>>(),
+    });
+    write_json(Some(&out.join("demo.json")), &result)?;
+    write_json(args.json.as_deref(), &result)
+}
+
+fn free_folder() -> PathBuf {
+    let names = std::iter::once("latentr3-demo".to_owned()).chain((2..).map(|i| format!("latentr3-demo-{i}")));
+    names.map(PathBuf::from).find(|path| !path.exists()).expect("the names never end")
+}
+
+fn make_base(folder: &Path, prepared: &Prepared, args: &DemoArgs) -> Result<(), CliError> {
+    let config = BackboneConfig::new(&NewBackbone {
+        architecture: Architecture::Qwen2,
+        vocab_size: prepared.vocab_size,
+        d_model: 64,
+        d_ff: 192,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        max_positions: 1024,
+        end_token: prepared.end_token,
+    })?;
+    let model = LatentRecommender::new(
+        config,
+        ThoughtKind::LatentAttention,
+        1,
+        args.common.seed,
+        &device(&args.common.device)?,
+    )?;
+    hub::save(&model, folder)?;
+    for (name, content) in tokenizer_asset(&prepared.tokenizer)? {
+        debug_assert_eq!(name, TOKENIZER_FILE);
+        write_atomically(&folder.join(name), &content)?;
+    }
+    Ok(())
+}
+
+fn describe(model: &Path, data: &Path, stage: StageConfig, train: TrainConfig, common: &CommonArgs) -> RunDescription {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    RunDescription {
+        latentr3: env!("CARGO_PKG_VERSION").into(),
+        stage,
+        model: absolute(model),
+        data: absolute(data),
+        data_fingerprint: String::new(),
+        device: common.device.clone(),
+        limit: None,
+        valid_limit: None,
+        rank_sample: 0,
+        train,
+    }
+}

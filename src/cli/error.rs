@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+
+use crate::data::DataError;
+use crate::models::ModelError;
+use crate::models::decode::TrieError;
+use crate::train::TrainError;
+
+/// Why a command ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The catalog.
+    #[error(transparent)]
+    Trie(#[from] TrieError),
+    /// What the user asked for cannot be done.
+    #[error("{0}")]
+    Usage(String),
+    /// A file of the user's is not what it should be.
+    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1, where there is one.
+        line: Option<usize>,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+impl CliError {
+    /// 2 for bad input, 1 for a failure.
+    pub fn exit_code(&self) -> u8 {
+        let failed = match self {
+            Self::Model(error) => is_failure(error),
+            Self::Train(TrainError::Model(error)) => is_failure(error),
+            Self::Train(TrainError::NotFinite { .. }) => true,
+            _ => false,
+        };
+        if failed { 1 } else { 2 }
+    }
+}
+
+/// Whether the system refused something that is no matter of the input.
+fn is_failure(error: &ModelError) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    matches!(error, ModelError::Io { source, .. } if !matches!(source.kind(), NotFound | IsADirectory | NotADirectory))
+}

@@ -1,0 +1,83 @@
+//! Finding and writing the files that commands share.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tokenizers::Tokenizer;
+
+use super::CliError;
+use crate::data::{Prepared, encode, load_tokenizer};
+use crate::models::hub::{self, write_atomically};
+use crate::models::{LatentRecommender, device};
+
+/// Name of the tokenizer's file in model and prepared folders.
+pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// The model folder that `--model` means: a Hugging Face folder itself, or a run folder's best checkpoint.
+pub(super) fn model_folder(path: &Path) -> PathBuf {
+    if path.join("run.json").exists() { path.join("best") } else { path.to_owned() }
+}
+
+/// Loads the model that `--model` means.
+pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<LatentRecommender, CliError> {
+    let device = device(device_name)?;
+    let folder = model_folder(path);
+    if !folder.exists() {
+        let problem = match folder == path {
+            true => "there is no such model folder",
+            false => "the run has no best checkpoint yet",
+        };
+        return Err(CliError::Input { path: folder, line: None, problem: problem.into() });
+    }
+    Ok(hub::load(&folder, seed, &device)?)
+}
+
+/// Makes sure that the data was tokenised by the model's own tokenizer and fits its vocabulary and positions.
+pub(super) fn check_fit(model: &LatentRecommender, folder: &Path, prepared: &Prepared) -> Result<(), CliError> {
+    let error = |problem: String| CliError::Input { path: folder.to_owned(), line: None, problem };
+    let config = model.backbone.config();
+    if prepared.vocab_size > config.vocab_size {
+        return Err(error(format!(
+            "the data's tokenizer has {} tokens, the model's vocabulary only {}; prepare the data with the model's tokenizer (--tokenizer)",
+            prepared.vocab_size, config.vocab_size
+        )));
+    }
+    let longest = prepared.max_tokens + model.thoughts() + prepared.item_tokens.iter().map(Vec::len).max().unwrap_or(0);
+    if longest > config.max_positions {
+        return Err(error(format!(
+            "sequences of up to {longest} tokens do not fit the model's {} positions; prepare with a smaller --max-tokens",
+            config.max_positions
+        )));
+    }
+    let own = folder.join(TOKENIZER_FILE);
+    if own.exists() && !same_tokenizer(&load_tokenizer(&own)?, &prepared.tokenizer)? {
+        return Err(error(
+            "its tokenizer is not the one that the data was prepared with; prepare again with --tokenizer".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether two tokenizers have the same vocabulary and spell a text alike.
+fn same_tokenizer(a: &Tokenizer, b: &Tokenizer) -> Result<bool, CliError> {
+    let probe = "\"The Dark Side, 1973\" (Remastered) & más — ½";
+    Ok(a.get_vocab(true) == b.get_vocab(true) && encode(a, probe)? == encode(b, probe)?)
+}
+
+/// The tokenizer as a file that checkpoints carry along.
+pub(super) fn tokenizer_asset(tokenizer: &Tokenizer) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+    let text = tokenizer
+        .to_string(true)
+        .map_err(|error| CliError::Usage(format!("the tokenizer cannot be written: {error}")))?;
+    Ok(vec![(TOKENIZER_FILE.into(), text.into_bytes())])
+}
+
+/// Writes a command's result where `--json` asks for it.
+pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<(), CliError> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let mut text = serde_json::to_vec_pretty(value).expect("results can be written as JSON");
+    text.push(b'\n');
+    Ok(write_atomically(path, &text)?)
+}

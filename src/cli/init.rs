@@ -1,0 +1,112 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::files::{TOKENIZER_FILE, load_model};
+use super::{CliError, CommonArgs};
+use crate::data::{EndToken, load_tokenizer, vocab_size};
+use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
+use crate::models::hub::{self, write_atomically};
+use crate::models::{LatentRecommender, ThoughtKind, device};
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Folder to make, in Hugging Face's layout
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The tokenizer.json of the model, for instance the one in a prepared folder
+    #[arg(long, value_name = "FILE", required_unless_present = "base")]
+    tokenizer: Option<PathBuf>,
+    /// The token that ends a target; found in the tokenizer or its config.json if not given
+    #[arg(long, value_name = "TEXT")]
+    end_token: Option<String>,
+    /// Take this model's backbone and tokenizer instead, and add a fresh latent attention
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff"])]
+    base: Option<PathBuf>,
+    /// Family of the backbone
+    #[arg(long, value_enum, default_value_t = ArchArg::Qwen2)]
+    arch: ArchArg,
+    /// Width of the hidden states
+    #[arg(long, default_value_t = 256)]
+    hidden: usize,
+    /// Blocks
+    #[arg(long, default_value_t = 4)]
+    layers: usize,
+    /// Query heads
+    #[arg(long, default_value_t = 4)]
+    heads: usize,
+    /// Key and value heads
+    #[arg(long, default_value_t = 2)]
+    kv_heads: usize,
+    /// Width inside the gated MLP
+    #[arg(long, default_value_t = 768)]
+    ff: usize,
+    /// Longest sequence
+    #[arg(long, default_value_t = 1024)]
+    max_positions: usize,
+    /// Thoughts; their latent attention is part of the folder
+    #[arg(long, default_value_t = 1)]
+    thoughts: usize,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ArchArg {
+    Qwen2,
+    Llama,
+}
+
+pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
+    if args.out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || args.out.is_file() {
+        let problem = "exists already; give another --out".into();
+        return Err(CliError::Input { path: args.out.clone(), line: None, problem });
+    }
+    let seed = args.common.seed;
+    let (model, tokenizer) = match &args.base {
+        Some(base) => {
+            let model = load_model(base, seed, &args.common.device)?;
+            (model.with_thoughts(ThoughtKind::LatentAttention, args.thoughts, seed)?, Some(base.join(TOKENIZER_FILE)))
+        }
+        None => (fresh(args)?, args.tokenizer.clone()),
+    };
+    hub::save(&model, &args.out)?;
+    if let Some(tokenizer) = tokenizer.filter(|path| path.exists()) {
+        let bytes = std::fs::read(&tokenizer)
+            .map_err(|source| crate::models::ModelError::Io { path: tokenizer.clone(), source })?;
+        write_atomically(&args.out.join(TOKENIZER_FILE), &bytes)?;
+    }
+    if !args.common.quiet {
+        use burn::module::Module;
+        println!("{} parameters, written to {}", model.num_params(), args.out.display());
+    }
+    Ok(())
+}
+
+fn fresh(args: &InitArgs) -> Result<LatentRecommender, CliError> {
+    let path = args.tokenizer.as_ref().ok_or_else(|| CliError::Usage("--tokenizer is needed".into()))?;
+    let tokenizer = load_tokenizer(path)?;
+    let end = EndToken::find(&tokenizer, Some(path), args.end_token.as_deref())?;
+    let config = BackboneConfig::new(&NewBackbone {
+        architecture: match args.arch {
+            ArchArg::Qwen2 => Architecture::Qwen2,
+            ArchArg::Llama => Architecture::Llama,
+        },
+        vocab_size: vocab_size(&tokenizer),
+        d_model: args.hidden,
+        d_ff: args.ff,
+        layers: args.layers,
+        heads: args.heads,
+        kv_heads: args.kv_heads,
+        max_positions: args.max_positions,
+        end_token: end.id,
+    })?;
+    Ok(LatentRecommender::new(
+        config,
+        ThoughtKind::LatentAttention,
+        args.thoughts,
+        args.common.seed,
+        &device(&args.common.device)?,
+    )?)
+}

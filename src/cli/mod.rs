@@ -1,0 +1,96 @@
+//! The program's commands: each a thin call into the library.
+
+mod bench;
+mod demo;
+mod demo_data;
+mod error;
+mod evaluate;
+mod files;
+mod init;
+mod pipeline;
+mod prepare;
+mod recommend;
+mod report;
+mod score;
+mod token_file;
+mod train_args;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use error::CliError;
+
+/// Train and serve recommenders that think in latent space before they write the next item's title.
+#[derive(Debug, Parser)]
+#[command(
+    name = "latentr3",
+    version,
+    after_help = "Start with `latentr3 demo`: it trains and evaluates a tiny model on made-up data in two minutes."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train and evaluate a tiny model on made-up data, from tokenizer to recommendations
+    Demo(demo::DemoArgs),
+    /// Read a data set, tokenise it once, and write the folder that the other commands use
+    Prepare(prepare::PrepareArgs),
+    /// Make a new model with random weights
+    Init(init::InitArgs),
+    /// Teach a new model the language of the catalog: next-token loss over the training histories
+    Pretrain(train_args::PretrainArgs),
+    /// Stage 1: fine-tune model and latent attention on the training rows
+    Sft(train_args::SftArgs),
+    /// Stage 2: reinforce the latent attention by the modified GRPO
+    Grpo(train_args::GrpoArgs),
+    /// Rank the catalog for each user of a split and report HR@k and NDCG@k
+    Evaluate(evaluate::EvaluateArgs),
+    /// Recommend items to someone who chose the given titles
+    Recommend(recommend::RecommendArgs),
+    /// Log-probabilities of the targets in a token file, as JSON lines
+    Score(score::ScoreArgs),
+    /// Time the training steps and the decoder on a token file; prints one JSON line
+    Bench(bench::BenchArgs),
+}
+
+/// Options that every command has.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArgs {
+    /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; GPUs take a number, as in cuda:1
+    #[arg(long, global = true, default_value_t = default_device(), help_heading = "Common options")]
+    pub device: String,
+    /// Seed of everything random
+    #[arg(long, global = true, default_value_t = 0, help_heading = "Common options")]
+    pub seed: u64,
+    /// No progress and no tables
+    #[arg(long, global = true, help_heading = "Common options")]
+    pub quiet: bool,
+}
+
+fn default_device() -> String {
+    crate::models::compiled_backends().first().unwrap_or(&"flex").to_string()
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// What the command could not do; see [`CliError::exit_code`].
+    pub fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Demo(args) => demo::run(&args),
+            Command::Prepare(args) => prepare::run(&args),
+            Command::Init(args) => init::run(&args),
+            Command::Pretrain(args) => train_args::pretrain(&args),
+            Command::Sft(args) => train_args::sft(&args),
+            Command::Grpo(args) => train_args::grpo(&args),
+            Command::Evaluate(args) => evaluate::run(&args),
+            Command::Recommend(args) => recommend::run(&args),
+            Command::Score(args) => score::run(&args),
+            Command::Bench(args) => bench::run(&args),
+        }
+    }
+}

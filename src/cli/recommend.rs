@@ -1,0 +1,67 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::files::{check_fit, load_model, model_folder, write_json};
+use super::report::table;
+use super::{CliError, CommonArgs};
+use crate::data::Prepared;
+use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
+
+/// Options of `recommend`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: latentr3 recommend --model RUN --data PREPARED --history \"Hot Rocks\" --history \"Kansas\""
+)]
+pub(super) struct RecommendArgs {
+    /// Hugging Face folder or run folder
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Prepared data: the catalog and the prompt's wording
+    #[arg(long, value_name = "PREPARED")]
+    data: PathBuf,
+    /// A title that was chosen, oldest first; may be given again and again
+    #[arg(long, value_name = "TITLE", required = true)]
+    history: Vec<String>,
+    /// Titles to recommend
+    #[arg(long, default_value_t = 10)]
+    top: usize,
+    /// Beams of the search; as many as titles if not given
+    #[arg(long)]
+    beams: Option<usize>,
+    /// Score = sum of log-probabilities / tokens to this power
+    #[arg(long, default_value_t = 1.0)]
+    length_penalty: f64,
+    /// Write the recommendations as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
+    let beams = args.beams.unwrap_or(args.top).max(args.top);
+    if args.top == 0 || !args.length_penalty.is_finite() {
+        return Err(CliError::Usage("--top must be at least 1 and --length-penalty a number".into()));
+    }
+    let prepared = Prepared::load(&args.data)?;
+    let model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    check_fit(&model, &model_folder(&args.model), &prepared)?;
+    let trie = ItemTrie::new(&prepared.item_tokens)?;
+    let prompt = prepared.prompt_for_titles(&args.history)?;
+    let found = beam_search(&model, &trie, &[&prompt], BeamConfig { beams, length_penalty: args.length_penalty })?;
+    let best = found.iter().flatten().take(args.top);
+    let (mut rows, mut items) = (vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()], Vec::new());
+    for (rank, hypothesis) in best.enumerate() {
+        let title = prepared.catalog.title(hypothesis.items[0] as usize);
+        let ids: Vec<&str> =
+            hypothesis.items.iter().map(|&item| prepared.catalog.items()[item as usize].id.as_str()).collect();
+        rows.push(vec![(rank + 1).to_string(), title.to_owned(), ids.join(" "), format!("{:.4}", hypothesis.score)]);
+        items.push(json!({ "rank": rank + 1, "title": title, "items": ids, "score": hypothesis.score }));
+    }
+    if !args.common.quiet {
+        print!("{}", table(&rows));
+    }
+    write_json(args.json.as_deref(), &json!({ "history": args.history, "recommendations": items }))
+}

@@ -1,0 +1,118 @@
+//! What a user sees while something long goes on, and tables at its end.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Seconds between two plain lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// Progress on standard error: a bar on a terminal, plain lines otherwise, nothing if quiet.
+pub(super) struct Progress {
+    label: String,
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    started: Instant,
+    /// Units done before this program began, in a resumed run.
+    skipped: Option<u64>,
+    last_line: Option<Instant>,
+    tokens: usize,
+}
+
+impl Progress {
+    pub fn new(label: &str, quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left")
+                .expect("the template is well formed");
+            ProgressBar::no_length().with_style(style).with_prefix(label.to_owned())
+        });
+        Self { label: label.to_owned(), bar, quiet, started: Instant::now(), skipped: None, last_line: None, tokens: 0 }
+    }
+
+    /// `done` of `total` units are done, the last one of `tokens` tokens.
+    pub fn advance(&mut self, done: u64, total: u64, tokens: usize, note: &str) {
+        if self.quiet {
+            return;
+        }
+        let skipped = *self.skipped.get_or_insert(done.saturating_sub(1));
+        self.tokens += tokens;
+        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
+        let speed = if tokens > 0 { format!(" {:.0} tokens/s", self.tokens as f64 / seconds) } else { String::new() };
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(format!("{note}{speed}"));
+            return;
+        }
+        if self.last_line.is_some_and(|last| last.elapsed() < LINE_EVERY) && done < total {
+            return;
+        }
+        self.last_line = Some(Instant::now());
+        let left = seconds / (done - skipped).max(1) as f64 * total.saturating_sub(done) as f64;
+        eprintln!("{}: {done}/{total} {note}{speed}, {} left", self.label, duration(left));
+    }
+
+    /// A line that stays.
+    pub fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("{}: {text}", self.label)),
+            None if !self.quiet => eprintln!("{}: {text}", self.label),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// `75` as `1m15s`.
+pub(super) fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+/// A table as text: the first column left, the others right.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cell = |(column, cell): (usize, &String)| match column {
+            0 => format!("{cell:<0$}", widths[0]),
+            _ => format!("{cell:>0$}", widths[column]),
+        };
+        let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "9".to_owned()]];
+        assert_eq!(table(&rows), "a     10\nlong   9\n");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!([5.0, 75.0, 3700.0].map(duration), ["5s", "1m15s", "1h01m"]);
+    }
+}

@@ -1,0 +1,55 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use burn::module::Module;
+use clap::Args;
+use serde_json::json;
+
+use super::files::load_model;
+use super::token_file::TokenFile;
+use super::{CliError, CommonArgs};
+
+/// Options of `score`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = r#"The file has a JSON object a line, {"prompt": [ids], "target": [ids]}; a line of the output is {"log_probs": [..], "sum": .., "mean": ..}."#
+)]
+pub(super) struct ScoreArgs {
+    /// Hugging Face folder or run folder
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Token file
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// Rows that run through the model at once
+    #[arg(long, value_name = "ROWS", default_value_t = 16)]
+    micro_batch: usize,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
+    let file = TokenFile::read(&args.tokens)?;
+    let model = load_model(&args.model, args.common.seed, &args.common.device)?.valid();
+    let mut output = std::io::stdout().lock();
+    for rows in file.rows.chunks(args.micro_batch.max(1)) {
+        let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
+        let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
+        let mut state = model.prefill(&prompts)?;
+        let thought = model.think(&mut state);
+        let log_probs = model.target_log_probs(&state, thought, &targets)?;
+        let values: Vec<f32> = log_probs.values.into_data_as::<f32>().iter::<f32>().collect();
+        let mut rest = values.as_slice();
+        for length in log_probs.lengths {
+            let (row, others) = rest.split_at(length);
+            rest = others;
+            let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
+            let line = json!({ "log_probs": row, "sum": sum, "mean": sum / length as f64 });
+            if writeln!(output, "{line}").is_err() {
+                // Whoever read the output has read enough.
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

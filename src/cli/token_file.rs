@@ -1,0 +1,66 @@
+//! Token files: JSON lines `{"prompt": [ids], "target": [ids]}`, of which the first may be `{"catalog": [[ids]], "eos": id}`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::CliError;
+use crate::models::ModelError;
+use crate::train::Example;
+
+/// A token file.
+#[derive(Debug, Default)]
+pub(super) struct TokenFile {
+    pub rows: Vec<Example>,
+    pub catalog: Option<Vec<Vec<u32>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Catalog { catalog: Vec<Vec<u32>>, eos: u32 },
+    Row { prompt: Vec<u32>, target: Vec<u32> },
+}
+
+impl TokenFile {
+    /// Reads the file; errors name the line.
+    pub fn read(path: &Path) -> Result<Self, CliError> {
+        let text = std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+        let mut file = Self::default();
+        for (number, line) in
+            text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty())
+        {
+            let error = |problem: &str| CliError::Input {
+                path: path.to_owned(),
+                line: Some(number + 1),
+                problem: problem.into(),
+            };
+            match serde_json::from_slice(line) {
+                Ok(Line::Catalog { catalog, eos }) => {
+                    if file.catalog.is_some() || !file.rows.is_empty() {
+                        return Err(error("the catalog may only stand in the first line"));
+                    }
+                    if let Some(item) = catalog.iter().position(|item| item.last() != Some(&eos)) {
+                        return Err(error(&format!(
+                            "item {item} of the catalog does not end with the end token {eos}"
+                        )));
+                    }
+                    file.catalog = Some(catalog);
+                }
+                Ok(Line::Row { prompt, target }) if prompt.is_empty() || target.is_empty() => {
+                    return Err(error("prompt and target need at least one token each"));
+                }
+                Ok(Line::Row { prompt, target }) => file.rows.push(Example { prompt, target, item: 0 }),
+                Err(_) => {
+                    return Err(error(
+                        r#"is neither {"prompt": [ids], "target": [ids]} nor {"catalog": [[ids]], "eos": id}"#,
+                    ));
+                }
+            }
+        }
+        if file.rows.is_empty() {
+            return Err(CliError::Input { path: path.to_owned(), line: None, problem: "has no rows".into() });
+        }
+        Ok(file)
+    }
+}

@@ -1,0 +1,34 @@
+//! From a user's files to what models are trained and evaluated on.
+//!
+//! [`Interactions::read`] understands several layouts; [`prepare`] tokenises a data set once and writes a folder that
+//! [`Prepared::load`] gives to training, evaluation and serving.
+
+mod catalog;
+mod catalog_file;
+mod drop_titles;
+mod error;
+mod fingerprint;
+mod folder;
+mod interactions;
+pub mod list_cell;
+mod markup;
+mod prepare;
+mod prepared;
+mod prompt;
+mod recbole;
+mod split_tables;
+mod summary;
+mod text_file;
+mod tokenizer;
+mod windows;
+
+pub use catalog::{Catalog, DuplicateId, Item};
+pub use drop_titles::Dropped;
+pub use error::{CellProblem, DataError};
+pub use interactions::{Interactions, Layout, Notes, ReadOptions, Row, Split, Splits};
+pub use markup::is_markup;
+pub use prepare::{PrepareConfig, prepare};
+pub use prepared::{Prepared, PreparedRow};
+pub use prompt::{EncodedPrompt, Prompt, PromptTemplate, quoted_list, target_text};
+pub use summary::{SplitSummary, Spread, Summary, WindowSummary};
+pub use tokenizer::{EndToken, MIN_VOCAB_SIZE, encode, load_tokenizer, train_bpe, vocab_size};

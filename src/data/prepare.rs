@@ -1,0 +1,255 @@
+//! From a user's files to a folder of tokens.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tokenizers::Tokenizer;
+
+use super::catalog::{Catalog, Item};
+use super::drop_titles::{self, Dropped};
+use super::error::DataError;
+use super::folder::{self, CatalogLine, Dataset, Staging};
+use super::interactions::{Interactions, ReadOptions, Split, Splits};
+use super::prepared::PreparedRow;
+use super::prompt::{Prompt, PromptTemplate, target_text};
+use super::summary::{SplitSummary, Spread, Summary, WindowSummary};
+use super::tokenizer::{EndToken, encode, tokenizer_from_bytes, train_bpe, vocab_size};
+use super::windows::{Sequence, WindowSettings, count_items, cut_windows, train_sequences};
+
+/// How to prepare a data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrepareConfig {
+    /// Folder of the data, in one of the layouts of [`Interactions::read`].
+    pub data: PathBuf,
+    /// Folder to make; it must not exist, or be empty.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub out: PathBuf,
+    /// What the items are, as the prompt calls them; `items` by default.
+    pub domain: String,
+    /// A `tokenizer.json`; without one, a tokenizer is trained on the data.
+    pub tokenizer: Option<PathBuf>,
+    /// The token that ends targets; found as [`EndToken::find`] says where not given.
+    pub end_token: Option<String>,
+    /// Most tokens of a tokenizer that is trained, 4096 by default: enough to spell common words of titles whole,
+    /// small beside the backbone of a model that is trained from nothing.
+    pub vocab_size: usize,
+    /// Most titles in a prompt; 10 by default, as published (arXiv 2505.19092).
+    pub max_history: usize,
+    /// Most tokens of a prompt, and of a pretraining window; 512 by default, as published (arXiv 2505.19092).
+    pub max_tokens: usize,
+    /// Most choices in a pretraining window; 12 by default, a little more than a full history and its target.
+    pub window: usize,
+    /// File with the prompt's wording, see [`PromptTemplate`].
+    pub template: Option<PathBuf>,
+    /// Whether to leave out items whose title is HTML or empty.
+    pub drop_markup_titles: bool,
+}
+
+impl Default for PrepareConfig {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::new(),
+            out: PathBuf::new(),
+            domain: "items".into(),
+            tokenizer: None,
+            end_token: None,
+            vocab_size: 4096,
+            max_history: 10,
+            max_tokens: 512,
+            window: 12,
+            template: None,
+            drop_markup_titles: false,
+        }
+    }
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+impl PrepareConfig {
+    fn check(&self) -> Result<(), DataError> {
+        for (setting, value) in
+            [("--max-history", self.max_history), ("--max-tokens", self.max_tokens), ("--window", self.window)]
+        {
+            if value == 0 {
+                return Err(DataError::Setting { setting, problem: "must be at least 1".into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The config with names in place of paths, so that the same input gives the same bytes wherever it lies.
+    fn without_paths(&self) -> Self {
+        let name = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
+        Self {
+            data: name(&self.data),
+            out: PathBuf::new(),
+            tokenizer: self.tokenizer.as_deref().map(name),
+            template: self.template.as_deref().map(name),
+            ..self.clone()
+        }
+    }
+}
+
+/// Reads, tokenises and writes a data set; the folder appears complete or not at all.
+///
+/// The same input and config give the same bytes.
+///
+/// # Errors
+/// On the first thing that is wrong with the config, the data, the template or the tokenizer.
+pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
+    config.check()?;
+    let staging = Staging::start(&config.out)?;
+    let template = read_template(config.template.as_deref())?;
+    let prompt = template.fill(&config.domain);
+
+    let options = ReadOptions { max_history: config.max_history, allow_empty_titles: config.drop_markup_titles };
+    let mut data = Interactions::read(&config.data, options)?;
+    let markup_titles = drop_titles::count_markup(&data.catalog);
+    let dropped = if config.drop_markup_titles { drop_titles::drop_titles(&mut data)? } else { Dropped::default() };
+    let sequences = train_sequences(&data.rows.train);
+    let train_counts = count_items(sequences.iter().map(|sequence| sequence.items.as_slice()), data.catalog.len());
+
+    let (tokenizer, tokenizer_json) = match &config.tokenizer {
+        Some(file) => {
+            let bytes = std::fs::read(file).map_err(|error| DataError::io(file, "read", error))?;
+            (tokenizer_from_bytes(file, &bytes)?, bytes)
+        }
+        None => train_tokenizer(&prompt, &data.catalog, &sequences, config.vocab_size)?,
+    };
+    let end_token = EndToken::find(&tokenizer, config.tokenizer.as_deref(), config.end_token.as_deref())?;
+    let item_tokens = encode_items(&data.catalog, &tokenizer, &end_token)?;
+    let head = encode(&tokenizer, prompt.head())?;
+    if head.is_empty() {
+        let path = config.template.clone().unwrap_or_default();
+        return Err(DataError::Template { path, problem: "the text before {history} has no token; add words".into() });
+    }
+
+    let encoder = RowEncoder { data: &data, tokenizer: &tokenizer, prompt: &prompt, config };
+    let mut shortened = Splits::default();
+    let rows = Splits::try_make(|split| encoder.encode(split, shortened.get_mut(split)))?;
+    let windows = cut_windows(
+        &sequences,
+        &WindowSettings {
+            tokenizer: &tokenizer,
+            catalog: &data.catalog,
+            end_token: end_token.id,
+            head: head.len(),
+            max_tokens: config.max_tokens,
+            window: config.window,
+        },
+    )?;
+
+    let users: HashSet<_> = Split::ALL.iter().flat_map(|&split| rows.get(split)).map(|row| &row.user).collect();
+    let shared: Vec<_> = data.catalog.title_group_sizes().into_iter().filter(|&size| size > 1).collect();
+    let summary = Summary {
+        layout: data.layout,
+        users: users.len(),
+        items: data.catalog.len(),
+        titles: data.catalog.titles(),
+        shared_titles: shared.len(),
+        items_with_shared_title: shared.iter().sum(),
+        markup_titles,
+        splits: Splits::make(|split| {
+            let shortened = *shortened.get(split);
+            SplitSummary::of(rows.get(split), &item_tokens, &train_counts, shortened)
+        }),
+        dropped,
+        notes: data.notes,
+        windows: WindowSummary::of(&windows),
+        target_tokens: Spread::of(item_tokens.iter().map(Vec::len)),
+        end_token,
+        vocab_size: vocab_size(&tokenizer),
+    };
+
+    let dataset = Dataset { format: folder::FORMAT, config: config.without_paths(), head, summary };
+    staging.write_json(folder::DATASET, &dataset)?;
+    staging.write(folder::TOKENIZER, tokenizer_json)?;
+    staging.write(folder::TEMPLATE, template.text())?;
+    let catalog_lines = data.catalog.items().iter().zip(item_tokens);
+    staging.write_lines(
+        folder::CATALOG,
+        catalog_lines.map(|(Item { id, title }, tokens)| CatalogLine { id: id.clone(), title: title.clone(), tokens }),
+    )?;
+    for split in Split::ALL {
+        staging.write_lines(&folder::rows_file(split), rows.get(split))?;
+    }
+    staging.write_lines(folder::WINDOWS, &windows)?;
+    staging.publish()?;
+    Ok(dataset.summary)
+}
+
+fn read_template(file: Option<&Path>) -> Result<PromptTemplate, DataError> {
+    let Some(path) = file else {
+        return Ok(PromptTemplate::default());
+    };
+    let unusable = |problem: String| DataError::Template { path: path.into(), problem };
+    let bytes = std::fs::read(path).map_err(|error| DataError::io(path, "read", error))?;
+    let text = String::from_utf8(bytes).map_err(|_| unusable("the template is not UTF-8; convert it".into()))?;
+    PromptTemplate::parse(&text).map_err(unusable)
+}
+
+/// Trains on what a model will read and write: each user's training choices in the prompt's wording, and every title.
+fn train_tokenizer(
+    prompt: &Prompt,
+    catalog: &Catalog,
+    sequences: &[Sequence],
+    vocab_size: usize,
+) -> Result<(Tokenizer, Vec<u8>), DataError> {
+    let mut texts: Vec<_> = catalog.items().iter().map(|item| target_text(&item.title)).collect();
+    texts.extend(sequences.iter().map(|sequence| {
+        let titles: Vec<_> = sequence.items.iter().map(|&item| catalog.title(item)).collect();
+        prompt.render(&titles)
+    }));
+    let tokenizer = train_bpe(&texts, vocab_size)?;
+    let json = tokenizer.to_string(false).map_err(|error| DataError::TokenizerTraining(error.to_string()))?;
+    Ok((tokenizer, json.into_bytes()))
+}
+
+fn encode_items(catalog: &Catalog, tokenizer: &Tokenizer, end_token: &EndToken) -> Result<Vec<Vec<u32>>, DataError> {
+    let encode_item = |item: &Item| {
+        let mut tokens = encode(tokenizer, &target_text(&item.title))?;
+        if tokens.contains(&end_token.id) {
+            return Err(DataError::EndTokenInTitle {
+                id: item.id.clone(),
+                title: item.title.clone(),
+                end_token: end_token.text.clone(),
+            });
+        }
+        tokens.push(end_token.id);
+        Ok(tokens)
+    };
+    // All results are made before the first error is taken, so that it is always the same one.
+    let results: Vec<_> = catalog.items().par_iter().map(encode_item).collect();
+    results.into_iter().collect()
+}
+
+struct RowEncoder<'a> {
+    data: &'a Interactions,
+    tokenizer: &'a Tokenizer,
+    prompt: &'a Prompt,
+    config: &'a PrepareConfig,
+}
+
+impl RowEncoder<'_> {
+    fn encode(&self, split: Split, shortened: &mut usize) -> Result<Vec<PreparedRow>, DataError> {
+        let file = self.data.files.get(split);
+        let encode_row = |row: &super::interactions::Row| {
+            let cut = row.history.len().saturating_sub(self.config.max_history);
+            let history = row.history[cut..].to_vec();
+            let titles: Vec<_> = history.iter().map(|&item| self.data.catalog.title(item)).collect();
+            let place = || format!("{}, line {} (user {})", file.display(), row.line, row.user);
+            let encoded = self.prompt.encode(self.tokenizer, &titles, self.config.max_tokens, place)?;
+            let is_shortened = encoded.titles < history.len();
+            Ok((PreparedRow { user: row.user.clone(), history, item: row.item, prompt: encoded.tokens }, is_shortened))
+        };
+        let results: Vec<_> = self.data.rows.get(split).par_iter().map(encode_row).collect();
+        let rows: Vec<(PreparedRow, bool)> = results.into_iter().collect::<Result<_, DataError>>()?;
+        *shortened = rows.iter().filter(|(_, is_shortened)| *is_shortened).count();
+        Ok(rows.into_iter().map(|(row, _)| row).collect())
+    }
+}

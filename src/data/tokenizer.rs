@@ -1,0 +1,258 @@
+//! Tokenizers: trained on the data at hand or taken from a checkpoint.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer};
+
+use super::error::DataError;
+
+/// The end token of a tokenizer that is trained here.
+const TRAINED_END: &str = "<|endoftext|>";
+
+/// Smallest vocabulary of a byte-level tokenizer: the bytes and the end token.
+pub const MIN_VOCAB_SIZE: usize = 257;
+
+/// End tokens that checkpoints use, tried in this order.
+const KNOWN_ENDS: [&str; 5] = [TRAINED_END, "<|im_end|>", "</s>", "<|end_of_text|>", "<|eot_id|>"];
+
+/// The token that ends every target.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct EndToken {
+    /// Its text.
+    pub text: String,
+    /// Its number.
+    pub id: u32,
+}
+
+/// Trains a byte-level BPE tokenizer as GPT-2's, of at most `vocab_size` tokens, with `<|endoftext|>` as token 0.
+///
+/// The same texts give the same tokenizer.
+///
+/// # Errors
+/// If `vocab_size` is below [`MIN_VOCAB_SIZE`].
+pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Tokenizer, DataError> {
+    if vocab_size < MIN_VOCAB_SIZE {
+        let problem = format!("{vocab_size} tokens are too few; the bytes and the end token take {MIN_VOCAB_SIZE}");
+        return Err(DataError::Setting { setting: "--vocab-size", problem });
+    }
+    let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
+        .vocab_size(vocab_size)
+        .min_frequency(2)
+        .show_progress(false)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![AddedToken::from(TRAINED_END, true)])
+        .build()
+        .into();
+    let mut tokenizer = Tokenizer::new(BPE::default());
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    let failed = |error: tokenizers::Error| DataError::TokenizerTraining(error.to_string());
+    tokenizer.train(&mut trainer, texts.iter().map(AsRef::as_ref)).map_err(failed)?;
+    Ok(tokenizer)
+}
+
+/// Reads a `tokenizer.json`, without the truncation and padding that it may ask for.
+///
+/// # Errors
+/// If the file is missing, is no tokenizer, or has no token.
+pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, DataError> {
+    let bytes = std::fs::read(path).map_err(|error| DataError::io(path, "read", error))?;
+    tokenizer_from_bytes(path, &bytes)
+}
+
+pub(super) fn tokenizer_from_bytes(path: &Path, bytes: &[u8]) -> Result<Tokenizer, DataError> {
+    let unusable = |problem: String| DataError::Tokenizer { path: path.into(), problem };
+    // The tokenizers crate panics on some bad files: where a part is no JSON, where a character map is damaged.
+    serde_json::from_slice::<Value>(bytes).map_err(|error| unusable(error.to_string()))?;
+    let parsed = std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes));
+    let parsed = parsed.map_err(|_| unusable("it is damaged".into()))?;
+    let mut tokenizer = parsed.map_err(|error| unusable(error.to_string()))?;
+    tokenizer.with_truncation(None).map_err(|error| unusable(error.to_string()))?;
+    tokenizer.with_padding(None);
+    if vocab_size(&tokenizer) == 0 {
+        return Err(unusable("its vocabulary is empty".into()));
+    }
+    Ok(tokenizer)
+}
+
+/// One more than the largest token number, which is what an embedding table needs.
+pub fn vocab_size(tokenizer: &Tokenizer) -> usize {
+    tokenizer.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1)
+}
+
+/// The tokens of a text, without any that the tokenizer would add around it.
+///
+/// # Errors
+/// If the tokenizer refuses the text.
+pub fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, DataError> {
+    match tokenizer.encode_fast(text, false) {
+        Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+        Err(error) => Err(DataError::Encode { text: text.into(), problem: error.to_string() }),
+    }
+}
+
+impl EndToken {
+    /// Finds the end token: the one asked for; else `eos_token_id` (the first, if it is a list) of a `config.json`
+    /// beside the tokenizer's file; else the first of the usual ones that the tokenizer has.
+    ///
+    /// # Errors
+    /// If the tokenizer lacks it, none is found, or `config.json` cannot be read.
+    pub fn find(tokenizer: &Tokenizer, file: Option<&Path>, asked_for: Option<&str>) -> Result<Self, DataError> {
+        if let Some(text) = asked_for {
+            let absent = || DataError::EndToken { problem: format!("the tokenizer has no token `{text}`") };
+            let id = tokenizer.token_to_id(text).ok_or_else(absent)?;
+            return Ok(Self { text: text.into(), id });
+        }
+        let config = file.map(|file| file.with_file_name("config.json")).filter(|config| config.exists());
+        if let Some(config) = config
+            && let Some(id) = eos_token_id(&config)?
+        {
+            let text = u32::try_from(id).ok().and_then(|id| Some((tokenizer.id_to_token(id)?, id)));
+            let (text, id) = text.ok_or_else(|| DataError::EndToken {
+                problem: format!("{} says eos_token_id {id}, which the tokenizer lacks", config.display()),
+            })?;
+            return Ok(Self { text, id });
+        }
+        let known =
+            KNOWN_ENDS.iter().find_map(|&text| Some(Self { text: text.into(), id: tokenizer.token_to_id(text)? }));
+        known.ok_or_else(|| DataError::EndToken {
+            problem: format!("the tokenizer has none of {}", KNOWN_ENDS.join(", ")),
+        })
+    }
+}
+
+fn eos_token_id(config: &Path) -> Result<Option<u64>, DataError> {
+    let bytes = std::fs::read(config).map_err(|error| DataError::io(config, "read", error))?;
+    let unusable = |problem: String| DataError::EndToken { problem: format!("{}: {problem}", config.display()) };
+    let content: Value = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+    let eos = match content.get("eos_token_id") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
+        Some(id) => id.as_u64(),
+    };
+    eos.map(Some).ok_or_else(|| unusable("eos_token_id is neither a token number nor a list of them".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn small() -> Tokenizer {
+        train_bpe(&["the cat and the hat", "the cat sat"], 270).unwrap()
+    }
+
+    /// A folder with the small tokenizer, without its own end token where `end` names another, and a `config.json`.
+    fn folder(end: &str, config: Option<&str>) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let json = small().to_string(false).unwrap().replace(TRAINED_END, end);
+        std::fs::write(dir.path().join("tokenizer.json"), json).unwrap();
+        if let Some(config) = config {
+            std::fs::write(dir.path().join("config.json"), config).unwrap();
+        }
+        dir
+    }
+
+    fn end_of(end: &str, config: Option<&str>, asked_for: Option<&str>) -> Result<EndToken, DataError> {
+        let dir = folder(end, config);
+        let file = dir.path().join("tokenizer.json");
+        EndToken::find(&load_tokenizer(&file)?, Some(&file), asked_for)
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_the_trained_tokenizer(text in any::<String>()) {
+            prop_assume!(!text.contains(TRAINED_END));
+            let tokenizer = small();
+            let tokens = encode(&tokenizer, &text).unwrap();
+            prop_assert_eq!(tokenizer.decode(&tokens, false).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn the_same_texts_give_the_same_tokenizer() {
+        let texts: Vec<_> = (0..300).map(|at| format!("title {} of {}", at * 7919 % 101, at * 31 % 17)).collect();
+        let first = train_bpe(&texts, 400).unwrap().to_string(false).unwrap();
+        for _ in 0..3 {
+            assert_eq!(train_bpe(&texts, 400).unwrap().to_string(false).unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn trained_vocabulary_has_every_byte_and_the_end_token_first() {
+        let tokenizer = train_bpe(&[] as &[&str], 4096).unwrap();
+        assert_eq!(vocab_size(&tokenizer), MIN_VOCAB_SIZE);
+        assert_eq!(tokenizer.token_to_id(TRAINED_END), Some(0));
+        assert!(vocab_size(&small()) > MIN_VOCAB_SIZE);
+        assert!(matches!(train_bpe(&["x"], 256), Err(DataError::Setting { setting: "--vocab-size", .. })));
+    }
+
+    #[test]
+    fn truncation_and_padding_of_a_file_are_ignored() {
+        let mut tokenizer = small();
+        let truncation = tokenizers::TruncationParams { max_length: 2, ..Default::default() };
+        tokenizer.with_truncation(Some(truncation)).unwrap();
+        tokenizer.with_padding(Some(tokenizers::PaddingParams {
+            strategy: tokenizers::PaddingStrategy::Fixed(100),
+            ..Default::default()
+        }));
+        let json = tokenizer.to_string(false).unwrap();
+        let loaded = tokenizer_from_bytes(Path::new("t.json"), json.as_bytes()).unwrap();
+        assert_eq!(encode(&loaded, "the cat").unwrap(), encode(&small(), "the cat").unwrap());
+    }
+
+    /// A normaliser whose character map is cut off.
+    const DAMAGED_MAP: &str = r#"{"version": "1.0", "added_tokens": [], "pre_tokenizer": null,
+        "decoder": null, "post_processor": null, "truncation": null, "padding": null,
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAA="},
+        "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#;
+
+    #[test]
+    fn a_bad_tokenizer_file_is_named() {
+        for garbage in [
+            "",
+            "{}",
+            "[1, 2]",
+            "\u{0}",
+            r#"{"version": "1.0", "decoder": {"type": x}}"#,
+            DAMAGED_MAP,
+            r#"{"model": {"type": "BPE", "vocab": {}, "merges": []}}"#,
+        ] {
+            let error = tokenizer_from_bytes(Path::new("dir/t.json"), garbage.as_bytes()).unwrap_err();
+            assert!(error.to_string().starts_with("dir/t.json: not a usable tokenizer: "), "{error}");
+        }
+        assert!(matches!(load_tokenizer(Path::new("no/such.json")), Err(DataError::Io { .. })));
+    }
+
+    #[test]
+    fn end_token_is_the_one_asked_for_then_the_configs_then_a_known_one() {
+        let the = small().token_to_id("the").unwrap();
+        let config = format!(r#"{{"eos_token_id": [{the}, 1]}}"#);
+        assert_eq!(end_of("</s>", Some(&config), Some("</s>")).unwrap(), EndToken { text: "</s>".into(), id: 0 });
+        assert_eq!(end_of("</s>", Some(&config), None).unwrap(), EndToken { text: "the".into(), id: the });
+        for config in [r#"{"eos_token_id": null}"#, "{}"] {
+            assert_eq!(end_of("<|eot_id|>", Some(config), None).unwrap().text, "<|eot_id|>");
+        }
+        assert_eq!(end_of("</s>", None, None).unwrap().id, 0);
+    }
+
+    #[test]
+    fn an_end_token_that_does_not_exist_is_an_error() {
+        for (end, config, asked_for, wanted) in [
+            ("</s>", None, Some("<end>"), "no token `<end>`"),
+            ("<none>", None, None, "has none of"),
+            ("</s>", Some(r#"{"eos_token_id": 100000}"#), None, "which the tokenizer lacks"),
+            ("</s>", Some(r#"{"eos_token_id": -1}"#), None, "neither a token number"),
+            ("</s>", Some(r#"{"eos_token_id": []}"#), None, "neither a token number"),
+            ("</s>", Some("{"), None, "config.json"),
+        ] {
+            let error = end_of(end, config, asked_for).unwrap_err();
+            assert!(error.to_string().contains(wanted), "{error}");
+        }
+    }
+}

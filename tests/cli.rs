@@ -1,0 +1,287 @@
+//! The program as a user meets it.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn latentr3(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_latentr3")).args(args).output().unwrap()
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = latentr3(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that must end with code 2; returns its message.
+fn refuse(args: &[&str]) -> String {
+    let output = latentr3(args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+/// A data set of 12 items in which every user goes through the items in order.
+fn write_data(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let title = |item: usize| format!("Title number {}", item % 12);
+    let info: String = (0..12).map(|item| format!("{}\t{item}\n", title(item))).collect();
+    std::fs::write(folder.join("info.txt"), info).unwrap();
+    for (name, users) in [("train", 0..24), ("valid", 24..30), ("test", 30..36)] {
+        let mut csv = "user_id,history_item_title,item_title,history_item_id,item_id\n".to_owned();
+        for user in users {
+            let items: Vec<usize> = (0..5).map(|i| (user * 5 + i) % 12).collect();
+            let titles: Vec<String> = items[..4].iter().map(|&item| format!("'{}'", title(item))).collect();
+            writeln!(csv, "u{user},\"[{}]\",{},\"{:?}\",{}", titles.join(", "), title(items[4]), &items[..4], items[4])
+                .unwrap();
+        }
+        std::fs::write(folder.join(format!("{name}.csv")), csv).unwrap();
+    }
+}
+
+/// A folder with data, prepared data and a small model.
+struct Workshop {
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    fn new() -> Self {
+        let workshop = Self { folder: tempfile::tempdir().unwrap() };
+        write_data(Path::new(&workshop.path("data")));
+        succeed(&[
+            "prepare",
+            "--data",
+            &workshop.path("data"),
+            "--out",
+            &workshop.path("prepared"),
+            "--vocab-size",
+            "300",
+            "--quiet",
+        ]);
+        succeed(&[
+            "init",
+            "--out",
+            &workshop.path("base"),
+            "--tokenizer",
+            &workshop.path("prepared/tokenizer.json"),
+            "--hidden",
+            "32",
+            "--layers",
+            "1",
+            "--heads",
+            "2",
+            "--kv-heads",
+            "1",
+            "--ff",
+            "48",
+            "--quiet",
+        ]);
+        workshop
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Arguments of a training command with this workshop's data.
+    fn train<'a>(&self, stage: &'a str, model: &str, out: &str, more: &[&'a str]) -> Vec<String> {
+        let paths = [("--model", model), ("--data", "prepared"), ("--out", out)];
+        let mut args = vec![stage.to_owned()];
+        args.extend(paths.iter().flat_map(|(option, name)| [option.to_string(), self.path(name)]));
+        args.extend(["--quiet", "--checkpoint-every", "1"].iter().chain(more).map(|arg| arg.to_string()));
+        args
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&self.bytes(name)).unwrap()
+    }
+}
+
+fn run(args: &[String]) -> String {
+    succeed(&args.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+const SFT: [&str; 6] = ["--epochs", "4", "--batch", "4", "--lr", "3e-3"];
+const GRPO: [&str; 8] = ["--epochs", "2", "--rollouts", "16", "--group", "4", "--sigma-relative", "0.3"];
+
+#[test]
+fn the_whole_way_from_data_to_recommendations() {
+    let w = Workshop::new();
+    run(&w.train("pretrain", "base", "pretrained", &["--epochs", "2", "--batch", "4"]));
+    run(&w.train("sft", "pretrained", "sft", &SFT));
+    run(&w.train("grpo", "sft", "grpo", &GRPO));
+    for folder in ["pretrained", "sft", "grpo"] {
+        for file in [
+            "best/model.safetensors",
+            "best/config.json",
+            "best/tokenizer.json",
+            "last/model.safetensors",
+            "metrics.jsonl",
+        ] {
+            assert!(Path::new(&w.path(folder)).join(file).exists(), "{folder}/{file}");
+        }
+    }
+    assert_eq!(w.json("sft/best/config.json")["latent_thoughts"], 1);
+    let [model, data, json] = ["grpo", "prepared", "result.json"].map(|name| w.path(name));
+    succeed(&["evaluate", "--model", &model, "--data", &data, "--split", "test", "--beams", "12", "--json", &json]);
+    let result = w.json("result.json");
+    assert_eq!(result["users"], 6);
+    assert_eq!(result["ranks"].as_array().unwrap().len(), 6);
+    assert!(result["by_item"]["hr"]["10"].is_number() && result["by_item"]["hr"]["20"].is_null());
+    assert!(result["popularity"]["hr"]["10"].is_number());
+
+    let said = succeed(&[
+        "recommend",
+        "--model",
+        &model,
+        "--data",
+        &data,
+        "--history",
+        "Title number 3",
+        "--top",
+        "3",
+        "--json",
+        &json,
+    ]);
+    assert!(said.contains("Title number"), "{said}");
+    assert_eq!(w.json("result.json")["recommendations"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn score_and_bench_read_token_files() {
+    let w = Workshop::new();
+    let rows = r#"{"catalog": [[5, 6, 0], [5, 7, 0], [8, 0]], "eos": 0}
+{"prompt": [1, 2, 3], "target": [5, 7, 0]}
+{"prompt": [1, 2], "target": [8, 0]}
+"#;
+    std::fs::write(w.path("tokens.jsonl"), rows).unwrap();
+    let [model, tokens, dump] = ["base", "tokens.jsonl", "dump.json"].map(|name| w.path(name));
+    let scores = succeed(&["score", "--model", &model, "--tokens", &tokens]);
+    let lines: Vec<Value> = scores.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["log_probs"].as_array().unwrap().len()).collect::<Vec<_>>(), [3, 2]);
+
+    for (what, more) in [
+        ("sft", &["--batch", "2"][..]),
+        ("grpo", &["--batch", "8", "--group", "4"]),
+        ("eval", &["--beams", "3", "--dump", &dump]),
+    ] {
+        let args = [&["bench", what, "--model", &model, "--tokens", &tokens, "--steps", "2"], more].concat();
+        let result: Value = serde_json::from_str(&succeed(&args)).unwrap();
+        let keys: &[&str] = match what {
+            "eval" => &["users_per_s", "s", "hr", "peak_mib"],
+            _ => &["step_s", "step_s_min", "loss", "reward", "tokens", "peak_mib"],
+        };
+        assert!(keys.iter().all(|key| result.get(key).is_some()), "{result}");
+    }
+    let dump = w.json("dump.json");
+    assert_eq!(dump[0][0].as_array().unwrap().len(), 3);
+    assert_eq!(dump[0][1].as_array().unwrap().len(), 3);
+}
+
+/// Starts the command, kills it when its log has `lines` lines, and says whether it was in the middle.
+fn kill_in_the_middle(args: &[String], metrics: &Path, lines: usize) -> bool {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_latentr3")).args(args).spawn().unwrap();
+    let start = Instant::now();
+    loop {
+        let written = std::fs::read_to_string(metrics).map_or(0, |text| text.lines().count());
+        if written >= lines || start.elapsed() > Duration::from_secs(120) {
+            break;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    !child.wait().unwrap().success()
+}
+
+#[test]
+fn killed_runs_end_like_runs_never_stopped() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "whole-sft", &SFT));
+    run(&w.train("grpo", "whole-sft", "whole-grpo", &GRPO));
+    for (stage, model, whole, more) in
+        [("sft", "base", "whole-sft", &SFT[..]), ("grpo", "whole-sft", "whole-grpo", &GRPO[..])]
+    {
+        for lines in [2, 7] {
+            let name = format!("{stage}-{lines}");
+            let metrics = Path::new(&w.path(&name)).join("metrics.jsonl");
+            let killed = kill_in_the_middle(&w.train(stage, model, &name, more), &metrics, lines);
+            assert!(killed, "the run was over before it could be killed");
+            succeed(&[stage, "--resume", &w.path(&name), "--quiet"]);
+            for file in
+                ["last/model.safetensors", "best/model.safetensors", "last/optimizer.safetensors", "metrics.jsonl"]
+            {
+                assert!(w.bytes(&format!("{name}/{file}")) == w.bytes(&format!("{whole}/{file}")), "{name}/{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
+    let w = Workshop::new();
+    let [base, prepared, data, out] = ["base", "prepared", "data", "out"].map(|name| w.path(name));
+    let expect = |args: &[&str], parts: &[&str]| {
+        let message = refuse(args);
+        assert!(parts.iter().all(|part| message.contains(part)), "{args:?}: {message}");
+    };
+    // Devices.
+    expect(
+        &["evaluate", "--model", &base, "--data", &prepared, "--split", "test", "--device", "abacus"],
+        &["abacus", "flex"],
+    );
+    // Folders that exist.
+    let before = w.bytes("prepared/dataset.json");
+    expect(&["prepare", "--data", &data, "--out", &prepared], &["prepared"]);
+    assert_eq!(w.bytes("prepared/dataset.json"), before);
+    expect(&["init", "--out", &base, "--tokenizer", &w.path("prepared/tokenizer.json")], &["base", "exists"]);
+    expect(&["sft", "--model", &base, "--data", &prepared, "--out", &prepared], &["prepared", "exists"]);
+    // Missing things.
+    expect(&["sft", "--model", &w.path("nowhere"), "--data", &prepared, "--out", &out], &["nowhere"]);
+    expect(&["sft", "--model", &base, "--data", &w.path("nowhere"), "--out", &out], &["nowhere"]);
+    expect(&["sft", "--resume", &base], &["run.json"]);
+    expect(&["score", "--model", &base, "--tokens", &w.path("nowhere")], &["nowhere"]);
+    expect(&["grpo", "--model", &base, "--data", &prepared, "--out", &out, "--rollouts", "10"], &["--rollouts 10"]);
+    // Damaged files.
+    for (content, part) in [
+        ("", "no rows"),
+        ("{\"prompt\": [1]}", ":1"),
+        ("{\"prompt\": [], \"target\": [1]}", ":1"),
+        ("\u{1}\u{2}", ":1"),
+    ] {
+        std::fs::write(w.path("bad.jsonl"), content).unwrap();
+        expect(&["score", "--model", &base, "--tokens", &w.path("bad.jsonl")], &["bad.jsonl", part]);
+    }
+    std::fs::write(w.path("huge.jsonl"), "{\"prompt\": [4000000000], \"target\": [1]}").unwrap();
+    expect(&["score", "--model", &base, "--tokens", &w.path("huge.jsonl")], &["4000000000", "vocabulary"]);
+    let weights = w.bytes("base/model.safetensors");
+    std::fs::write(w.path("base/model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    expect(
+        &["recommend", "--model", &base, "--data", &prepared, "--history", "x"],
+        &["model.safetensors", "cut short"],
+    );
+    std::fs::write(w.path("base/config.json"), "{").unwrap();
+    expect(&["recommend", "--model", &base, "--data", &prepared, "--history", "x"], &["config.json"]);
+    assert!(!Path::new(&out).exists(), "nothing was made for a run that could not begin");
+}
+
+#[test]
+fn help_teaches() {
+    let help = succeed(&["--help"]);
+    for command in ["demo", "prepare", "init", "pretrain", "sft", "grpo", "evaluate", "recommend", "score", "bench"] {
+        assert!(help.contains(command), "{command}");
+        let help = succeed(&[command, "--help"]);
+        assert!(help.contains("--device") && help.contains("--seed"), "{command}: {help}");
+    }
+}

@@ -1,0 +1,253 @@
+//! What must hold of the model whatever its weights are.
+
+mod common;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use common::{host, small_model, weights};
+use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
+use latentr3::models::{LatentRecommender, ThoughtKind, hub};
+use proptest::prelude::*;
+
+const PROMPTS: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[1, 2, 9, 8, 7, 6, 5, 4], &[1, 2, 3]];
+const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];
+
+fn log_probs(model: &LatentRecommender, prompts: &[&[u32]], targets: &[&[u32]]) -> Vec<f32> {
+    let mut state = model.prefill(prompts).unwrap();
+    let thought = model.think(&mut state);
+    host(model.target_log_probs(&state, thought, targets).unwrap().values)
+}
+
+fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len());
+    let largest = b.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() <= tolerance * largest, "{a} and {b}");
+    }
+}
+
+#[test]
+fn padding_and_batch_composition_change_nothing() {
+    for thoughts in 0..3 {
+        let model = small_model(thoughts, 1);
+        let together = log_probs(&model, &PROMPTS, &TARGETS);
+        let alone: Vec<f32> = (0..3).flat_map(|i| log_probs(&model, &PROMPTS[i..=i], &TARGETS[i..=i])).collect();
+        assert_close(&together, &alone, 1e-5);
+        // Without a beginning in common the prompts run in another way.
+        let with_stranger = log_probs(&model, &[PROMPTS[0], &[30, 31], PROMPTS[1]], &[TARGETS[0], &[5, 0], TARGETS[1]]);
+        assert_close(&with_stranger[..2], &alone[..2], 1e-5);
+        assert_close(&with_stranger[4..], &alone[2..6], 1e-5);
+    }
+}
+
+#[test]
+fn prefill_and_extend_equal_one_full_run_with_gradients() {
+    let model = small_model(0, 2).train();
+    let sequence: Vec<u32> = PROMPTS[1].iter().chain(TARGETS[1]).copied().collect();
+    let prompt_length = PROMPTS[1].len();
+    // In one run: every token's prediction is read from the hidden state before it.
+    let full = model.prefill(&[&sequence[..sequence.len() - 1]]).unwrap();
+    let [segment] = full.segments() else { panic!("a single prompt is a single segment") };
+    let hidden = segment.hidden().narrow(1, prompt_length - 1, TARGETS[1].len());
+    let [_, tokens, width] = hidden.dims();
+    let ids = Tensor::<1, burn::tensor::Int>::from_data(
+        TARGETS[1].iter().map(|&id| id as i32).collect::<Vec<_>>().as_slice(),
+        &common::device(),
+    );
+    let logits = model.backbone.logits(hidden.reshape([tokens, width]));
+    let at_once = burn::tensor::activation::log_softmax(logits, 1).gather(1, ids.unsqueeze_dim(1)).reshape([tokens]);
+
+    let state = model.prefill(&[PROMPTS[1]]).unwrap();
+    let in_parts = model.target_log_probs(&state, None, &[TARGETS[1]]).unwrap().values;
+    assert_close(&host(in_parts.clone()), &host(at_once.clone()), 1e-5);
+
+    let gradients =
+        [at_once, in_parts].map(|values| latentr3::train::Gradients::collect(&model, values.sum().backward()));
+    let [at_once, in_parts] = gradients;
+    assert!(at_once.names().count() > 10);
+    for name in at_once.names() {
+        assert_close(&host(in_parts.get(name).unwrap()), &host(at_once.get(name).unwrap()), 1e-4);
+    }
+}
+
+#[test]
+fn samples_of_one_prompt_equal_as_many_prompts() {
+    let model = small_model(1, 3);
+    let targets = [TARGETS[0], TARGETS[1], TARGETS[1], TARGETS[0]];
+    let mut state = model.prefill(&PROMPTS[..2]).unwrap();
+    let thought = model.think(&mut state).unwrap();
+    let [_, width] = thought.dims();
+    let repeated = thought.unsqueeze_dim::<3>(1).repeat_dim(1, 2).reshape([4, width]);
+    let shared = host(model.target_log_probs(&state, Some(repeated), &targets).unwrap().values);
+    let copied = log_probs(&model, &[PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]], &targets);
+    assert_close(&shared, &copied, 1e-5);
+}
+
+#[test]
+fn a_checkpoint_survives_a_round_trip_bit_by_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, thoughts) in [
+        (ThoughtKind::LatentAttention, 2),
+        (ThoughtKind::LastHidden, 1),
+        (ThoughtKind::Constants, 3),
+        (ThoughtKind::LatentAttention, 0),
+    ] {
+        let model = small_model(1, 4).with_thoughts(kind, thoughts, 5).unwrap();
+        hub::save(&model, folder.path()).unwrap();
+        let loaded = hub::load(folder.path(), 6, &common::device()).unwrap();
+        assert_eq!(loaded.thoughts(), thoughts);
+        assert_eq!(loaded.source.kind(), model.source.kind());
+        assert_eq!(weights(&loaded), weights(&model));
+    }
+}
+
+#[test]
+fn latent_attention_that_a_checkpoint_lacks_begins_fresh_and_a_backbone_must_be_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    hub::save(&small_model(1, 7), folder.path()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut tensors = hub::read_tensors(&path).unwrap();
+    let query = tensors.remove("attention.query.weight").unwrap();
+    hub::write_tensors(&path, &tensors).unwrap();
+    let loaded =
+        |seed| weights(&hub::load(folder.path(), seed, &common::device()).unwrap())["attention.query.weight"].clone();
+    assert_ne!(loaded(1), query.values);
+    assert_ne!(loaded(1), loaded(2));
+
+    tensors.remove("model.norm.weight");
+    hub::write_tensors(&path, &tensors).unwrap();
+    let message = hub::load(folder.path(), 0, &common::device()).unwrap_err().to_string();
+    assert!(message.contains("model.norm.weight"), "{message}");
+}
+
+#[test]
+fn damaged_checkpoints_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    hub::save(&small_model(1, 8), folder.path()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    for cut in [0, 7, 100, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        let message = hub::load(folder.path(), 0, &common::device()).unwrap_err().to_string();
+        assert!(message.contains("model.safetensors"), "{message}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(hub::load(folder.path(), 0, &common::device()).is_err());
+}
+
+/// Every item scored by itself.
+fn exhaustive(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], penalty: f64) -> Vec<(f64, Vec<u32>)> {
+    let score = |item: &Vec<u32>| {
+        let sum: f64 = log_probs(model, &[prompt], &[item]).iter().map(|&value| f64::from(value)).sum();
+        (sum / (item.len() as f64).powf(penalty), item.clone())
+    };
+    let mut distinct = items.to_vec();
+    distinct.sort();
+    distinct.dedup();
+    let mut scores: Vec<_> = distinct.iter().map(score).collect();
+    scores.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scores
+}
+
+/// The search as its definition says it: candidates are the best `2 * beams` continuations, an ended one counts among
+/// the first `beams`, and the search goes on until nothing is left.
+fn plain_search(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], beams: usize) -> Vec<(f64, Vec<u32>)> {
+    let mut live: Vec<Vec<u32>> = vec![vec![]];
+    let mut ended: Vec<(f64, Vec<u32>)> = vec![];
+    let sum = |path: &[u32]| log_probs(model, &[prompt], &[path]).iter().map(|&value| f64::from(value)).sum::<f64>();
+    while !live.is_empty() {
+        let mut next: Vec<Vec<u32>> = live
+            .iter()
+            .flat_map(|path| {
+                items
+                    .iter()
+                    .filter(|item| item.starts_with(path) && item.len() > path.len())
+                    .map(|item| item[..=path.len()].to_vec())
+            })
+            .collect();
+        next.sort();
+        next.dedup();
+        let mut next: Vec<(f64, Vec<u32>)> = next.into_iter().map(|path| (sum(&path), path)).collect();
+        next.sort_by(|a, b| b.0.total_cmp(&a.0));
+        next.truncate(2 * beams);
+        live.clear();
+        for (rank, (sum, path)) in next.into_iter().enumerate() {
+            if path.last() == Some(&0) {
+                if rank < beams {
+                    ended.push((sum / path.len() as f64, path));
+                }
+            } else if live.len() < beams {
+                live.push(path);
+            }
+        }
+    }
+    ended.sort_by(|a, b| b.0.total_cmp(&a.0));
+    ended.truncate(beams);
+    ended
+}
+
+fn catalog() -> impl Strategy<Value = Vec<Vec<u32>>> {
+    let stem = prop::collection::vec(1u32..6, 1..5);
+    prop::collection::vec(stem, 1..25).prop_map(|stems| {
+        stems
+            .into_iter()
+            .map(|mut stem| {
+                stem.push(0);
+                stem
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn as_many_beams_as_items_equal_exhaustive_scoring(items in catalog(), thoughts in 0usize..3, seed in 0u64..4) {
+        let model = small_model(thoughts, seed);
+        let trie = ItemTrie::new(&items).unwrap();
+        for penalty in [1.0, 0.0] {
+            let config = BeamConfig { beams: items.len(), length_penalty: penalty };
+            let found = beam_search(&model, &trie, &PROMPTS, config).unwrap();
+            for (prompt, found) in PROMPTS.iter().zip(found) {
+                let expected = exhaustive(&model, prompt, &items, penalty);
+                prop_assert_eq!(found.len(), expected.len());
+                for (hypothesis, (score, tokens)) in found.iter().zip(&expected) {
+                    prop_assert!((hypothesis.score - score).abs() < 1e-4 * score.abs().max(1.0));
+                    let holders: Vec<u32> = (0..items.len() as u32).filter(|&i| items[i as usize] == hypothesis.tokens).collect();
+                    prop_assert_eq!(&hypothesis.items, &holders);
+                    // Only a near tie may come in another order.
+                    if hypothesis.tokens != *tokens {
+                        let own = expected.iter().find(|(_, other)| *other == hypothesis.tokens).unwrap().0;
+                        prop_assert!((own - score).abs() < 1e-4 * score.abs().max(1.0));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_beams_equal_the_definition(items in catalog(), beams in 1usize..5, seed in 0u64..4) {
+        let model = small_model(1, seed);
+        let trie = ItemTrie::new(&items).unwrap();
+        let found = beam_search(&model, &trie, &PROMPTS, BeamConfig { beams, length_penalty: 1.0 }).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            let expected = plain_search(&model, prompt, &items, beams);
+            let tokens: Vec<_> = found.iter().map(|h| h.tokens.clone()).collect();
+            let expected_tokens: Vec<_> = expected.iter().map(|(_, tokens)| tokens.clone()).collect();
+            prop_assert_eq!(tokens, expected_tokens);
+        }
+    }
+}
+
+#[test]
+fn tokens_outside_the_vocabulary_and_empty_rows_are_errors() {
+    let model = small_model(1, 9);
+    assert!(model.prefill(&[]).is_err());
+    assert!(model.prefill(&[&[]]).is_err());
+    assert!(model.prefill(&[&[40]]).is_err());
+    let state = model.prefill(&[&[1]]).unwrap();
+    assert!(model.target_log_probs(&state, None, &[&[99]]).is_err());
+    let trie = ItemTrie::new(&[vec![77, 0]]).unwrap();
+    assert!(beam_search(&model, &trie, &[&[1]], BeamConfig::default()).is_err());
+}

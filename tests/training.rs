@@ -1,0 +1,126 @@
+//! What must hold of training whatever the data is.
+
+mod common;
+
+use burn::module::Module;
+use common::{small_model, weights};
+use latentr3::models::LatentRecommender;
+use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use latentr3::train::sft::{Sft, validate};
+use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training};
+
+fn examples() -> Vec<Example> {
+    let row = |i: u32| Example {
+        prompt: (0..4 + i % 5).map(|t| 1 + (i * 7 + t * 3) % 38).collect(),
+        target: vec![1 + (i * 5) % 38, 1 + (i * 3) % 38, 0],
+        item: 0,
+    };
+    (0..13).map(row).collect()
+}
+
+fn optimizer() -> Optimizer {
+    Optimizer { adamw: AdamW::new(AdamWConfig::default()), clip_norm: 1.0, learning_rate: 1e-2, step: 1 }
+}
+
+fn step(stage: &dyn Stage, model: LatentRecommender) -> LatentRecommender {
+    let examples = examples();
+    stage.step(model, &mut optimizer(), &examples.iter().collect::<Vec<_>>()).unwrap().0
+}
+
+#[test]
+fn the_frozen_backbone_is_bit_equal_after_grpo_and_the_attention_is_not() {
+    for (kl, updates) in [(0.0, 1), (0.1, 2)] {
+        let config = GrpoConfig { group: 4, sigma: 0.5, kl, updates, ..Default::default() };
+        let model = prepare_model(small_model(1, 1), &config);
+        let before = weights(&model);
+        let stage = Grpo::new(config, 8, 3, &model).unwrap();
+        let after = weights(&step(&stage, model));
+        for (name, values) in &before {
+            assert_eq!(after[name] == *values, !name.starts_with("attention."), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_backbone_trains_in_grpo_where_it_is_asked_to() {
+    let config = GrpoConfig { group: 4, sigma: 0.5, train_backbone: true, ..Default::default() };
+    let model = prepare_model(small_model(1, 1), &config);
+    let before = weights(&model);
+    let stage = Grpo::new(config, 8, 3, &model).unwrap();
+    let after = weights(&step(&stage, model));
+    assert!(before.iter().all(|(name, values)| after[name] != *values));
+}
+
+#[test]
+fn micro_batches_do_not_change_a_step() {
+    let examples = examples();
+    let batch: Vec<&Example> = examples.iter().collect();
+    let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
+    let losses = |micro_batch: usize| {
+        let sft = Sft { micro_batch }.gradients(&small_model(1, 2).train(), &batch).unwrap().loss;
+        let model = prepare_model(small_model(1, 2), &config);
+        let stage = Grpo::new(config.clone(), micro_batch, 3, &model).unwrap();
+        let (_, report) = stage.step(model, &mut optimizer(), &batch).unwrap();
+        (sft, report.headline)
+    };
+    let (sft, reward) = losses(64);
+    for micro_batch in [1, 5, 8] {
+        let (other_sft, other_reward) = losses(micro_batch);
+        assert!((sft - other_sft).abs() < 1e-5 * sft.abs(), "{sft} {other_sft}");
+        assert!((reward - other_reward).abs() < 1e-4 * reward.abs(), "{reward} {other_reward}");
+    }
+}
+
+#[test]
+fn one_pass_and_two_passes_give_the_same_update() {
+    let examples = examples();
+    let batch: Vec<&Example> = examples.iter().collect();
+    let config = GrpoConfig { group: 4, sigma: 1.0, ..Default::default() };
+    let model = prepare_model(small_model(1, 4), &config);
+    let stage = Grpo::new(config, 8, 0, &model).unwrap();
+    let noise: Vec<f32> =
+        (0..batch.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { (i as f32 * 0.7).sin() }).collect();
+    let (rollouts, one) = stage.roll_out_and_update(&model, &batch, &noise).unwrap();
+    let two = stage.update(&model, &batch, &stage.roll_out(&model, &batch, &noise).unwrap()).unwrap();
+    assert_eq!(rollouts.rewards, stage.roll_out(&model, &batch, &noise).unwrap().rewards);
+    assert!((one.loss - two.loss).abs() < 1e-5);
+    let (mut names, mut difference, mut norm) = (0, 0.0f32, 0.0f32);
+    for name in one.gradients.names() {
+        let [a, b] = [&one.gradients, &two.gradients].map(|gradients| common::host(gradients.get(name).unwrap()));
+        difference += a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+        norm += b.iter().map(|b| b * b).sum::<f32>();
+        names += 1;
+    }
+    assert!(names == 6 && norm > 0.0 && difference.sqrt() < 1e-4 * norm.sqrt(), "{names} {difference} {norm}");
+}
+
+#[test]
+fn training_lowers_the_loss_and_keeps_the_best() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
+    let examples = examples();
+    let config = TrainConfig {
+        epochs: 12,
+        batch: 4,
+        learning_rate: 1e-2,
+        warmup: Some(2),
+        patience: None,
+        ..Default::default()
+    };
+    let model = small_model(1, 5);
+    let before = validate(&model, &examples, 4).unwrap();
+    let training = Training {
+        config: &config,
+        train: &examples,
+        valid: &examples,
+        run: &run,
+        observer: &mut |_| {},
+        extra_validation: None,
+    };
+    let end = training.start(&Sft { micro_batch: 3 }, model).unwrap();
+    assert_eq!((end.step, end.finished), (12 * 4, true));
+    let best = latentr3::models::hub::load(&run.best(), 0, &common::device()).unwrap();
+    let after = validate(&best, &examples, 4).unwrap();
+    assert!((after.loss - end.best.unwrap().loss).abs() < 1e-5);
+    assert!(after.loss < 0.7 * before.loss, "{} {}", after.loss, before.loss);
+}

@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+
+use latentr3_models::ModelError;
+
+/// What can go wrong in a training run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The model could not be read, written or run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A value of the configuration makes no sense.
+    #[error("{field}: {problem}")]
+    Config {
+        /// The field, as the configuration names it.
+        field: &'static str,
+        /// What is wrong and what would be accepted.
+        problem: String,
+    },
+    /// A run folder cannot be made, or cannot be gone on with.
+    #[error("{}: {problem}", path.display())]
+    Run {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The loss or a gradient is not a number.
+    #[error("step {step}: the {what} is {value}; a smaller learning rate may help")]
+    NotFinite {
+        /// The step, from 1.
+        step: usize,
+        /// Which figure.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn config(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Config { field, problem: problem.into() }
+    }
+
+    pub(crate) fn run(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self::Run { path: path.into(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,81 @@
+//! Gradients by the parameters' names.
+
+use std::collections::BTreeMap;
+
+use burn::module::Param;
+use burn::tensor::{Gradients as Tape, Tensor};
+use latentr3_models::{LatentRecommender, NamedVisitor, visit_named};
+
+/// The gradient of every parameter that has one, by the parameter's name in the checkpoint.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    by_name: BTreeMap<String, Gradient>,
+}
+
+/// One gradient as a matrix of the parameter's rows, `[first dimension, the others]`.
+#[derive(Debug, Clone)]
+struct Gradient(Tensor<2>);
+
+impl Gradients {
+    /// Takes the gradients of the model's parameters from a backward pass.
+    pub fn collect(model: &LatentRecommender, tape: Tape) -> Self {
+        let mut collector = Collector { tape, by_name: BTreeMap::new() };
+        visit_named(model, &mut collector);
+        Self { by_name: collector.by_name }
+    }
+
+    /// Adds the gradients of a further micro-batch.
+    pub fn add(&mut self, other: Self) {
+        for (name, Gradient(gradient)) in other.by_name {
+            let sum = match self.by_name.remove(&name) {
+                Some(Gradient(sum)) => sum + gradient,
+                None => gradient,
+            };
+            self.by_name.insert(name, Gradient(sum));
+        }
+    }
+
+    /// The Euclidean norm over all of them, `[1]`, added up in the order of the names.
+    ///
+    /// Rows first: no single reduction is so long that a backend may reorder it from run to run.
+    pub fn norm(&self) -> Option<Tensor<1>> {
+        let squares = self.by_name.values().map(|Gradient(gradient)| gradient.clone().square().sum_dim(1).sum());
+        squares.reduce(|sum, square| sum + square).map(Tensor::sqrt)
+    }
+
+    /// Multiplies all of them by a factor `[1]`.
+    pub fn scale(&mut self, factor: &Tensor<1>) {
+        for Gradient(gradient) in self.by_name.values_mut() {
+            gradient.inplace(|gradient| gradient * factor.clone().unsqueeze());
+        }
+    }
+
+    /// The gradient of one parameter as a matrix `[first dimension, the others]`, if it has one.
+    pub fn get(&self, name: &str) -> Option<Tensor<2>> {
+        self.by_name.get(name).map(|Gradient(gradient)| gradient.clone())
+    }
+
+    /// Names of the parameters that have a gradient.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+}
+
+struct Collector {
+    tape: Tape,
+    by_name: BTreeMap<String, Gradient>,
+}
+
+impl NamedVisitor for Collector {
+    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+        if let Some(gradient) = parameter.val().grad_remove(&mut self.tape) {
+            self.by_name.insert(name.to_owned(), Gradient(as_matrix(gradient)));
+        }
+    }
+}
+
+/// Any tensor as `[first dimension, the others]`.
+pub(crate) fn as_matrix<const D: usize>(tensor: Tensor<D>) -> Tensor<2> {
+    let dims = tensor.dims();
+    tensor.reshape([dims[0], dims[1..].iter().product()])
+}

@@ -1,0 +1,76 @@
+use serde::{Deserialize, Serialize};
+
+/// The advantages of a whole batch from its rewards, the groups one after the other, and the size of a group.
+pub type Advantage = Box<dyn Fn(&[f64], usize) -> Vec<f64> + Send + Sync>;
+
+/// What a reward is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdvantageKind {
+    /// With the noise-free samples of the whole batch: [`batch_advantage`].
+    Batch,
+    /// With the samples of its own group: [`group_advantage`].
+    Group,
+}
+
+impl AdvantageKind {
+    /// The function of this kind.
+    pub fn function(self) -> Advantage {
+        match self {
+            Self::Batch => Box::new(batch_advantage),
+            Self::Group => Box::new(group_advantage),
+        }
+    }
+}
+
+/// The batch's baseline: the mean reward of its groups' first samples, which are free of noise.
+pub fn baseline(rewards: &[f64], group: usize) -> f64 {
+    let first = rewards.chunks(group).map(|samples| samples[0]);
+    first.sum::<f64>() / (rewards.len() / group) as f64
+}
+
+/// LatentR3's advantage: the distance to [`baseline`], divided by its Euclidean norm over the batch plus 1e-6.
+pub fn batch_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
+    let baseline = baseline(rewards, group);
+    let norm = rewards.iter().map(|reward| (reward - baseline).powi(2)).sum::<f64>().sqrt();
+    rewards.iter().map(|reward| (reward - baseline) / (norm + 1e-6)).collect()
+}
+
+/// Plain GRPO's advantage (arXiv 2402.03300): the distance to the group's mean, divided by the group's standard deviation
+/// (unbiased) plus 1e-4.
+pub fn group_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
+    let normalize = |samples: &[f64]| {
+        let mean = samples.iter().sum::<f64>() / samples.len() as f64;
+        let variance = samples.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / (samples.len() - 1) as f64;
+        samples.iter().map(|reward| (reward - mean) / (variance.sqrt() + 1e-4)).collect::<Vec<_>>()
+    };
+    rewards.chunks(group).flat_map(normalize).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REWARDS: [f64; 4] = [-2.0, -1.0, -4.0, -6.0];
+
+    #[test]
+    fn the_batch_advantage_has_norm_one_around_the_noise_free_mean() {
+        assert_eq!(baseline(&REWARDS, 2), -3.0);
+        let advantages = batch_advantage(&REWARDS, 2);
+        let norm = advantages.iter().map(|a| a * a).sum::<f64>().sqrt();
+        assert!((norm - 1.0).abs() < 1e-6);
+        assert!((advantages[1] / advantages[0] - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_group_advantage_adds_up_to_zero_in_every_group() {
+        let advantages = group_advantage(&REWARDS, 2);
+        assert!((advantages[0] + advantages[1]).abs() < 1e-12 && advantages[2] > 0.0);
+    }
+
+    #[test]
+    fn equal_rewards_have_no_advantage() {
+        assert_eq!(batch_advantage(&[-1.0; 4], 2), [0.0; 4]);
+        assert_eq!(group_advantage(&[-1.0; 4], 2), [0.0; 4]);
+    }
+}

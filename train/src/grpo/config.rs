@@ -1,0 +1,70 @@
+use serde::{Deserialize, Serialize};
+
+use super::advantage::AdvantageKind;
+use crate::TrainError;
+
+/// Knobs of stage 2. The defaults are the published settings (arXiv 2505.19092).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpoConfig {
+    /// Samples of each prompt, the noise-free one included.
+    pub group: usize,
+    /// Standard deviation of each coordinate of the noise.
+    pub sigma: f64,
+    /// Instead of `sigma`: the noise's expected norm as a share of the thought's. The published sigma is absolute and can
+    /// drown the thought of a small model.
+    pub sigma_relative: Option<f64>,
+    /// What a reward is compared with.
+    pub advantage: AdvantageKind,
+    /// The probability ratio is clipped below `1 - clip_low`.
+    pub clip_low: f64,
+    /// The probability ratio is clipped above `1 + clip_high`; a wider upper side is DAPO's (arXiv 2503.14476).
+    pub clip_high: f64,
+    /// Weight of the KL divergence to the reference policy, the model as stage 2 found it.
+    pub kl: f64,
+    /// Updates made on one rollout.
+    pub updates: usize,
+    /// Whether the backbone trains too.
+    pub train_backbone: bool,
+}
+
+impl Default for GrpoConfig {
+    fn default() -> Self {
+        Self {
+            group: 8,
+            sigma: 1.5,
+            sigma_relative: None,
+            advantage: AdvantageKind::Batch,
+            clip_low: 0.2,
+            clip_high: 0.28,
+            kl: 0.0,
+            updates: 1,
+            train_backbone: false,
+        }
+    }
+}
+
+impl GrpoConfig {
+    /// # Errors
+    ///
+    /// A value that makes no sense; the message names it.
+    pub fn check(&self) -> Result<(), TrainError> {
+        if self.group < 2 {
+            return Err(TrainError::config("group", format!("is {}; a group needs at least 2 samples", self.group)));
+        }
+        if self.updates == 0 {
+            return Err(TrainError::config("updates", "is 0; must be at least 1"));
+        }
+        let not_negative = [
+            ("sigma", self.sigma),
+            ("sigma_relative", self.sigma_relative.unwrap_or(0.0)),
+            ("clip_low", self.clip_low),
+            ("clip_high", self.clip_high),
+            ("kl", self.kl),
+        ];
+        match not_negative.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+            None => Ok(()),
+            Some((field, value)) => Err(TrainError::config(field, format!("is {value}; must not be negative"))),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+use burn::tensor::Tensor;
+
+use super::config::GrpoConfig;
+
+/// The loss of some rollouts, in parts; each is a sum over their tokens divided by the tokens of the whole batch.
+#[derive(Debug)]
+pub struct PolicyLoss {
+    /// What is minimised, `[1]`.
+    pub loss: Tensor<1>,
+    /// The estimate of the KL divergence within it, before its weight, `[1]`; absent without reference.
+    pub kl: Option<Tensor<1>>,
+}
+
+/// The clipped policy loss (arXiv 1707.06347) with the k3 estimate of the KL divergence to a reference (arXiv 2402.03300):
+/// `-min(ratio A, clip(ratio) A) + kl (exp(d) - d - 1)`, `d = reference - log_probs`, `ratio = exp(log_probs - old)`.
+///
+/// All tensors are `[tokens]`; `advantages` repeats a rollout's advantage for each of its tokens; `total` counts the
+/// tokens of the whole batch.
+pub fn policy_loss(
+    log_probs: Tensor<1>,
+    old: Tensor<1>,
+    advantages: Tensor<1>,
+    reference: Option<Tensor<1>>,
+    total: usize,
+    config: &GrpoConfig,
+) -> PolicyLoss {
+    let ratio = (log_probs.clone() - old).exp();
+    let clipped = ratio.clone().clamp(1.0 - config.clip_low, 1.0 + config.clip_high);
+    let gain = (ratio * advantages.clone()).min_pair(clipped * advantages);
+    let loss = gain.sum().neg().div_scalar(total as f64);
+    let Some(reference) = reference else {
+        return PolicyLoss { loss, kl: None };
+    };
+    let difference = reference - log_probs;
+    let kl = (difference.clone().exp() - difference).sub_scalar(1.0).sum().div_scalar(total as f64);
+    PolicyLoss { loss: loss + kl.clone().mul_scalar(config.kl), kl: Some(kl) }
+}

@@ -1,0 +1,26 @@
+//! Training of LatentR3 recommenders on tokenised examples: supervised fine-tuning ([`sft`]) and the modified GRPO
+//! ([`grpo`]), both in the same loop ([`Training`]) with checkpoints from which a run goes on to the same end.
+
+#![deny(missing_docs)]
+
+mod adamw;
+pub mod batches;
+mod error;
+mod example;
+mod gradients;
+pub mod grpo;
+mod optimizer;
+mod run;
+mod schedule;
+pub mod sft;
+mod trainer;
+
+pub use adamw::{AdamW, AdamWConfig};
+pub use error::TrainError;
+pub use example::Example;
+pub use gradients::Gradients;
+pub use optimizer::Optimizer;
+pub use run::{RunFolder, Trained};
+pub use schedule::Schedule;
+pub use sft::{Validation, validate};
+pub use trainer::{Event, Progress, Stage, StepReport, TrainConfig, Training};
