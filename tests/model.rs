@@ -1,13 +1,15 @@
 //! What must hold of the model whatever its weights are.
 
 mod common;
+#[path = "common/small.rs"]
+mod small;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use common::{host, small_model, weights};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::{LatentRecommender, ThoughtKind, hub};
 use proptest::prelude::*;
+use small::{host, small_model, weights};
 
 const PROMPTS: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[1, 2, 9, 8, 7, 6, 5, 4], &[1, 2, 3]];
 const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];

@@ -1,13 +1,15 @@
 //! What must hold of training whatever the data is.
 
 mod common;
+#[path = "common/small.rs"]
+mod small;
 
 use burn::module::Module;
-use common::{small_model, weights};
 use latentr3::models::LatentRecommender;
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
-use latentr3::train::sft::{Sft, validate};
-use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training};
+use latentr3::train::sft::Sft;
+use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training, validate};
+use small::{host, small_model, weights};
 
 fn examples() -> Vec<Example> {
     let row = |i: u32| Example {
@@ -86,7 +88,7 @@ fn one_pass_and_two_passes_give_the_same_update() {
     assert!((one.loss - two.loss).abs() < 1e-5);
     let (mut names, mut difference, mut norm) = (0, 0.0f32, 0.0f32);
     for name in one.gradients.names() {
-        let [a, b] = [&one.gradients, &two.gradients].map(|gradients| common::host(gradients.get(name).unwrap()));
+        let [a, b] = [&one.gradients, &two.gradients].map(|gradients| host(gradients.get(name).unwrap()));
         difference += a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
         norm += b.iter().map(|b| b * b).sum::<f32>();
         names += 1;

@@ -25,6 +25,7 @@ pub enum ThoughtKind {
 
 /// Makes thoughts, embeddings that enter the sequence where a token's would.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per model")]
 pub enum ThoughtSource {
     /// See [`ThoughtKind::LatentAttention`].
     LatentAttention(LatentAttention),

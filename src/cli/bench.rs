@@ -1,10 +1,9 @@
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::module::Module;
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::files::{load_model, write_json};
 use super::token_file::TokenFile;
@@ -162,7 +161,7 @@ fn search(args: &BenchArgs, model: &LatentRecommender, file: TokenFile) -> Resul
     };
     let ranks: Vec<Option<usize>> = rows.iter().zip(&found).map(rank).collect();
     let hit = |k: usize| ranks.iter().flatten().filter(|rank| **rank < k).count() as f64 / ranks.len() as f64;
-    let hr: HashMap<String, f64> = [1, 3, 5, 10].map(|k| (k.to_string(), hit(k))).into();
+    let hr: Map<String, Value> = [1, 3, 5, 10].map(|k| (k.to_string(), json!(hit(k)))).into_iter().collect();
     let lists: Vec<Value> = found
         .iter()
         .map(|list| {

@@ -71,15 +71,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         seed: args.common.seed,
         ..Default::default()
     };
-    let grpo = TrainConfig {
-        epochs: 1,
-        batch: 8,
-        learning_rate: 5e-5,
-        warmup: None,
-        validate_first: true,
-        validations: 2,
-        ..sft.clone()
-    };
+    let grpo = TrainConfig { batch: 8, validations: 2, seed: args.common.seed, ..GrpoConfig::train_defaults() };
     let source = ThoughtKind::LatentAttention;
     let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
     let stages = [

@@ -35,6 +35,18 @@ pub(super) struct RunArgs {
 /// How every stage trains.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LoopArgs {
+    /// Passes over the training examples at most [default: 10 for pretrain, 3 for sft, 1 for grpo]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Highest learning rate [default: 1e-3 for pretrain, 3e-4 for sft, 5e-5 for grpo]
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Steps until the learning rate is at its highest [default: 20; for grpo the smaller of 200 and a tenth of all]
+    #[arg(long, value_name = "STEPS")]
+    warmup: Option<usize>,
+    /// Stop after this many validations without a better loss; 0 for never [default: 1, for grpo 0]
+    #[arg(long, value_name = "VALIDATIONS")]
+    patience: Option<usize>,
     /// Rows that run through the model at once; changes memory and speed, not results
     #[arg(long, value_name = "ROWS", default_value_t = 32)]
     micro_batch: usize,
@@ -92,21 +104,9 @@ impl From<ScheduleArg> for Schedule {
 pub(super) struct PretrainArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// Passes over the training windows at most
-    #[arg(long, default_value_t = 10)]
-    epochs: usize,
     /// Windows a step
     #[arg(long, default_value_t = 32)]
     batch: usize,
-    /// Highest learning rate
-    #[arg(long, default_value_t = 1e-3)]
-    lr: f64,
-    /// Steps until the learning rate is at its highest
-    #[arg(long, value_name = "STEPS", default_value_t = 20)]
-    warmup: usize,
-    /// Stop after this many validations without a better loss; 0 for never
-    #[arg(long, default_value_t = 1)]
-    patience: usize,
     #[command(flatten)]
     training: LoopArgs,
 }
@@ -125,21 +125,9 @@ pub(super) struct SftArgs {
     /// Where a thought comes from
     #[arg(long, value_enum, default_value_t = SourceArg::LatentAttention)]
     source: SourceArg,
-    /// Passes over the training rows at most
-    #[arg(long, default_value_t = 3)]
-    epochs: usize,
     /// Rows a step
     #[arg(long, default_value_t = 128)]
     batch: usize,
-    /// Highest learning rate
-    #[arg(long, default_value_t = 3e-4)]
-    lr: f64,
-    /// Steps until the learning rate is at its highest
-    #[arg(long, value_name = "STEPS", default_value_t = 20)]
-    warmup: usize,
-    /// Stop after this many validations without a better loss; 0 for never
-    #[arg(long, default_value_t = 1)]
-    patience: usize,
     #[command(flatten)]
     training: LoopArgs,
 }
@@ -204,18 +192,6 @@ pub(super) struct GrpoArgs {
     /// Train the backbone too, not only the source of the thoughts
     #[arg(long)]
     train_backbone: bool,
-    /// Passes over the training rows
-    #[arg(long, default_value_t = 1)]
-    epochs: usize,
-    /// Highest learning rate
-    #[arg(long, default_value_t = 5e-5)]
-    lr: f64,
-    /// Steps until the learning rate is at its highest; the smaller of 200 and a tenth of all steps if not given
-    #[arg(long, value_name = "STEPS")]
-    warmup: Option<usize>,
-    /// Stop after this many validations without a better loss; 0 for never
-    #[arg(long, default_value_t = 0)]
-    patience: usize,
     #[command(flatten)]
     training: LoopArgs,
 }
@@ -236,26 +212,13 @@ impl From<AdvantageArg> for AdvantageKind {
 }
 
 pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
-    let train = TrainConfig {
-        epochs: args.epochs,
-        batch: args.batch,
-        learning_rate: args.lr,
-        warmup: Some(args.warmup),
-        patience: (args.patience > 0).then_some(args.patience),
-        ..common(&args.training, &args.run, Schedule::Cosine, 1)
-    };
+    let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
+    let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
     launch(&args.run, &args.training, StageConfig::Pretrain {}, train)
 }
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
-    let train = TrainConfig {
-        epochs: args.epochs,
-        batch: args.batch,
-        learning_rate: args.lr,
-        warmup: Some(args.warmup),
-        patience: (args.patience > 0).then_some(args.patience),
-        ..common(&args.training, &args.run, Schedule::Linear, 1)
-    };
+    let train = TrainConfig { batch: args.batch, ..args.training.config(TrainConfig::default(), &args.run) };
     launch(&args.run, &args.training, StageConfig::Sft { thoughts: args.thoughts, source: args.source.into() }, train)
 }
 
@@ -279,29 +242,30 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         )));
     }
     let train = TrainConfig {
-        epochs: args.epochs,
         batch: args.rollouts / args.group,
-        learning_rate: args.lr,
-        warmup: args.warmup,
-        patience: (args.patience > 0).then_some(args.patience),
-        validate_first: true,
-        ..common(&args.training, &args.run, Schedule::Cosine, 10)
+        ..args.training.config(GrpoConfig::train_defaults(), &args.run)
     };
     launch(&args.run, &args.training, StageConfig::Grpo { config }, train)
 }
 
-/// The options that all stages share; the rest keeps its defaults until the stage's own options replace them.
-fn common(training: &LoopArgs, run: &RunArgs, schedule: Schedule, validations: usize) -> TrainConfig {
-    TrainConfig {
-        micro_batch: training.micro_batch,
-        schedule: training.schedule.map_or(schedule, Schedule::from),
-        optimizer: AdamWConfig { weight_decay: training.weight_decay, ..Default::default() },
-        clip_norm: training.clip_norm,
-        validations: training.validations.unwrap_or(validations),
-        checkpoint_every: training.checkpoint_every,
-        max_steps: training.max_steps,
-        seed: run.common.seed,
-        ..Default::default()
+impl LoopArgs {
+    /// The stage's defaults with what the user asked for in their place.
+    fn config(&self, defaults: TrainConfig, run: &RunArgs) -> TrainConfig {
+        TrainConfig {
+            epochs: self.epochs.unwrap_or(defaults.epochs),
+            micro_batch: self.micro_batch,
+            learning_rate: self.lr.unwrap_or(defaults.learning_rate),
+            schedule: self.schedule.map_or(defaults.schedule, Schedule::from),
+            warmup: self.warmup.or(defaults.warmup),
+            optimizer: AdamWConfig { weight_decay: self.weight_decay, ..defaults.optimizer },
+            clip_norm: self.clip_norm,
+            validations: self.validations.unwrap_or(defaults.validations),
+            patience: self.patience.map_or(defaults.patience, |most| (most > 0).then_some(most)),
+            checkpoint_every: self.checkpoint_every,
+            max_steps: self.max_steps,
+            seed: run.common.seed,
+            ..defaults
+        }
     }
 }
 

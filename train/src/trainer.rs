@@ -12,10 +12,10 @@ use burn::tensor::Tensor;
 
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batches::epoch_order;
+use crate::likelihood::{Validation, validate};
 use crate::optimizer::Optimizer;
 use crate::run::{RunFolder, Trained};
 use crate::schedule::Schedule;
-use crate::sft::{Validation, validate};
 use crate::{Example, TrainError};
 
 /// What all stages have in common. The defaults are stage 1's published settings (arXiv 2505.19092).
@@ -38,7 +38,7 @@ pub struct TrainConfig {
     pub optimizer: AdamWConfig,
     /// Largest global norm of the gradients.
     pub clip_norm: f64,
-    /// Validations in an epoch.
+    /// Validations in an epoch, or in the whole run where that is shorter.
     pub validations: usize,
     /// Whether to validate before the first step, so that the start itself may turn out to be the best.
     pub validate_first: bool,
@@ -206,6 +206,9 @@ pub enum Event<'a> {
     },
 }
 
+/// Measures a model at a validation, for the log.
+pub type ExtraValidation<'a> = dyn FnMut(&LatentRecommender) -> Result<Map<String, Value>, TrainError> + 'a;
+
 /// A run: data, configuration and where it is kept.
 pub struct Training<'a> {
     /// The configuration.
@@ -219,7 +222,7 @@ pub struct Training<'a> {
     /// Told of every step.
     pub observer: &'a mut dyn FnMut(Event),
     /// Further figures at each validation, for the log only.
-    pub extra_validation: Option<&'a mut dyn FnMut(&LatentRecommender) -> Result<Map<String, Value>, TrainError>>,
+    pub extra_validation: Option<&'a mut ExtraValidation<'a>>,
 }
 
 impl Training<'_> {
@@ -250,7 +253,7 @@ impl Training<'_> {
         let mut metrics = self.run.metrics(progress.metrics_bytes)?;
         let (per_epoch, steps) = (self.config.steps_per_epoch(self.train.len()), self.config.steps(self.train.len()));
         let warmup = self.config.warmup_steps(self.train.len());
-        let validate_every = per_epoch.div_ceil(self.config.validations);
+        let validate_every = per_epoch.min(steps).div_ceil(self.config.validations);
         let before = progress.seconds;
         let clock = Instant::now();
         let mut order: Option<(usize, Vec<usize>)> = None;

@@ -115,6 +115,7 @@ impl BackboneConfig {
             "num_key_value_heads": sizes.kv_heads,
             "max_position_embeddings": sizes.max_positions,
             "hidden_act": "silu",
+            "use_sliding_window": false,
             "rms_norm_eps": 1e-6,
             "rope_theta": 10000.0,
             "tie_word_embeddings": true,

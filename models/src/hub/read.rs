@@ -28,9 +28,11 @@ const MOST_THOUGHTS: u64 = 1024;
 pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
     let config = read_config(folder)?;
     let mut stored = read_weights(folder)?;
-    stored.retain(|name, _| {
-        !name.ends_with("rotary_emb.inv_freq") && !(config.tie_embeddings && name == "lm_head.weight")
-    });
+    let is_spare = |name: &str| {
+        // Old checkpoints carry the rotary frequencies, and some the output matrix that they tie to the embeddings.
+        name.ends_with("rotary_emb.inv_freq") || (config.tie_embeddings && name == "lm_head.weight")
+    };
+    stored.retain(|name, _| !is_spare(name));
     let has_attention = stored.keys().any(|name| name.starts_with("attention."));
     let (kind, thoughts) = thoughts_of(folder, &config, has_attention)?;
     if thoughts == 0 || kind != ThoughtKind::LatentAttention {

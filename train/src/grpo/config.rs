@@ -2,6 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::AdvantageKind;
 use crate::TrainError;
+use crate::schedule::Schedule;
+use crate::trainer::TrainConfig;
 
 /// Knobs of stage 2. The defaults are the published settings (arXiv 2505.19092).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,22 @@ impl Default for GrpoConfig {
 }
 
 impl GrpoConfig {
+    /// The published settings of the training loop in stage 2: 256 rollouts a step, one epoch, cosine schedule. The
+    /// learning rate is in the middle of those published, and the start itself may turn out to be the best.
+    pub fn train_defaults() -> TrainConfig {
+        TrainConfig {
+            epochs: 1,
+            batch: 32,
+            learning_rate: 5e-5,
+            schedule: Schedule::Cosine,
+            warmup: None,
+            validations: 10,
+            validate_first: true,
+            patience: None,
+            ..Default::default()
+        }
+    }
+
     /// # Errors
     ///
     /// A value that makes no sense; the message names it.
