@@ -253,6 +253,17 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     expect(&["sft", "--resume", &base], &["run.json"]);
     expect(&["score", "--model", &base, "--tokens", &w.path("nowhere")], &["nowhere"]);
     expect(&["grpo", "--model", &base, "--data", &prepared, "--out", &out, "--rollouts", "10"], &["--rollouts 10"]);
+    // Values that make no sense.
+    let sft = |more: &[&'static str]| [&["sft", "--model", &base, "--data", &prepared, "--out", &out], more].concat();
+    expect(&sft(&["--limit", "0"]), &["--limit"]);
+    expect(&sft(&["--thoughts", "18446744073709551615"]), &["too many"]);
+    expect(&sft(&["--lr", "NaN"]), &["learning_rate"]);
+    expect(&sft(&["--json", "nowhere/result.json"]), &["nowhere/result.json", "no such folder"]);
+    expect(&["demo", "--out", &data], &["data", "exists"]);
+    expect(&["bench", "sft", "--model", &base, "--tokens", &out, "--threads", "99999999"], &["--threads"]);
+    let long = format!("{{\"prompt\": {:?}, \"target\": [0]}}", vec![1; 2000]);
+    std::fs::write(w.path("long.jsonl"), long).unwrap();
+    expect(&["score", "--model", &base, "--tokens", &w.path("long.jsonl")], &["2002 tokens", "1024 positions"]);
     // Damaged files.
     for (content, part) in [
         ("", "no rows"),
@@ -284,4 +295,57 @@ fn help_teaches() {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("--device") && help.contains("--seed"), "{command}: {help}");
     }
+}
+
+#[test]
+fn a_model_without_thoughts_of_its_own_is_taken_as_a_base_with_its_tokenizer() {
+    let w = Workshop::new();
+    run(&w.train("pretrain", "base", "pretrained", &["--epochs", "1"]));
+    succeed(&["init", "--base", &w.path("pretrained"), "--out", &w.path("based"), "--quiet"]);
+    assert_eq!(w.json("pretrained/best/config.json")["latent_thoughts"], 0);
+    assert_eq!(w.json("based/config.json")["latent_thoughts"], 1);
+    assert_eq!(w.bytes("based/tokenizer.json"), w.bytes("pretrained/best/tokenizer.json"));
+}
+
+#[test]
+fn stage_2_without_anything_to_train_is_refused() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "last-hidden", &["--epochs", "1", "--source", "last-hidden"]));
+    let args = w.train("grpo", "last-hidden", "grpo", &GRPO);
+    assert!(refuse(&args.iter().map(String::as_str).collect::<Vec<_>>()).contains("nothing would train"));
+    assert!(!Path::new(&w.path("grpo")).exists());
+}
+
+#[test]
+fn a_run_is_written_by_one_process_only() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "sft", &SFT));
+    let holder = std::fs::File::open(w.path("sft/run.json")).unwrap();
+    holder.lock().unwrap();
+    let message = refuse(&["sft", "--resume", &w.path("sft"), "--quiet"]);
+    assert!(message.contains("another process"), "{message}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reader_that_is_gone_is_no_failure_and_a_full_disk_is_one() {
+    use std::process::Stdio;
+    let w = Workshop::new();
+    let (model, data) = (w.path("base"), w.path("prepared"));
+    let args = ["recommend", "--model", &model, "--data", &data, "--history", "Title number 3"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_latentr3"))
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_latentr3")).args(args).stdout(full).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("standard output") && !message.contains("panicked"), "{message}");
 }

@@ -7,6 +7,7 @@
 MODEL is a Hugging Face folder of a model without thoughts, for instance latentr3-demo/sft-plain/best.
 """
 import json
+import math
 import random
 import subprocess
 import sys
@@ -36,6 +37,7 @@ with torch.no_grad():
         ids = torch.tensor([row["prompt"] + row["target"]])
         scores = model(ids).logits[0, len(row["prompt"]) - 1 : -1].double().log_softmax(-1)
         theirs = scores.gather(-1, torch.tensor(row["target"])[:, None])[:, 0]
+        assert all(map(math.isfinite, own)), own
         worst = max(worst, (theirs - torch.tensor(own).double()).abs().max().item() / theirs.abs().max().item())
 assert worst < 1e-4, f"relative error {worst:.1e}"
 print(f"transformers computes the same: relative error {worst:.1e}")

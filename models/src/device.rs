@@ -20,7 +20,8 @@ pub fn compiled_backends() -> Vec<&'static str> {
     BACKENDS.into_iter().zip(compiled).filter_map(|(name, is_compiled)| is_compiled.then_some(name)).collect()
 }
 
-/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in `cuda:1`.
+/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in `cuda:1`,
+/// which for `wgpu`, `vulkan` and `metal` counts discrete GPUs; without one the driver's preferred device is taken.
 ///
 /// # Errors
 ///
@@ -54,12 +55,22 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
         #[cfg(feature = "metal")]
         "metal" => gpu(name, index, burn::tensor::wgpu::WgpuBackend::Metal),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
+        "cuda" => cuda(name, index.unwrap_or(0)),
         _ => Err(error(format!(
             "not compiled in; build with `--features {backend}` (compiled in: {})",
             compiled_backends().join(", ")
         ))),
     }
+}
+
+/// An NVIDIA GPU. The runtime panics where there is no driver or no such GPU, so it is tried here first.
+#[cfg(feature = "cuda")]
+fn cuda(name: &str, index: usize) -> Result<Device, ModelError> {
+    let device = Device::cuda(index);
+    let probe = device.clone();
+    let works = std::panic::catch_unwind(move || burn::tensor::Tensor::<1>::zeros([1], &probe).into_data()).is_ok();
+    let problem = "there is no such GPU, or no working driver".to_owned();
+    if works { Ok(device) } else { Err(ModelError::Device { name: name.to_owned(), problem }) }
 }
 
 /// A GPU by way of wgpu, brought up when it is first asked for, so that a machine without one gets an error.

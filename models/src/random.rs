@@ -15,7 +15,7 @@ pub fn generator(key: [u64; 4]) -> ChaCha8Rng {
 }
 
 /// FNV-1a hash of a name, to make a parameter's path part of a generator's key.
-pub fn name_key(name: &str) -> u64 {
+pub(crate) fn name_key(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -9,6 +9,9 @@ use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
 use crate::hub::Parameters;
 use crate::latent::{ThoughtKind, ThoughtSource};
 
+/// Most thoughts that a model may have.
+pub(crate) const MOST_THOUGHTS: usize = 1024;
+
 /// A language model with latent reasoning: `[prompt, thought_1 .. thought_N]`, then the target.
 #[derive(Module, Debug)]
 pub struct LatentRecommender {
@@ -33,7 +36,7 @@ impl LatentRecommender {
     ///
     /// # Errors
     ///
-    /// Sizes that do not fit together.
+    /// More than 1024 thoughts.
     pub fn new(
         config: BackboneConfig,
         kind: ThoughtKind,
@@ -51,6 +54,7 @@ impl LatentRecommender {
         thoughts: usize,
         seed: u64,
     ) -> Result<Self, ModelError> {
+        check_thoughts(thoughts)?;
         // Without thoughts no parameters of a source are wanted.
         let kind = if thoughts == 0 { ThoughtKind::LastHidden } else { kind };
         let d_model = config.d_model;
@@ -73,14 +77,15 @@ impl LatentRecommender {
     ///
     /// # Errors
     ///
-    /// None for a model that was built before; the signature is that of every constructor.
+    /// More than 1024 thoughts.
     pub fn with_thoughts(self, kind: ThoughtKind, thoughts: usize, seed: u64) -> Result<Self, ModelError> {
+        check_thoughts(thoughts)?;
         let kind = if thoughts == 0 { ThoughtKind::LastHidden } else { kind };
+        let device = self.device();
         let keep = self.source.kind() == kind && (kind != ThoughtKind::Constants || self.thoughts == thoughts);
         let source = if keep {
             self.source
         } else {
-            let device = self.backbone.model.norm.weight.val().device().inner();
             let d_model = self.backbone.config().d_model;
             ThoughtSource::build(&mut Parameters::fresh(seed, &device), kind, thoughts, d_model)?
         };
@@ -164,4 +169,11 @@ impl LatentRecommender {
         let values = log_probs.gather(1, indices(&ids, &device).unsqueeze_dim(1)).reshape([ids.len()]);
         Ok(TargetLogProbs { values, lengths: targets.iter().map(|target| target.len()).collect() })
     }
+}
+
+fn check_thoughts(thoughts: usize) -> Result<(), ModelError> {
+    if thoughts <= MOST_THOUGHTS {
+        return Ok(());
+    }
+    Err(ModelError::Input(format!("{thoughts} thoughts are too many; a model has {MOST_THOUGHTS} at most")))
 }

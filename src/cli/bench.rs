@@ -5,7 +5,8 @@ use burn::module::Module;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::files::{load_model, write_json};
+use super::files::{check_json, load_model, write_json};
+use super::report::print;
 use super::token_file::TokenFile;
 use super::{CliError, CommonArgs};
 use crate::models::LatentRecommender;
@@ -13,6 +14,11 @@ use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{AdamW, AdamWConfig, Example, Optimizer, Stage};
+
+/// Most threads that a pool is asked for.
+const MOST_THREADS: usize = 1024;
+/// Most rows of a step.
+const MOST_ROWS: usize = 1 << 20;
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -75,12 +81,21 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if [args.steps, args.micro, args.group, args.users, args.beams, args.batch.unwrap_or(1)].contains(&0) {
         return Err(CliError::Usage("steps, batch, micro, group, users and beams must be at least 1".into()));
     }
+    if !(args.lr.is_finite() && args.lr >= 0.0) {
+        return Err(CliError::Usage(format!("--lr {} must be a number and not negative", args.lr)));
+    }
+    if args.threads > MOST_THREADS || args.batch.unwrap_or(1) > MOST_ROWS {
+        let limits = format!("--threads goes up to {MOST_THREADS} and --batch up to {MOST_ROWS}");
+        return Err(CliError::Usage(limits));
+    }
+    check_json(args.dump.as_deref())?;
     if args.threads > 0 {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
         pool.map_err(|error| CliError::Usage(format!("--threads {}: {error}", args.threads)))?;
     }
     let file = TokenFile::read(&args.tokens)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    file.check_lengths(&args.tokens, &model)?;
     let result = match args.what {
         What::Sft => {
             let stage = Sft { micro_batch: args.micro };
@@ -101,8 +116,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         }
         What::Eval => search(args, &model.valid(), file)?,
     };
-    println!("{result}");
-    Ok(())
+    print(&format!("{result}\n"))
 }
 
 fn train(

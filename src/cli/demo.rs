@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::demo_data::write_demo_data;
 use super::evaluate::figures;
-use super::files::{TOKENIZER_FILE, load_model, tokenizer_asset, write_json};
+use super::files::{check_free, check_json, load_model, tokenizer_asset, write_json};
 use super::pipeline::{RunDescription, StageConfig, start};
-use super::report::duration;
+use super::report::{duration, print};
 use super::{CliError, CommonArgs};
 use crate::data::{PrepareConfig, Prepared, Split, prepare};
-use crate::eval::{EvalConfig, Ranking, evaluate, popularity, sample_rows};
+use crate::eval::{EvalConfig, Ranking, evaluate, popularity, sample};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::decode::{BeamConfig, ItemTrie};
 use crate::models::hub::{self, write_atomically};
@@ -41,11 +41,10 @@ pub(super) struct DemoArgs {
 pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let clock = Instant::now();
     let out = args.out.clone().unwrap_or_else(free_folder);
-    let say = |text: &str| {
-        if !args.common.quiet {
-            println!("{text}");
-        }
-    };
+    device(&args.common.device)?;
+    check_free(&out)?;
+    check_json(args.json.as_deref())?;
+    let say = |text: &str| if args.common.quiet { Ok(()) } else { print(&format!("{text}\n")) };
     let [data, prepared_folder, base] = ["data", "prepared", "base"].map(|name| out.join(name));
     write_demo_data(&data, args.common.seed)?;
     let config = PrepareConfig {
@@ -57,7 +56,10 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     };
     let summary = prepare(&config)?;
     let prepared = Prepared::load(&prepared_folder)?;
-    say(&format!("{} listeners, {} albums, {} training rows", summary.users, summary.items, summary.splits.train.rows));
+    say(&format!(
+        "{} listeners, {} albums, {} training rows",
+        summary.users, summary.items, summary.splits.train.rows
+    ))?;
     make_base(&base, &prepared, args)?;
 
     let [plain, thinking, reinforced] = ["sft-plain", "sft-thought", "grpo"].map(|name| out.join(name));
@@ -79,11 +81,16 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         (&thinking, &base, StageConfig::Sft { thoughts: 1, source }, &sft),
         (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
     ];
+    let mut results = Vec::new();
     for (run, model, stage, train) in stages {
-        start(describe(model, &prepared_folder, stage, train.clone(), &args.common), run, args.common.quiet)?;
+        results.push(start(
+            describe(model, &prepared_folder, stage, train.clone(), &args.common),
+            run,
+            args.common.quiet,
+        )?);
     }
 
-    let rows = sample_rows(prepared.rows.get(Split::Test), None, 0);
+    let rows = sample(prepared.rows.get(Split::Test), None, 0);
     let popular = popularity(&prepared, &rows);
     let rank = |run: &Path| -> Result<Ranking, CliError> {
         let model = load_model(run, 0, &args.common.device)?;
@@ -99,8 +106,11 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         ("LatentR3 (SFT, then GRPO)", &reinforced_figures),
     ];
     let seconds = clock.elapsed().as_secs_f64();
-    say(&format!("\n{} test listeners:\n{}", rows.len(), figures(&table).trim_end()));
-    say(&format!("everything is in {}, made in {}", out.display(), duration(seconds)));
+    say(&format!("\n{} test listeners:\n{}", rows.len(), figures(&table).trim_end()))?;
+    if results.last().is_some_and(|grpo| grpo["best_step"] == 0) {
+        say("(no step of GRPO was better on validation than its start, which is the SFT model)")?;
+    }
+    say(&format!("everything is in {}, made in {}", out.display(), duration(seconds)))?;
     let result = json!({
         "out": out,
         "seed": args.common.seed,
@@ -137,20 +147,16 @@ fn make_base(folder: &Path, prepared: &Prepared, args: &DemoArgs) -> Result<(), 
         &device(&args.common.device)?,
     )?;
     hub::save(&model, folder)?;
-    for (name, content) in tokenizer_asset(&prepared.tokenizer)? {
-        debug_assert_eq!(name, TOKENIZER_FILE);
-        write_atomically(&folder.join(name), &content)?;
-    }
-    Ok(())
+    let (name, content) = tokenizer_asset(&prepared.tokenizer)?;
+    Ok(write_atomically(&folder.join(name), &content)?)
 }
 
 fn describe(model: &Path, data: &Path, stage: StageConfig, train: TrainConfig, common: &CommonArgs) -> RunDescription {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     RunDescription {
         latentr3: env!("CARGO_PKG_VERSION").into(),
         stage,
-        model: absolute(model),
-        data: absolute(data),
+        model: model.to_owned(),
+        data: data.to_owned(),
         data_fingerprint: String::new(),
         device: common.device.clone(),
         limit: None,

@@ -39,8 +39,9 @@ impl CliError {
     /// 2 for bad input, 1 for a failure.
     pub fn exit_code(&self) -> u8 {
         let failed = match self {
-            Self::Model(error) => is_failure(error),
-            Self::Train(TrainError::Model(error)) => is_failure(error),
+            Self::Data(DataError::Io { source, .. }) => is_failure(source),
+            Self::Model(ModelError::Io { source, .. }) => is_failure(source),
+            Self::Train(TrainError::Model(ModelError::Io { source, .. })) => is_failure(source),
             Self::Train(TrainError::NotFinite { .. }) => true,
             _ => false,
         };
@@ -49,7 +50,7 @@ impl CliError {
 }
 
 /// Whether the system refused something that is no matter of the input.
-fn is_failure(error: &ModelError) -> bool {
-    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
-    matches!(error, ModelError::Io { source, .. } if !matches!(source.kind(), NotFound | IsADirectory | NotADirectory))
+fn is_failure(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
+    !matches!(error.kind(), NotFound | IsADirectory | NotADirectory | InvalidData)
 }

@@ -3,11 +3,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::files::{check_fit, load_model, model_folder, write_json};
-use super::report::{Progress, duration, table};
+use super::files::{check_fit, check_json, load_model, model_folder, write_json};
+use super::report::{Progress, duration, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
-use crate::eval::{CUTOFFS, EvalConfig, Evaluation, Ranking, evaluate, popularity, sample_rows};
+use crate::eval::{CUTOFFS, EvalConfig, Evaluation, Ranking, evaluate, popularity, sample};
 use crate::models::decode::{BeamConfig, ItemTrie};
 
 /// Options of `evaluate`.
@@ -25,7 +25,7 @@ pub(super) struct EvaluateArgs {
     /// Beams of the search, and length of the list
     #[arg(long, default_value_t = 10)]
     beams: usize,
-    /// Score = sum of log-probabilities / tokens to this power: 1 as BIGRec, 0 as D3
+    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
     #[arg(long, default_value_t = 1.0)]
     length_penalty: f64,
     /// Evaluate this many users, drawn at random by --seed
@@ -62,14 +62,15 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if !args.length_penalty.is_finite() {
         return Err(CliError::Usage(format!("--length-penalty {} is not a number", args.length_penalty)));
     }
-    if args.beams == 0 || args.limit == Some(0) {
-        return Err(CliError::Usage("--beams and --limit must be at least 1".into()));
+    if args.beams == 0 || args.batch == 0 || args.limit == Some(0) {
+        return Err(CliError::Usage("--beams, --batch and --limit must be at least 1".into()));
     }
+    check_json(args.json.as_deref())?;
     let prepared = Prepared::load(&args.data)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?;
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     let trie = ItemTrie::new(&prepared.item_tokens)?;
-    let rows = sample_rows(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
+    let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
     let config =
         EvalConfig { beam: BeamConfig { beams: args.beams, length_penalty: args.length_penalty }, batch: args.batch };
     let mut progress = Progress::new("evaluate", args.common.quiet);
@@ -77,18 +78,18 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let evaluation = evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?;
     drop(progress);
     let popular = popularity(&prepared, &rows);
-    if !args.common.quiet {
-        print!(
-            "{}",
-            figures(&[("model", &evaluation.by_item), ("by title", &evaluation.by_title), ("popularity", &popular)])
-        );
-        let speed = evaluation.users as f64 / evaluation.seconds;
-        println!("{} users in {}, {speed:.1} users/s", evaluation.users, duration(evaluation.seconds));
+    let split = args.split.into();
+    write_json(args.json.as_deref(), &result(split, &evaluation, &popular, prepared.fingerprint()))?;
+    if args.common.quiet {
+        return Ok(());
     }
-    write_json(args.json.as_deref(), &result(&args.split.into(), &evaluation, &popular, prepared.fingerprint()))
+    let rankings = [("model", &evaluation.by_item), ("by title", &evaluation.by_title), ("popularity", &popular)];
+    let speed = evaluation.users as f64 / evaluation.seconds;
+    let time = duration(evaluation.seconds);
+    print(&format!("{}{} users in {time}, {speed:.1} users/s\n", figures(&rankings), evaluation.users))
 }
 
-fn result(split: &Split, evaluation: &Evaluation, popular: &Ranking, fingerprint: String) -> Value {
+fn result(split: Split, evaluation: &Evaluation, popular: &Ranking, fingerprint: String) -> Value {
     let mut result = json!({ "split": split.name(), "data_fingerprint": fingerprint, "popularity": popular });
     let map = result.as_object_mut().expect("it was made as an object");
     if let Value::Object(figures) = serde_json::to_value(evaluation).expect("figures can be written as JSON") {

@@ -24,10 +24,14 @@ pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<La
     let folder = model_folder(path);
     if !folder.exists() {
         let problem = match folder == path {
-            true => "there is no such model folder",
+            true => "there is no such model folder; give a Hugging Face folder or a run folder",
             false => "the run has no best checkpoint yet",
         };
         return Err(CliError::Input { path: folder, line: None, problem: problem.into() });
+    }
+    if !folder.join("config.json").exists() {
+        let problem = "is no model folder: it has no config.json".into();
+        return Err(CliError::Input { path: folder, line: None, problem });
     }
     Ok(hub::load(&folder, seed, &device)?)
 }
@@ -42,7 +46,8 @@ pub(super) fn check_fit(model: &LatentRecommender, folder: &Path, prepared: &Pre
             prepared.vocab_size, config.vocab_size
         )));
     }
-    let longest = prepared.max_tokens + model.thoughts() + prepared.item_tokens.iter().map(Vec::len).max().unwrap_or(0);
+    let target = prepared.item_tokens.iter().map(Vec::len).max().unwrap_or(0);
+    let longest = prepared.max_tokens.saturating_add(model.thoughts() + target);
     if longest > config.max_positions {
         return Err(error(format!(
             "sequences of up to {longest} tokens do not fit the model's {} positions; prepare with a smaller --max-tokens",
@@ -64,12 +69,35 @@ fn same_tokenizer(a: &Tokenizer, b: &Tokenizer) -> Result<bool, CliError> {
     Ok(a.get_vocab(true) == b.get_vocab(true) && encode(a, probe)? == encode(b, probe)?)
 }
 
-/// The tokenizer as a file that checkpoints carry along.
-pub(super) fn tokenizer_asset(tokenizer: &Tokenizer) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+/// The tokenizer as a file that checkpoints carry along: name and content.
+pub(super) fn tokenizer_asset(tokenizer: &Tokenizer) -> Result<(String, Vec<u8>), CliError> {
     let text = tokenizer
         .to_string(true)
         .map_err(|error| CliError::Usage(format!("the tokenizer cannot be written: {error}")))?;
-    Ok(vec![(TOKENIZER_FILE.into(), text.into_bytes())])
+    Ok((TOKENIZER_FILE.into(), text.into_bytes()))
+}
+
+/// Makes sure before any work that a result can be written where `--json` asks for it.
+pub(super) fn check_json(path: Option<&Path>) -> Result<(), CliError> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let problem = match (parent.is_dir(), path.is_dir()) {
+        (true, false) => return Ok(()),
+        (true, true) => "is a folder; give the name of a file",
+        (false, _) => "cannot be written: there is no such folder",
+    };
+    Err(CliError::Input { path: path.to_owned(), line: None, problem: problem.into() })
+}
+
+/// The error for a folder that is to be made and exists already.
+pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
+    if hub::is_occupied(folder) {
+        let problem = "exists already; give another --out".into();
+        return Err(CliError::Input { path: folder.to_owned(), line: None, problem });
+    }
+    Ok(())
 }
 
 /// Writes a command's result where `--json` asks for it.

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::files::{TOKENIZER_FILE, load_model};
+use super::files::{TOKENIZER_FILE, check_free, load_model, model_folder};
+use super::report::print;
 use super::{CliError, CommonArgs};
 use crate::data::{EndToken, load_tokenizer, vocab_size};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
@@ -30,7 +31,7 @@ pub(super) struct InitArgs {
     /// Width of the hidden states
     #[arg(long, default_value_t = 256)]
     hidden: usize,
-    /// Blocks
+    /// Transformer layers
     #[arg(long, default_value_t = 4)]
     layers: usize,
     /// Query heads
@@ -59,15 +60,15 @@ enum ArchArg {
 }
 
 pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
-    if args.out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || args.out.is_file() {
-        let problem = "exists already; give another --out".into();
-        return Err(CliError::Input { path: args.out.clone(), line: None, problem });
-    }
+    check_free(&args.out)?;
     let seed = args.common.seed;
     let (model, tokenizer) = match &args.base {
         Some(base) => {
             let model = load_model(base, seed, &args.common.device)?;
-            (model.with_thoughts(ThoughtKind::LatentAttention, args.thoughts, seed)?, Some(base.join(TOKENIZER_FILE)))
+            (
+                model.with_thoughts(ThoughtKind::LatentAttention, args.thoughts, seed)?,
+                Some(model_folder(base).join(TOKENIZER_FILE)),
+            )
         }
         None => (fresh(args)?, args.tokenizer.clone()),
     };
@@ -79,7 +80,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     }
     if !args.common.quiet {
         use burn::module::Module;
-        println!("{} parameters, written to {}", model.num_params(), args.out.display());
+        print(&format!("{} parameters, written to {}\n", model.num_params(), args.out.display()))?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Read a data set, tokenise it once, and write the folder that the other commands use
     Prepare(prepare::PrepareArgs),
-    /// Make a new model with random weights
+    /// Make a new model with random weights, or add a fresh latent attention to an existing one
     Init(init::InitArgs),
     /// Teach a new model the language of the catalog: next-token loss over the training histories
     Pretrain(train_args::PretrainArgs),

@@ -9,16 +9,13 @@ use super::CliError;
 use super::files::{check_fit, load_model, model_folder, tokenizer_asset};
 use super::report::{Progress, duration};
 use crate::data::{Prepared, Split};
-use crate::eval::{EvalConfig, evaluate, sample_rows};
+use crate::eval::{EvalConfig, evaluate, sample};
 use crate::models::decode::ItemTrie;
-use crate::models::random::generator;
 use crate::models::{LatentRecommender, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{self, Event, Example, RunFolder, Stage, TrainConfig, TrainError, Training};
 
-/// Marks the generator that picks examples for trials.
-const LIMIT: u64 = 0x4c49_4d49_5400_0000;
 /// Folder of the reference policy in a run folder.
 const REFERENCE: &str = "reference";
 
@@ -73,18 +70,19 @@ struct RunData {
 
 /// Starts a run in a new folder; returns its result.
 pub(super) fn start(mut description: RunDescription, out: &Path, quiet: bool) -> Result<Value, CliError> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    (description.model, description.data) = (absolute(&description.model), absolute(&description.data));
     let data = load_data(&description)?;
     description.data_fingerprint = data.prepared.fingerprint();
     let model = start_model(&description)?;
     check_fit(&model, &model_folder(&description.model), &data.prepared)?;
     let stage = build_stage(&description, &model)?;
-    let value = serde_json::to_value(&description).expect("a description can be written as JSON");
-    let run = RunFolder::create(out, &value, tokenizer_asset(&data.prepared.tokenizer)?)?;
-    if let StageConfig::Grpo { config } = &description.stage
-        && config.kl > 0.0
-    {
-        hub::save(&model, &out.join(REFERENCE))?;
+    if data.train.is_empty() {
+        return Err(CliError::Usage("there is nothing to train on; is --limit 0?".into()));
     }
+    let value = serde_json::to_value(&description).expect("a description can be written as JSON");
+    let run = RunFolder::create(out, &value, vec![tokenizer_asset(&data.prepared.tokenizer)?])?;
+    save_reference(&description, &model, out)?;
     execute(&description, &data, &run, quiet, |training| training.start(stage.as_ref(), model))
 }
 
@@ -107,11 +105,12 @@ pub(super) fn resume(folder: &Path, expected: &str, quiet: bool) -> Result<Value
             data.prepared.fingerprint()
         )));
     }
-    let run = RunFolder::open(folder, tokenizer_asset(&data.prepared.tokenizer)?)?;
+    let run = RunFolder::open(folder, vec![tokenizer_asset(&data.prepared.tokenizer)?])?;
     let trained = run.load_last(description.train.optimizer, &device(&description.device)?)?;
     let Some(mut trained) = trained else {
         let model = start_model(&description)?;
         let stage = build_stage(&description, &model)?;
+        save_reference(&description, &model, folder)?;
         return execute(&description, &data, &run, quiet, |training| training.start(stage.as_ref(), model));
     };
     let stage: Box<dyn Stage> = match &description.stage {
@@ -135,22 +134,16 @@ fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
         StageConfig::Pretrain {} => prepared.windows(),
         _ => (prepared.examples(Split::Train), prepared.examples(Split::Valid)),
     };
-    let seed = description.train.seed;
-    Ok(RunData {
-        train: limited(train, description.limit, seed, 0),
-        valid: limited(valid, description.valid_limit, seed, 1),
-        prepared,
-    })
+    let some =
+        |examples: Vec<Example>, limit| sample(&examples, limit, description.train.seed).into_iter().cloned().collect();
+    Ok(RunData { train: some(train, description.limit), valid: some(valid, description.valid_limit), prepared })
 }
 
-/// At most `limit` examples, drawn without replacement.
-fn limited(examples: Vec<Example>, limit: Option<usize>, seed: u64, which: u64) -> Vec<Example> {
-    use rand::seq::IndexedRandom;
-    match limit {
-        Some(limit) if limit < examples.len() => {
-            examples.sample(&mut generator([seed, LIMIT, which, 0]), limit).cloned().collect()
-        }
-        _ => examples,
+/// Keeps the model that the KL divergence is measured from, for a run that is resumed.
+fn save_reference(description: &RunDescription, start: &LatentRecommender, run: &Path) -> Result<(), CliError> {
+    match &description.stage {
+        StageConfig::Grpo { config } if config.kl > 0.0 => Ok(hub::save(start, &run.join(REFERENCE))?),
+        _ => Ok(()),
     }
 }
 
@@ -247,7 +240,7 @@ fn rank_sample(
     let Some(trie) = trie else {
         return Ok(Map::new());
     };
-    let rows = sample_rows(data.prepared.rows.get(Split::Valid), Some(description.rank_sample), description.train.seed);
+    let rows = sample(data.prepared.rows.get(Split::Valid), Some(description.rank_sample), description.train.seed);
     let config = EvalConfig { beam: Default::default(), batch: description.train.micro_batch };
     let evaluation = evaluate(model, &data.prepared, trie, &rows, config, &mut |_| {})?;
     Ok(Map::from_iter([

@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::files::write_json;
-use super::report::table;
+use super::files::{check_json, write_json};
+use super::report::{print, table};
 use super::{CliError, CommonArgs};
-use crate::data::{PrepareConfig, Split, Summary, prepare};
+use crate::data::{PrepareConfig, Split, Splits, Summary, prepare};
 
 /// Options of `prepare`.
 #[derive(Debug, Args)]
@@ -68,12 +68,13 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
         template: args.template.clone(),
         drop_markup_titles: args.drop_markup_titles,
     };
+    check_json(args.json.as_deref())?;
     let summary = prepare(&config)?;
-    if !args.common.quiet {
-        print!("{}", describe(&summary));
-        println!("written to {}", args.out.display());
+    write_json(args.json.as_deref(), &summary)?;
+    if args.common.quiet {
+        return Ok(());
     }
-    write_json(args.json.as_deref(), &summary)
+    print(&format!("{}written to {}\n", describe(&summary), args.out.display()))
 }
 
 fn describe(summary: &Summary) -> String {
@@ -92,9 +93,18 @@ fn describe(summary: &Summary) -> String {
             part.shortened_prompts.to_string(),
         ]);
     }
+    let sum = |counts: &Splits<usize>| Split::ALL.into_iter().map(|split| *counts.get(split)).sum::<usize>();
     let dropped = &summary.dropped;
+    let dropped = match dropped.markup_items + dropped.untitled_items {
+        0 => String::new(),
+        items => format!(
+            "; left out {items} items, {} rows that chose them and {} whose history was nothing else",
+            sum(&dropped.rows_by_item),
+            sum(&dropped.rows_by_history)
+        ),
+    };
     format!(
-        "{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup; dropped: {}\n\
+        "{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
          {} tokens, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n",
         table(&rows),
         summary.users,
@@ -103,7 +113,7 @@ fn describe(summary: &Summary) -> String {
         summary.shared_titles,
         summary.items_with_shared_title,
         summary.markup_titles,
-        serde_json::to_string(dropped).expect("counts can be written as JSON"),
+        dropped,
         summary.vocab_size,
         summary.end_token.text,
         summary.end_token.id,

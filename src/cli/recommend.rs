@@ -1,10 +1,11 @@
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_fit, load_model, model_folder, write_json};
-use super::report::table;
+use super::files::{check_fit, check_json, load_model, model_folder, write_json};
+use super::report::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Prepared;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
@@ -30,7 +31,7 @@ pub(super) struct RecommendArgs {
     /// Beams of the search; as many as titles if not given
     #[arg(long)]
     beams: Option<usize>,
-    /// Score = sum of log-probabilities / tokens to this power
+    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
     #[arg(long, default_value_t = 1.0)]
     length_penalty: f64,
     /// Write the recommendations as JSON
@@ -41,13 +42,21 @@ pub(super) struct RecommendArgs {
 }
 
 pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
-    let beams = args.beams.unwrap_or(args.top).max(args.top);
-    if args.top == 0 || !args.length_penalty.is_finite() {
-        return Err(CliError::Usage("--top must be at least 1 and --length-penalty a number".into()));
+    let beams = args.beams.unwrap_or(args.top);
+    if args.top == 0 || beams < args.top {
+        return Err(CliError::Usage("--top must be at least 1 and --beams at least as many".into()));
     }
+    if !args.length_penalty.is_finite() {
+        return Err(CliError::Usage(format!("--length-penalty {} is not a number", args.length_penalty)));
+    }
+    check_json(args.json.as_deref())?;
     let prepared = Prepared::load(&args.data)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?;
     check_fit(&model, &model_folder(&args.model), &prepared)?;
+    let known: HashSet<&str> = prepared.catalog.items().iter().map(|item| item.title.as_str()).collect();
+    for title in args.history.iter().filter(|title| !known.contains(title.as_str()) && !args.common.quiet) {
+        note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));
+    }
     let trie = ItemTrie::new(&prepared.item_tokens)?;
     let prompt = prepared.prompt_for_titles(&args.history)?;
     let found = beam_search(&model, &trie, &[&prompt], BeamConfig { beams, length_penalty: args.length_penalty })?;
@@ -60,8 +69,6 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
         rows.push(vec![(rank + 1).to_string(), title.to_owned(), ids.join(" "), format!("{:.4}", hypothesis.score)]);
         items.push(json!({ "rank": rank + 1, "title": title, "items": ids, "score": hypothesis.score }));
     }
-    if !args.common.quiet {
-        print!("{}", table(&rows));
-    }
-    write_json(args.json.as_deref(), &json!({ "history": args.history, "recommendations": items }))
+    write_json(args.json.as_deref(), &json!({ "history": args.history, "recommendations": items }))?;
+    if args.common.quiet { Ok(()) } else { print(&table(&rows)) }
 }

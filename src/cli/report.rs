@@ -1,12 +1,31 @@
 //! What a user sees while something long goes on, and tables at its end.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::CliError;
+use crate::models::ModelError;
+
 /// Seconds between two plain lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// Prints text on standard output. A reader that has gone away has read enough.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
+            Err(ModelError::Io { path: "standard output".into(), source }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line on standard error, lost where nobody reads it.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// Progress on standard error: a bar on a terminal, plain lines otherwise, nothing if quiet.
 pub(super) struct Progress {
@@ -31,7 +50,7 @@ impl Progress {
     }
 
     /// `done` of `total` units are done, the last one of `tokens` tokens.
-    pub fn advance(&mut self, done: u64, total: u64, tokens: usize, note: &str) {
+    pub fn advance(&mut self, done: u64, total: u64, tokens: usize, figure: &str) {
         if self.quiet {
             return;
         }
@@ -42,7 +61,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
-            bar.set_message(format!("{note}{speed}"));
+            bar.set_message(format!("{figure}{speed}"));
             return;
         }
         if self.last_line.is_some_and(|last| last.elapsed() < LINE_EVERY) && done < total {
@@ -50,14 +69,14 @@ impl Progress {
         }
         self.last_line = Some(Instant::now());
         let left = seconds / (done - skipped).max(1) as f64 * total.saturating_sub(done) as f64;
-        eprintln!("{}: {done}/{total} {note}{speed}, {} left", self.label, duration(left));
+        note(&format!("{}: {done}/{total} {figure}{speed}, {} left", self.label, duration(left)));
     }
 
     /// A line that stays.
     pub fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("{}: {text}", self.label)),
-            None if !self.quiet => eprintln!("{}: {text}", self.label),
+            None if !self.quiet => note(&format!("{}: {text}", self.label)),
             None => {}
         }
     }

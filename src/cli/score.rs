@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::path::PathBuf;
 
 use burn::module::Module;
@@ -6,6 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::load_model;
+use super::report::print;
 use super::token_file::TokenFile;
 use super::{CliError, CommonArgs};
 
@@ -29,10 +29,13 @@ pub(super) struct ScoreArgs {
 }
 
 pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
+    if args.micro_batch == 0 {
+        return Err(CliError::Usage("--micro-batch must be at least 1".into()));
+    }
     let file = TokenFile::read(&args.tokens)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?.valid();
-    let mut output = std::io::stdout().lock();
-    for rows in file.rows.chunks(args.micro_batch.max(1)) {
+    file.check_lengths(&args.tokens, &model)?;
+    for rows in file.rows.chunks(args.micro_batch) {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
         let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
         let mut state = model.prefill(&prompts)?;
@@ -45,10 +48,7 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
             rest = others;
             let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
             let line = json!({ "log_probs": row, "sum": sum, "mean": sum / length as f64 });
-            if writeln!(output, "{line}").is_err() {
-                // Whoever read the output has read enough.
-                return Ok(());
-            }
+            print(&format!("{line}\n"))?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::CliError;
-use crate::models::ModelError;
+use crate::models::{LatentRecommender, ModelError};
 use crate::train::Example;
 
 /// A token file.
@@ -62,5 +62,17 @@ impl TokenFile {
             return Err(CliError::Input { path: path.to_owned(), line: None, problem: "has no rows".into() });
         }
         Ok(file)
+    }
+
+    /// Makes sure that every row fits the model's positions.
+    pub fn check_lengths(&self, path: &Path, model: &LatentRecommender) -> Result<(), CliError> {
+        let positions = model.backbone.config().max_positions;
+        let longest =
+            self.rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).max().unwrap_or(0);
+        if longest <= positions {
+            return Ok(());
+        }
+        let problem = format!("has a row of {longest} tokens, thoughts included; the model has {positions} positions");
+        Err(CliError::Input { path: path.to_owned(), line: None, problem })
     }
 }

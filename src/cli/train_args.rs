@@ -1,11 +1,14 @@
 //! The options of the training commands, and how they become a run's description.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use super::pipeline::{RunDescription, StageConfig, resume, start};
-use super::{CliError, CommonArgs, files::write_json};
+use super::{
+    CliError, CommonArgs,
+    files::{check_json, write_json},
+};
 use crate::models::ThoughtKind;
 use crate::train::grpo::{AdvantageKind, GrpoConfig};
 use crate::train::{AdamWConfig, Schedule, TrainConfig};
@@ -22,7 +25,7 @@ pub(super) struct RunArgs {
     /// Run folder to make: checkpoints, metrics, configuration
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Go on with this run from its last checkpoint; the run folder knows everything else
+    /// Go on with this run from its last checkpoint; the run folder knows everything else, and other options change nothing
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "data", "out"])]
     resume: Option<PathBuf>,
     /// Write the result as JSON
@@ -50,7 +53,7 @@ pub(super) struct LoopArgs {
     /// Rows that run through the model at once; changes memory and speed, not results
     #[arg(long, value_name = "ROWS", default_value_t = 32)]
     micro_batch: usize,
-    /// How the learning rate falls after the warm-up
+    /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
     #[arg(long, value_enum)]
     schedule: Option<ScheduleArg>,
     /// Decoupled weight decay on matrices
@@ -59,7 +62,7 @@ pub(super) struct LoopArgs {
     /// Largest global norm of the gradients
     #[arg(long, default_value_t = 1.0)]
     clip_norm: f64,
-    /// Validations in an epoch; once, and ten times in stage 2, if not given
+    /// Validations in an epoch, or in the whole run where that is shorter [default: 1, for grpo 10]
     #[arg(long, value_name = "N")]
     validations: Option<usize>,
     /// Steps between checkpoints, besides those at validations
@@ -171,7 +174,7 @@ pub(super) struct GrpoArgs {
     /// Standard deviation of the noise on each coordinate of the thought
     #[arg(long, default_value_t = 1.5)]
     sigma: f64,
-    /// Instead of --sigma: the noise's norm as a share of the thought's
+    /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
     #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
     sigma_relative: Option<f64>,
     /// What a reward is compared with: the batch's noise-free samples, or its own group
@@ -270,6 +273,7 @@ impl LoopArgs {
 }
 
 fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainConfig) -> Result<(), CliError> {
+    check_json(run.json.as_deref())?;
     let result = match (&run.resume, &run.model, &run.data, &run.out) {
         (Some(folder), ..) => resume(folder, stage.name(), run.common.quiet)?,
         (None, Some(model), Some(data), Some(out)) => {
@@ -277,8 +281,8 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
             let description = RunDescription {
                 latentr3: env!("CARGO_PKG_VERSION").into(),
                 stage,
-                model: absolute(model),
-                data: absolute(data),
+                model: model.clone(),
+                data: data.clone(),
                 data_fingerprint: String::new(),
                 device: run.common.device.clone(),
                 limit: training.limit,
@@ -291,9 +295,4 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
         _ => return Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
     };
     write_json(run.json.as_deref(), &result)
-}
-
-/// The path as the run folder keeps it, so that a run can be resumed from anywhere.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

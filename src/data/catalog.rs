@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
-/// One item of the catalogue.
+/// One item of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The name that the data's owner gave it.
@@ -106,7 +106,7 @@ impl Catalog {
         sizes
     }
 
-    /// The catalogue without some items, and where each old index has gone.
+    /// The catalog without some items, and where each old index has gone.
     pub fn without(&self, dropped: impl Fn(&Item) -> bool) -> (Self, Vec<Option<usize>>) {
         let mut kept = Vec::new();
         let mut moved = Vec::with_capacity(self.len());

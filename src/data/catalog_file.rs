@@ -1,11 +1,11 @@
-//! Building a catalogue from the lines of a file.
+//! Building a catalog from the lines of a file.
 
 use super::catalog::{Catalog, Item};
 use super::error::{CellProblem, DataError};
 use super::interactions::ReadOptions;
 use super::text_file::TextFile;
 
-/// A line of a catalogue file.
+/// A line of a catalog file.
 pub(super) struct ItemLine<'a> {
     pub(super) line: usize,
     pub(super) id: &'a str,
@@ -19,7 +19,7 @@ pub(super) struct ItemColumns {
     pub(super) title: &'static str,
 }
 
-/// Makes the catalogue, with ids and titles trimmed.
+/// Makes the catalog, with ids and titles trimmed.
 pub(super) fn build(
     file: &TextFile,
     columns: ItemColumns,

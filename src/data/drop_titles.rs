@@ -24,7 +24,7 @@ pub struct Dropped {
     pub history_entries: Splits<usize>,
 }
 
-/// Takes items with HTML or nothing for a title out of the catalogue, of histories, and with the rows that chose them.
+/// Takes items with HTML or nothing for a title out of the catalog, of histories, and with the rows that chose them.
 ///
 /// # Errors
 /// If a split has no row left.

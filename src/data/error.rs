@@ -236,13 +236,13 @@ pub enum CellProblem {
         /// Number of titles.
         titles: usize,
     },
-    /// An item without an entry in the catalogue.
+    /// An item without an entry in the catalog.
     #[error("no such item in {catalog}; add it there or remove the row")]
     UnknownItem {
-        /// Name of the catalogue's file.
+        /// Name of the catalog's file.
         catalog: String,
     },
-    /// An item's second entry in the catalogue.
+    /// An item's second entry in the catalog.
     #[error("this id already stands in line {first_line}; keep one of the two")]
     DuplicateItem {
         /// Line of the first entry.

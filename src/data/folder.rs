@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use crate::models::hub::is_occupied;
+
 use super::error::DataError;
 use super::interactions::Split;
 use super::prepare::PrepareConfig;
@@ -58,11 +60,7 @@ impl Staging {
             let problem = format!("`{}` names no folder that can be made", out.display());
             return Err(DataError::Setting { setting: "--out", problem });
         };
-        let occupied = match fs::read_dir(out) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(_) => fs::symlink_metadata(out).is_ok(),
-        };
-        if occupied {
+        if is_occupied(out) {
             return Err(DataError::OutputExists { path: out.into() });
         }
         let parent = match out.parent() {

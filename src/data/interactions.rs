@@ -80,9 +80,9 @@ impl<T> Splits<T> {
 pub struct Row {
     /// The user's id.
     pub user: String,
-    /// Catalogue indices of earlier choices, oldest first, at least one.
+    /// Catalog indices of earlier choices, oldest first, at least one.
     pub history: Vec<usize>,
-    /// Catalogue index of the choice.
+    /// Catalog index of the choice.
     pub item: usize,
     /// When it was made, in the data's own unit.
     pub timestamp: Option<i64>,
@@ -107,7 +107,7 @@ pub enum Layout {
 /// What a reader noticed and passed over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notes {
-    /// Titles in rows that differ from the catalogue's (which is used).
+    /// Titles in rows that differ from the catalog's (which is used).
     pub titles_unlike_catalog: usize,
     /// Users who only have training rows, because two choices are too few to leave any out.
     pub users_without_test: usize,
@@ -115,7 +115,7 @@ pub struct Notes {
     pub users_without_rows: usize,
 }
 
-/// A data set as its owner wrote it, with items resolved to the catalogue.
+/// A data set as its owner wrote it, with items resolved to the catalog.
 #[derive(Debug, Clone)]
 pub struct Interactions {
     /// How it was written.

@@ -22,9 +22,9 @@ use super::windows::{Window, count_items};
 pub struct PreparedRow {
     /// The user's id.
     pub user: String,
-    /// Catalogue indices of the choices before, oldest first; a prompt that had to be shortened shows only the newest.
+    /// Catalog indices of the choices before, oldest first; a prompt that had to be shortened shows only the newest.
     pub history: Vec<usize>,
-    /// Catalogue index of the choice.
+    /// Catalog index of the choice.
     pub item: usize,
     /// Tokens of the prompt.
     pub prompt: Vec<u32>,
@@ -35,7 +35,7 @@ pub struct PreparedRow {
 pub struct Prepared {
     /// The items.
     pub catalog: Catalog,
-    /// Tokens of each item's target, by catalogue index, with the end token last and nowhere else.
+    /// Tokens of each item's target, by catalog index, with the end token last and nowhere else.
     pub item_tokens: Vec<Vec<u32>>,
     /// The rows of each split.
     pub rows: Splits<Vec<PreparedRow>>,
@@ -143,7 +143,7 @@ impl Prepared {
         (train, valid)
     }
 
-    /// How often each item was chosen in training, by catalogue index.
+    /// How often each item was chosen in training, by catalog index.
     ///
     /// Every choice counts once, whether a training row has it as its item or only in its history.
     pub fn train_counts(&self) -> Vec<u64> {
@@ -266,7 +266,7 @@ impl Bounds {
             return Err("no items".into());
         }
         match items.iter().find(|&&item| item >= self.items) {
-            Some(item) => Err(format!("item {item} is outside the catalogue of {}", self.items)),
+            Some(item) => Err(format!("item {item} is outside the catalog of {}", self.items)),
             None => Ok(()),
         }
     }

@@ -17,7 +17,7 @@ pub struct Summary {
     pub layout: Layout,
     /// Users in any split.
     pub users: usize,
-    /// Items of the catalogue.
+    /// Items of the catalog.
     pub items: usize,
     /// Different titles.
     pub titles: usize,

@@ -16,6 +16,9 @@ const TRAINED_END: &str = "<|endoftext|>";
 /// Smallest vocabulary of a byte-level tokenizer: the bytes and the end token.
 pub const MIN_VOCAB_SIZE: usize = 257;
 
+/// Most tokens of a tokenizer that is trained.
+const MAX_VOCAB_SIZE: usize = 1 << 24;
+
 /// End tokens that checkpoints use, tried in this order.
 const KNOWN_ENDS: [&str; 5] = [TRAINED_END, "<|im_end|>", "</s>", "<|end_of_text|>", "<|eot_id|>"];
 
@@ -37,6 +40,10 @@ pub struct EndToken {
 pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Tokenizer, DataError> {
     if vocab_size < MIN_VOCAB_SIZE {
         let problem = format!("{vocab_size} tokens are too few; the bytes and the end token take {MIN_VOCAB_SIZE}");
+        return Err(DataError::Setting { setting: "--vocab-size", problem });
+    }
+    if vocab_size > MAX_VOCAB_SIZE {
+        let problem = format!("{vocab_size} tokens are too many; at most {MAX_VOCAB_SIZE} can be trained");
         return Err(DataError::Setting { setting: "--vocab-size", problem });
     }
     let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()

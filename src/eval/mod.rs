@@ -3,5 +3,5 @@
 mod evaluate;
 mod metrics;
 
-pub use evaluate::{EvalConfig, Evaluation, UserRank, evaluate, popularity, sample_rows};
+pub use evaluate::{EvalConfig, Evaluation, UserRank, evaluate, popularity, sample};
 pub use metrics::{CUTOFFS, Ranking, expected_rank};

@@ -9,12 +9,9 @@ use latentr3_models::{LatentRecommender, NamedVisitor, visit_named};
 /// The gradient of every parameter that has one, by the parameter's name in the checkpoint.
 #[derive(Debug, Default)]
 pub struct Gradients {
-    by_name: BTreeMap<String, Gradient>,
+    /// As matrices of the parameters' rows, `[first dimension, the others]`.
+    by_name: BTreeMap<String, Tensor<2>>,
 }
-
-/// One gradient as a matrix of the parameter's rows, `[first dimension, the others]`.
-#[derive(Debug, Clone)]
-struct Gradient(Tensor<2>);
 
 impl Gradients {
     /// Takes the gradients of the model's parameters from a backward pass.
@@ -26,12 +23,12 @@ impl Gradients {
 
     /// Adds the gradients of a further micro-batch.
     pub fn add(&mut self, other: Self) {
-        for (name, Gradient(gradient)) in other.by_name {
+        for (name, gradient) in other.by_name {
             let sum = match self.by_name.remove(&name) {
-                Some(Gradient(sum)) => sum + gradient,
+                Some(sum) => sum + gradient,
                 None => gradient,
             };
-            self.by_name.insert(name, Gradient(sum));
+            self.by_name.insert(name, sum);
         }
     }
 
@@ -39,20 +36,20 @@ impl Gradients {
     ///
     /// Rows first: no single reduction is so long that a backend may reorder it from run to run.
     pub fn norm(&self) -> Option<Tensor<1>> {
-        let squares = self.by_name.values().map(|Gradient(gradient)| gradient.clone().square().sum_dim(1).sum());
+        let squares = self.by_name.values().map(|gradient| gradient.clone().square().sum_dim(1).sum());
         squares.reduce(|sum, square| sum + square).map(Tensor::sqrt)
     }
 
     /// Multiplies all of them by a factor `[1]`.
     pub fn scale(&mut self, factor: &Tensor<1>) {
-        for Gradient(gradient) in self.by_name.values_mut() {
+        for gradient in self.by_name.values_mut() {
             gradient.inplace(|gradient| gradient * factor.clone().unsqueeze());
         }
     }
 
     /// The gradient of one parameter as a matrix `[first dimension, the others]`, if it has one.
     pub fn get(&self, name: &str) -> Option<Tensor<2>> {
-        self.by_name.get(name).map(|Gradient(gradient)| gradient.clone())
+        self.by_name.get(name).cloned()
     }
 
     /// Names of the parameters that have a gradient.
@@ -63,13 +60,13 @@ impl Gradients {
 
 struct Collector {
     tape: Tape,
-    by_name: BTreeMap<String, Gradient>,
+    by_name: BTreeMap<String, Tensor<2>>,
 }
 
 impl NamedVisitor for Collector {
     fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
         if let Some(gradient) = parameter.val().grad_remove(&mut self.tape) {
-            self.by_name.insert(name.to_owned(), Gradient(as_matrix(gradient)));
+            self.by_name.insert(name.to_owned(), as_matrix(gradient));
         }
     }
 }

@@ -4,7 +4,7 @@
 #![deny(missing_docs)]
 
 mod adamw;
-pub mod batches;
+mod batches;
 mod error;
 mod example;
 mod gradients;

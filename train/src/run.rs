@@ -7,7 +7,7 @@
 //! RUN/last/           the latest model, and what resuming needs: optimizer.safetensors, progress.json
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,8 @@ const PROGRESS_FILE: &str = "progress.json";
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held as long as the run is written; the system lets go of it when the process ends, however it ends.
+    _lock: File,
     /// Files that every checkpoint carries along, such as the tokenizer: name and content.
     assets: Vec<(String, Vec<u8>)>,
 }
@@ -51,26 +53,24 @@ impl RunFolder {
     ///
     /// The folder exists and is not empty, or cannot be made.
     pub fn create(path: &Path, description: &Value, assets: Vec<(String, Vec<u8>)>) -> Result<Self, TrainError> {
-        let is_taken =
-            fs::symlink_metadata(path).is_ok() && !fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if is_taken {
+        if hub::is_occupied(path) {
             return Err(TrainError::run(path, "exists already; give another --out, or go on with it by --resume"));
         }
-        fs::create_dir_all(path).map_err(|error| TrainError::run(path, error.to_string()))?;
+        fs::create_dir_all(path).map_err(io(path))?;
         let mut text = serde_json::to_vec_pretty(description).expect("a JSON value can be written");
         text.push(b'\n');
         write_atomically(&path.join(RUN_FILE), &text)?;
-        Ok(Self { path: path.to_owned(), assets })
+        Ok(Self { path: path.to_owned(), _lock: lock(path)?, assets })
     }
 
-    /// Opens a run folder to go on with it; returns what it records.
+    /// Opens a run folder to go on with it.
     ///
     /// # Errors
     ///
-    /// It is no run folder, or damaged.
+    /// It is no run folder, damaged, or another process is writing it.
     pub fn open(path: &Path, assets: Vec<(String, Vec<u8>)>) -> Result<Self, TrainError> {
         Self::description(path)?;
-        let run = Self { path: path.to_owned(), assets };
+        let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
         run.recover("last")?;
         run.recover("best")?;
         Ok(run)
@@ -147,23 +147,19 @@ impl RunFolder {
     fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
         let [new, old] = self.spare(name);
         let target = self.path.join(name);
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error: std::io::Error| TrainError::from(ModelError::Io { path, source: error })
-        };
         remove(&new).map_err(io(&new))?;
         fs::create_dir_all(&new).map_err(io(&new))?;
         write(&new)?;
         for (file, content) in &self.assets {
             write_atomically(&new.join(file), content)?;
         }
-        File::open(&new).and_then(|folder| folder.sync_all()).map_err(io(&new))?;
+        hub::sync_folder(&new).map_err(io(&new))?;
         remove(&old).map_err(io(&old))?;
         if target.exists() {
             fs::rename(&target, &old).map_err(io(&target))?;
         }
         fs::rename(&new, &target).map_err(io(&target))?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(io(&self.path))?;
+        hub::sync_folder(&self.path).map_err(io(&self.path))?;
         remove(&old).map_err(io(&old))
     }
 
@@ -172,10 +168,10 @@ impl RunFolder {
         let [new, old] = self.spare(name);
         let target = self.path.join(name);
         if !target.exists() && old.exists() {
-            fs::rename(&old, &target).map_err(|error| TrainError::run(&old, error.to_string()))?;
+            fs::rename(&old, &target).map_err(io(&old))?;
         }
         for leftover in [new, old] {
-            remove(&leftover).map_err(|error| TrainError::run(&leftover, error.to_string()))?;
+            remove(&leftover).map_err(io(&leftover))?;
         }
         Ok(())
     }
@@ -196,13 +192,29 @@ impl RunFolder {
             file.seek(SeekFrom::End(0))?;
             Ok(Some(file))
         };
-        match open().map_err(|error: std::io::Error| TrainError::run(&path, error.to_string()))? {
+        match open().map_err(io(&path))? {
             Some(file) => Ok(Metrics { file: BufWriter::new(file), bytes, path }),
             None => Err(TrainError::run(
                 &path,
                 format!("is shorter than the {bytes} bytes that the last checkpoint counts on"),
             )),
         }
+    }
+}
+
+/// What the system refused at `path`.
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + use<> {
+    let path = path.to_owned();
+    move |source| TrainError::from(ModelError::Io { path, source })
+}
+
+/// Makes this process the only one that writes the run.
+fn lock(path: &Path) -> Result<File, TrainError> {
+    let file = File::open(path.join(RUN_FILE)).map_err(io(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TrainError::run(path, "another process is writing this run")),
+        Err(TryLockError::Error(error)) => Err(io(path)(error)),
     }
 }
 
@@ -227,13 +239,13 @@ impl Metrics {
         text.push(b'\n');
         self.bytes += text.len() as u64;
         let written = self.file.write_all(&text).and_then(|()| self.file.flush());
-        written.map_err(|error| TrainError::run(&self.path, error.to_string()))
+        written.map_err(io(&self.path))
     }
 
     /// Has the log on the disk; returns its length.
     pub fn sync(&mut self) -> Result<u64, TrainError> {
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
-        synced.map_err(|error| TrainError::run(&self.path, error.to_string()))?;
+        synced.map_err(io(&self.path))?;
         Ok(self.bytes)
     }
 }

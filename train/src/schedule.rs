@@ -18,7 +18,8 @@ impl Schedule {
     /// The factor on the learning rate at `step` (from 0) of `steps`, after a linear warm-up of `warmup` steps.
     pub fn factor(self, step: usize, warmup: usize, steps: usize) -> f64 {
         if step < warmup {
-            return (step + 1) as f64 / (warmup + 1) as f64;
+            // From the first share of the way and not from 0, so that the first step moves the model too.
+            return (step + 1) as f64 / (warmup as f64 + 1.0);
         }
         let progress = (step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64;
         match self {

@@ -90,7 +90,7 @@ impl TrainConfig {
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(TrainError::config(field, "is 0; must be at least 1"));
         }
-        let positive = |value: f64| value.is_finite() && value > 0.0;
+        let positive = |value: f64| (value as f32).is_finite() && value as f32 > 0.0;
         if !positive(self.learning_rate) {
             return Err(TrainError::config("learning_rate", format!("is {}; must be positive", self.learning_rate)));
         }
@@ -102,6 +102,11 @@ impl TrainConfig {
                 "weight_decay",
                 format!("is {}; must not be negative", self.optimizer.weight_decay),
             ));
+        }
+        let AdamWConfig { beta1, beta2, epsilon, .. } = self.optimizer;
+        if !((0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2) && positive(epsilon)) {
+            let problem = format!("betas {beta1} and {beta2} must be in [0, 1) and epsilon {epsilon} positive");
+            return Err(TrainError::config("optimizer", problem));
         }
         Ok(())
     }
@@ -233,7 +238,7 @@ impl Training<'_> {
     /// See [`TrainError`].
     pub fn start(self, stage: &dyn Stage, model: LatentRecommender) -> Result<Progress, TrainError> {
         let adamw = AdamW::new(self.config.optimizer);
-        self.go_on(stage, Trained { model, adamw, progress: Progress::start() })
+        self.proceed(stage, Trained { model, adamw, progress: Progress::start() }, true)
     }
 
     /// Goes on from a checkpoint, to the same end as if it had never stopped.
@@ -241,7 +246,11 @@ impl Training<'_> {
     /// # Errors
     ///
     /// See [`TrainError`].
-    pub fn go_on(mut self, stage: &dyn Stage, trained: Trained) -> Result<Progress, TrainError> {
+    pub fn go_on(self, stage: &dyn Stage, trained: Trained) -> Result<Progress, TrainError> {
+        self.proceed(stage, trained, false)
+    }
+
+    fn proceed(mut self, stage: &dyn Stage, trained: Trained, is_new: bool) -> Result<Progress, TrainError> {
         self.config.check()?;
         if self.train.is_empty() {
             return Err(TrainError::config("train", "there are no examples to train on"));
@@ -258,8 +267,17 @@ impl Training<'_> {
         let clock = Instant::now();
         let mut order: Option<(usize, Vec<usize>)> = None;
 
-        if progress.step == 0 && progress.best.is_none() && self.config.validate_first {
-            self.validate(&model, &mut progress, &mut metrics)?;
+        if progress.step > steps {
+            let problem = format!("has done {} steps of {steps}", progress.step);
+            return Err(TrainError::run(self.run.path(), problem));
+        }
+        if is_new {
+            if self.config.validate_first {
+                self.validate(&model, &mut progress, &mut metrics)?;
+            }
+            // From here on the run needs nothing but its own folder and the data.
+            progress.metrics_bytes = metrics.sync()?;
+            self.run.save_last(&model, &optimizer.adamw, &progress)?;
         }
         while !progress.finished && progress.step < steps {
             let (epoch, batch) = (progress.step / per_epoch, progress.step % per_epoch);
@@ -315,13 +333,15 @@ impl Training<'_> {
             return self.run.save_best(model);
         }
         let validation = validate(model, self.valid, self.config.micro_batch)?;
+        for (what, value) in [("validation loss", validation.loss), ("validation perplexity", validation.perplexity)] {
+            if !value.is_finite() {
+                return Err(TrainError::NotFinite { step: progress.step, what, value });
+            }
+        }
         let mut line = Map::from_iter([("step".into(), json!(progress.step))]);
         line.extend(validation.metrics());
         if let Some(extra) = &mut self.extra_validation {
             line.extend(extra(&model.valid())?);
-        }
-        if !validation.loss.is_finite() {
-            return Err(TrainError::NotFinite { step: progress.step, what: "validation loss", value: validation.loss });
         }
         let is_best = progress.best.as_ref().is_none_or(|best| validation.loss < best.loss);
         line.insert("best".into(), json!(is_best));

@@ -124,7 +124,14 @@ impl BackboneConfig {
             "bos_token_id": sizes.end_token,
             "eos_token_id": sizes.end_token,
         });
-        Self::from_json(Path::new("new model"), file)
+        let config = Self::from_json(Path::new("new model"), file)?;
+        let per_layer = config.d_model as u128 * (2 * config.heads * config.head_dim + 3 * config.d_ff) as u128;
+        let parameters = config.layers as u128 * per_layer + (config.vocab_size * config.d_model) as u128;
+        if parameters > MOST_PARAMETERS {
+            let problem = format!("the sizes add up to {parameters} parameters; at most {MOST_PARAMETERS} can be made");
+            return Err(ModelError::Input(problem));
+        }
+        Ok(config)
     }
 
     /// Reads a parsed `config.json`; `path` is only named in errors.
@@ -194,6 +201,10 @@ impl BackboneConfig {
         let mut file = self.raw.clone();
         file.entry("architectures").or_insert_with(|| json!([self.architecture.class()]));
         file.insert("torch_dtype".into(), json!("float32"));
+        // From version 5 on, transformers calls it so and believes it first.
+        if file.contains_key("dtype") {
+            file.insert("dtype".into(), json!("float32"));
+        }
         file
     }
 
@@ -213,6 +224,9 @@ pub(crate) const INIT_STD: f64 = 0.02;
 
 /// Largest size taken from a file, so that a damaged one cannot ask for terabytes.
 const LARGEST_SIZE: u64 = 1 << 24;
+
+/// Most parameters of a new model: 16 GiB of weights.
+const MOST_PARAMETERS: u128 = 1 << 32;
 
 struct Fields<'a> {
     path: &'a Path,
@@ -319,8 +333,8 @@ fn positive_in(object: &Map<String, Value>, field: &str, default: Option<f64>) -
         (Some(value), _) => value,
     };
     match value.as_f64() {
-        Some(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err(format!("{field} is {value}; must be a positive number")),
+        Some(number) if (number as f32).is_finite() && number as f32 > 0.0 => Ok(number),
+        _ => Err(format!("{field} is {value}; must be a positive number of single precision")),
     }
 }
 

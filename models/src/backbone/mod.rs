@@ -13,7 +13,8 @@ use burn::tensor::activation::silu;
 pub use attention::Attention;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
 pub use layers::{Embedding, Linear, RmsNorm};
-pub use rope::{Rope, RopeAngles, RopeScaling};
+pub(crate) use rope::Rope;
+pub use rope::RopeScaling;
 pub use state::{PromptState, Segment};
 
 use crate::ModelError;
@@ -148,7 +149,12 @@ impl Backbone {
     /// Runs what follows the prompts: `embeddings` is `[rows, tokens, d_model]`, of which `lengths` are valid in each row.
     ///
     /// There are as many rows as prompts or a multiple of it; the rows of one prompt lie together.
+    ///
+    /// # Panics
+    ///
+    /// If the number of rows is not such a multiple.
     pub fn extend(&self, embeddings: Tensor<3>, lengths: &[usize], state: &PromptState) -> Segment {
+        assert!(lengths.len().is_multiple_of(state.rows()), "{} rows for {} prompts", lengths.len(), state.rows());
         let share = lengths.len() / state.rows();
         let starts: Vec<usize> = (0..lengths.len()).map(|row| state.lengths()[row / share]).collect();
         self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())

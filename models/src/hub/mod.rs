@@ -9,8 +9,8 @@ mod tensors;
 mod write;
 
 pub(crate) use parameters::{Init, Parameters};
-pub use read::{load, read_config, read_json};
-pub use tensors::{StoredTensor, read_tensors, write_atomically, write_tensors};
+pub use read::{load, read_json};
+pub use tensors::{StoredTensor, is_occupied, read_tensors, sync_folder, write_atomically, write_tensors};
 pub use write::save;
 
 /// Field of `config.json` with the number of thoughts.

@@ -11,10 +11,8 @@ use super::tensors::{StoredTensor, read_tensors};
 use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
+use crate::recommender::MOST_THOUGHTS;
 use crate::{LatentRecommender, ModelError};
-
-/// Most thoughts a configuration may ask for.
-const MOST_THOUGHTS: u64 = 1024;
 
 /// Loads the model in `folder` onto `device`, in float32.
 ///
@@ -44,12 +42,7 @@ pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommend
     Ok(model)
 }
 
-/// Reads the `config.json` in `folder`.
-///
-/// # Errors
-///
-/// The file missing or malformed, or asking for what is not computed exactly.
-pub fn read_config(folder: &Path) -> Result<BackboneConfig, ModelError> {
+fn read_config(folder: &Path) -> Result<BackboneConfig, ModelError> {
     let path = folder.join("config.json");
     BackboneConfig::from_json(&path, read_json(&path)?)
 }
@@ -77,7 +70,7 @@ fn thoughts_of(
     let thoughts = match config.raw_field(THOUGHTS_FIELD) {
         None | Some(Value::Null) => usize::from(has_attention),
         Some(value) => match value.as_u64() {
-            Some(thoughts @ 0..=MOST_THOUGHTS) => thoughts as usize,
+            Some(thoughts) if thoughts <= MOST_THOUGHTS as u64 => thoughts as usize,
             _ => {
                 return Err(error(
                     THOUGHTS_FIELD,

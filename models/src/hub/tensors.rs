@@ -89,9 +89,26 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        sync_folder(folder)
     };
     write().map_err(ModelError::io(path))
+}
+
+/// Has the names in a folder on the disk, where the system can.
+///
+/// # Errors
+///
+/// What the system refuses.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Whether something is at `path` that a new folder would overwrite: anything but an empty folder.
+pub fn is_occupied(path: &Path) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => std::fs::symlink_metadata(path).is_ok(),
+    }
 }
 
 /// A temporary file that others may read as the user's file mask allows, like any file the user makes.

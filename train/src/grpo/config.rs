@@ -5,6 +5,9 @@ use crate::TrainError;
 use crate::schedule::Schedule;
 use crate::trainer::TrainConfig;
 
+/// Most samples of a prompt.
+const LARGEST_GROUP: usize = 1 << 16;
+
 /// Knobs of stage 2. The defaults are the published settings (arXiv 2505.19092).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -67,8 +70,9 @@ impl GrpoConfig {
     ///
     /// A value that makes no sense; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
-        if self.group < 2 {
-            return Err(TrainError::config("group", format!("is {}; a group needs at least 2 samples", self.group)));
+        if !(2..=LARGEST_GROUP).contains(&self.group) {
+            let problem = format!("is {}; a group has from 2 to {LARGEST_GROUP} samples", self.group);
+            return Err(TrainError::config("group", problem));
         }
         if self.updates == 0 {
             return Err(TrainError::config("updates", "is 0; must be at least 1"));
@@ -82,7 +86,9 @@ impl GrpoConfig {
         ];
         match not_negative.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             None => Ok(()),
-            Some((field, value)) => Err(TrainError::config(field, format!("is {value}; must not be negative"))),
+            Some((field, value)) => {
+                Err(TrainError::config(field, format!("is {value}; must be a number and not negative")))
+            }
         }
     }
 }

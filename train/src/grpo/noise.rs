@@ -10,9 +10,11 @@ const NOISE: u64 = 0x4e4f_4953_4500_0000;
 /// micro-batch, the backend or the number of workers.
 pub fn group_noise(seed: u64, step: u64, prompt: u64, group: usize, width: usize) -> Vec<f32> {
     let sample = |sample: usize| {
+        if sample == 0 {
+            return vec![0.0; width];
+        }
         let rng = generator([seed, step, prompt, NOISE | sample as u64]);
-        let scale = if sample == 0 { 0.0 } else { 1.0 };
-        StandardNormal.sample_iter(rng).take(width).map(move |value: f32| scale * value).collect::<Vec<f32>>()
+        StandardNormal.sample_iter(rng).take(width).collect::<Vec<f32>>()
     };
     (0..group).flat_map(sample).collect()
 }

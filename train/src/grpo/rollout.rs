@@ -108,7 +108,9 @@ impl Grpo {
             scatter_rows(log_probs, &places, group, &mut rollouts.log_probs);
             if let (Some(reference), Some(into)) = (&self.reference, &mut rollouts.reference) {
                 let mut state = reference.prefill(&prompts(&rows))?;
-                let thought = reference.think(&mut state).expect("the reference thinks as often as the policy");
+                let thought = reference
+                    .think(&mut state)
+                    .ok_or_else(|| TrainError::config("reference", "has no thoughts, the policy has"))?;
                 let log_probs =
                     reference.target_log_probs(&state, Some(repeat_rows(thought, group) + noise), &targets)?;
                 scatter_rows(log_probs, &places, group, into);

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use latentr3_models::LatentRecommender;
+use latentr3_models::{LatentRecommender, ThoughtKind};
 use serde_json::{Map, Value, json};
 
 use super::advantage::Advantage;
@@ -37,11 +37,11 @@ pub struct Update {
     pub gradients: Gradients,
     /// The loss, over the target tokens of the whole batch.
     pub loss: f64,
-    /// The estimated KL divergence to the reference; 0 without one.
-    pub kl: f64,
+    /// The estimated KL divergence to the reference, where there is one.
+    pub kl: Option<f64>,
     /// Mean probability ratio over the tokens.
     pub ratio: f64,
-    /// Share of tokens whose ratio was clipped.
+    /// Share of tokens whose ratio is outside the clip range.
     pub clipped: f64,
 }
 
@@ -60,7 +60,7 @@ impl Grpo {
     ///
     /// # Errors
     ///
-    /// A configuration that makes no sense.
+    /// A configuration that makes no sense, or a model of which nothing would train.
     pub fn new(
         config: GrpoConfig,
         micro_batch: usize,
@@ -68,6 +68,13 @@ impl Grpo {
         start: &LatentRecommender,
     ) -> Result<Self, TrainError> {
         config.check()?;
+        if start.thoughts() == 0 {
+            return Err(TrainError::config("thoughts", "is 0; stage 2 needs a model that thinks"));
+        }
+        if !config.train_backbone && start.source.kind() == ThoughtKind::LastHidden {
+            let problem = "is off, and the last hidden state as thought has no parameters: nothing would train";
+            return Err(TrainError::config("train_backbone", problem));
+        }
         let advantage = config.advantage.function();
         let reference = (config.kl > 0.0).then(|| start.valid());
         Ok(Self { config, micro_batch, seed, reward: Box::new(negative_perplexity), advantage, reference })
@@ -102,13 +109,11 @@ impl Grpo {
             let by_thought =
                 (by_sample * weights).reshape([prompts, group, width]).sum_dim(1).reshape([prompts, width]);
             // A function whose gradient by the thought is the weighted sum.
-            if thought.is_tracked() {
-                gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
-            }
+            gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
         }
         let weighted = rollouts.advantages.iter().zip(&rollouts.log_probs).map(|(a, row)| -a * row.len() as f64);
         let loss = weighted.sum::<f64>() / total;
-        Ok((rollouts, Update { gradients, loss, kl: 0.0, ratio: 1.0, clipped: 0.0 }))
+        Ok((rollouts, Update { gradients, loss, kl: None, ratio: 1.0, clipped: 0.0 }))
     }
 
     /// Loss and gradients of one update on given rollouts, in a forward pass of its own.
@@ -126,7 +131,7 @@ impl Grpo {
         let width = rollouts.noise.len() / rollouts.log_probs.len();
         let total = rollouts.tokens();
         let device = model.device();
-        let mut update = Update { gradients: Gradients::default(), loss: 0.0, kl: 0.0, ratio: 0.0, clipped: 0.0 };
+        let mut update = Update { gradients: Gradients::default(), loss: 0.0, kl: None, ratio: 0.0, clipped: 0.0 };
         for places in self.micro_batches(batch) {
             let rows: Vec<&Example> = places.iter().map(|&place| batch[place]).collect();
             let mut state = model.prefill(&prompts(&rows))?;
@@ -152,7 +157,9 @@ impl Grpo {
                 policy_loss(log_probs.clone(), tensor(&old), tensor(&advantages), reference, total, &self.config);
             update.gradients.add(Gradients::collect(model, loss.loss.backward()));
             update.loss += scalar(loss.loss.inner());
-            update.kl += loss.kl.map_or(0.0, |kl| scalar(kl.inner()));
+            if let Some(kl) = loss.kl {
+                *update.kl.get_or_insert(0.0) += scalar(kl.inner());
+            }
             let new = log_probs.inner().into_data_as::<f32>();
             for (new, old) in new.iter::<f32>().zip(old) {
                 let ratio = f64::from(new - old).exp();
@@ -184,14 +191,21 @@ impl Stage for Grpo {
         batch: &[&Example],
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let noise = self.noise(optimizer.step, batch.len(), model.backbone.config().d_model);
+        let check = |rollouts: &Rollouts| match rollouts.rewards.iter().find(|reward| !reward.is_finite()) {
+            None => Ok(()),
+            Some(&value) => Err(TrainError::NotFinite { step: optimizer.step, what: "reward of a sample", value }),
+        };
         let (rollouts, mut metrics);
         if self.rolls_out_and_updates_at_once(&model) {
             let update;
             (rollouts, update) = self.roll_out_and_update(&model, batch, &noise)?;
+            check(&rollouts)?;
             (model, metrics) = apply(model, optimizer, update)?;
         } else {
             rollouts = self.roll_out(&model.valid(), batch, &noise)?;
+            check(&rollouts)?;
             metrics = Map::new();
+            // The log has the last update's figures.
             for _ in 0..self.config.updates {
                 let update = self.update(&model, batch, &rollouts)?;
                 (model, metrics) = apply(model, optimizer, update)?;
@@ -199,9 +213,6 @@ impl Stage for Grpo {
         }
         metrics.extend(describe(&rollouts, self.config.group));
         let reward = mean(rollouts.rewards.iter().copied());
-        if !reward.is_finite() {
-            return Err(TrainError::NotFinite { step: optimizer.step, what: "mean reward", value: reward });
-        }
         Ok((model, StepReport { headline: reward, metrics }))
     }
 }
@@ -213,13 +224,13 @@ fn apply(
 ) -> Result<(LatentRecommender, Map<String, Value>), TrainError> {
     let (model, norm) = optimizer.apply(model, update.gradients)?;
     let figures = [
-        ("loss", update.loss),
-        ("kl", update.kl),
-        ("ratio", update.ratio),
-        ("clip_share", update.clipped),
-        ("gradient_norm", norm),
+        ("loss", json!(update.loss)),
+        ("kl", json!(update.kl)),
+        ("ratio", json!(update.ratio)),
+        ("clip_share", json!(update.clipped)),
+        ("gradient_norm", json!(norm)),
     ];
-    Ok((model, figures.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()))
+    Ok((model, figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
 }
 
 /// The figures by which one sees whether stage 2 does any good.
