@@ -118,3 +118,27 @@ fn temporary_file() -> tempfile::Builder<'static, 'static> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_read_exactly_and_other_types_and_broken_values_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let write = |dtype: Dtype, bytes: &[u8]| {
+            let view = TensorView::new(dtype, vec![2], bytes).unwrap();
+            std::fs::write(&path, serialize([("x", view)], None).unwrap()).unwrap();
+            read_tensors(&path)
+        };
+        let [a, b] = [1.5f32, -0.078125];
+        let half = [half::f16::from_f32(a), half::f16::from_f32(b)].map(half::f16::to_le_bytes).concat();
+        let brain = [half::bf16::from_f32(a), half::bf16::from_f32(b)].map(half::bf16::to_le_bytes).concat();
+        assert_eq!(write(Dtype::F16, &half).unwrap()["x"].values, [a, b]);
+        assert_eq!(write(Dtype::BF16, &brain).unwrap()["x"].values, [a, b]);
+        assert!(write(Dtype::I16, &half).unwrap_err().to_string().contains("I16"));
+        let broken = [1.0f32, f32::NAN].map(f32::to_le_bytes).concat();
+        assert!(write(Dtype::F32, &broken).unwrap_err().to_string().contains("NaN at place 1"));
+    }
+}
