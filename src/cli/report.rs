@@ -32,9 +32,8 @@ pub(super) struct Progress {
     label: String,
     bar: Option<ProgressBar>,
     quiet: bool,
-    started: Instant,
-    /// Units done before this program began, in a resumed run.
-    skipped: Option<u64>,
+    /// The first unit that this program did, and when it was done: speed and time left count from there.
+    first: Option<(u64, Instant)>,
     last_line: Option<Instant>,
     tokens: usize,
 }
@@ -42,11 +41,11 @@ pub(super) struct Progress {
 impl Progress {
     pub fn new(label: &str, quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta} left")
+            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}")
                 .expect("the template is well formed");
             ProgressBar::no_length().with_style(style).with_prefix(label.to_owned())
         });
-        Self { label: label.to_owned(), bar, quiet, started: Instant::now(), skipped: None, last_line: None, tokens: 0 }
+        Self { label: label.to_owned(), bar, quiet, first: None, last_line: None, tokens: 0 }
     }
 
     /// `done` of `total` units are done, the last one of `tokens` tokens.
@@ -54,22 +53,27 @@ impl Progress {
         if self.quiet {
             return;
         }
-        let skipped = *self.skipped.get_or_insert(done.saturating_sub(1));
-        self.tokens += tokens;
-        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
-        let speed = if tokens > 0 { format!(" {:.0} tokens/s", self.tokens as f64 / seconds) } else { String::new() };
+        let (first, since) = *self.first.get_or_insert_with(|| (done, Instant::now()));
+        let mut message = figure.to_owned();
+        if done > first {
+            self.tokens += tokens;
+            let seconds = since.elapsed().as_secs_f64().max(1e-9);
+            if tokens > 0 {
+                message += &format!(", {:.0} tokens/s", self.tokens as f64 / seconds);
+            }
+            let left = seconds / (done - first) as f64 * total.saturating_sub(done) as f64;
+            message += &format!(", {} left", duration(left));
+        }
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
-            bar.set_message(format!("{figure}{speed}"));
+            bar.set_message(message);
             return;
         }
-        if self.last_line.is_some_and(|last| last.elapsed() < LINE_EVERY) && done < total {
-            return;
+        if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) || done == total {
+            self.last_line = Some(Instant::now());
+            note(&format!("{}: {done}/{total} {message}", self.label));
         }
-        self.last_line = Some(Instant::now());
-        let left = seconds / (done - skipped).max(1) as f64 * total.saturating_sub(done) as f64;
-        note(&format!("{}: {done}/{total} {figure}{speed}, {} left", self.label, duration(left)));
     }
 
     /// A line that stays.
