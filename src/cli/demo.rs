@@ -81,13 +81,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         (&thinking, &base, StageConfig::Sft { thoughts: 1, source }, &sft),
         (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
     ];
-    let mut results = Vec::new();
+    let mut last = Value::Null;
     for (run, model, stage, train) in stages {
-        results.push(start(
-            describe(model, &prepared_folder, stage, train.clone(), &args.common),
-            run,
-            args.common.quiet,
-        )?);
+        last = start(describe(model, &prepared_folder, stage, train.clone(), &args.common), run, args.common.quiet)?;
     }
 
     let rows = sample(prepared.rows.get(Split::Test), None, 0);
@@ -107,7 +103,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     ];
     let seconds = clock.elapsed().as_secs_f64();
     say(&format!("\n{} test listeners:\n{}", rows.len(), figures(&table).trim_end()))?;
-    if results.last().is_some_and(|grpo| grpo["best_step"] == 0) {
+    if last["best_step"] == 0 {
         say("(no step of GRPO was better on validation than its start, which is the SFT model)")?;
     }
     say(&format!("everything is in {}, made in {}", out.display(), duration(seconds)))?;

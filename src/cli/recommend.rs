@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -53,8 +52,8 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     let prepared = Prepared::load(&args.data)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?;
     check_fit(&model, &model_folder(&args.model), &prepared)?;
-    let known: HashSet<&str> = prepared.catalog.items().iter().map(|item| item.title.as_str()).collect();
-    for title in args.history.iter().filter(|title| !known.contains(title.as_str()) && !args.common.quiet) {
+    let is_unknown = |title: &&String| prepared.catalog.items().iter().all(|item| item.title != **title);
+    for title in args.history.iter().filter(|title| !args.common.quiet && is_unknown(title)) {
         note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));
     }
     let trie = ItemTrie::new(&prepared.item_tokens)?;
