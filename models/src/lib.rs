@@ -16,6 +16,7 @@ mod error;
 pub mod hub;
 mod latent;
 mod named;
+pub mod ops;
 pub mod random;
 mod recommender;
 

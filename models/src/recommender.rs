@@ -1,7 +1,6 @@
 //! The recommender: a backbone that thinks before it writes.
 
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 
 use crate::ModelError;
@@ -165,8 +164,7 @@ impl LatentRecommender {
         let ids: Vec<i32> = targets.iter().flat_map(|target| target.iter().map(|&id| id as i32)).collect();
         let device = self.device();
         let hidden = hidden.reshape([rows * tokens, d_model]).select(0, indices(&places, &device));
-        let log_probs = log_softmax(self.backbone.logits(hidden), 1);
-        let values = log_probs.gather(1, indices(&ids, &device).unsqueeze_dim(1)).reshape([ids.len()]);
+        let values = self.backbone.log_probs(hidden, indices(&ids, &device).unsqueeze_dim(1)).reshape([ids.len()]);
         Ok(TargetLogProbs { values, lengths: targets.iter().map(|target| target.len()).collect() })
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentr3_models::hub::{StoredTensor, read_tensors, write_tensors};
+use latentr3_models::ops::{AdamWStep, adamw};
 use latentr3_models::{LatentRecommender, NamedMapper, map_named};
 use serde::{Deserialize, Serialize};
 
@@ -56,10 +57,16 @@ impl AdamW {
         Self { config, steps: 0, moments: BTreeMap::new() }
     }
 
-    /// Moves every parameter that has a gradient.
-    pub fn step(&mut self, model: LatentRecommender, gradients: &Gradients, learning_rate: f64) -> LatentRecommender {
+    /// Moves every parameter that has a gradient, by its gradient times `factor`, `[1]`.
+    pub fn step(
+        &mut self,
+        model: LatentRecommender,
+        gradients: Gradients,
+        factor: &Tensor<1>,
+        learning_rate: f64,
+    ) -> LatentRecommender {
         self.steps += 1;
-        map_named(model, &mut Update { optimizer: self, gradients, learning_rate })
+        map_named(model, &mut Update { optimizer: self, gradients, factor, learning_rate })
     }
 
     fn update(
@@ -67,24 +74,20 @@ impl AdamW {
         name: &str,
         value: Tensor<2>,
         gradient: Tensor<2>,
+        factor: &Tensor<1>,
         learning_rate: f64,
         decays: bool,
     ) -> Tensor<2> {
         let AdamWConfig { beta1, beta2, epsilon, weight_decay } = self.config;
-        let (first, second) = match self.moments.remove(name) {
-            Some(Moments { first, second }) => (first.mul_scalar(beta1), second.mul_scalar(beta2)),
-            None => (gradient.zeros_like(), gradient.zeros_like()),
+        let moments = match self.moments.remove(name) {
+            Some(Moments { first, second }) => [first, second],
+            None => [gradient.zeros_like(), gradient.zeros_like()],
         };
-        let first = first + gradient.clone().mul_scalar(1.0 - beta1);
-        let second = second + gradient.square().mul_scalar(1.0 - beta2);
-        let correction1 = 1.0 - beta1.powf(f64::from(self.steps));
-        let correction2 = 1.0 - beta2.powf(f64::from(self.steps));
-        let denominator = second.clone().div_scalar(correction2).sqrt().add_scalar(epsilon);
-        let step = first.clone().mul_scalar(learning_rate / correction1) / denominator;
+        let weight_decay = if decays { weight_decay } else { 0.0 };
+        let step = AdamWStep { beta1, beta2, epsilon, learning_rate, weight_decay, number: self.steps };
+        let (value, [first, second]) = adamw(value, gradient, moments, factor.clone(), step);
         self.moments.insert(name.to_owned(), Moments { first, second });
-        let value =
-            if decays && weight_decay > 0.0 { value.mul_scalar(1.0 - learning_rate * weight_decay) } else { value };
-        value - step
+        value
     }
 
     /// Writes the state as safetensors, the moments of `NAME` as `NAME.first` and `NAME.second`.
@@ -168,18 +171,20 @@ impl AdamW {
 
 struct Update<'a> {
     optimizer: &'a mut AdamW,
-    gradients: &'a Gradients,
+    gradients: Gradients,
+    factor: &'a Tensor<1>,
     learning_rate: f64,
 }
 
 impl NamedMapper for Update<'_> {
     fn map<const D: usize>(&mut self, name: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = self.gradients.get(name) else {
+        let Some(gradient) = self.gradients.take(name) else {
             return parameter;
         };
         parameter.map(|value| {
             let dims = value.dims();
-            let moved = self.optimizer.update(name, as_matrix(value.inner()), gradient, self.learning_rate, D > 1);
+            let value = as_matrix(value.inner());
+            let moved = self.optimizer.update(name, value, gradient, self.factor, self.learning_rate, D > 1);
             moved.reshape(dims).autodiff().require_grad()
         })
     }
@@ -195,12 +200,13 @@ mod tests {
         let matrix = |value: f32| Tensor::<2>::from_data([[value]], &device);
         let config = AdamWConfig { weight_decay: 0.1, ..Default::default() };
         let mut optimizer = AdamW::new(config);
+        let one = Tensor::ones([1], &device);
         let (rate, gradients) = (0.01, [0.5f64, -0.2]);
         let (mut value, mut m, mut v) = (1.0f64, 0.0, 0.0);
         let mut tensor = matrix(1.0);
         for (i, gradient) in gradients.into_iter().enumerate() {
             optimizer.steps += 1;
-            tensor = optimizer.update("w", tensor, matrix(gradient as f32), rate, true);
+            tensor = optimizer.update("w", tensor, matrix(gradient as f32), &one, rate, true);
             let t = (i + 1) as i32;
             m = 0.9 * m + 0.1 * gradient;
             v = 0.999 * v + 0.001 * gradient * gradient;
@@ -217,7 +223,7 @@ mod tests {
         let mut optimizer = AdamW::new(AdamWConfig::default());
         optimizer.steps = 70_000;
         let gradient = Tensor::<2>::from_data([[0.1, -0.2], [0.3, 0.4]], &device);
-        optimizer.update("layer.weight", gradient.clone(), gradient, 0.1, false);
+        optimizer.update("layer.weight", gradient.clone(), gradient, &Tensor::ones([1], &device), 0.1, false);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
         optimizer.save(&path).unwrap();

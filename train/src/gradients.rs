@@ -40,16 +40,14 @@ impl Gradients {
         squares.reduce(|sum, square| sum + square).map(Tensor::sqrt)
     }
 
-    /// Multiplies all of them by a factor `[1]`.
-    pub fn scale(&mut self, factor: &Tensor<1>) {
-        for gradient in self.by_name.values_mut() {
-            gradient.inplace(|gradient| gradient * factor.clone().unsqueeze());
-        }
-    }
-
     /// The gradient of one parameter as a matrix `[first dimension, the others]`, if it has one.
     pub fn get(&self, name: &str) -> Option<Tensor<2>> {
         self.by_name.get(name).cloned()
+    }
+
+    /// Gives away the gradient of one parameter.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Tensor<2>> {
+        self.by_name.remove(name)
     }
 
     /// Names of the parameters that have a gradient.

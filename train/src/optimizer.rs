@@ -29,19 +29,18 @@ impl Optimizer {
     pub fn apply(
         &mut self,
         model: LatentRecommender,
-        mut gradients: Gradients,
+        gradients: Gradients,
     ) -> Result<(LatentRecommender, f64), TrainError> {
         let Some(norm) = gradients.norm() else {
             return Ok((model, 0.0));
         };
         // The factor stays on the device; the norm is read for the log only.
         let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(self.clip_norm).clamp_max(1.0);
-        gradients.scale(&factor);
         let norm = scalar(norm);
         if !norm.is_finite() {
             return Err(TrainError::NotFinite { step: self.step, what: "norm of the gradients", value: norm });
         }
-        Ok((self.adamw.step(model, &gradients, self.learning_rate), norm))
+        Ok((self.adamw.step(model, gradients, &factor, self.learning_rate), norm))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The small modules every block is made of. Weights keep the checkpoint's names and layout.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
 
 use super::config::INIT_STD;
 use crate::ModelError;
 use crate::hub::{Init, Parameters};
+use crate::ops;
 
 /// `x W^T + b`.
 #[derive(Module, Debug)]
@@ -41,9 +41,13 @@ impl Linear {
         Self::build(parameters, name, sizes, bias, Init::Normal(INIT_STD), Init::Zeros)
     }
 
-    /// `[.., d_input]` to `[.., d_output]`.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, self.weight.val().transpose(), self.bias.as_ref().map(Param::val))
+    /// `[rows, d_input]` to `[rows, d_output]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let product = ops::project(x, self.weight.val());
+        match &self.bias {
+            Some(bias) => product + bias.val().unsqueeze(),
+            None => product,
+        }
     }
 }
 
@@ -65,10 +69,9 @@ impl RmsNorm {
         Ok(Self { weight: parameters.take(&format!("{name}.weight"), [d_model], Init::Ones)?, epsilon })
     }
 
-    /// `[rows, tokens, d_model]` to the same shape.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let rms = x.clone().square().mean_dim(2).add_scalar(self.epsilon).sqrt();
-        x / rms * self.weight.val().unsqueeze()
+    /// `[rows, d_model]` to the same shape.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        ops::rms_norm(x, self.weight.val(), self.epsilon)
     }
 }
 
@@ -95,6 +98,6 @@ impl Embedding {
         let [_, d_model] = weight.dims();
         let ids = Tensor::<1, Int>::from_data(ids, &weight.device().inner());
         let tokens = ids.dims()[0] / rows;
-        weight.select(0, ids).reshape([rows, tokens, d_model])
+        ops::embed(weight, ids).reshape([rows, tokens, d_model])
     }
 }

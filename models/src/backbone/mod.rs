@@ -7,8 +7,7 @@ mod rope;
 mod state;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
-use burn::tensor::activation::silu;
+use burn::tensor::{Int, Tensor};
 
 pub use attention::Attention;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
@@ -19,7 +18,8 @@ pub use state::{PromptState, Segment};
 
 use crate::ModelError;
 use crate::hub::Parameters;
-use attention::{Context, causal_mask};
+use crate::ops;
+use attention::Context;
 pub(crate) use state::indices;
 
 /// A causal language model of the Qwen2 or Llama family.
@@ -82,9 +82,9 @@ impl Mlp {
         })
     }
 
-    /// `[rows, tokens, d_model]` to the same shape.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.down_proj.forward(silu(self.gate_proj.forward(x.clone())) * self.up_proj.forward(x))
+    /// `[rows, d_model]` to the same shape.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.down_proj.forward(ops::swiglu(self.gate_proj.forward(x.clone()), self.up_proj.forward(x)))
     }
 }
 
@@ -168,34 +168,43 @@ impl Backbone {
         starts: &[usize],
         context: &[&Segment],
     ) -> Segment {
-        let [_, tokens, _] = embeddings.dims();
+        let [rows, tokens, d_model] = embeddings.dims();
         let device = embeddings.device().inner();
         let start_rows = if starts.iter().all(|start| *start == starts[0]) { &starts[..1] } else { starts };
         let positions: Vec<usize> = start_rows.iter().flat_map(|start| *start..start + tokens).collect();
         let angles = self.rope.angles(&positions, start_rows.len(), &device);
-        let causal = causal_mask(tokens, self.config.group(), &device);
-        let mut x = embeddings;
+        let mut x = embeddings.reshape([rows * tokens, d_model]);
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             let context: Vec<Context> = context
                 .iter()
-                .map(|segment| Context { key_value: &segment.layers[index], padding: segment.padding.as_ref() })
+                .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
-            let (attended, key_value) =
-                block.self_attn.forward(block.input_layernorm.forward(x.clone()), &angles, &context, &causal);
+            let normed = block.input_layernorm.forward(x.clone());
+            let (attended, key_value) = block.self_attn.forward(normed, [rows, tokens], &angles, &context);
             x = x + attended;
             x = x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x));
             layers.push(key_value);
         }
-        Segment::new(layers, self.model.norm.forward(x), starts.to_vec(), lengths.to_vec())
+        let hidden = self.model.norm.forward(x).reshape([rows, tokens, d_model]);
+        Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.to_vec() }
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        match &self.lm_head {
-            Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
-        }
+        ops::project(hidden, self.output_matrix())
+    }
+
+    /// Log-probabilities `[n, chosen]` of the given tokens `[n, chosen]` after hidden states `[n, d_model]`.
+    ///
+    /// Cheaper than all [`Self::logits`]: no table as wide as the vocabulary is kept.
+    pub fn log_probs(&self, hidden: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
+        ops::log_probs(hidden, self.output_matrix(), ids)
+    }
+
+    /// `[vocabulary, d_model]`.
+    fn output_matrix(&self) -> Tensor<2> {
+        self.lm_head.as_ref().map_or_else(|| self.model.embed_tokens.weight.val(), |head| head.weight.val())
     }
 
     /// Embeddings `[rows, longest row, d_model]`, right-padded.

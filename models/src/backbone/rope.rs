@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::ops;
+
 /// Llama 3's stretching of the low frequencies for long contexts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeScaling {
@@ -31,10 +33,10 @@ impl Rope {
 
     /// Cosines and sines of the angles at the given positions.
     ///
-    /// `positions` holds `rows * tokens` numbers, row by row; the tensors are `[rows, 1, tokens, width / 2]`, ready
+    /// `positions` holds `rows * tokens` numbers, row by row; the tensors are `[rows, tokens, 1, width / 2]`, ready
     /// to broadcast over heads. Positions that all rows share need one row only.
     pub fn angles(&self, positions: &[usize], rows: usize, device: &Device) -> RopeAngles {
-        let shape = [rows, 1, positions.len() / rows, self.frequencies.len()];
+        let shape = [rows, positions.len() / rows, 1, self.frequencies.len()];
         let angles = || positions.iter().flat_map(|&p| self.frequencies.iter().map(move |f| p as f32 * f));
         let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
         RopeAngles { cos: tensor(angles().map(f32::cos).collect()), sin: tensor(angles().map(f32::sin).collect()) }
@@ -50,7 +52,7 @@ impl RopeScaling {
     }
 }
 
-/// Cosines and sines `[rows, 1, tokens, width / 2]` of the rotation at some positions.
+/// Cosines and sines `[rows, tokens, 1, width / 2]` of the rotation at some positions.
 #[derive(Debug, Clone)]
 pub struct RopeAngles {
     cos: Tensor<4>,
@@ -58,13 +60,9 @@ pub struct RopeAngles {
 }
 
 impl RopeAngles {
-    /// Rotates `x`, `[rows, heads, tokens, width]`, whose coordinates `i` and `i + width / 2` form a pair.
+    /// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let half = x.dims()[3] / 2;
-        let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
-        let rotated_a = a.clone() * self.cos.clone() - b.clone() * self.sin.clone();
-        let rotated_b = b * self.cos.clone() + a * self.sin.clone();
-        Tensor::cat(vec![rotated_a, rotated_b], 3)
+        ops::rotate(x, self.cos.clone(), self.sin.clone())
     }
 }
 

@@ -1,13 +1,13 @@
 //! What tokens that ran once leave behind for those that follow them.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 /// Tokens that ran through the decoder together: their keys and values in every layer and their last hidden states.
 ///
 /// Rows are right-padded; what lies beyond a row's length is never attended to.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Per layer, keys and values `[rows, kv_heads, tokens, head_dim]`, the keys already rotated.
+    /// Per layer, keys and values `[rows, tokens, kv_heads, head_dim]`, the keys already rotated.
     pub(crate) layers: Vec<KeyValue>,
     /// Hidden states after the final norm, `[rows, tokens, d_model]`.
     pub(crate) hidden: Tensor<3>,
@@ -15,8 +15,6 @@ pub struct Segment {
     pub(crate) starts: Vec<usize>,
     /// Number of tokens in each row.
     pub(crate) lengths: Vec<usize>,
-    /// `[rows, 1, 1, tokens]`, 0 for tokens and minus infinity for padding; absent where there is no padding.
-    pub(crate) padding: Option<Tensor<4>>,
 }
 
 /// Keys and values of one layer.
@@ -27,12 +25,6 @@ pub(crate) struct KeyValue {
 }
 
 impl Segment {
-    pub(crate) fn new(layers: Vec<KeyValue>, hidden: Tensor<3>, starts: Vec<usize>, lengths: Vec<usize>) -> Self {
-        let [_, tokens, _] = hidden.dims();
-        let padding = padding_mask(&lengths, tokens, &hidden.device().inner());
-        Self { layers, hidden, starts, lengths, padding }
-    }
-
     /// Rows of the segment. A row may serve several rows of what follows: a common beginning serves a whole
     /// batch, a prompt serves all its samples or beams.
     pub fn rows(&self) -> usize {
@@ -65,23 +57,22 @@ impl Segment {
             hidden: self.hidden.clone().select(0, index.clone()),
             starts: rows.iter().map(|&row| self.starts[row]).collect(),
             lengths: rows.iter().map(|&row| self.lengths[row]).collect(),
-            padding: self.padding.as_ref().map(pick),
         }
     }
 
     /// This segment followed by `next`, row by row. Neither may have padding.
     pub(crate) fn followed_by(self, next: Self) -> Self {
-        debug_assert!(self.padding.is_none() && next.padding.is_none());
+        let is_full = |segment: &Self| segment.lengths.iter().all(|&length| length == segment.hidden.dims()[1]);
+        debug_assert!(is_full(&self) && is_full(&next));
         let join = |a: KeyValue, b: KeyValue| KeyValue {
-            keys: Tensor::cat(vec![a.keys, b.keys], 2),
-            values: Tensor::cat(vec![a.values, b.values], 2),
+            keys: Tensor::cat(vec![a.keys, b.keys], 1),
+            values: Tensor::cat(vec![a.values, b.values], 1),
         };
         Self {
             layers: self.layers.into_iter().zip(next.layers).map(|(a, b)| join(a, b)).collect(),
             hidden: Tensor::cat(vec![self.hidden, next.hidden], 1),
             starts: self.starts,
             lengths: self.lengths.iter().zip(&next.lengths).map(|(a, b)| a + b).collect(),
-            padding: None,
         }
     }
 }
@@ -153,7 +144,6 @@ impl PromptState {
             hidden: segment.hidden.clone().inner(),
             starts: segment.starts.clone(),
             lengths: segment.lengths.clone(),
-            padding: segment.padding.clone(),
         };
         Self { segments: self.segments.iter().map(segment).collect(), lengths: self.lengths.clone() }
     }
@@ -162,14 +152,4 @@ impl PromptState {
 /// An index tensor without gradient on the given device.
 pub(crate) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(values, &device.clone().inner())
-}
-
-/// `[rows, 1, 1, tokens]`: 0 up to each row's length, minus infinity after it; `None` if all rows are full.
-fn padding_mask(lengths: &[usize], tokens: usize, device: &Device) -> Option<Tensor<4>> {
-    if lengths.iter().all(|&length| length == tokens) {
-        return None;
-    }
-    let row = |&length: &usize| (0..tokens).map(move |token| if token < length { 0.0 } else { f32::NEG_INFINITY });
-    let mask: Vec<f32> = lengths.iter().flat_map(row).collect();
-    Some(Tensor::from_data(TensorData::new(mask, [lengths.len(), 1, 1, tokens]), device))
 }

@@ -1,6 +1,5 @@
 //! Beam search over the prefix tree.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::trie::ItemTrie;
@@ -140,23 +139,12 @@ fn allowed_scores(
     };
     let ids: Vec<i32> = allowed.iter().flat_map(padded).collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [allowed.len(), most]), &model.device());
-    // Many beams go through the output matrix in parts, so that memory does not grow with beams times vocabulary.
-    let chunk = (MOST_LOGITS / vocab_size).max(1);
-    let mut scores = Vec::with_capacity(allowed.len() * most);
-    for start in (0..allowed.len()).step_by(chunk) {
-        let rows = chunk.min(allowed.len() - start);
-        let logits = model.backbone.logits(hidden.clone().narrow(0, start, rows));
-        let part = log_softmax(logits, 1).gather(1, ids.clone().narrow(0, start, rows));
-        scores.extend(part.into_data_as::<f32>().iter::<f32>());
-    }
+    let scores: Vec<f32> = model.backbone.log_probs(hidden, ids).into_data_as::<f32>().iter::<f32>().collect();
     if scores.iter().any(|score| score.is_nan()) {
         return Err(ModelError::Input("the model's scores are not numbers; its weights are damaged".into()));
     }
     Ok(allowed.iter().zip(scores.chunks(most)).map(|(tokens, scores)| scores[..tokens.len()].to_vec()).collect())
 }
-
-/// Most logits computed at once, 64 MiB of them.
-const MOST_LOGITS: usize = 1 << 24;
 
 /// The search of one prompt.
 struct Search {

@@ -1,0 +1,166 @@
+//! The optimiser's update of one parameter.
+
+#![allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+/// The numbers of one step of AdamW.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWStep {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Number of the step, from 1, by which the moments' bias is corrected.
+    pub number: u32,
+}
+
+/// AdamW (Loshchilov and Hutter, arXiv 1711.05101) on one parameter: the moved value and its first and second moments.
+///
+/// All are matrices of one size; the gradient is first multiplied by `factor`, `[1]`. Nothing here is differentiable.
+pub fn adamw(
+    value: Tensor<2>,
+    gradient: Tensor<2>,
+    [first, second]: [Tensor<2>; 2],
+    factor: Tensor<1>,
+    step: AdamWStep,
+) -> (Tensor<2>, [Tensor<2>; 2]) {
+    let (value, first, second) = Dispatch::adamw(
+        value.into_dispatch(),
+        gradient.into_dispatch(),
+        first.into_dispatch(),
+        second.into_dispatch(),
+        factor.into_dispatch(),
+        step,
+    );
+    (Tensor::from_dispatch(value), [first, second].map(Tensor::from_dispatch))
+}
+
+/// Routes the update to the backend of its tensors.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
+)]
+pub trait UpdateOps: Backend {
+    /// See [`adamw`].
+    fn adamw(
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl AdamWStep {
+    /// What the value is multiplied by, the size of the step, and what the root of the second moment is multiplied by.
+    fn factors(&self) -> [f64; 3] {
+        let correction = |beta: f64| 1.0 - beta.powf(f64::from(self.number));
+        let keep = 1.0 - self.learning_rate * self.weight_decay;
+        [keep, self.learning_rate / correction(self.beta1), correction(self.beta2).sqrt().recip()]
+    }
+}
+
+pub(super) mod generic {
+    use super::{AdamWStep, Tensor};
+
+    /// The moved value and the moments of a value, its gradient and its moments.
+    pub fn update(
+        [value, gradient, first, second]: [Tensor<2>; 4],
+        factor: Tensor<1>,
+        step: AdamWStep,
+    ) -> [Tensor<2>; 3] {
+        let [keep, rate, root_factor] = step.factors();
+        let gradient = gradient * factor.unsqueeze();
+        let first = first.mul_scalar(step.beta1) + gradient.clone().mul_scalar(1.0 - step.beta1);
+        let second = second.mul_scalar(step.beta2) + gradient.square().mul_scalar(1.0 - step.beta2);
+        let root = second.clone().sqrt().mul_scalar(root_factor).add_scalar(step.epsilon);
+        let value = value.mul_scalar(keep) - first.clone().mul_scalar(rate) / root;
+        [value, first, second]
+    }
+}
+
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::super::simd::vectorized;
+    use super::super::values::{PART, in_order, values};
+    use super::AdamWStep;
+
+    pub fn update(
+        tensors: [FlexTensor; 4],
+        factor: FlexTensor,
+        step: AdamWStep,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        // What is changed in place has to begin where its storage does.
+        let [mut value, gradient, mut first, mut second] = tensors.map(|x| in_order(x.to_contiguous()));
+        let factor = values(&factor)[0];
+        let [keep, rate, root_factor] = step.factors().map(|factor| factor as f32);
+        let [beta1, beta2, epsilon] = [step.beta1, step.beta2, step.epsilon].map(|x| x as f32);
+        let [rest1, rest2] = [step.beta1, step.beta2].map(|beta| (1.0 - beta) as f32);
+        let state =
+            first.storage_mut::<f32>().par_chunks_mut(PART).zip(second.storage_mut::<f32>().par_chunks_mut(PART));
+        let parts = value.storage_mut::<f32>().par_chunks_mut(PART).zip(values(&gradient).par_chunks(PART)).zip(state);
+        parts.for_each(|((value, gradient), (first, second))| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (((value, gradient), first), second) in value.iter_mut().zip(gradient).zip(first).zip(second) {
+                        let gradient = gradient * factor;
+                        *first = *first * beta1 + gradient * rest1;
+                        *second = *second * beta2 + gradient * gradient * rest2;
+                        *value = *value * keep - *first * rate / (second.sqrt() * root_factor + epsilon);
+                    }
+                },
+            );
+        });
+        (value, first, second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{device, random, same};
+
+    #[test]
+    fn equals_the_generic_body() {
+        for (size, number, weight_decay) in [([1, 1], 1, 0.0), ([7, 90], 3, 0.1), ([300, 200], 1000, 0.0)] {
+            let step = AdamWStep { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, learning_rate: 0.01, weight_decay, number };
+            let tensors = [random(size, 1), random(size, 2), random(size, 3), random(size, 4).square()];
+            let factor = Tensor::<1>::from_data([0.7], &device());
+            let expected = generic::update(tensors.clone(), factor.clone(), step);
+            let [value, gradient, first, second] = tensors;
+            let (value, [first, second]) = adamw(value, gradient, [first, second], factor, step);
+            for (ours, expected) in [value, first, second].into_iter().zip(expected) {
+                same(&ours, &expected, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_hold_stays_as_it_is() {
+        let step =
+            AdamWStep { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, learning_rate: 0.1, weight_decay: 0.0, number: 1 };
+        let value = random([4, 4], 1);
+        let kept = value.to_data();
+        let zeros = value.zeros_like();
+        let (moved, _) =
+            adamw(value.clone(), random([4, 4], 2), [zeros.clone(), zeros.clone()], zeros.clone().sum() + 1.0, step);
+        value.to_data().assert_eq(&kept, true);
+        assert_ne!(moved.to_data(), kept);
+        assert_eq!(zeros.sum().into_scalar::<f32>(), 0.0);
+    }
+}

@@ -1,0 +1,260 @@
+//! The operations on each backend: kernels on `flex`, the generic bodies elsewhere.
+
+#![allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
+
+#[cfg(feature = "flex")]
+mod flex {
+    use burn::backend::Flex;
+    use burn::backend::ops::FloatTensorOps;
+    use burn::backend::tensor::{FloatTensor, IntTensor};
+
+    use super::super::adamw::{self, AdamWStep, UpdateOps};
+    use super::super::attention::{self, Visible};
+    use super::super::route::FusedOps;
+    use super::super::tape::{AttentionGradients, FusedGradients};
+    use super::super::{log_probs, rms_norm, rotary, swiglu};
+
+    impl FusedOps for Flex {
+        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+            Self::float_matmul(x, Self::float_swap_dims(weight, 0, 1))
+        }
+
+        fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+            Self::float_select(weight, 0, ids)
+        }
+
+        fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+            rms_norm::kernel::forward(x, weight, epsilon)
+        }
+
+        fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+            swiglu::kernel::forward(gate, up)
+        }
+
+        fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+            rotary::kernel::forward(x, cos, sin)
+        }
+
+        fn attend_causally(
+            queries: FloatTensor<Self>,
+            keys: FloatTensor<Self>,
+            values: FloatTensor<Self>,
+        ) -> FloatTensor<Self> {
+            attention::kernel::forward(None, [queries, keys, values], &Visible::Causal)
+        }
+
+        fn attend_also(
+            before: FloatTensor<Self>,
+            queries: FloatTensor<Self>,
+            keys: FloatTensor<Self>,
+            values: FloatTensor<Self>,
+            lengths: Vec<usize>,
+        ) -> FloatTensor<Self> {
+            attention::kernel::forward(Some(before), [queries, keys, values], &Visible::First(lengths))
+        }
+
+        fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+            log_probs::kernel::forward(hidden, weight, ids)
+        }
+    }
+
+    impl FusedGradients for Flex {
+        fn rms_norm_backward(
+            [x, weight]: [FloatTensor<Self>; 2],
+            epsilon: f64,
+            gradient: FloatTensor<Self>,
+        ) -> [FloatTensor<Self>; 2] {
+            rms_norm::kernel::backward(x, weight, gradient, epsilon).into()
+        }
+
+        fn swiglu_backward([gate, up]: [FloatTensor<Self>; 2], gradient: FloatTensor<Self>) -> [FloatTensor<Self>; 2] {
+            swiglu::kernel::backward(gate, up, gradient).into()
+        }
+
+        fn attention_backward(
+            before: Option<FloatTensor<Self>>,
+            inputs: [FloatTensor<Self>; 3],
+            visible: &Visible,
+            attended: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+            for_segment: bool,
+        ) -> AttentionGradients<Self> {
+            attention::kernel::backward(before, inputs, visible, attended, gradient, for_segment)
+        }
+
+        fn log_probs_backward(
+            [hidden, weight]: [FloatTensor<Self>; 2],
+            ids: IntTensor<Self>,
+            gradient: FloatTensor<Self>,
+            for_weight: bool,
+        ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+            log_probs::kernel::backward(hidden, weight, ids, gradient, for_weight)
+        }
+    }
+
+    impl UpdateOps for Flex {
+        fn adamw(
+            value: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+            first: FloatTensor<Self>,
+            second: FloatTensor<Self>,
+            factor: FloatTensor<Self>,
+            step: AdamWStep,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+            adamw::kernel::update([value, gradient, first, second], factor, step)
+        }
+    }
+}
+
+/// Implements the operations by their generic bodies.
+#[cfg(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda"))]
+macro_rules! generic_bodies {
+    ($module:ident, $backend:ident) => {
+        mod $module {
+            use burn::backend::tensor::{FloatTensor, IntTensor};
+            use burn::backend::$backend;
+            use burn::tensor::{Float, Int, Tensor};
+
+            use super::super::adamw::{self, AdamWStep, UpdateOps};
+            use super::super::attention::{self, Visible};
+            use super::super::route::FusedOps;
+            use super::super::tape::{AttentionGradients, FusedGradients};
+            use super::super::{log_probs, rms_norm, rotary, swiglu};
+
+            fn float<const D: usize>(x: FloatTensor<$backend>) -> Tensor<D> {
+                Tensor::<D, Float>::from_primitive::<$backend>(x)
+            }
+
+            fn int<const D: usize>(x: IntTensor<$backend>) -> Tensor<D, Int> {
+                Tensor::<D, Int>::from_primitive::<$backend>(x)
+            }
+
+            fn own<const D: usize>(x: Tensor<D>) -> FloatTensor<$backend> {
+                x.try_into_primitive::<$backend>().expect("what is computed from a backend's tensors is on it")
+            }
+
+            impl FusedOps for $backend {
+                fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+                    own(float::<2>(x).matmul(float::<2>(weight).transpose()))
+                }
+
+                fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+                    own(float::<2>(weight).select(0, int(ids)))
+                }
+
+                fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+                    own(rms_norm::generic::forward(float(x), float(weight), epsilon))
+                }
+
+                fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+                    own(swiglu::generic::forward(float(gate), float(up)))
+                }
+
+                fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+                    own(rotary::generic::forward(float(x), float(cos), float(sin)))
+                }
+
+                fn attend_causally(
+                    queries: FloatTensor<Self>,
+                    keys: FloatTensor<Self>,
+                    values: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    own(attention::generic::forward(None, [queries, keys, values].map(float), &Visible::Causal))
+                }
+
+                fn attend_also(
+                    before: FloatTensor<Self>,
+                    queries: FloatTensor<Self>,
+                    keys: FloatTensor<Self>,
+                    values: FloatTensor<Self>,
+                    lengths: Vec<usize>,
+                ) -> FloatTensor<Self> {
+                    let inputs = [queries, keys, values].map(float);
+                    own(attention::generic::forward(Some(float(before)), inputs, &Visible::First(lengths)))
+                }
+
+                fn log_probs(
+                    hidden: FloatTensor<Self>,
+                    weight: FloatTensor<Self>,
+                    ids: IntTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    own(log_probs::generic::forward(float(hidden), float(weight), int(ids)))
+                }
+            }
+
+            impl FusedGradients for $backend {
+                fn rms_norm_backward(
+                    [x, weight]: [FloatTensor<Self>; 2],
+                    epsilon: f64,
+                    gradient: FloatTensor<Self>,
+                ) -> [FloatTensor<Self>; 2] {
+                    let (by_x, by_weight) =
+                        rms_norm::generic::backward(float(x), float(weight), float(gradient), epsilon);
+                    [own(by_x), own(by_weight)]
+                }
+
+                fn swiglu_backward(
+                    [gate, up]: [FloatTensor<Self>; 2],
+                    gradient: FloatTensor<Self>,
+                ) -> [FloatTensor<Self>; 2] {
+                    let (by_gate, by_up) = swiglu::generic::backward(float(gate), float(up), float(gradient));
+                    [own(by_gate), own(by_up)]
+                }
+
+                fn attention_backward(
+                    before: Option<FloatTensor<Self>>,
+                    inputs: [FloatTensor<Self>; 3],
+                    visible: &Visible,
+                    attended: FloatTensor<Self>,
+                    gradient: FloatTensor<Self>,
+                    _for_segment: bool,
+                ) -> AttentionGradients<Self> {
+                    let (by_before, [by_queries, by_keys, by_values]) = attention::generic::backward(
+                        before.map(float),
+                        inputs.map(float),
+                        visible,
+                        float(attended),
+                        float(gradient),
+                    );
+                    (by_before.map(own), own(by_queries), Some([own(by_keys), own(by_values)]))
+                }
+
+                fn log_probs_backward(
+                    [hidden, weight]: [FloatTensor<Self>; 2],
+                    ids: IntTensor<Self>,
+                    gradient: FloatTensor<Self>,
+                    for_weight: bool,
+                ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+                    let (by_hidden, by_weight) = log_probs::generic::backward(
+                        float(hidden),
+                        float(weight),
+                        int(ids),
+                        float(gradient),
+                        for_weight,
+                    );
+                    (own(by_hidden), by_weight.map(own))
+                }
+            }
+
+            impl UpdateOps for $backend {
+                fn adamw(
+                    value: FloatTensor<Self>,
+                    gradient: FloatTensor<Self>,
+                    first: FloatTensor<Self>,
+                    second: FloatTensor<Self>,
+                    factor: FloatTensor<Self>,
+                    step: AdamWStep,
+                ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                    let [value, first, second] =
+                        adamw::generic::update([value, gradient, first, second].map(float), float(factor), step);
+                    (own(value), own(first), own(second))
+                }
+            }
+        }
+    };
+}
+
+#[cfg(feature = "ndarray")]
+generic_bodies!(ndarray, NdArray);
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda"))]
+generic_bodies!(cube, Cube);

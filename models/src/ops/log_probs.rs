@@ -1,0 +1,200 @@
+//! Log-probabilities of chosen tokens.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Int, Tensor};
+
+use super::route::FusedOps;
+
+/// `log softmax(hidden W^T)` at the given tokens, `[rows, chosen]`, of `hidden`, `[rows, width]`, the output matrix
+/// `[vocabulary, width]` and `ids`, `[rows, chosen]`.
+///
+/// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again.
+pub(crate) fn log_probs(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::log_probs(hidden.into_dispatch(), weight.into_dispatch(), ids.into_dispatch()))
+}
+
+/// Logits that are held at once, 16 MiB of them; at least one row's.
+const MOST_LOGITS: usize = 1 << 22;
+
+fn rows_at_once(vocabulary: usize) -> usize {
+    (MOST_LOGITS / vocabulary).max(1)
+}
+
+pub(super) mod generic {
+    use burn::tensor::IndexingUpdateOp;
+    use burn::tensor::activation::log_softmax;
+
+    use super::{Int, Tensor, rows_at_once};
+
+    pub fn forward(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
+        let part = |start: usize, rows: usize| {
+            let logits = hidden.clone().narrow(0, start, rows).matmul(weight.clone().transpose());
+            log_softmax(logits, 1).gather(1, ids.clone().narrow(0, start, rows))
+        };
+        Tensor::cat(parts(&hidden, &weight).map(|(start, rows)| part(start, rows)).collect(), 0)
+    }
+
+    /// Gradients by the hidden states and, if wanted, by the output matrix.
+    pub fn backward(
+        hidden: Tensor<2>,
+        weight: Tensor<2>,
+        ids: Tensor<2, Int>,
+        gradient: Tensor<2>,
+        for_weight: bool,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let mut by_hidden = Vec::new();
+        let mut by_weight: Option<Tensor<2>> = None;
+        for (start, rows) in parts(&hidden, &weight) {
+            let of_part = |x: &Tensor<2>| x.clone().narrow(0, start, rows);
+            let (hidden, gradient) = (of_part(&hidden), of_part(&gradient));
+            let probabilities = log_softmax(hidden.clone().matmul(weight.clone().transpose()), 1).exp();
+            let by_logits = (probabilities * gradient.clone().sum_dim(1)).neg().scatter(
+                1,
+                ids.clone().narrow(0, start, rows),
+                gradient,
+                IndexingUpdateOp::Add,
+            );
+            by_hidden.push(by_logits.clone().matmul(weight.clone()));
+            if for_weight {
+                let part = by_logits.transpose().matmul(hidden);
+                by_weight = Some(match by_weight {
+                    Some(sum) => sum + part,
+                    None => part,
+                });
+            }
+        }
+        (Tensor::cat(by_hidden, 0), by_weight)
+    }
+
+    fn parts(hidden: &Tensor<2>, weight: &Tensor<2>) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (rows, at_once) = (hidden.dims()[0], rows_at_once(weight.dims()[0]));
+        (0..rows).step_by(at_once).map(move |start| (start, at_once.min(rows - start)))
+    }
+}
+
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::DType;
+    use burn::backend::flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::super::simd::{exp, largest, sum_of_exp, vectorized};
+    use super::super::values::{Matrix, dims, in_order, multiply, tensor, values};
+    use super::rows_at_once;
+
+    pub fn forward(hidden: FlexTensor, weight: FlexTensor, ids: FlexTensor) -> FlexTensor {
+        let (hidden, weight, ids) = (in_order(hidden), in_order(weight), indices(&ids));
+        let [rows, _] = dims(&hidden);
+        let chosen = ids.len() / rows;
+        let mut out = vec![0.0; ids.len()];
+        let mut start = 0;
+        for_parts(&hidden, &weight, |logits, vocabulary| {
+            let part = logits.len() / vocabulary * chosen;
+            let targets =
+                out[start..start + part].par_chunks_mut(chosen).zip(ids[start..start + part].par_chunks(chosen));
+            targets.zip(logits.par_chunks(vocabulary)).for_each(|((out, ids), logits)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let top = largest(logits);
+                        let normalizer = top + sum_of_exp(logits, top).ln();
+                        out.iter_mut().zip(ids).for_each(|(out, &id)| *out = logits[id] - normalizer);
+                    },
+                );
+            });
+            start += part;
+        });
+        tensor(out, [rows, chosen])
+    }
+
+    /// Gradients by the hidden states and, if wanted, by the output matrix.
+    pub fn backward(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        ids: FlexTensor,
+        gradient: FlexTensor,
+        for_weight: bool,
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        let [hidden, weight, gradient] = [hidden, weight, gradient].map(in_order);
+        let ids = indices(&ids);
+        let ([rows, width], [vocabulary, _]) = (dims(&hidden), dims(&weight));
+        let chosen = ids.len() / rows;
+        let mut by_hidden = vec![0.0; rows * width];
+        let mut by_weight = for_weight.then(|| vec![0.0; vocabulary * width]);
+        let mut start = 0;
+        for_parts(&hidden, &weight, |logits, vocabulary| {
+            let part = logits.len() / vocabulary;
+            let chosen_of = start * chosen..(start + part) * chosen;
+            let (ids, gradient) = (&ids[chosen_of.clone()], &values(&gradient)[chosen_of]);
+            let targets = ids.par_chunks(chosen).zip(gradient.par_chunks(chosen));
+            logits.par_chunks_mut(vocabulary).zip(targets).for_each(|(logits, (ids, gradient))| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let top = largest(logits);
+                        let total: f32 = gradient.iter().sum();
+                        let factor = -total / sum_of_exp(logits, top);
+                        logits.iter_mut().for_each(|logit| *logit = factor * exp(*logit - top));
+                        ids.iter().zip(gradient).for_each(|(&id, gradient)| logits[id] += gradient);
+                    },
+                );
+            });
+            let by_logits = Matrix::rows(logits, [part, vocabulary], vocabulary);
+            let of_part = start * width..(start + part) * width;
+            let weight = Matrix::rows(values(&weight), [vocabulary, width], width);
+            multiply(&mut by_hidden[of_part.clone()], width, 0.0, 1.0, [by_logits, weight], true);
+            if let Some(by_weight) = &mut by_weight {
+                let hidden = Matrix::rows(&values(&hidden)[of_part], [part, width], width);
+                multiply(by_weight, width, 1.0, 1.0, [by_logits.transposed(), hidden], true);
+            }
+            start += part;
+        });
+        (tensor(by_hidden, [rows, width]), by_weight.map(|by_weight| tensor(by_weight, [vocabulary, width])))
+    }
+
+    /// Calls `part` with the logits of some rows at a time, `[rows, vocabulary]`, and the size of the vocabulary.
+    fn for_parts(hidden: &FlexTensor, weight: &FlexTensor, mut part: impl FnMut(&mut [f32], usize)) {
+        let ([rows, width], [vocabulary, _]) = (dims(hidden), dims(weight));
+        let at_once = rows_at_once(vocabulary).min(rows);
+        let mut logits = vec![0.0; at_once * vocabulary];
+        for hidden in values(hidden).chunks(at_once * width) {
+            let rows = hidden.len() / width;
+            let factors = [
+                Matrix::rows(hidden, [rows, width], width),
+                Matrix::rows(values(weight), [vocabulary, width], width).transposed(),
+            ];
+            let logits = &mut logits[..rows * vocabulary];
+            multiply(logits, vocabulary, 0.0, 1.0, factors, true);
+            part(logits, vocabulary);
+        }
+    }
+
+    fn indices(ids: &FlexTensor) -> Vec<usize> {
+        let ids = ids.to_contiguous();
+        match ids.dtype() {
+            DType::I64 => ids.storage::<i64>().iter().map(|&id| id as usize).collect(),
+            DType::I32 => ids.storage::<i32>().iter().map(|&id| id as usize).collect(),
+            other => unreachable!("ids are made as i32 and kept as i64 or i32, not {other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{check_gradients, device, random};
+    use burn::tensor::TensorData;
+
+    #[test]
+    fn equals_the_generic_body_forward_and_backward() {
+        for (rows, chosen, vocabulary) in [(1, 1, 2), (7, 1, 50), (5, 3, 300), (9, 2, super::MOST_LOGITS / 4)] {
+            let numbers: Vec<i32> = (0..rows * chosen).map(|i| (i * 7919 % vocabulary) as i32).collect();
+            let ids = || Tensor::<2, Int>::from_data(TensorData::new(numbers.clone(), [rows, chosen]), &device());
+            check_gradients(
+                [random([rows, 4], 1), random([vocabulary, 4], 2)],
+                |[hidden, weight]| log_probs(hidden, weight, ids()),
+                |[hidden, weight]| generic::forward(hidden, weight, ids()),
+            );
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Operations with hand-written kernels for the CPU.
+//!
+//! Each file holds one operation: what it computes from Burn's own tensor operations (the generic body, which every
+//! backend without a kernel runs), the kernel for `flex`, and the backward pass. [`FusedOps`] routes a call to the
+//! backend that the tensors live on; the backward passes are entered into the tape by `Autodiff`'s implementation.
+
+#![cfg_attr(
+    not(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
+    allow(dead_code, reason = "every backend compiled in has kernels; the generic bodies wait for others")
+)]
+
+mod adamw;
+mod attention;
+mod backends;
+mod embedding;
+mod log_probs;
+mod projection;
+mod rms_norm;
+mod rotary;
+#[cfg(feature = "flex")]
+mod simd;
+mod swiglu;
+mod tape;
+#[cfg(test)]
+mod testing;
+#[cfg(feature = "flex")]
+mod values;
+
+pub use adamw::{AdamWStep, adamw};
+pub(crate) use attention::{attend_also, attend_causally, mixed_values};
+pub(crate) use embedding::embed;
+pub(crate) use log_probs::log_probs;
+pub(crate) use projection::project;
+pub(crate) use rms_norm::rms_norm;
+pub(crate) use rotary::rotate;
+pub(crate) use swiglu::swiglu;
+
+#[allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
+mod route {
+    use burn::backend::tensor::{FloatTensor, IntTensor};
+    use burn::backend::{Backend, backend_extension};
+
+    /// Routes each operation to the backend of its tensors.
+    #[backend_extension(
+        Flex: cfg(feature = "flex"),
+        NdArray: cfg(feature = "ndarray"),
+        Cube: cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
+        Autodiff,
+    )]
+    pub trait FusedOps: Backend {
+        /// See [`super::project`].
+        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+        /// See [`super::embed`].
+        fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self>;
+        /// See [`super::rms_norm`].
+        fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
+        /// See [`super::swiglu`].
+        fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+        /// See [`super::rotate`].
+        fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
+        /// See [`super::attend_causally`].
+        fn attend_causally(
+            queries: FloatTensor<Self>,
+            keys: FloatTensor<Self>,
+            values: FloatTensor<Self>,
+        ) -> FloatTensor<Self>;
+        /// See [`super::attend_also`].
+        fn attend_also(
+            before: FloatTensor<Self>,
+            queries: FloatTensor<Self>,
+            keys: FloatTensor<Self>,
+            values: FloatTensor<Self>,
+            lengths: Vec<usize>,
+        ) -> FloatTensor<Self>;
+        /// See [`super::log_probs`].
+        fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self>;
+    }
+}

@@ -1,0 +1,130 @@
+//! Root mean square norm.
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use super::route::FusedOps;
+
+/// `x / sqrt(mean(x^2) + epsilon) * weight` for the rows of `x`, `[rows, width]`; `weight` is `[width]`.
+pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon))
+}
+
+pub(super) mod generic {
+    use super::Tensor;
+
+    pub fn forward(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
+        x.clone() * inverse_rms(x, epsilon) * weight.unsqueeze()
+    }
+
+    pub fn backward(x: Tensor<2>, weight: Tensor<1>, gradient: Tensor<2>, epsilon: f64) -> (Tensor<2>, Tensor<1>) {
+        let inverse = inverse_rms(x.clone(), epsilon);
+        let normed = x * inverse.clone();
+        let by_weight = (gradient.clone() * normed.clone()).sum_dim(0).squeeze_dim(0);
+        let by_normed = gradient * weight.unsqueeze();
+        let along = (by_normed.clone() * normed.clone()).mean_dim(1);
+        ((by_normed - normed * along) * inverse, by_weight)
+    }
+
+    fn inverse_rms(x: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        x.square().mean_dim(1).add_scalar(epsilon).sqrt().recip()
+    }
+}
+
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::super::simd::{dot, vectorized};
+    use super::super::values::{PART, dims, in_order, tensor, values};
+
+    pub fn forward(x: FlexTensor, weight: FlexTensor, epsilon: f64) -> FlexTensor {
+        let (x, weight) = (in_order(x), in_order(weight));
+        let [rows, width] = dims(&x);
+        let mut out = vec![0.0; rows * width];
+        let part = rows_of_a_part(width) * width;
+        out.par_chunks_mut(part).zip(values(&x).par_chunks(part)).for_each(|(out, x)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                        let inverse = inverse_rms(x, epsilon);
+                        for ((out, x), weight) in out.iter_mut().zip(x).zip(values(&weight)) {
+                            *out = x * inverse * weight;
+                        }
+                    }
+                },
+            );
+        });
+        tensor(out, [rows, width])
+    }
+
+    pub fn backward(x: FlexTensor, weight: FlexTensor, gradient: FlexTensor, epsilon: f64) -> (FlexTensor, FlexTensor) {
+        let [x, weight, gradient] = [x, weight, gradient].map(in_order);
+        let [rows, width] = dims(&x);
+        let mut by_x = vec![0.0; rows * width];
+        let part = rows_of_a_part(width) * width;
+        let parts = by_x.par_chunks_mut(part).zip(values(&x).par_chunks(part)).zip(values(&gradient).par_chunks(part));
+        let by_weight: Vec<Vec<f32>> = parts
+            .map(|((by_x, x), gradient)| {
+                vectorized(
+                    #[inline(always)]
+                    || backward_part(by_x, x, gradient, values(&weight), epsilon),
+                )
+            })
+            .collect();
+        let mut sum = vec![0.0; width];
+        for part in by_weight {
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        (tensor(by_x, [rows, width]), tensor(sum, [width]))
+    }
+
+    #[inline(always)]
+    fn backward_part(by_x: &mut [f32], x: &[f32], gradient: &[f32], weight: &[f32], epsilon: f64) -> Vec<f32> {
+        let width = weight.len();
+        let mut by_weight = vec![0.0; width];
+        for ((by_x, x), gradient) in
+            by_x.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gradient.chunks_exact(width))
+        {
+            let inverse = inverse_rms(x, epsilon);
+            for ((by_x, gradient), weight) in by_x.iter_mut().zip(gradient).zip(weight) {
+                *by_x = gradient * weight;
+            }
+            let along = dot(by_x, x) * inverse * inverse / width as f32;
+            for (((by_x, x), gradient), by_weight) in by_x.iter_mut().zip(x).zip(gradient).zip(&mut by_weight) {
+                *by_x = (*by_x - x * along) * inverse;
+                *by_weight += gradient * x * inverse;
+            }
+        }
+        by_weight
+    }
+
+    #[inline(always)]
+    fn inverse_rms(x: &[f32], epsilon: f64) -> f32 {
+        (dot(x, x) / x.len() as f32 + epsilon as f32).sqrt().recip()
+    }
+
+    fn rows_of_a_part(width: usize) -> usize {
+        PART.div_ceil(width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{check_gradients, random};
+
+    #[test]
+    fn equals_the_generic_body_forward_and_backward() {
+        for [rows, width] in [[1, 3], [3, 7], [200, 96]] {
+            let inputs = [random([rows, width], 1), random([1, width], 2)];
+            check_gradients(
+                inputs,
+                |[x, weight]| rms_norm(x, weight.squeeze_dim(0), 1e-5),
+                |[x, weight]| generic::forward(x, weight.squeeze_dim(0), 1e-5),
+            );
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The rotation of rotary position embedding.
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use super::route::FusedOps;
+
+/// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair, by the angles whose
+/// cosines and sines are `[rows or 1, tokens, 1, width / 2]`.
+pub(crate) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
+}
+
+pub(super) mod generic {
+    use super::Tensor;
+
+    pub fn forward(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+        let half = x.dims()[3] / 2;
+        let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+        let rotated_a = a.clone() * cos.clone() - b.clone() * sin.clone();
+        let rotated_b = b * cos + a * sin;
+        Tensor::cat(vec![rotated_a, rotated_b], 3)
+    }
+}
+
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::super::simd::vectorized;
+    use super::super::values::{PART, dims, in_order, tensor, values};
+
+    pub fn forward(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
+        let [x, cos, sin] = [x, cos, sin].map(in_order);
+        let size: [usize; 4] = dims(&x);
+        let [rows, tokens, heads, width] = size;
+        let half = width / 2;
+        let positions = dims::<4>(&cos)[0] * tokens;
+        let mut out = vec![0.0; rows * tokens * heads * width];
+        // Tokens that a task takes at once.
+        let part = PART.div_ceil(heads * width);
+        let parts = out.par_chunks_mut(part * heads * width).zip(values(&x).par_chunks(part * heads * width));
+        parts.enumerate().for_each(|(index, (out, x))| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let tokens = out.chunks_exact_mut(heads * width).zip(x.chunks_exact(heads * width));
+                    for (token, (out, x)) in tokens.enumerate() {
+                        let at = (index * part + token) % positions * half;
+                        let (cos, sin) = (&values(&cos)[at..at + half], &values(&sin)[at..at + half]);
+                        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                            let ((out_a, out_b), (a, b)) = (out.split_at_mut(half), x.split_at(half));
+                            for i in 0..half {
+                                out_a[i] = a[i] * cos[i] - b[i] * sin[i];
+                                out_b[i] = b[i] * cos[i] + a[i] * sin[i];
+                            }
+                        }
+                    }
+                },
+            );
+        });
+        tensor(out, size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{check_gradients, random};
+
+    #[test]
+    fn equals_the_generic_body_forward_and_backward() {
+        for (rows, angle_rows) in [(1, 1), (3, 1), (3, 3), (40, 40)] {
+            let angles = random([angle_rows, 5, 1, 3], 2);
+            let (cos, sin) = (angles.clone().cos(), angles.sin());
+            check_gradients(
+                [random([rows, 5, 4, 6], 1)],
+                |[x]| rotate(x, cos.clone(), sin.clone()),
+                |[x]| generic::forward(x, cos.clone(), sin.clone()),
+            );
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The gated activation of the MLP.
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use super::route::FusedOps;
+
+/// `silu(gate) * up` (Shazeer, arXiv 2002.05202), element by element; both are `[rows, width]`.
+pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
+}
+
+pub(super) mod generic {
+    use burn::tensor::activation::{sigmoid, silu};
+
+    use super::Tensor;
+
+    pub fn forward(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+        silu(gate) * up
+    }
+
+    pub fn backward(gate: Tensor<2>, up: Tensor<2>, gradient: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let open = sigmoid(gate.clone());
+        let by_up = gradient.clone() * gate.clone() * open.clone();
+        // silu'(g) = s (1 + g (1 - s)) with s = sigmoid(g)
+        let slope = open.clone() * (gate * (open.neg() + 1.0) + 1.0);
+        (gradient * up * slope, by_up)
+    }
+}
+
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::super::simd::{exp, vectorized};
+    use super::super::values::{PART, dims, in_order, tensor, values};
+
+    pub fn forward(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        let [gate, up] = [gate, up].map(in_order);
+        let size: [usize; 2] = dims(&gate);
+        let mut out = vec![0.0; size[0] * size[1]];
+        let inputs = values(&gate).par_chunks(PART).zip(values(&up).par_chunks(PART));
+        out.par_chunks_mut(PART).zip(inputs).for_each(|(out, (gate, up))| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                        *out = gate / (1.0 + exp(-gate)) * up;
+                    }
+                },
+            );
+        });
+        tensor(out, size)
+    }
+
+    pub fn backward(gate: FlexTensor, up: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor) {
+        let [gate, up, gradient] = [gate, up, gradient].map(in_order);
+        let size: [usize; 2] = dims(&gate);
+        let (mut by_gate, mut by_up) = (vec![0.0; size[0] * size[1]], vec![0.0; size[0] * size[1]]);
+        let inputs = values(&gate).par_chunks(PART).zip(values(&up).par_chunks(PART));
+        let outputs = by_gate.par_chunks_mut(PART).zip(by_up.par_chunks_mut(PART));
+        outputs.zip(inputs).zip(values(&gradient).par_chunks(PART)).for_each(
+            |(((by_gate, by_up), (gate, up)), gradient)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let outputs = by_gate.iter_mut().zip(by_up);
+                        for (((by_gate, by_up), gradient), (gate, up)) in outputs.zip(gradient).zip(gate.iter().zip(up))
+                        {
+                            let open = 1.0 / (1.0 + exp(-gate));
+                            *by_up = gradient * gate * open;
+                            *by_gate = gradient * up * open * (1.0 + gate * (1.0 - open));
+                        }
+                    },
+                );
+            },
+        );
+        (tensor(by_gate, size), tensor(by_up, size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{check_gradients, random};
+
+    #[test]
+    fn equals_the_generic_body_forward_and_backward() {
+        for size in [[1, 1], [5, 3], [300, 130]] {
+            let inputs = [random(size, 1).mul_scalar(4.0), random(size, 2)];
+            check_gradients(inputs, |[gate, up]| swiglu(gate, up), |[gate, up]| generic::forward(gate, up));
+        }
+    }
+}
