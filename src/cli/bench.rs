@@ -77,6 +77,20 @@ enum What {
     Eval,
 }
 
+impl BenchArgs {
+    /// Makes the pool of as many threads as are asked for.
+    pub(super) fn use_threads(&self) -> Result<(), CliError> {
+        if self.threads > MOST_THREADS {
+            return Err(CliError::Usage(format!("--threads goes up to {MOST_THREADS}")));
+        }
+        if self.threads == 0 {
+            return Ok(());
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build_global();
+        pool.map_err(|error| CliError::Usage(format!("--threads {}: {error}", self.threads)))
+    }
+}
+
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if [args.steps, args.micro, args.group, args.users, args.beams, args.batch.unwrap_or(1)].contains(&0) {
         return Err(CliError::Usage("steps, batch, micro, group, users and beams must be at least 1".into()));
@@ -84,15 +98,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if !(args.lr.is_finite() && args.lr >= 0.0) {
         return Err(CliError::Usage(format!("--lr {} must be a number and not negative", args.lr)));
     }
-    if args.threads > MOST_THREADS || args.batch.unwrap_or(1) > MOST_ROWS {
-        let limits = format!("--threads goes up to {MOST_THREADS} and --batch up to {MOST_ROWS}");
-        return Err(CliError::Usage(limits));
+    if args.batch.unwrap_or(1) > MOST_ROWS {
+        return Err(CliError::Usage(format!("--batch goes up to {MOST_ROWS}")));
     }
     check_json(args.dump.as_deref())?;
-    if args.threads > 0 {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
-        pool.map_err(|error| CliError::Usage(format!("--threads {}: {error}", args.threads)))?;
-    }
     let file = TokenFile::read(&args.tokens)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?;
     file.check_lengths(&args.tokens, &model)?;

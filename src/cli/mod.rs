@@ -80,17 +80,27 @@ impl Cli {
     ///
     /// What the command could not do; see [`CliError::exit_code`].
     pub fn run(self) -> Result<(), CliError> {
-        match self.command {
-            Command::Demo(args) => demo::run(&args),
-            Command::Prepare(args) => prepare::run(&args),
-            Command::Init(args) => init::run(&args),
-            Command::Pretrain(args) => train_args::pretrain(&args),
-            Command::Sft(args) => train_args::sft(&args),
-            Command::Grpo(args) => train_args::grpo(&args),
-            Command::Evaluate(args) => evaluate::run(&args),
-            Command::Recommend(args) => recommend::run(&args),
-            Command::Score(args) => score::run(&args),
-            Command::Bench(args) => bench::run(&args),
+        if let Command::Bench(args) = &self.command {
+            args.use_threads()?;
+        }
+        // On a thread of the pool, so that the parallel parts of a computation begin without waking one.
+        rayon::scope(|_| self.command.run())
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<(), CliError> {
+        match self {
+            Self::Demo(args) => demo::run(&args),
+            Self::Prepare(args) => prepare::run(&args),
+            Self::Init(args) => init::run(&args),
+            Self::Pretrain(args) => train_args::pretrain(&args),
+            Self::Sft(args) => train_args::sft(&args),
+            Self::Grpo(args) => train_args::grpo(&args),
+            Self::Evaluate(args) => evaluate::run(&args),
+            Self::Recommend(args) => recommend::run(&args),
+            Self::Score(args) => score::run(&args),
+            Self::Bench(args) => bench::run(&args),
         }
     }
 }
