@@ -42,7 +42,7 @@ pub(super) struct BenchArgs {
     /// Rows a step (sft), rollouts a step (grpo), users at once (eval); 32, 64 and 8 if not given
     #[arg(long)]
     batch: Option<usize>,
-    /// Rows or rollouts that run through the model at once
+    /// Prompts that run through the model at once, for grpo with all their samples
     #[arg(long, default_value_t = 8)]
     micro: usize,
     /// Samples of each prompt

@@ -50,7 +50,7 @@ pub(super) struct LoopArgs {
     /// Stop after this many validations without a better loss; 0 for never [default: 1, for grpo 0]
     #[arg(long, value_name = "VALIDATIONS")]
     patience: Option<usize>,
-    /// Rows that run through the model at once; changes memory and speed, not results
+    /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, not results
     #[arg(long, value_name = "ROWS", default_value_t = 32)]
     micro_batch: usize,
     /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]

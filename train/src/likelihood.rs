@@ -1,6 +1,7 @@
 //! How likely a model finds the targets of examples.
 
 use burn::module::Module;
+use latentr3_models::backbone::Segment;
 use latentr3_models::{LatentRecommender, TargetLogProbs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -34,10 +35,14 @@ impl Validation {
 pub fn validate(model: &LatentRecommender, examples: &[Example], batch: usize) -> Result<Validation, TrainError> {
     let model = model.valid();
     let rows: Vec<&Example> = examples.iter().collect();
+    if rows.is_empty() {
+        return Err(TrainError::config("validation", "there are no examples to validate on"));
+    }
+    let head = model.backbone.common_head(&prompts(&rows))?;
     let (mut sum, mut tokens, mut perplexity) = (0.0, 0, 0.0);
     for places in micro_batches(&rows, batch) {
         let rows: Vec<&Example> = places.into_iter().map(|place| rows[place]).collect();
-        let log_probs = target_log_probs(&model, &rows)?;
+        let log_probs = target_log_probs(&model, head.as_ref(), &rows)?;
         let values: Vec<f32> = log_probs.values.into_data_as::<f32>().iter::<f32>().collect();
         let mut rest = values.as_slice();
         for length in log_probs.lengths {
@@ -49,17 +54,22 @@ pub fn validate(model: &LatentRecommender, examples: &[Example], batch: usize) -
             rest = others;
         }
     }
-    if tokens == 0 {
-        return Err(TrainError::config("validation", "there are no examples to validate on"));
-    }
     Ok(Validation { loss: sum / tokens as f64, perplexity: perplexity / rows.len() as f64, rows: rows.len() })
 }
 
-/// Prefill, thoughts and targets of some examples at once.
-pub(crate) fn target_log_probs(model: &LatentRecommender, rows: &[&Example]) -> Result<TargetLogProbs, TrainError> {
-    let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
+/// Thoughts and targets of some examples whose prompts begin with `head`.
+pub(crate) fn target_log_probs(
+    model: &LatentRecommender,
+    head: Option<&Segment>,
+    rows: &[&Example],
+) -> Result<TargetLogProbs, TrainError> {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
-    let mut state = model.prefill(&prompts)?;
+    let mut state = model.backbone.prefill_after(head, &prompts(rows))?;
     let thought = model.think(&mut state);
     Ok(model.target_log_probs(&state, thought, &targets)?)
+}
+
+/// The prompts of some examples.
+pub(crate) fn prompts<'a>(rows: &[&'a Example]) -> Vec<&'a [u32]> {
+    rows.iter().map(|row| row.prompt.as_slice()).collect()
 }

@@ -3,11 +3,12 @@
 //! The same step pretrains a new model: the beginning of the template as prompt, a history's text as target, no thought.
 
 use latentr3_models::LatentRecommender;
+use latentr3_models::backbone::Cut;
 use serde_json::{Map, json};
 
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
-use crate::likelihood::target_log_probs;
+use crate::likelihood::{prompts, target_log_probs};
 use crate::optimizer::{Optimizer, scalar};
 use crate::trainer::{Stage, StepReport};
 use crate::{Example, TrainError};
@@ -37,13 +38,21 @@ impl Sft {
     pub fn gradients(&self, model: &LatentRecommender, batch: &[&Example]) -> Result<BatchGradients, TrainError> {
         let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
         let mut total = BatchGradients { loss: 0.0, gradients: Gradients::default() };
+        // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
+        let mut head = model.backbone.common_head(&prompts(batch))?.map(Cut::new);
         for places in micro_batches(batch, self.micro_batch) {
             let rows: Vec<&Example> = places.into_iter().map(|place| batch[place]).collect();
-            let log_probs = target_log_probs(model, &rows)?;
+            let log_probs = target_log_probs(model, head.as_ref().map(Cut::segment), &rows)?;
             let loss = log_probs.values.sum().neg().div_scalar(tokens as f64);
-            let tape = loss.backward();
+            let mut tape = loss.backward();
+            if let Some(head) = &mut head {
+                head.collect(&mut tape);
+            }
             total.gradients.add(Gradients::collect(model, tape));
             total.loss += scalar(loss.inner());
+        }
+        if let Some(tape) = head.and_then(Cut::backward) {
+            total.gradients.add(Gradients::collect(model, tape));
         }
         Ok(total)
     }

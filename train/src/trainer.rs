@@ -26,7 +26,8 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Prompts a step.
     pub batch: usize,
-    /// Rows that run through the model at once; changes memory and speed, not results.
+    /// Prompts that run through the model at once, in stage 2 with all their samples; changes memory and speed, not
+    /// results.
     pub micro_batch: usize,
     /// Highest learning rate.
     pub learning_rate: f64,

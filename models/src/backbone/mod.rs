@@ -2,6 +2,7 @@
 
 mod attention;
 mod config;
+mod cut;
 mod layers;
 mod rope;
 mod state;
@@ -11,6 +12,7 @@ use burn::tensor::{Int, Tensor};
 
 pub use attention::Attention;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
+pub use cut::Cut;
 pub use layers::{Embedding, Linear, RmsNorm};
 pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
@@ -131,15 +133,38 @@ impl Backbone {
     ///
     /// No prompt, an empty prompt, or a token outside the vocabulary.
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
+        let head = self.common_head(prompts)?;
+        self.prefill_after(head.as_ref(), prompts)
+    }
+
+    /// Runs the longest beginning that all prompts have in common, as a single row; each keeps a token of its own, and
+    /// a single prompt has nothing in common with others.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::prefill`].
+    pub fn common_head(&self, prompts: &[&[u32]]) -> Result<Option<Segment>, ModelError> {
+        self.check_tokens(prompts)?;
+        let head = common_prefix(prompts);
+        Ok((head > 0).then(|| {
+            let embeddings = self.model.embed_tokens.forward(&prompts[0][..head], 1);
+            self.run(embeddings, &[head], &[0], &[])
+        }))
+    }
+
+    /// [`Self::prefill`] of prompts that all begin with `head`, which a larger batch may share.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::prefill`].
+    pub fn prefill_after(&self, head: Option<&Segment>, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
         self.check_tokens(prompts)?;
         let mut state = PromptState::empty(prompts.len());
-        let head = common_prefix(prompts);
-        if head > 0 {
-            let embeddings = self.model.embed_tokens.forward(&prompts[0][..head], 1);
-            let segment = self.run(embeddings, &[head], &[0], &[]);
-            state.push(segment);
+        let done = head.map_or(0, |head| head.lengths[0]);
+        if let Some(head) = head {
+            state.push(head.clone());
         }
-        let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[head..]).collect();
+        let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[done..]).collect();
         let lengths: Vec<usize> = rests.iter().map(|rest| rest.len()).collect();
         let segment = self.extend(self.embed_padded(&rests), &lengths, &state);
         state.push(segment);

@@ -3,6 +3,7 @@ use latentr3_models::{LatentRecommender, TargetLogProbs};
 
 use super::stage::Grpo;
 use crate::batches::micro_batches;
+use crate::likelihood::prompts;
 use crate::{Example, TrainError};
 
 /// The samples of a batch's prompts and what they earned, the groups one after the other.
@@ -76,9 +77,14 @@ impl Grpo {
             thought_norms: vec![0.0; batch.len()],
         };
         let mut sensitivities = Vec::new();
-        for places in self.micro_batches(batch) {
+        let head = model.backbone.common_head(&prompts(batch))?;
+        let reference_head = match &self.reference {
+            Some(reference) => reference.backbone.common_head(&prompts(batch))?,
+            None => None,
+        };
+        for places in micro_batches(batch, self.micro_batch) {
             let rows: Vec<&Example> = places.iter().map(|&place| batch[place]).collect();
-            let mut state = model.prefill(&prompts(&rows))?;
+            let mut state = model.backbone.prefill_after(head.as_ref(), &prompts(&rows))?;
             let thought = model
                 .think(&mut state)
                 .ok_or_else(|| TrainError::config("thoughts", "stage 2 needs a model that thinks"))?;
@@ -107,7 +113,7 @@ impl Grpo {
             }
             scatter_rows(log_probs, &places, group, &mut rollouts.log_probs);
             if let (Some(reference), Some(into)) = (&self.reference, &mut rollouts.reference) {
-                let mut state = reference.prefill(&prompts(&rows))?;
+                let mut state = reference.backbone.prefill_after(reference_head.as_ref(), &prompts(&rows))?;
                 let thought = reference
                     .think(&mut state)
                     .ok_or_else(|| TrainError::config("reference", "has no thoughts, the policy has"))?;
@@ -120,15 +126,6 @@ impl Grpo {
         rollouts.advantages = (self.advantage)(&rollouts.rewards, group);
         Ok((rollouts, sensitivities))
     }
-
-    /// Places of the prompts of each micro-batch; a group is never divided.
-    pub(super) fn micro_batches(&self, batch: &[&Example]) -> Vec<Vec<usize>> {
-        micro_batches(batch, (self.micro_batch / self.config.group).max(1))
-    }
-}
-
-pub(super) fn prompts<'a>(rows: &[&'a Example]) -> Vec<&'a [u32]> {
-    rows.iter().map(|row| row.prompt.as_slice()).collect()
 }
 
 pub(super) fn repeated_targets<'a>(rows: &[&'a Example], group: usize) -> Vec<&'a [u32]> {

@@ -8,8 +8,10 @@ use super::config::GrpoConfig;
 use super::loss::policy_loss;
 use super::noise::group_noise;
 use super::reward::{Reward, negative_perplexity};
-use super::rollout::{Rollouts, Sensitivity, gather_noise, prompts, repeat_rows, repeated_targets};
+use super::rollout::{Rollouts, Sensitivity, gather_noise, repeat_rows, repeated_targets};
+use crate::batches::micro_batches;
 use crate::gradients::Gradients;
+use crate::likelihood::prompts;
 use crate::optimizer::{Optimizer, scalar};
 use crate::trainer::{Stage, StepReport};
 use crate::{Example, TrainError};
@@ -18,7 +20,7 @@ use crate::{Example, TrainError};
 pub struct Grpo {
     /// The knobs.
     pub config: GrpoConfig,
-    /// Rollouts that run through the model at once; whole groups, at least one.
+    /// Prompts that run through the model at once, each with its whole group.
     pub micro_batch: usize,
     /// Seed of the noise.
     pub seed: u64,
@@ -132,7 +134,7 @@ impl Grpo {
         let total = rollouts.tokens();
         let device = model.device();
         let mut update = Update { gradients: Gradients::default(), loss: 0.0, kl: None, ratio: 0.0, clipped: 0.0 };
-        for places in self.micro_batches(batch) {
+        for places in micro_batches(batch, self.micro_batch) {
             let rows: Vec<&Example> = places.iter().map(|&place| batch[place]).collect();
             let mut state = model.prefill(&prompts(&rows))?;
             let thought = model

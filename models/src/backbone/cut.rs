@@ -1,0 +1,77 @@
+//! A segment that several backward passes share.
+
+use burn::tensor::{Gradients, Tensor};
+
+use super::state::{KeyValue, Segment};
+
+/// A segment cut off from what it was computed by, so that micro-batches can go back to it one after the other and their
+/// gradients go on together, once.
+#[derive(Debug)]
+pub struct Cut {
+    whole: Segment,
+    leaf: Segment,
+    /// Sum of the gradients by the leaf's keys and values, in the order of the layers.
+    by_key_values: Vec<Tensor<4>>,
+    by_hidden: Option<Tensor<3>>,
+}
+
+impl Cut {
+    /// Cuts off a segment that was computed with a tape.
+    pub fn new(whole: Segment) -> Self {
+        let leaf = Segment {
+            layers: whole
+                .layers
+                .iter()
+                .map(|KeyValue { keys, values }| KeyValue { keys: leaf(keys), values: leaf(values) })
+                .collect(),
+            hidden: leaf(&whole.hidden),
+            starts: whole.starts.clone(),
+            lengths: whole.lengths.clone(),
+        };
+        Self { whole, leaf, by_key_values: Vec::new(), by_hidden: None }
+    }
+
+    /// The segment for others to build on.
+    pub fn segment(&self) -> &Segment {
+        &self.leaf
+    }
+
+    /// Takes what a backward pass found to be the gradients by the segment.
+    pub fn collect(&mut self, tape: &mut Gradients) {
+        let found: Vec<Tensor<4>> = key_values(&self.leaf)
+            .map(|tensor| tensor.grad_remove(tape).unwrap_or_else(|| tensor.clone().inner().zeros_like()))
+            .collect();
+        self.by_key_values = match std::mem::take(&mut self.by_key_values) {
+            sums if sums.is_empty() => found,
+            sums => sums.into_iter().zip(found).map(|(sum, found)| sum + found).collect(),
+        };
+        // Nothing reads the hidden states of a model without thoughts.
+        if let Some(found) = self.leaf.hidden.grad_remove(tape) {
+            self.by_hidden = Some(match self.by_hidden.take() {
+                Some(sum) => sum + found,
+                None => found,
+            });
+        }
+    }
+
+    /// Goes back from the segment with all that was collected; `None` if nothing was.
+    pub fn backward(self) -> Option<Gradients> {
+        // A function whose gradient by the segment is what was collected.
+        let along = |tensor: Tensor<1>, gradient: Tensor<1>| (tensor * Tensor::from_inner(gradient)).sum();
+        let by_layers = key_values(&self.whole)
+            .zip(self.by_key_values)
+            .map(|(tensor, gradient)| along(tensor.clone().flatten(0, 3), gradient.flatten(0, 3)));
+        let by_hidden =
+            self.by_hidden.map(|gradient| along(self.whole.hidden.clone().flatten(0, 2), gradient.flatten(0, 2)));
+        let sum = by_layers.chain(by_hidden).reduce(|sum, part| sum + part)?;
+        Some(sum.backward())
+    }
+}
+
+fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    Tensor::from_inner(tensor.clone().inner()).require_grad()
+}
+
+fn key_values(segment: &Segment) -> impl Iterator<Item = &Tensor<4>> {
+    segment.layers.iter().flat_map(|KeyValue { keys, values }| [keys, values])
+}
