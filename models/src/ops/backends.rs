@@ -12,11 +12,11 @@ mod flex {
     use super::super::attention::{self, Visible};
     use super::super::route::FusedOps;
     use super::super::tape::{AttentionGradients, FusedGradients};
-    use super::super::{log_probs, rms_norm, rotary, swiglu};
+    use super::super::{log_probs, projection, rms_norm, rotary, swiglu};
 
     impl FusedOps for Flex {
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-            Self::float_matmul(x, Self::float_swap_dims(weight, 0, 1))
+            projection::kernel::forward(x, weight)
         }
 
         fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {

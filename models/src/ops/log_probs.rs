@@ -78,6 +78,7 @@ pub(super) mod kernel {
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
+    use super::super::row_product::{MOST_ROWS, multiply_rows};
     use super::super::simd::{exp, largest, sum_of_exp, vectorized};
     use super::super::values::{Matrix, dims, in_order, multiply, tensor, values};
     use super::rows_at_once;
@@ -159,12 +160,14 @@ pub(super) mod kernel {
         let mut logits = vec![0.0; at_once * vocabulary];
         for hidden in values(hidden).chunks(at_once * width) {
             let rows = hidden.len() / width;
-            let factors = [
-                Matrix::rows(hidden, [rows, width], width),
-                Matrix::rows(values(weight), [vocabulary, width], width).transposed(),
-            ];
             let logits = &mut logits[..rows * vocabulary];
-            multiply(logits, vocabulary, 0.0, 1.0, factors, true);
+            if rows <= MOST_ROWS {
+                multiply_rows(logits, hidden, values(weight), width);
+            } else {
+                let hidden = Matrix::rows(hidden, [rows, width], width);
+                let weight = Matrix::rows(values(weight), [vocabulary, width], width);
+                multiply(logits, vocabulary, 0.0, 1.0, [hidden, weight.transposed()], true);
+            }
             part(logits, vocabulary);
         }
     }

@@ -18,6 +18,8 @@ mod projection;
 mod rms_norm;
 mod rotary;
 #[cfg(feature = "flex")]
+mod row_product;
+#[cfg(feature = "flex")]
 mod simd;
 mod swiglu;
 mod tape;

@@ -12,6 +12,27 @@ pub(crate) fn project(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::project(x.into_dispatch(), weight.into_dispatch()))
 }
 
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::Flex;
+    use burn::backend::flex::FlexTensor;
+    use burn::backend::ops::FloatTensorOps;
+
+    use super::super::row_product::{MOST_ROWS, multiply_rows};
+    use super::super::values::{dims, in_order, tensor, values};
+
+    pub fn forward(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        let ([rows, depth], [width, _]) = (dims(&x), dims(&weight));
+        if rows > MOST_ROWS {
+            return Flex::float_matmul(x, Flex::float_swap_dims(weight, 0, 1));
+        }
+        let (x, weight) = (in_order(x), in_order(weight));
+        let mut out = vec![0.0; rows * width];
+        multiply_rows(&mut out, values(&x), values(&weight), depth);
+        tensor(out, [rows, width])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -19,7 +40,9 @@ mod tests {
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        let inputs = [random([30, 20], 1), random([10, 20], 2)];
-        check_gradients(inputs, |[x, weight]| project(x, weight), |[x, weight]| x.matmul(weight.transpose()));
+        for rows in [1, 30, 300] {
+            let inputs = [random([rows, 20], 1), random([10, 20], 2)];
+            check_gradients(inputs, |[x, weight]| project(x, weight), |[x, weight]| x.matmul(weight.transpose()));
+        }
     }
 }

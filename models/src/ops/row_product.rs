@@ -1,0 +1,143 @@
+//! The product of a few rows with a weight, without packing the weight.
+//!
+//! A general matrix product first copies its operands into the order in which its innermost loop reads them. For the few
+//! rows of a decoding step that copy of the weight costs more than the product. Here both operands are read as they lie:
+//! each element of `x W^T` is the product of two rows.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Up to how many rows this is faster than a product that packs the weight first.
+pub(super) const MOST_ROWS: usize = 192;
+
+/// Rows of the weight that a task takes at least.
+const PANEL: usize = 32;
+
+/// `x W^T` of `x`, `[rows, depth]`, and `weight`, `[width, depth]`, into `out`, `[rows, width]`, all in row-major order.
+pub(super) fn multiply_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
+    let (rows, width) = (x.len() / depth, weight.len() / depth);
+    assert!(x.len() == rows * depth && weight.len() == width * depth && out.len() == rows * width);
+    let panel = width.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(PANEL);
+    // Each task has its own columns of every row.
+    let mut tasks: Vec<Vec<&mut [f32]>> = (0..width.div_ceil(panel)).map(|_| Vec::with_capacity(rows)).collect();
+    for row in out.chunks_exact_mut(width) {
+        tasks.iter_mut().zip(row.chunks_mut(panel)).for_each(|(task, columns)| task.push(columns));
+    }
+    tasks.into_par_iter().zip(weight.par_chunks(panel * depth)).for_each(|(mut out, weight)| {
+        Arch::new().dispatch(Panel { out: &mut out, x, weight, depth });
+    });
+}
+
+/// The columns of a product that belong to some rows of the weight.
+struct Panel<'a, 'o> {
+    out: &'a mut [&'o mut [f32]],
+    x: &'a [f32],
+    weight: &'a [f32],
+    depth: usize,
+}
+
+impl WithSimd for Panel<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // As many sums at once as the vector registers hold beside their operands.
+        if size_of::<S::f32s>() >= 64 { self.run::<S, 6, 4>(simd) } else { self.run::<S, 4, 3>(simd) }
+    }
+}
+
+impl Panel<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd, const X: usize, const W: usize>(&mut self, simd: S) {
+        let depth = self.depth;
+        for (block, weights) in self.weight.chunks(W * depth).enumerate() {
+            let count = weights.len() / depth;
+            let weights = block_of::<W>(weights, depth);
+            for (out, x) in self.out.chunks_mut(X).zip(self.x.chunks(X * depth)) {
+                let products = products::<S, X, W>(simd, block_of(x, depth), weights);
+                for (out, products) in out.iter_mut().zip(products) {
+                    let out = &mut out[block * W..block * W + count];
+                    match <&mut [f32; W]>::try_from(&mut *out) {
+                        Ok(out) => *out = products,
+                        Err(_) => out.copy_from_slice(&products[..count]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The rows of a block; one that is not full repeats its last row, and what comes of the repetitions is not used.
+#[inline(always)]
+fn block_of<const N: usize>(rows: &[f32], depth: usize) -> [&[f32]; N] {
+    let last = rows.len() / depth - 1;
+    let mut block = [rows; N];
+    for (i, row) in block.iter_mut().enumerate() {
+        *row = &rows[i.min(last) * depth..][..depth];
+    }
+    block
+}
+
+/// The products of each of the rows `x` with each of the rows `weights`, all of one length.
+///
+/// Loops and no closures: only what is inlined is compiled for the vector instructions.
+#[inline(always)]
+fn products<S: Simd, const X: usize, const W: usize>(simd: S, x: [&[f32]; X], weights: [&[f32]; W]) -> [[f32; W]; X] {
+    let length = S::as_simd_f32s(x[0]).0.len();
+    let (mut x_vectors, mut w_vectors) = ([S::as_simd_f32s(x[0]).0; X], [S::as_simd_f32s(weights[0]).0; W]);
+    for i in 0..X {
+        x_vectors[i] = &S::as_simd_f32s(x[i]).0[..length];
+    }
+    for j in 0..W {
+        w_vectors[j] = &S::as_simd_f32s(weights[j]).0[..length];
+    }
+    let zero = simd.splat_f32s(0.0);
+    let mut sums = [[zero; W]; X];
+    for place in 0..length {
+        let mut weights = [zero; W];
+        for j in 0..W {
+            weights[j] = w_vectors[j][place];
+        }
+        for i in 0..X {
+            let x = x_vectors[i][place];
+            for j in 0..W {
+                sums[i][j] = simd.mul_add_f32s(x, weights[j], sums[i][j]);
+            }
+        }
+    }
+    let mut products = [[0.0; W]; X];
+    for i in 0..X {
+        for j in 0..W {
+            let mut sum = simd.reduce_sum_f32s(sums[i][j]);
+            for (a, b) in S::as_simd_f32s(x[i]).1.iter().zip(S::as_simd_f32s(weights[j]).1) {
+                sum += a * b;
+            }
+            products[i][j] = sum;
+        }
+    }
+    products
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_equal_plain_sums_at_every_size() {
+        let numbers = |n: usize, seed: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * 31 + seed * 17) % 23) as f32 / 11.0 - 1.0).collect()
+        };
+        for (rows, depth, width) in [(1, 1, 1), (2, 3, 5), (7, 64, 33), (13, 100, 70), (40, 16, 257)] {
+            let (x, weight) = (numbers(rows * depth, 1), numbers(width * depth, 2));
+            let mut out = vec![f32::NAN; rows * width];
+            multiply_rows(&mut out, &x, &weight, depth);
+            for (i, x) in x.chunks(depth).enumerate() {
+                for (j, weight) in weight.chunks(depth).enumerate() {
+                    let plain: f32 = x.iter().zip(weight).map(|(a, b)| a * b).sum();
+                    let got = out[i * width + j];
+                    assert!((got - plain).abs() < 1e-4, "{rows} {depth} {width}: {got} instead of {plain}");
+                }
+            }
+        }
+    }
+}
