@@ -15,7 +15,7 @@ use burn::tensor::Tensor;
 use super::route::FusedOps;
 
 /// Attention of tokens to themselves and those before them in their own row.
-pub(crate) fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
+pub fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::attend_causally(
         queries.into_dispatch(),
         keys.into_dispatch(),
@@ -24,7 +24,7 @@ pub(crate) fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tenso
 }
 
 /// Attention to a further segment, of whose rows the first `lengths` keys count, joined to what came `before`.
-pub(crate) fn attend_also(
+pub fn attend_also(
     before: Tensor<4>,
     queries: Tensor<4>,
     keys: Tensor<4>,
@@ -41,7 +41,7 @@ pub(crate) fn attend_also(
 }
 
 /// The mixed values without their normalisers, `[rows * tokens, heads * width]`.
-pub(crate) fn mixed_values(attended: Tensor<4>) -> Tensor<2> {
+pub fn mixed_values(attended: Tensor<4>) -> Tensor<2> {
     let [rows, tokens, heads, wide] = attended.dims();
     attended.narrow(3, 0, wide - 1).reshape([rows * tokens, heads * (wide - 1)])
 }
@@ -59,6 +59,22 @@ pub(super) mod generic {
     use burn::tensor::{Bool, Int, TensorData};
 
     use super::{Tensor, Visible};
+
+    /// See [`super::attend_causally`].
+    pub fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
+        forward(None, [queries, keys, values], &Visible::Causal)
+    }
+
+    /// See [`super::attend_also`].
+    pub fn attend_also(
+        before: Tensor<4>,
+        queries: Tensor<4>,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+        lengths: &[usize],
+    ) -> Tensor<4> {
+        forward(Some(before), [queries, keys, values], &Visible::First(lengths.to_vec()))
+    }
 
     pub fn forward(before: Option<Tensor<4>>, [queries, keys, values]: [Tensor<4>; 3], visible: &Visible) -> Tensor<4> {
         let [rows, tokens, heads, width] = queries.dims();
@@ -497,10 +513,8 @@ mod tests {
                     attend(
                         inputs,
                         lengths,
-                        |inputs| generic::forward(None, inputs, &Visible::Causal),
-                        |before, inputs, lengths| {
-                            generic::forward(Some(before), inputs, &Visible::First(lengths.to_vec()))
-                        },
+                        |[q, k, v]| generic::attend_causally(q, k, v),
+                        |before, [q, k, v], lengths| generic::attend_also(before, q, k, v, lengths),
                     )
                 },
             );

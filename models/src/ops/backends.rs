@@ -159,7 +159,7 @@ macro_rules! generic_bodies {
                     keys: FloatTensor<Self>,
                     values: FloatTensor<Self>,
                 ) -> FloatTensor<Self> {
-                    own(attention::generic::forward(None, [queries, keys, values].map(float), &Visible::Causal))
+                    own(attention::generic::attend_causally(float(queries), float(keys), float(values)))
                 }
 
                 fn attend_also(
@@ -169,8 +169,13 @@ macro_rules! generic_bodies {
                     values: FloatTensor<Self>,
                     lengths: Vec<usize>,
                 ) -> FloatTensor<Self> {
-                    let inputs = [queries, keys, values].map(float);
-                    own(attention::generic::forward(Some(float(before)), inputs, &Visible::First(lengths)))
+                    own(attention::generic::attend_also(
+                        float(before),
+                        float(queries),
+                        float(keys),
+                        float(values),
+                        &lengths,
+                    ))
                 }
 
                 fn log_probs(

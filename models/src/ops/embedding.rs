@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 use super::route::FusedOps;
 
 /// Embeddings `[tokens, width]` of the ids `[tokens]` from the matrix `[vocabulary, width]`.
-pub(crate) fn embed(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+pub fn embed(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::embed(weight.into_dispatch(), ids.into_dispatch()))
 }
 

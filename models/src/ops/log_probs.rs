@@ -9,7 +9,7 @@ use super::route::FusedOps;
 /// `[vocabulary, width]` and `ids`, `[rows, chosen]`.
 ///
 /// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again.
-pub(crate) fn log_probs(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
+pub fn log_probs(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::log_probs(hidden.into_dispatch(), weight.into_dispatch(), ids.into_dispatch()))
 }
 
@@ -26,6 +26,7 @@ pub(super) mod generic {
 
     use super::{Int, Tensor, rows_at_once};
 
+    /// See [`super::log_probs`].
     pub fn forward(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
         let part = |start: usize, rows: usize| {
             let logits = hidden.clone().narrow(0, start, rows).matmul(weight.clone().transpose());

@@ -29,13 +29,22 @@ mod testing;
 mod values;
 
 pub use adamw::{AdamWStep, adamw};
-pub(crate) use attention::{attend_also, attend_causally, mixed_values};
-pub(crate) use embedding::embed;
-pub(crate) use log_probs::log_probs;
-pub(crate) use projection::project;
-pub(crate) use rms_norm::rms_norm;
-pub(crate) use rotary::rotate;
-pub(crate) use swiglu::swiglu;
+pub use attention::{attend_also, attend_causally, mixed_values};
+pub use embedding::embed;
+pub use log_probs::log_probs;
+pub use projection::project;
+pub use rms_norm::rms_norm;
+pub use rotary::rotate;
+pub use swiglu::swiglu;
+
+/// What the operations compute, written with Burn's own: for backends without kernels, and to compare with.
+pub mod generic {
+    pub use super::attention::generic::{attend_also, attend_causally};
+    pub use super::log_probs::generic::forward as log_probs;
+    pub use super::rms_norm::generic::forward as rms_norm;
+    pub use super::rotary::generic::forward as rotate;
+    pub use super::swiglu::generic::forward as swiglu;
+}
 
 #[allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
 mod route {

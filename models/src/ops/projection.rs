@@ -8,7 +8,7 @@ use super::route::FusedOps;
 /// `x W^T` of `x`, `[rows, d_input]`, and a weight in the checkpoint's layout, `[d_output, d_input]`.
 ///
 /// Its gradient by the weight comes in the weight's own layout, so that the optimiser need not turn it round.
-pub(crate) fn project(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+pub fn project(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::project(x.into_dispatch(), weight.into_dispatch()))
 }
 

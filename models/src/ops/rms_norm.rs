@@ -6,13 +6,14 @@ use burn::tensor::Tensor;
 use super::route::FusedOps;
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight` for the rows of `x`, `[rows, width]`; `weight` is `[width]`.
-pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon))
 }
 
 pub(super) mod generic {
     use super::Tensor;
 
+    /// See [`super::rms_norm`].
     pub fn forward(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
         x.clone() * inverse_rms(x, epsilon) * weight.unsqueeze()
     }

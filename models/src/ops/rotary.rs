@@ -7,13 +7,14 @@ use super::route::FusedOps;
 
 /// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair, by the angles whose
 /// cosines and sines are `[rows or 1, tokens, 1, width / 2]`.
-pub(crate) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+pub fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
 }
 
 pub(super) mod generic {
     use super::Tensor;
 
+    /// See [`super::rotate`].
     pub fn forward(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
         let half = x.dims()[3] / 2;
         let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));

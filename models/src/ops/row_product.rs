@@ -10,6 +10,9 @@ use rayon::prelude::*;
 /// Up to how many rows this is faster than a product that packs the weight first.
 pub(super) const MOST_ROWS: usize = 192;
 
+/// Elements of the weight that are worked on together, 128 KiB of them.
+const TILE: usize = 1 << 15;
+
 /// Rows of the weight that a task takes at least.
 const PANEL: usize = 32;
 
@@ -50,16 +53,21 @@ impl Panel<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const X: usize, const W: usize>(&mut self, simd: S) {
         let depth = self.depth;
-        for (block, weights) in self.weight.chunks(W * depth).enumerate() {
-            let count = weights.len() / depth;
-            let weights = block_of::<W>(weights, depth);
+        // Some rows of `x` stay in the nearest cache while the weights of a tile pass by, which stay in the next.
+        let tile = (TILE / depth).max(1).next_multiple_of(W);
+        for (start, weights) in self.weight.chunks(tile * depth).enumerate() {
             for (out, x) in self.out.chunks_mut(X).zip(self.x.chunks(X * depth)) {
-                let products = products::<S, X, W>(simd, block_of(x, depth), weights);
-                for (out, products) in out.iter_mut().zip(products) {
-                    let out = &mut out[block * W..block * W + count];
-                    match <&mut [f32; W]>::try_from(&mut *out) {
-                        Ok(out) => *out = products,
-                        Err(_) => out.copy_from_slice(&products[..count]),
+                let x = block_of::<X>(x, depth);
+                for (block, weights) in weights.chunks(W * depth).enumerate() {
+                    let count = weights.len() / depth;
+                    let products = products::<S, X, W>(simd, x, block_of(weights, depth));
+                    let column = start * tile + block * W;
+                    for (out, products) in out.iter_mut().zip(products) {
+                        let out = &mut out[column..column + count];
+                        match <&mut [f32; W]>::try_from(&mut *out) {
+                            Ok(out) => *out = products,
+                            Err(_) => out.copy_from_slice(&products[..count]),
+                        }
                     }
                 }
             }

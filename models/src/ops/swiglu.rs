@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use super::route::FusedOps;
 
 /// `silu(gate) * up` (Shazeer, arXiv 2002.05202), element by element; both are `[rows, width]`.
-pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
 }
 
@@ -15,6 +15,7 @@ pub(super) mod generic {
 
     use super::Tensor;
 
+    /// See [`super::swiglu`].
     pub fn forward(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
         silu(gate) * up
     }
