@@ -47,6 +47,7 @@ pub mod generic {
 }
 
 #[allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
+#[allow(unused_variables, reason = "without a backend nothing is routed")]
 mod route {
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Backend, backend_extension};
