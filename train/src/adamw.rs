@@ -57,12 +57,12 @@ impl AdamW {
         Self { config, steps: 0, moments: BTreeMap::new() }
     }
 
-    /// Moves every parameter that has a gradient, by its gradient times `factor`, `[1]`.
+    /// Moves every parameter that has a gradient, by its gradient times `factor`.
     pub fn step(
         &mut self,
         model: LatentRecommender,
         gradients: Gradients,
-        factor: &Tensor<1>,
+        factor: f64,
         learning_rate: f64,
     ) -> LatentRecommender {
         self.steps += 1;
@@ -74,7 +74,7 @@ impl AdamW {
         name: &str,
         value: Tensor<2>,
         gradient: Tensor<2>,
-        factor: &Tensor<1>,
+        factor: f64,
         learning_rate: f64,
         decays: bool,
     ) -> Tensor<2> {
@@ -84,8 +84,16 @@ impl AdamW {
             None => [gradient.zeros_like(), gradient.zeros_like()],
         };
         let weight_decay = if decays { weight_decay } else { 0.0 };
-        let step = AdamWStep { beta1, beta2, epsilon, learning_rate, weight_decay, number: self.steps };
-        let (value, [first, second]) = adamw(value, gradient, moments, factor.clone(), step);
+        let step = AdamWStep {
+            beta1,
+            beta2,
+            epsilon,
+            learning_rate,
+            gradient_factor: factor,
+            weight_decay,
+            number: self.steps,
+        };
+        let (value, [first, second]) = adamw(value, gradient, moments, step);
         self.moments.insert(name.to_owned(), Moments { first, second });
         value
     }
@@ -172,7 +180,7 @@ impl AdamW {
 struct Update<'a> {
     optimizer: &'a mut AdamW,
     gradients: Gradients,
-    factor: &'a Tensor<1>,
+    factor: f64,
     learning_rate: f64,
 }
 
@@ -200,13 +208,12 @@ mod tests {
         let matrix = |value: f32| Tensor::<2>::from_data([[value]], &device);
         let config = AdamWConfig { weight_decay: 0.1, ..Default::default() };
         let mut optimizer = AdamW::new(config);
-        let one = Tensor::ones([1], &device);
         let (rate, gradients) = (0.01, [0.5f64, -0.2]);
         let (mut value, mut m, mut v) = (1.0f64, 0.0, 0.0);
         let mut tensor = matrix(1.0);
         for (i, gradient) in gradients.into_iter().enumerate() {
             optimizer.steps += 1;
-            tensor = optimizer.update("w", tensor, matrix(gradient as f32), &one, rate, true);
+            tensor = optimizer.update("w", tensor, matrix(gradient as f32), 1.0, rate, true);
             let t = (i + 1) as i32;
             m = 0.9 * m + 0.1 * gradient;
             v = 0.999 * v + 0.001 * gradient * gradient;
@@ -223,7 +230,7 @@ mod tests {
         let mut optimizer = AdamW::new(AdamWConfig::default());
         optimizer.steps = 70_000;
         let gradient = Tensor::<2>::from_data([[0.1, -0.2], [0.3, 0.4]], &device);
-        optimizer.update("layer.weight", gradient.clone(), gradient, &Tensor::ones([1], &device), 0.1, false);
+        optimizer.update("layer.weight", gradient.clone(), gradient, 1.0, 0.1, false);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
         optimizer.save(&path).unwrap();

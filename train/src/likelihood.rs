@@ -1,7 +1,7 @@
 //! How likely a model finds the targets of examples.
 
 use burn::module::Module;
-use latentr3_models::backbone::Segment;
+use latentr3_models::backbone::CommonHead;
 use latentr3_models::{LatentRecommender, TargetLogProbs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -60,7 +60,7 @@ pub fn validate(model: &LatentRecommender, examples: &[Example], batch: usize) -
 /// Thoughts and targets of some examples whose prompts begin with `head`.
 pub(crate) fn target_log_probs(
     model: &LatentRecommender,
-    head: Option<&Segment>,
+    head: Option<&CommonHead>,
     rows: &[&Example],
 ) -> Result<TargetLogProbs, TrainError> {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();

@@ -34,13 +34,12 @@ impl Optimizer {
         let Some(norm) = gradients.norm() else {
             return Ok((model, 0.0));
         };
-        // The factor stays on the device; the norm is read for the log only.
-        let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(self.clip_norm).clamp_max(1.0);
         let norm = scalar(norm);
         if !norm.is_finite() {
             return Err(TrainError::NotFinite { step: self.step, what: "norm of the gradients", value: norm });
         }
-        Ok((self.adamw.step(model, gradients, &factor, self.learning_rate), norm))
+        let factor = (self.clip_norm / (norm + 1e-6)).min(1.0);
+        Ok((self.adamw.step(model, gradients, factor, self.learning_rate), norm))
     }
 }
 

@@ -42,7 +42,7 @@ impl Sft {
         let mut head = model.backbone.common_head(&prompts(batch))?.map(Cut::new);
         for places in micro_batches(batch, self.micro_batch) {
             let rows: Vec<&Example> = places.into_iter().map(|place| batch[place]).collect();
-            let log_probs = target_log_probs(model, head.as_ref().map(Cut::segment), &rows)?;
+            let log_probs = target_log_probs(model, head.as_ref().map(Cut::head), &rows)?;
             let loss = log_probs.values.sum().neg().div_scalar(tokens as f64);
             let mut tape = loss.backward();
             if let Some(head) = &mut head {

@@ -47,7 +47,7 @@ impl Attention {
 
     /// Attends from `x`, `[rows * tokens, d_model]`, to every earlier segment and causally to itself.
     ///
-    /// A segment of fewer rows serves `rows / its rows` consecutive rows of `x`; see [`crate::ops`] for how nothing is
+    /// A segment of fewer rows serves `rows / its rows` consecutive rows of `x`, see [`ops::attend_also`]: nothing is
     /// repeated for samples, beams or query heads that share keys.
     pub(crate) fn forward(
         &self,

@@ -212,11 +212,6 @@ impl BackboneConfig {
     pub(crate) fn raw_field(&self, name: &str) -> Option<&Value> {
         self.raw.get(name)
     }
-
-    /// How many query heads share one key head.
-    pub fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
 }
 
 /// Standard deviation of new weight matrices, as in the Qwen2 and Llama configurations.

@@ -1,24 +1,24 @@
-//! A segment that several backward passes share.
+//! A batch's common head, that several backward passes share.
 
 use burn::tensor::{Gradients, Tensor};
 
-use super::state::{KeyValue, Segment};
+use super::state::{CommonHead, KeyValue, Segment};
 
-/// A segment cut off from what it was computed by, so that micro-batches can go back to it one after the other and their
-/// gradients go on together, once.
+/// A common head cut off from what it was computed by, so that micro-batches can go back to it one after the other and
+/// their gradients go on together, once.
 #[derive(Debug)]
 pub struct Cut {
     whole: Segment,
-    leaf: Segment,
+    leaf: CommonHead,
     /// Sum of the gradients by the leaf's keys and values, in the order of the layers.
     by_key_values: Vec<Tensor<4>>,
     by_hidden: Option<Tensor<3>>,
 }
 
 impl Cut {
-    /// Cuts off a segment that was computed with a tape.
-    pub fn new(whole: Segment) -> Self {
-        let leaf = Segment {
+    /// Cuts off a head that was computed with a tape.
+    pub fn new(CommonHead { tokens, segment: whole }: CommonHead) -> Self {
+        let segment = Segment {
             layers: whole
                 .layers
                 .iter()
@@ -28,17 +28,18 @@ impl Cut {
             starts: whole.starts.clone(),
             lengths: whole.lengths.clone(),
         };
+        let leaf = CommonHead { tokens, segment };
         Self { whole, leaf, by_key_values: Vec::new(), by_hidden: None }
     }
 
-    /// The segment for others to build on.
-    pub fn segment(&self) -> &Segment {
+    /// The head for others to build on.
+    pub fn head(&self) -> &CommonHead {
         &self.leaf
     }
 
-    /// Takes what a backward pass found to be the gradients by the segment.
+    /// Takes what a backward pass found to be the gradients by the head.
     pub fn collect(&mut self, tape: &mut Gradients) {
-        let found: Vec<Tensor<4>> = key_values(&self.leaf)
+        let found: Vec<Tensor<4>> = key_values(&self.leaf.segment)
             .map(|tensor| tensor.grad_remove(tape).unwrap_or_else(|| tensor.clone().inner().zeros_like()))
             .collect();
         self.by_key_values = match std::mem::take(&mut self.by_key_values) {
@@ -46,7 +47,7 @@ impl Cut {
             sums => sums.into_iter().zip(found).map(|(sum, found)| sum + found).collect(),
         };
         // Nothing reads the hidden states of a model without thoughts.
-        if let Some(found) = self.leaf.hidden.grad_remove(tape) {
+        if let Some(found) = self.leaf.segment.hidden.grad_remove(tape) {
             self.by_hidden = Some(match self.by_hidden.take() {
                 Some(sum) => sum + found,
                 None => found,
@@ -54,9 +55,9 @@ impl Cut {
         }
     }
 
-    /// Goes back from the segment with all that was collected; `None` if nothing was.
+    /// Goes back from the head with all that was collected; `None` if nothing was.
     pub fn backward(self) -> Option<Gradients> {
-        // A function whose gradient by the segment is what was collected.
+        // A function whose gradient by the head is what was collected.
         let along = |tensor: Tensor<1>, gradient: Tensor<1>| (tensor * Tensor::from_inner(gradient)).sum();
         let by_layers = key_values(&self.whole)
             .zip(self.by_key_values)

@@ -98,6 +98,6 @@ impl Embedding {
         let [_, d_model] = weight.dims();
         let ids = Tensor::<1, Int>::from_data(ids, &weight.device().inner());
         let tokens = ids.dims()[0] / rows;
-        ops::embed(weight, ids).reshape([rows, tokens, d_model])
+        weight.select(0, ids).reshape([rows, tokens, d_model])
     }
 }

@@ -16,7 +16,7 @@ pub use cut::Cut;
 pub use layers::{Embedding, Linear, RmsNorm};
 pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
-pub use state::{PromptState, Segment};
+pub use state::{CommonHead, PromptState, Segment};
 
 use crate::ModelError;
 use crate::hub::Parameters;
@@ -143,12 +143,12 @@ impl Backbone {
     /// # Errors
     ///
     /// See [`Self::prefill`].
-    pub fn common_head(&self, prompts: &[&[u32]]) -> Result<Option<Segment>, ModelError> {
+    pub fn common_head(&self, prompts: &[&[u32]]) -> Result<Option<CommonHead>, ModelError> {
         self.check_tokens(prompts)?;
-        let head = common_prefix(prompts);
-        Ok((head > 0).then(|| {
-            let embeddings = self.model.embed_tokens.forward(&prompts[0][..head], 1);
-            self.run(embeddings, &[head], &[0], &[])
+        let tokens = &prompts[0][..common_prefix(prompts)];
+        Ok((!tokens.is_empty()).then(|| {
+            let segment = self.run(self.model.embed_tokens.forward(tokens, 1), &[tokens.len()], &[0], &[]);
+            CommonHead { tokens: tokens.to_vec(), segment }
         }))
     }
 
@@ -156,13 +156,17 @@ impl Backbone {
     ///
     /// # Errors
     ///
-    /// See [`Self::prefill`].
-    pub fn prefill_after(&self, head: Option<&Segment>, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
+    /// See [`Self::prefill`]; also a prompt that does not begin with `head` or has no token after it.
+    pub fn prefill_after(&self, head: Option<&CommonHead>, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
         self.check_tokens(prompts)?;
         let mut state = PromptState::empty(prompts.len());
-        let done = head.map_or(0, |head| head.lengths[0]);
-        if let Some(head) = head {
-            state.push(head.clone());
+        let mut done = 0;
+        if let Some(CommonHead { tokens, segment }) = head {
+            done = tokens.len();
+            if prompts.iter().any(|prompt| prompt.len() <= done || !prompt.starts_with(tokens)) {
+                return Err(ModelError::Input(format!("a prompt does not go on from the {done} tokens of the head")));
+            }
+            state.push(segment.clone());
         }
         let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[done..]).collect();
         let lengths: Vec<usize> = rests.iter().map(|rest| rest.len()).collect();

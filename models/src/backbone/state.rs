@@ -77,6 +77,13 @@ impl Segment {
     }
 }
 
+/// What all prompts of a batch begin with, run once as a single row.
+#[derive(Debug, Clone)]
+pub struct CommonHead {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) segment: Segment,
+}
+
 /// A batch of prompts, run once: everything that targets, samples and beams need of them.
 #[derive(Debug, Clone)]
 pub struct PromptState {

@@ -18,6 +18,8 @@ pub struct AdamWStep {
     pub epsilon: f64,
     /// Learning rate.
     pub learning_rate: f64,
+    /// What the gradient is multiplied by first, to clip it.
+    pub gradient_factor: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Number of the step, from 1, by which the moments' bias is corrected.
@@ -26,20 +28,24 @@ pub struct AdamWStep {
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101) on one parameter: the moved value and its first and second moments.
 ///
-/// All are matrices of one size; the gradient is first multiplied by `factor`, `[1]`. Nothing here is differentiable.
+/// All are matrices of one size. Nothing here is differentiable.
+///
+/// # Panics
+///
+/// If they are not of one size.
 pub fn adamw(
     value: Tensor<2>,
     gradient: Tensor<2>,
     [first, second]: [Tensor<2>; 2],
-    factor: Tensor<1>,
     step: AdamWStep,
 ) -> (Tensor<2>, [Tensor<2>; 2]) {
+    let size = value.dims();
+    assert!([&gradient, &first, &second].iter().all(|x| x.dims() == size), "all are of one size, {size:?}");
     let (value, first, second) = Dispatch::adamw(
         value.into_dispatch(),
         gradient.into_dispatch(),
         first.into_dispatch(),
         second.into_dispatch(),
-        factor.into_dispatch(),
         step,
     );
     (Tensor::from_dispatch(value), [first, second].map(Tensor::from_dispatch))
@@ -58,7 +64,6 @@ pub trait UpdateOps: Backend {
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
-        factor: FloatTensor<Self>,
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
@@ -76,13 +81,9 @@ pub(super) mod generic {
     use super::{AdamWStep, Tensor};
 
     /// The moved value and the moments of a value, its gradient and its moments.
-    pub fn update(
-        [value, gradient, first, second]: [Tensor<2>; 4],
-        factor: Tensor<1>,
-        step: AdamWStep,
-    ) -> [Tensor<2>; 3] {
+    pub fn update([value, gradient, first, second]: [Tensor<2>; 4], step: AdamWStep) -> [Tensor<2>; 3] {
         let [keep, rate, root_factor] = step.factors();
-        let gradient = gradient * factor.unsqueeze();
+        let gradient = gradient.mul_scalar(step.gradient_factor);
         let first = first.mul_scalar(step.beta1) + gradient.clone().mul_scalar(1.0 - step.beta1);
         let second = second.mul_scalar(step.beta2) + gradient.square().mul_scalar(1.0 - step.beta2);
         let root = second.clone().sqrt().mul_scalar(root_factor).add_scalar(step.epsilon);
@@ -97,17 +98,13 @@ pub(super) mod kernel {
     use rayon::prelude::*;
 
     use super::super::simd::vectorized;
-    use super::super::values::{PART, in_order, values};
+    use super::super::values::{PART, values};
     use super::AdamWStep;
 
-    pub fn update(
-        tensors: [FlexTensor; 4],
-        factor: FlexTensor,
-        step: AdamWStep,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+    pub fn update(tensors: [FlexTensor; 4], step: AdamWStep) -> (FlexTensor, FlexTensor, FlexTensor) {
         // What is changed in place has to begin where its storage does.
-        let [mut value, gradient, mut first, mut second] = tensors.map(|x| in_order(x.to_contiguous()));
-        let factor = values(&factor)[0];
+        let [mut value, gradient, mut first, mut second] = tensors.map(|x| x.to_contiguous());
+        let factor = step.gradient_factor as f32;
         let [keep, rate, root_factor] = step.factors().map(|factor| factor as f32);
         let [beta1, beta2, epsilon] = [step.beta1, step.beta2, step.epsilon].map(|x| x as f32);
         let [rest1, rest2] = [step.beta1, step.beta2].map(|beta| (1.0 - beta) as f32);
@@ -134,17 +131,24 @@ pub(super) mod kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{device, random, same};
+    use crate::ops::testing::{random, same};
 
     #[test]
     fn equals_the_generic_body() {
         for (size, number, weight_decay) in [([1, 1], 1, 0.0), ([7, 90], 3, 0.1), ([300, 200], 1000, 0.0)] {
-            let step = AdamWStep { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, learning_rate: 0.01, weight_decay, number };
+            let step = AdamWStep {
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                learning_rate: 0.01,
+                gradient_factor: 0.7,
+                weight_decay,
+                number,
+            };
             let tensors = [random(size, 1), random(size, 2), random(size, 3), random(size, 4).square()];
-            let factor = Tensor::<1>::from_data([0.7], &device());
-            let expected = generic::update(tensors.clone(), factor.clone(), step);
+            let expected = generic::update(tensors.clone(), step);
             let [value, gradient, first, second] = tensors;
-            let (value, [first, second]) = adamw(value, gradient, [first, second], factor, step);
+            let (value, [first, second]) = adamw(value, gradient, [first, second], step);
             for (ours, expected) in [value, first, second].into_iter().zip(expected) {
                 same(&ours, &expected, 1e-6);
             }
@@ -153,13 +157,19 @@ mod tests {
 
     #[test]
     fn what_others_hold_stays_as_it_is() {
-        let step =
-            AdamWStep { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, learning_rate: 0.1, weight_decay: 0.0, number: 1 };
+        let step = AdamWStep {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            learning_rate: 0.1,
+            gradient_factor: 1.0,
+            weight_decay: 0.0,
+            number: 1,
+        };
         let value = random([4, 4], 1);
         let kept = value.to_data();
         let zeros = value.zeros_like();
-        let (moved, _) =
-            adamw(value.clone(), random([4, 4], 2), [zeros.clone(), zeros.clone()], zeros.clone().sum() + 1.0, step);
+        let (moved, _) = adamw(value.clone(), random([4, 4], 2), [zeros.clone(), zeros.clone()], step);
         value.to_data().assert_eq(&kept, true);
         assert_ne!(moved.to_data(), kept);
         assert_eq!(zeros.sum().into_scalar::<f32>(), 0.0);

@@ -5,7 +5,6 @@
 #[cfg(feature = "flex")]
 mod flex {
     use burn::backend::Flex;
-    use burn::backend::ops::FloatTensorOps;
     use burn::backend::tensor::{FloatTensor, IntTensor};
 
     use super::super::adamw::{self, AdamWStep, UpdateOps};
@@ -17,10 +16,6 @@ mod flex {
     impl FusedOps for Flex {
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
             projection::kernel::forward(x, weight)
-        }
-
-        fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
-            Self::float_select(weight, 0, ids)
         }
 
         fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
@@ -98,10 +93,9 @@ mod flex {
             gradient: FloatTensor<Self>,
             first: FloatTensor<Self>,
             second: FloatTensor<Self>,
-            factor: FloatTensor<Self>,
             step: AdamWStep,
         ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-            adamw::kernel::update([value, gradient, first, second], factor, step)
+            adamw::kernel::update([value, gradient, first, second], step)
         }
     }
 }
@@ -136,10 +130,6 @@ macro_rules! generic_bodies {
             impl FusedOps for $backend {
                 fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
                     own(float::<2>(x).matmul(float::<2>(weight).transpose()))
-                }
-
-                fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
-                    own(float::<2>(weight).select(0, int(ids)))
                 }
 
                 fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
@@ -212,16 +202,17 @@ macro_rules! generic_bodies {
                     visible: &Visible,
                     attended: FloatTensor<Self>,
                     gradient: FloatTensor<Self>,
-                    _for_segment: bool,
+                    for_segment: bool,
                 ) -> AttentionGradients<Self> {
-                    let (by_before, [by_queries, by_keys, by_values]) = attention::generic::backward(
+                    let (by_before, by_queries, by_segment) = attention::generic::backward(
                         before.map(float),
                         inputs.map(float),
                         visible,
                         float(attended),
                         float(gradient),
+                        for_segment,
                     );
-                    (by_before.map(own), own(by_queries), Some([own(by_keys), own(by_values)]))
+                    (by_before.map(own), own(by_queries), by_segment.map(|by| by.map(own)))
                 }
 
                 fn log_probs_backward(
@@ -247,7 +238,6 @@ macro_rules! generic_bodies {
                     gradient: FloatTensor<Self>,
                     first: FloatTensor<Self>,
                     second: FloatTensor<Self>,
-                    factor: FloatTensor<Self>,
                     step: AdamWStep,
                 ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
                     let [value, first, second] =

@@ -9,15 +9,25 @@ use super::route::FusedOps;
 /// `[vocabulary, width]` and `ids`, `[rows, chosen]`.
 ///
 /// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again.
+///
+/// # Panics
+///
+/// If the sizes do not fit together or one of them is 0. Ids must be below the vocabulary's size.
 pub fn log_probs(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
+    let ([rows, width], [vocabulary, depth], [id_rows, chosen]) = (hidden.dims(), weight.dims(), ids.dims());
+    assert!(![rows, width, vocabulary, chosen].contains(&0), "no size may be 0");
+    assert_eq!((width, rows), (depth, id_rows), "hidden states as wide as the matrix, ids for each of them");
     Tensor::from_dispatch(Dispatch::log_probs(hidden.into_dispatch(), weight.into_dispatch(), ids.into_dispatch()))
 }
 
-/// Logits that are held at once, 16 MiB of them; at least one row's.
+/// Logits that are held at once, 16 MiB of them, unless that is fewer than [`LEAST_ROWS`].
 const MOST_LOGITS: usize = 1 << 22;
 
+/// Fewer rows would not be worth another pass over the output matrix.
+const LEAST_ROWS: usize = 64;
+
 fn rows_at_once(vocabulary: usize) -> usize {
-    (MOST_LOGITS / vocabulary).max(1)
+    (MOST_LOGITS / vocabulary).max(LEAST_ROWS)
 }
 
 pub(super) mod generic {
@@ -79,7 +89,7 @@ pub(super) mod kernel {
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
-    use super::super::row_product::{MOST_ROWS, multiply_rows};
+    use super::super::row_product::multiply_by_rows;
     use super::super::simd::{exp, largest, sum_of_exp, vectorized};
     use super::super::values::{Matrix, dims, in_order, multiply, tensor, values};
     use super::rows_at_once;
@@ -160,15 +170,8 @@ pub(super) mod kernel {
         let at_once = rows_at_once(vocabulary).min(rows);
         let mut logits = vec![0.0; at_once * vocabulary];
         for hidden in values(hidden).chunks(at_once * width) {
-            let rows = hidden.len() / width;
-            let logits = &mut logits[..rows * vocabulary];
-            if rows <= MOST_ROWS {
-                multiply_rows(logits, hidden, values(weight), width);
-            } else {
-                let hidden = Matrix::rows(hidden, [rows, width], width);
-                let weight = Matrix::rows(values(weight), [vocabulary, width], width);
-                multiply(logits, vocabulary, 0.0, 1.0, [hidden, weight.transposed()], true);
-            }
+            let logits = &mut logits[..hidden.len() / width * vocabulary];
+            multiply_by_rows(logits, hidden, values(weight), width);
             part(logits, vocabulary);
         }
     }
@@ -191,7 +194,7 @@ mod tests {
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        for (rows, chosen, vocabulary) in [(1, 1, 2), (7, 1, 50), (5, 3, 300), (9, 2, super::MOST_LOGITS / 4)] {
+        for (rows, chosen, vocabulary) in [(1, 1, 2), (7, 1, 50), (5, 3, 300), (150, 2, super::MOST_LOGITS / 32)] {
             let numbers: Vec<i32> = (0..rows * chosen).map(|i| (i * 7919 % vocabulary) as i32).collect();
             let ids = || Tensor::<2, Int>::from_data(TensorData::new(numbers.clone(), [rows, chosen]), &device());
             check_gradients(

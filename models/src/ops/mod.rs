@@ -1,7 +1,7 @@
 //! Operations with hand-written kernels for the CPU.
 //!
 //! Each file holds one operation: what it computes from Burn's own tensor operations (the generic body, which every
-//! backend without a kernel runs), the kernel for `flex`, and the backward pass. [`FusedOps`] routes a call to the
+//! backend without a kernel runs), the kernel for `flex`, and the backward pass. `FusedOps` routes a call to the
 //! backend that the tensors live on; the backward passes are entered into the tape by `Autodiff`'s implementation.
 
 #![cfg_attr(
@@ -12,7 +12,6 @@
 mod adamw;
 mod attention;
 mod backends;
-mod embedding;
 mod log_probs;
 mod projection;
 mod rms_norm;
@@ -30,7 +29,6 @@ mod values;
 
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{attend_also, attend_causally, mixed_values};
-pub use embedding::embed;
 pub use log_probs::log_probs;
 pub use projection::project;
 pub use rms_norm::rms_norm;
@@ -62,8 +60,6 @@ mod route {
     pub trait FusedOps: Backend {
         /// See [`super::project`].
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
-        /// See [`super::embed`].
-        fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::rms_norm`].
         fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
         /// See [`super::swiglu`].

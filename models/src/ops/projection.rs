@@ -8,27 +8,28 @@ use super::route::FusedOps;
 /// `x W^T` of `x`, `[rows, d_input]`, and a weight in the checkpoint's layout, `[d_output, d_input]`.
 ///
 /// Its gradient by the weight comes in the weight's own layout, so that the optimiser need not turn it round.
+///
+/// # Panics
+///
+/// If `x` is not as wide as the weight, or a size is 0.
 pub fn project(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let ([rows, depth], [width, weight_depth]) = (x.dims(), weight.dims());
+    assert!(depth == weight_depth && ![rows, depth, width].contains(&0), "{:?} by {:?}", x.dims(), weight.dims());
     Tensor::from_dispatch(Dispatch::project(x.into_dispatch(), weight.into_dispatch()))
 }
 
 #[cfg(feature = "flex")]
 pub(super) mod kernel {
-    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
-    use burn::backend::ops::FloatTensorOps;
 
-    use super::super::row_product::{MOST_ROWS, multiply_rows};
+    use super::super::row_product::multiply_by_rows;
     use super::super::values::{dims, in_order, tensor, values};
 
     pub fn forward(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
-        let ([rows, depth], [width, _]) = (dims(&x), dims(&weight));
-        if rows > MOST_ROWS {
-            return Flex::float_matmul(x, Flex::float_swap_dims(weight, 0, 1));
-        }
         let (x, weight) = (in_order(x), in_order(weight));
+        let ([rows, depth], [width, _]) = (dims(&x), dims(&weight));
         let mut out = vec![0.0; rows * width];
-        multiply_rows(&mut out, values(&x), values(&weight), depth);
+        multiply_by_rows(&mut out, values(&x), values(&weight), depth);
         tensor(out, [rows, width])
     }
 }

@@ -6,7 +6,12 @@ use burn::tensor::Tensor;
 use super::route::FusedOps;
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight` for the rows of `x`, `[rows, width]`; `weight` is `[width]`.
+///
+/// # Panics
+///
+/// If `x` and `weight` differ in width, or the width is 0.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    assert!(weight.dims() == [x.dims()[1]] && weight.dims()[0] > 0, "the weight is as wide as the rows");
     Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon))
 }
 
@@ -45,13 +50,14 @@ pub(super) mod kernel {
         let [rows, width] = dims(&x);
         let mut out = vec![0.0; rows * width];
         let part = rows_of_a_part(width) * width;
+        let weight = values(&weight);
         out.par_chunks_mut(part).zip(values(&x).par_chunks(part)).for_each(|(out, x)| {
             vectorized(
                 #[inline(always)]
                 || {
                     for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                         let inverse = inverse_rms(x, epsilon);
-                        for ((out, x), weight) in out.iter_mut().zip(x).zip(values(&weight)) {
+                        for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
                             *out = x * inverse * weight;
                         }
                     }
@@ -64,6 +70,7 @@ pub(super) mod kernel {
     pub fn backward(x: FlexTensor, weight: FlexTensor, gradient: FlexTensor, epsilon: f64) -> (FlexTensor, FlexTensor) {
         let [x, weight, gradient] = [x, weight, gradient].map(in_order);
         let [rows, width] = dims(&x);
+        let weight = values(&weight);
         let mut by_x = vec![0.0; rows * width];
         let part = rows_of_a_part(width) * width;
         let parts = by_x.par_chunks_mut(part).zip(values(&x).par_chunks(part)).zip(values(&gradient).par_chunks(part));
@@ -71,7 +78,7 @@ pub(super) mod kernel {
             .map(|((by_x, x), gradient)| {
                 vectorized(
                     #[inline(always)]
-                    || backward_part(by_x, x, gradient, values(&weight), epsilon),
+                    || backward_part(by_x, x, gradient, weight, epsilon),
                 )
             })
             .collect();

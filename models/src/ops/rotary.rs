@@ -6,8 +6,16 @@ use burn::tensor::Tensor;
 use super::route::FusedOps;
 
 /// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair, by the angles whose
-/// cosines and sines are `[rows or 1, tokens, 1, width / 2]`.
+/// cosines and sines are `[rows or 1, tokens, 1, width / 2]`. No gradient goes to these.
+///
+/// # Panics
+///
+/// If the sizes do not fit together, `width` is odd, or one of them is 0.
 pub fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+    let ([rows, tokens, heads, width], [angle_rows, ..]) = (x.dims(), cos.dims());
+    assert!(width.is_multiple_of(2) && ![rows, tokens, heads, width].contains(&0), "{:?} cannot be rotated", x.dims());
+    assert!(angle_rows == 1 || angle_rows == rows, "{angle_rows} rows of angles for {rows} rows");
+    assert_eq!((cos.dims(), sin.dims()), ([angle_rows, tokens, 1, width / 2], cos.dims()), "an angle for each pair");
     Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
 }
 
@@ -38,6 +46,7 @@ pub(super) mod kernel {
         let [rows, tokens, heads, width] = size;
         let half = width / 2;
         let positions = dims::<4>(&cos)[0] * tokens;
+        let (cos, sin) = (values(&cos), values(&sin));
         let mut out = vec![0.0; rows * tokens * heads * width];
         // Tokens that a task takes at once.
         let part = PART.div_ceil(heads * width);
@@ -49,7 +58,7 @@ pub(super) mod kernel {
                     let tokens = out.chunks_exact_mut(heads * width).zip(x.chunks_exact(heads * width));
                     for (token, (out, x)) in tokens.enumerate() {
                         let at = (index * part + token) % positions * half;
-                        let (cos, sin) = (&values(&cos)[at..at + half], &values(&sin)[at..at + half]);
+                        let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
                         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                             let ((out_a, out_b), (a, b)) = (out.split_at_mut(half), x.split_at(half));
                             for i in 0..half {

@@ -1,4 +1,4 @@
-//! The product of a few rows with a weight, without packing the weight.
+//! The product of rows with a weight; for a few rows, without packing the weight.
 //!
 //! A general matrix product first copies its operands into the order in which its innermost loop reads them. For the few
 //! rows of a decoding step that copy of the weight costs more than the product. Here both operands are read as they lie:
@@ -7,8 +7,10 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::values::{Matrix, multiply};
+
 /// Up to how many rows this is faster than a product that packs the weight first.
-pub(super) const MOST_ROWS: usize = 192;
+const MOST_ROWS: usize = 192;
 
 /// Elements of the weight that are worked on together, 128 KiB of them.
 const TILE: usize = 1 << 15;
@@ -17,7 +19,16 @@ const TILE: usize = 1 << 15;
 const PANEL: usize = 32;
 
 /// `x W^T` of `x`, `[rows, depth]`, and `weight`, `[width, depth]`, into `out`, `[rows, width]`, all in row-major order.
-pub(super) fn multiply_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
+pub(super) fn multiply_by_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
+    let (rows, width) = (x.len() / depth, weight.len() / depth);
+    if rows <= MOST_ROWS {
+        return multiply_few_rows(out, x, weight, depth);
+    }
+    let factors = [Matrix::rows(x, [rows, depth], depth), Matrix::rows(weight, [width, depth], depth).transposed()];
+    multiply(out, width, 0.0, 1.0, factors, true);
+}
+
+fn multiply_few_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
     let (rows, width) = (x.len() / depth, weight.len() / depth);
     assert!(x.len() == rows * depth && weight.len() == width * depth && out.len() == rows * width);
     let panel = width.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(PANEL);
@@ -138,7 +149,7 @@ mod tests {
         for (rows, depth, width) in [(1, 1, 1), (2, 3, 5), (7, 64, 33), (13, 100, 70), (40, 16, 257)] {
             let (x, weight) = (numbers(rows * depth, 1), numbers(width * depth, 2));
             let mut out = vec![f32::NAN; rows * width];
-            multiply_rows(&mut out, &x, &weight, depth);
+            multiply_few_rows(&mut out, &x, &weight, depth);
             for (i, x) in x.chunks(depth).enumerate() {
                 for (j, weight) in weight.chunks(depth).enumerate() {
                     let plain: f32 = x.iter().zip(weight).map(|(a, b)| a * b).sum();

@@ -6,7 +6,12 @@ use burn::tensor::Tensor;
 use super::route::FusedOps;
 
 /// `silu(gate) * up` (Shazeer, arXiv 2002.05202), element by element; both are `[rows, width]`.
+///
+/// # Panics
+///
+/// If they are not of one size.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    assert_eq!(gate.dims(), up.dims(), "gate and up are of one size");
     Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
 }
 

@@ -5,7 +5,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, TensorMetadata};
+use burn::backend::{Autodiff, Backend};
 
 use super::attention::Visible;
 use super::route::FusedOps;
@@ -91,12 +91,6 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         record::<B, C, _, 2>(Project, [x_node, weight_node], (x, weight), output)
     }
 
-    fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
-        let (weight, node) = weight.into_parts();
-        let state = (weight.clone(), ids.clone());
-        record::<B, C, _, 1>(Embed, [node], state, B::embed(weight, ids))
-    }
-
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         let output = B::rms_norm(x.clone(), weight.clone(), epsilon);
@@ -161,19 +155,6 @@ impl<B: FusedGradients> Rule<B, 2> for Project {
     ) -> [Option<FloatTensor<B>>; 2] {
         let by_weight = by_weight.then(|| B::float_matmul(B::float_swap_dims(gradient.clone(), 0, 1), x));
         [by_x.then(|| B::float_matmul(gradient, weight)), by_weight]
-    }
-}
-
-#[derive(Debug)]
-struct Embed;
-
-impl<B: FusedGradients> Rule<B, 1> for Embed {
-    type State = (FloatTensor<B>, IntTensor<B>);
-
-    fn gradients((weight, ids): Self::State, gradient: FloatTensor<B>, _: [bool; 1]) -> [Option<FloatTensor<B>>; 1] {
-        let zeros = B::float_zeros(weight.shape(), &weight.device(), weight.dtype().into());
-        let add = burn::tensor::IndexingUpdateOp::Add;
-        [Some(B::float_select_assign(zeros, 0, ids, gradient, add))]
     }
 }
 

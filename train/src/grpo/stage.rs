@@ -1,5 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use latentr3_models::backbone::Cut;
 use latentr3_models::{LatentRecommender, ThoughtKind};
 use serde_json::{Map, Value, json};
 
@@ -134,9 +135,15 @@ impl Grpo {
         let total = rollouts.tokens();
         let device = model.device();
         let mut update = Update { gradients: Gradients::default(), loss: 0.0, kl: None, ratio: 0.0, clipped: 0.0 };
+        // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
+        let (mut head, mut cut) = (model.backbone.common_head(&prompts(batch))?, None);
+        if self.config.train_backbone {
+            cut = head.take().map(Cut::new);
+        }
         for places in micro_batches(batch, self.micro_batch) {
             let rows: Vec<&Example> = places.iter().map(|&place| batch[place]).collect();
-            let mut state = model.prefill(&prompts(&rows))?;
+            let head = cut.as_ref().map(Cut::head).or(head.as_ref());
+            let mut state = model.backbone.prefill_after(head, &prompts(&rows))?;
             let thought = model
                 .think(&mut state)
                 .ok_or_else(|| TrainError::config("thoughts", "stage 2 needs a model that thinks"))?;
@@ -157,7 +164,11 @@ impl Grpo {
             let reference = rollouts.reference.as_ref().map(|reference| tensor(&flat(reference)));
             let loss =
                 policy_loss(log_probs.clone(), tensor(&old), tensor(&advantages), reference, total, &self.config);
-            update.gradients.add(Gradients::collect(model, loss.loss.backward()));
+            let mut tape = loss.loss.backward();
+            if let Some(cut) = &mut cut {
+                cut.collect(&mut tape);
+            }
+            update.gradients.add(Gradients::collect(model, tape));
             update.loss += scalar(loss.loss.inner());
             if let Some(kl) = loss.kl {
                 *update.kl.get_or_insert(0.0) += scalar(kl.inner());
@@ -169,6 +180,9 @@ impl Grpo {
                 let is_clipped = ratio < 1.0 - self.config.clip_low || ratio > 1.0 + self.config.clip_high;
                 update.clipped += f64::from(u8::from(is_clipped)) / total as f64;
             }
+        }
+        if let Some(tape) = cut.and_then(Cut::backward) {
+            update.gradients.add(Gradients::collect(model, tape));
         }
         Ok(update)
     }

@@ -1,0 +1,133 @@
+//! The attention from Burn's own operations.
+
+use burn::tensor::{Bool, Int, TensorData};
+
+use super::{Tensor, Visible};
+
+/// See [`super::attend_causally`].
+pub fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
+    forward(None, [queries, keys, values], &Visible::Causal)
+}
+
+/// See [`super::attend_also`].
+pub fn attend_also(
+    before: Tensor<4>,
+    queries: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    lengths: &[usize],
+) -> Tensor<4> {
+    forward(Some(before), [queries, keys, values], &Visible::First(lengths.to_vec()))
+}
+
+pub fn forward(before: Option<Tensor<4>>, [queries, keys, values]: [Tensor<4>; 3], visible: &Visible) -> Tensor<4> {
+    let [rows, tokens, heads, width] = queries.dims();
+    let scores = scores(queries, keys, visible);
+    let top = scores.clone().max_dim(3);
+    let weights = (scores - top.clone()).exp();
+    let sum = weights.clone().sum_dim(3);
+    let folded = fold(weights / sum.clone(), &values).matmul(values.swap_dims(1, 2));
+    let mixed = unfold(folded, [rows, heads, tokens]).swap_dims(1, 2);
+    let normalizer = (sum.log() + top).swap_dims(1, 2);
+    let Some(before) = before else {
+        return Tensor::cat(vec![mixed, normalizer], 3);
+    };
+    let (mixed_before, normalizer_before) = split(before, width);
+    let top = normalizer.clone().max_pair(normalizer_before.clone());
+    let exponentials = (normalizer.clone() - top.clone()).exp() + (normalizer_before.clone() - top.clone()).exp();
+    let total = exponentials.log() + top;
+    let mixed = mixed * (normalizer - total.clone()).exp() + mixed_before * (normalizer_before - total.clone()).exp();
+    Tensor::cat(vec![mixed, total], 3)
+}
+
+/// Gradients by what came before, by queries and, if wanted, by keys and values; `attended` is what [`forward`] gave.
+pub fn backward(
+    before: Option<Tensor<4>>,
+    [queries, keys, values]: [Tensor<4>; 3],
+    visible: &Visible,
+    attended: Tensor<4>,
+    gradient: Tensor<4>,
+    for_segment: bool,
+) -> (Option<Tensor<4>>, Tensor<4>, Option<[Tensor<4>; 2]>) {
+    let [rows, tokens, heads, width] = queries.dims();
+    let places = [rows, heads, tokens];
+    let (mixed, normalizer) = split(attended, width);
+    let (by_mixed, by_normalizer) = split(gradient, width);
+    // What the normaliser's gradient is worth to every score that it sums.
+    let offset = by_normalizer - (by_mixed.clone() * mixed).sum_dim(3);
+    let by_before = before.map(|before| {
+        let (mixed, normalizer_before) = split(before, width);
+        let share = (normalizer_before - normalizer.clone()).exp();
+        let by_normalizer = ((by_mixed.clone() * mixed).sum_dim(3) + offset.clone()) * share.clone();
+        Tensor::cat(vec![by_mixed.clone() * share, by_normalizer], 3)
+    });
+    let by_heads = |x: Tensor<4>| x.swap_dims(1, 2);
+    let weights = (scores(queries.clone(), keys.clone(), visible) - by_heads(normalizer)).exp();
+    let folded = fold(by_heads(by_mixed), &values);
+    let by_weights = unfold(folded.clone().matmul(values.clone().permute([0, 2, 3, 1])), places);
+    let scale = (width as f64).powf(-0.5);
+    let by_scores = weights.clone() * (by_weights + by_heads(offset)).mul_scalar(scale);
+    let by_segment = for_segment.then(|| {
+        let by_values = fold(weights, &values).swap_dims(2, 3).matmul(folded);
+        let by_keys = fold(by_scores.clone(), &keys).swap_dims(2, 3).matmul(fold(by_heads(queries), &keys));
+        [by_keys, by_values].map(by_heads)
+    });
+    let by_queries = unfold(fold(by_scores, &keys).matmul(by_heads(keys.clone())), places);
+    (by_before, by_heads(by_queries), by_segment)
+}
+
+/// `[rows, heads, tokens, length]`, minus infinity where a query does not see a key.
+fn scores(queries: Tensor<4>, keys: Tensor<4>, visible: &Visible) -> Tensor<4> {
+    let [rows, tokens, heads, width] = queries.dims();
+    let [segment_rows, length, _, _] = keys.dims();
+    let folded = fold(queries.swap_dims(1, 2), &keys);
+    let scores =
+        unfold(folded.matmul(keys.permute([0, 2, 3, 1])), [rows, heads, tokens]).mul_scalar((width as f64).powf(-0.5));
+    let device = scores.device().inner();
+    match visible {
+        Visible::Causal => {
+            let hidden = Tensor::<2, Bool>::tril_mask([tokens, length], 0, &device);
+            scores.mask_fill(hidden.unsqueeze(), f32::NEG_INFINITY)
+        }
+        Visible::First(lengths) if lengths.iter().all(|&visible| visible == length) => scores,
+        Visible::First(lengths) => {
+            let share = rows / segment_rows;
+            let ends: Vec<i32> = (0..rows).map(|row| lengths[row / share] as i32).collect();
+            let ends = Tensor::<4, Int>::from_data(TensorData::new(ends, [rows, 1, 1, 1]), &device);
+            let places = Tensor::<1, Int>::arange(0..length as i64, &device).unsqueeze::<4>();
+            let hidden = places.expand([rows, 1, 1, length]).greater_equal(ends.expand([rows, 1, 1, length]));
+            scores.mask_fill(hidden, f32::NEG_INFINITY)
+        }
+    }
+}
+
+/// The mixed values and the normalisers of an attention.
+fn split(attended: Tensor<4>, width: usize) -> (Tensor<4>, Tensor<4>) {
+    (attended.clone().narrow(3, 0, width), attended.narrow(3, width, 1))
+}
+
+/// `[rows, heads, tokens, n]` to `[segment rows, key heads, all that share them, n]`.
+fn fold(x: Tensor<4>, segment: &Tensor<4>) -> Tensor<4> {
+    let [rows, heads, tokens, n] = x.dims();
+    let [segment_rows, _, key_heads, _] = segment.dims();
+    let (share, group) = (rows / segment_rows, heads / key_heads);
+    if share == 1 {
+        return x.reshape([rows, key_heads, group * tokens, n]);
+    }
+    x.reshape([segment_rows, share, key_heads, group * tokens * n]).swap_dims(1, 2).reshape([
+        segment_rows,
+        key_heads,
+        share * group * tokens,
+        n,
+    ])
+}
+
+/// The inverse of [`fold`].
+fn unfold(x: Tensor<4>, [rows, heads, tokens]: [usize; 3]) -> Tensor<4> {
+    let [segment_rows, key_heads, folded, n] = x.dims();
+    let share = rows / segment_rows;
+    if share == 1 {
+        return x.reshape([rows, heads, tokens, n]);
+    }
+    x.reshape([segment_rows, key_heads, share, folded / share * n]).swap_dims(1, 2).reshape([rows, heads, tokens, n])
+}

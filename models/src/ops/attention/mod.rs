@@ -1,0 +1,147 @@
+//! Attention over one segment of keys at a time.
+//!
+//! The attention over several segments is the mean of the attentions over each, weighted by their normalisers. So a call
+//! takes what the segments before it came to and gives the same for all up to its own: the mixed values with, as a last
+//! column, the logarithm of their normaliser. No table of weights is kept for the backward pass: they follow from the
+//! scores and the normaliser (Dao et al., arXiv 2205.14135).
+
+pub(super) mod generic;
+#[cfg(feature = "flex")]
+pub(super) mod kernel;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use super::route::FusedOps;
+
+/// Attention of tokens to themselves and those before them in their own row.
+///
+/// Queries are `[rows, tokens, heads, width]`, keys and values `[rows, tokens, key heads, width]`; a key head serves as
+/// many consecutive query heads as there are to one. Scores are divided by `sqrt(width)`. The result is
+/// `[rows, tokens, heads, width + 1]`: the mixed values and, last, the logarithm of the normaliser.
+///
+/// # Panics
+///
+/// If the sizes do not fit together or one of them is 0.
+pub fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
+    check_sizes(&queries, &keys, &values);
+    assert_eq!(queries.dims()[..2], keys.dims()[..2], "every token has a query and a key");
+    Tensor::from_dispatch(Dispatch::attend_causally(
+        queries.into_dispatch(),
+        keys.into_dispatch(),
+        values.into_dispatch(),
+    ))
+}
+
+/// Attention to a further segment, joined to what came `before`, the result of such a call.
+///
+/// Keys and values are `[segment rows, length, key heads, width]`, of which the first `lengths` of each row count. A row
+/// of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them.
+///
+/// # Panics
+///
+/// If the sizes do not fit together, one of them is 0, or a row has no key or more than `length`.
+pub fn attend_also(
+    before: Tensor<4>,
+    queries: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    lengths: &[usize],
+) -> Tensor<4> {
+    check_sizes(&queries, &keys, &values);
+    let ([rows, tokens, heads, width], [segment_rows, length, ..]) = (queries.dims(), keys.dims());
+    assert_eq!(before.dims(), [rows, tokens, heads, width + 1], "what came before is the result of attention");
+    assert_eq!(lengths.len(), segment_rows, "every row of the segment has a length");
+    assert!(lengths.iter().all(|seen| (1..=length).contains(seen)), "a row has 1 to {length} keys: {lengths:?}");
+    Tensor::from_dispatch(Dispatch::attend_also(
+        before.into_dispatch(),
+        queries.into_dispatch(),
+        keys.into_dispatch(),
+        values.into_dispatch(),
+        lengths.to_vec(),
+    ))
+}
+
+fn check_sizes(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>) {
+    let ([rows, tokens, heads, width], [segment_rows, length, key_heads, key_width]) = (queries.dims(), keys.dims());
+    let sizes = [rows, tokens, heads, width, segment_rows, length, key_heads];
+    assert!(!sizes.contains(&0), "no size may be 0: {sizes:?}");
+    assert_eq!((keys.dims(), key_width), (values.dims(), width), "keys, values and queries are of one width");
+    assert!(rows.is_multiple_of(segment_rows), "{rows} rows over {segment_rows} of the segment");
+    assert!(heads.is_multiple_of(key_heads), "{heads} heads over {key_heads} key heads");
+}
+
+/// The mixed values without their normalisers, `[rows * tokens, heads * width]`.
+pub fn mixed_values(attended: Tensor<4>) -> Tensor<2> {
+    let [rows, tokens, heads, wide] = attended.dims();
+    attended.narrow(3, 0, wide - 1).reshape([rows * tokens, heads * (wide - 1)])
+}
+
+/// Which keys of a segment a query sees.
+#[derive(Debug, Clone)]
+pub(super) enum Visible {
+    /// Those up to its own place.
+    Causal,
+    /// The first so many of the segment's row.
+    First(Vec<usize>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{check_gradients, random};
+
+    /// Attention over a shared segment, one of each row's own with padding, and causally over the tokens themselves.
+    fn attend(
+        [queries, keys, values, shared_keys, shared_values, row_keys, row_values]: [Tensor<4>; 7],
+        lengths: &[usize],
+        causally: impl Fn([Tensor<4>; 3]) -> Tensor<4>,
+        also: impl Fn(Tensor<4>, [Tensor<4>; 3], &[usize]) -> Tensor<4>,
+    ) -> Tensor<4> {
+        let attended = causally([queries.clone(), keys, values]);
+        let attended = also(attended, [queries.clone(), shared_keys.clone(), shared_values], &[shared_keys.dims()[1]]);
+        also(attended, [queries, row_keys, row_values], lengths)
+    }
+
+    #[test]
+    fn equals_the_generic_body_forward_and_backward() {
+        // rows, tokens, heads, key heads, width, shared length, rows of the padded segment and its lengths
+        let cases: [([usize; 6], &[usize]); 4] = [
+            ([1, 1, 1, 1, 2, 1], &[1]),
+            ([4, 3, 4, 2, 8, 5], &[2, 4]),
+            ([6, 2, 3, 3, 4, 40], &[1, 7, 3, 2, 7, 4]),
+            ([12, 70, 2, 1, 16, 33], &[9, 40, 35, 1]),
+        ];
+        for ([rows, tokens, heads, key_heads, width, shared], lengths) in cases {
+            let longest = *lengths.iter().max().unwrap();
+            let inputs = [
+                random([rows, tokens, heads, width], 1),
+                random([rows, tokens, key_heads, width], 2),
+                random([rows, tokens, key_heads, width], 3),
+                random([1, shared, key_heads, width], 4),
+                random([1, shared, key_heads, width], 5),
+                random([lengths.len(), longest, key_heads, width], 6),
+                random([lengths.len(), longest, key_heads, width], 7),
+            ];
+            check_gradients(
+                inputs,
+                |inputs| {
+                    attend(
+                        inputs,
+                        lengths,
+                        |[q, k, v]| attend_causally(q, k, v),
+                        |before, [q, k, v], lengths| attend_also(before, q, k, v, lengths),
+                    )
+                },
+                |inputs| {
+                    attend(
+                        inputs,
+                        lengths,
+                        |[q, k, v]| generic::attend_causally(q, k, v),
+                        |before, [q, k, v], lengths| generic::attend_also(before, q, k, v, lengths),
+                    )
+                },
+            );
+        }
+    }
+}
