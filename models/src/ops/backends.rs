@@ -241,7 +241,7 @@ macro_rules! generic_bodies {
                     step: AdamWStep,
                 ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
                     let [value, first, second] =
-                        adamw::generic::update([value, gradient, first, second].map(float), float(factor), step);
+                        adamw::generic::update([value, gradient, first, second].map(float), step);
                     (own(value), own(first), own(second))
                 }
             }
