@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        for (rows, chosen, vocabulary) in [(1, 1, 2), (7, 1, 50), (5, 3, 300), (150, 2, super::MOST_LOGITS / 32)] {
+        for (rows, chosen, vocabulary) in [(1, 1, 2), (7, 1, 50), (5, 3, 300), (70, 2, 1 << 16)] {
             let numbers: Vec<i32> = (0..rows * chosen).map(|i| (i * 7919 % vocabulary) as i32).collect();
             let ids = || Tensor::<2, Int>::from_data(TensorData::new(numbers.clone(), [rows, chosen]), &device());
             check_gradients(

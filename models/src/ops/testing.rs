@@ -47,7 +47,8 @@ pub fn check_gradients<const D: usize, const N: usize, const R: usize>(
     let ((ours, our_gradients), (expected, expected_gradients)) = (run(&operation), run(&generic));
     same(&ours, &expected, 1e-5);
     for (ours, expected) in our_gradients.iter().zip(&expected_gradients) {
-        same(ours, expected, 2e-5);
+        // What the golden tests allow: a gradient is a sum over up to 65,536 tokens, whose order differs.
+        same(ours, expected, 1e-4);
     }
     // Without a tape the result is the same.
     same(&operation(inputs.clone()), &expected, 1e-5);
