@@ -67,7 +67,7 @@ def agreement(programs, what, model, tokens, both, mode):
     losses = max(abs(a - b) for a, b in zip(ours["loss"], theirs["loss"], strict=True))
     if apart > 1e-3 or losses > 1e-2:
         sys.exit(f"{what}: {figure}s {ours[figure]} and {theirs[figure]}, losses {ours['loss']} and {theirs['loss']}")
-    return f"{figure}s to {apart:.0e}"
+    return f"{figure} to {apart:.0e}"
 
 
 def same_ranking(ours, theirs):
