@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::values::{Matrix, multiply};
 
-/// Up to how many rows this is faster than a product that packs the weight first.
+/// Up to how many rows this is faster than a product that packs the weight first: about this many, or half the depth.
 const MOST_ROWS: usize = 192;
 
 /// Elements of the weight that are worked on together, 128 KiB of them.
@@ -21,7 +21,7 @@ const PANEL: usize = 32;
 /// `x W^T` of `x`, `[rows, depth]`, and `weight`, `[width, depth]`, into `out`, `[rows, width]`, all in row-major order.
 pub(super) fn multiply_by_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
     let (rows, width) = (x.len() / depth, weight.len() / depth);
-    if rows <= MOST_ROWS {
+    if rows <= MOST_ROWS.max(depth / 2) {
         return multiply_few_rows(out, x, weight, depth);
     }
     let factors = [Matrix::rows(x, [rows, depth], depth), Matrix::rows(weight, [width, depth], depth).transposed()];
@@ -37,15 +37,33 @@ fn multiply_few_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
     for row in out.chunks_exact_mut(width) {
         tasks.iter_mut().zip(row.chunks_mut(panel)).for_each(|(task, columns)| task.push(columns));
     }
-    tasks.into_par_iter().zip(weight.par_chunks(panel * depth)).for_each(|(mut out, weight)| {
-        Arch::new().dispatch(Panel { out: &mut out, x, weight, depth });
+    tasks.into_par_iter().enumerate().for_each(|(place, mut out)| {
+        Arch::new().dispatch(Panel { out: &mut out, x, weight: &weight[place * panel * depth..], depth });
     });
+}
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// Asks for values that will be read soon; a processor for which this has no way to ask gets them when it reads them.
+#[inline(always)]
+fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: the instruction is part of every x86-64; it neither changes a value nor faults, whatever the address,
+        // and this one points to a value that is borrowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// The columns of a product that belong to some rows of the weight.
 struct Panel<'a, 'o> {
     out: &'a mut [&'o mut [f32]],
     x: &'a [f32],
+    /// Begins with the panel's own rows and goes on with those of the next, likely the task's next panel.
     weight: &'a [f32],
     depth: usize,
 }
@@ -66,10 +84,19 @@ impl Panel<'_, '_> {
         let depth = self.depth;
         // Some rows of `x` stay in the nearest cache while the weights of a tile pass by, which stay in the next.
         let tile = (TILE / depth).max(1).next_multiple_of(W);
-        for (start, weights) in self.weight.chunks(tile * depth).enumerate() {
+        let (own, passes) = (self.out[0].len() * depth, self.out.len().div_ceil(X));
+        for (start, weights) in self.weight[..own].chunks(tile * depth).enumerate() {
+            // Meanwhile the next tile is fetched from memory, a share with every block.
+            let next = &self.weight[(start * tile * depth + weights.len())..];
+            let blocks = passes * weights.len().div_ceil(W * depth);
+            let share = (tile * depth).div_ceil(blocks).next_multiple_of(LINE);
+            let mut next = next[..next.len().min(tile * depth)].chunks(share);
             for (out, x) in self.out.chunks_mut(X).zip(self.x.chunks(X * depth)) {
                 let x = block_of::<X>(x, depth);
                 for (block, weights) in weights.chunks(W * depth).enumerate() {
+                    if let Some(share) = next.next() {
+                        prefetch(share);
+                    }
                     let count = weights.len() / depth;
                     let products = products::<S, X, W>(simd, x, block_of(weights, depth));
                     let column = start * tile + block * W;
