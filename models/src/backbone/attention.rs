@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::config::BackboneConfig;
 use super::layers::Linear;
+use super::packing::Packing;
 use super::rope::RopeAngles;
 use super::state::KeyValue;
 use crate::ModelError;
@@ -45,7 +46,7 @@ impl Attention {
         })
     }
 
-    /// Attends from `x`, `[rows * tokens, d_model]`, to every earlier segment and causally to itself.
+    /// Attends from `x`, the tokens of `packing`, `[valid tokens, d_model]`, to every earlier segment and causally to itself.
     ///
     /// A segment of fewer rows serves `rows / its rows` consecutive rows of `x`, see [`ops::attend_also`]: nothing is
     /// repeated for samples, beams or query heads that share keys.
@@ -53,12 +54,13 @@ impl Attention {
         &self,
         x: Tensor<2>,
         [rows, tokens]: [usize; 2],
+        packing: &Packing,
         angles: &RopeAngles,
         context: &[Context],
     ) -> (Tensor<2>, KeyValue) {
         let split = |x: Tensor<2>| {
             let heads = x.dims()[1] / self.head_dim;
-            x.reshape([rows, tokens, heads, self.head_dim])
+            packing.unpack(x).reshape([rows, tokens, heads, self.head_dim])
         };
         let queries = angles.rotate(split(self.q_proj.forward(x.clone())));
         let own = KeyValue {
@@ -69,6 +71,6 @@ impl Attention {
         for Context { key_value: KeyValue { keys, values }, lengths } in context {
             attended = ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), lengths);
         }
-        (self.o_proj.forward(ops::mixed_values(attended)), own)
+        (self.o_proj.forward(packing.pack(ops::mixed_values(attended))), own)
     }
 }

@@ -4,6 +4,7 @@ mod attention;
 mod config;
 mod cut;
 mod layers;
+mod packing;
 mod rope;
 mod state;
 
@@ -22,6 +23,7 @@ use crate::ModelError;
 use crate::hub::Parameters;
 use crate::ops;
 use attention::Context;
+use packing::Packing;
 pub(crate) use state::indices;
 
 /// A causal language model of the Qwen2 or Llama family.
@@ -202,7 +204,8 @@ impl Backbone {
         let start_rows = if starts.iter().all(|start| *start == starts[0]) { &starts[..1] } else { starts };
         let positions: Vec<usize> = start_rows.iter().flat_map(|start| *start..start + tokens).collect();
         let angles = self.rope.angles(&positions, start_rows.len(), &device);
-        let mut x = embeddings.reshape([rows * tokens, d_model]);
+        let packing = Packing::new(lengths, tokens);
+        let mut x = packing.pack(embeddings.reshape([rows * tokens, d_model]));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             let context: Vec<Context> = context
@@ -210,12 +213,12 @@ impl Backbone {
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
             let normed = block.input_layernorm.forward(x.clone());
-            let (attended, key_value) = block.self_attn.forward(normed, [rows, tokens], &angles, &context);
+            let (attended, key_value) = block.self_attn.forward(normed, [rows, tokens], &packing, &angles, &context);
             x = x + attended;
             x = x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x));
             layers.push(key_value);
         }
-        let hidden = self.model.norm.forward(x).reshape([rows, tokens, d_model]);
+        let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);
         Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.to_vec() }
     }
 

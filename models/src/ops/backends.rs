@@ -11,7 +11,7 @@ mod flex {
     use super::super::attention::{self, Visible};
     use super::super::route::FusedOps;
     use super::super::tape::{AttentionGradients, FusedGradients};
-    use super::super::{log_probs, projection, rms_norm, rotary, swiglu};
+    use super::super::{RowMoves, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
 
     impl FusedOps for Flex {
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -28,6 +28,10 @@ mod flex {
 
         fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
             rotary::kernel::forward(x, cos, sin)
+        }
+
+        fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
+            move_rows::kernel::forward(x, &moves)
         }
 
         fn attend_causally(
@@ -54,6 +58,14 @@ mod flex {
     }
 
     impl FusedGradients for Flex {
+        fn project_backward(
+            [x, weight]: [FloatTensor<Self>; 2],
+            gradient: FloatTensor<Self>,
+            wanted: [bool; 2],
+        ) -> [Option<FloatTensor<Self>>; 2] {
+            projection::kernel::backward(x, weight, gradient, wanted)
+        }
+
         fn rms_norm_backward(
             [x, weight]: [FloatTensor<Self>; 2],
             epsilon: f64,
@@ -113,7 +125,7 @@ macro_rules! generic_bodies {
             use super::super::attention::{self, Visible};
             use super::super::route::FusedOps;
             use super::super::tape::{AttentionGradients, FusedGradients};
-            use super::super::{log_probs, rms_norm, rotary, swiglu};
+            use super::super::{RowMoves, log_probs, move_rows, rms_norm, rotary, swiglu};
 
             fn float<const D: usize>(x: FloatTensor<$backend>) -> Tensor<D> {
                 Tensor::<D, Float>::from_primitive::<$backend>(x)
@@ -142,6 +154,10 @@ macro_rules! generic_bodies {
 
                 fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
                     own(rotary::generic::forward(float(x), float(cos), float(sin)))
+                }
+
+                fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
+                    own(move_rows::generic::forward(float(x), &moves))
                 }
 
                 fn attend_causally(
@@ -178,6 +194,16 @@ macro_rules! generic_bodies {
             }
 
             impl FusedGradients for $backend {
+                fn project_backward(
+                    [x, weight]: [FloatTensor<Self>; 2],
+                    gradient: FloatTensor<Self>,
+                    [by_x, by_weight]: [bool; 2],
+                ) -> [Option<FloatTensor<Self>>; 2] {
+                    let gradient = float::<2>(gradient);
+                    let by_weight = by_weight.then(|| own(gradient.clone().transpose().matmul(float::<2>(x))));
+                    [by_x.then(|| own(gradient.matmul(float::<2>(weight)))), by_weight]
+                }
+
                 fn rms_norm_backward(
                     [x, weight]: [FloatTensor<Self>; 2],
                     epsilon: f64,

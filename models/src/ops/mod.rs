@@ -13,6 +13,7 @@ mod adamw;
 mod attention;
 mod backends;
 mod log_probs;
+mod move_rows;
 mod projection;
 mod rms_norm;
 mod rotary;
@@ -30,6 +31,7 @@ mod values;
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{attend_also, attend_causally, mixed_values};
 pub use log_probs::log_probs;
+pub use move_rows::{RowMoves, move_rows};
 pub use projection::project;
 pub use rms_norm::rms_norm;
 pub use rotary::rotate;
@@ -39,6 +41,7 @@ pub use swiglu::swiglu;
 pub mod generic {
     pub use super::attention::generic::{attend_also, attend_causally};
     pub use super::log_probs::generic::forward as log_probs;
+    pub use super::move_rows::generic::forward as move_rows;
     pub use super::rms_norm::generic::forward as rms_norm;
     pub use super::rotary::generic::forward as rotate;
     pub use super::swiglu::generic::forward as swiglu;
@@ -49,6 +52,8 @@ pub mod generic {
 mod route {
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Backend, backend_extension};
+
+    use super::RowMoves;
 
     /// Routes each operation to the backend of its tensors.
     #[backend_extension(
@@ -66,6 +71,8 @@ mod route {
         fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::rotate`].
         fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
+        /// See [`super::move_rows`].
+        fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self>;
         /// See [`super::attend_causally`].
         fn attend_causally(
             queries: FloatTensor<Self>,

@@ -23,7 +23,7 @@ pub(super) mod kernel {
     use burn::backend::flex::FlexTensor;
 
     use super::super::row_product::multiply_by_rows;
-    use super::super::values::{dims, in_order, tensor, values};
+    use super::super::values::{Matrix, dims, in_order, multiply, tensor, values};
 
     pub fn forward(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let (x, weight) = (in_order(x), in_order(weight));
@@ -31,6 +31,27 @@ pub(super) mod kernel {
         let mut out = vec![0.0; rows * width];
         multiply_by_rows(&mut out, values(&x), values(&weight), depth);
         tensor(out, [rows, width])
+    }
+
+    pub fn backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        gradient: FlexTensor,
+        [by_x, by_weight]: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let [x, weight, gradient] = [x, weight, gradient].map(in_order);
+        let ([rows, depth], [width, _]) = (dims(&x), dims(&weight));
+        let gradient = Matrix::rows(values(&gradient), [rows, width], width);
+        let product = |factors: [Matrix; 2]| {
+            let size = [factors[0].size[0], depth];
+            let mut out = vec![0.0; size[0] * depth];
+            multiply(&mut out, depth, 0.0, 1.0, factors, true);
+            tensor(out, size)
+        };
+        [
+            by_x.then(|| product([gradient, Matrix::rows(values(&weight), [width, depth], depth)])),
+            by_weight.then(|| product([gradient.transposed(), Matrix::rows(values(&x), [rows, depth], depth)])),
+        ]
     }
 }
 

@@ -7,11 +7,19 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend};
 
+use super::RowMoves;
 use super::attention::Visible;
 use super::route::FusedOps;
 
 /// What the backward passes need of a backend. Each gives the gradients by the operation's inputs in their order.
 pub trait FusedGradients: FusedOps {
+    /// By `x` and `weight`, where they are wanted.
+    fn project_backward(
+        inputs: [FloatTensor<Self>; 2],
+        gradient: FloatTensor<Self>,
+        wanted: [bool; 2],
+    ) -> [Option<FloatTensor<Self>>; 2];
+
     /// By `x` and `weight`.
     fn rms_norm_backward(
         inputs: [FloatTensor<Self>; 2],
@@ -88,7 +96,7 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         let output = B::project(x.clone(), weight.clone());
-        record::<B, C, _, 2>(Project, [x_node, weight_node], (x, weight), output)
+        record::<B, C, _, 2>(Project, [x_node, weight_node], [x, weight], output)
     }
 
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
@@ -108,6 +116,12 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
         let output = B::rotate(x, cos.clone(), sin.clone());
         record::<B, C, _, 1>(Rotate, [node], (cos, sin), output)
+    }
+
+    fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        let output = B::move_rows(x, moves.clone());
+        record::<B, C, _, 1>(MoveRows, [node], moves, output)
     }
 
     fn attend_causally(
@@ -146,15 +160,10 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
 struct Project;
 
 impl<B: FusedGradients> Rule<B, 2> for Project {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+    type State = [FloatTensor<B>; 2];
 
-    fn gradients(
-        (x, weight): Self::State,
-        gradient: FloatTensor<B>,
-        [by_x, by_weight]: [bool; 2],
-    ) -> [Option<FloatTensor<B>>; 2] {
-        let by_weight = by_weight.then(|| B::float_matmul(B::float_swap_dims(gradient.clone(), 0, 1), x));
-        [by_x.then(|| B::float_matmul(gradient, weight)), by_weight]
+    fn gradients(inputs: Self::State, gradient: FloatTensor<B>, wanted: [bool; 2]) -> [Option<FloatTensor<B>>; 2] {
+        B::project_backward(inputs, gradient, wanted)
     }
 }
 
@@ -193,6 +202,17 @@ impl<B: FusedGradients> Rule<B, 1> for Rotate {
     fn gradients((cos, sin): Self::State, gradient: FloatTensor<B>, _: [bool; 1]) -> [Option<FloatTensor<B>>; 1] {
         // A rotation's transpose turns back.
         [Some(B::rotate(gradient, cos, B::float_neg(sin)))]
+    }
+}
+
+#[derive(Debug)]
+struct MoveRows;
+
+impl<B: FusedGradients> Rule<B, 1> for MoveRows {
+    type State = RowMoves;
+
+    fn gradients(moves: RowMoves, gradient: FloatTensor<B>, _: [bool; 1]) -> [Option<FloatTensor<B>>; 1] {
+        [Some(B::move_rows(gradient, moves.back()))]
     }
 }
 

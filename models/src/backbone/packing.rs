@@ -1,0 +1,38 @@
+//! Rows of different lengths without their padding.
+
+use burn::tensor::Tensor;
+
+use crate::ops::{RowMoves, move_rows};
+
+/// The tokens of right-padded rows, one row after the other, with the padding left out. What works token by token works
+/// on these; only the attention looks at rows.
+pub(crate) struct Packing {
+    /// Absent if there is no padding.
+    moves: Option<RowMoves>,
+}
+
+impl Packing {
+    /// For rows of the given lengths, padded to `tokens`.
+    pub fn new(lengths: &[usize], tokens: usize) -> Self {
+        let is_padded = lengths.iter().any(|&length| length < tokens);
+        let valid = |(row, &length): (usize, &usize)| row * tokens..row * tokens + length;
+        let picked = || lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
+        Self { moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)) }
+    }
+
+    /// `[rows * tokens, width]` without the padding, `[valid tokens, width]`.
+    pub fn pack(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.moves {
+            Some(moves) => move_rows(x, moves),
+            None => x,
+        }
+    }
+
+    /// `[valid tokens, width]` with zeros for the padding, `[rows * tokens, width]`.
+    pub fn unpack(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.moves {
+            Some(moves) => move_rows(x, &moves.back()),
+            None => x,
+        }
+    }
+}

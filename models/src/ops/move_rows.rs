@@ -1,0 +1,118 @@
+//! Moving rows to other places.
+
+use std::sync::Arc;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use super::route::FusedOps;
+
+/// No row.
+const NONE: u32 = u32::MAX;
+
+/// Where each row comes from and where it goes: no two rows go to one place, some may go nowhere, and places that
+/// nothing goes to are filled with zeros.
+#[derive(Debug, Clone)]
+pub struct RowMoves {
+    /// For each row of the result the row that it is, or [`NONE`].
+    sources: Arc<[u32]>,
+    /// The same for the way back.
+    targets: Arc<[u32]>,
+}
+
+impl RowMoves {
+    /// Picks rows: `picked[i]` becomes row `i`; the other ones of `rows` are dropped.
+    ///
+    /// # Panics
+    ///
+    /// If a row is picked twice, or does not exist.
+    pub fn pick(picked: &[usize], rows: usize) -> Self {
+        let mut targets = vec![NONE; rows];
+        for (place, &row) in picked.iter().enumerate() {
+            assert_eq!(targets[row], NONE, "row {row} is picked twice");
+            targets[row] = place as u32;
+        }
+        Self { sources: picked.iter().map(|&row| row as u32).collect(), targets: targets.into() }
+    }
+
+    /// The way back: what was picked returns to its place, what was dropped is zero.
+    pub fn back(&self) -> Self {
+        Self { sources: self.targets.clone(), targets: self.sources.clone() }
+    }
+}
+
+/// Moves the rows of `x`, `[rows, width]`.
+///
+/// # Panics
+///
+/// If the moves are not for as many rows.
+pub fn move_rows(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
+    let [rows, _] = x.dims();
+    assert_eq!(rows, moves.targets.len(), "moves of other rows");
+    Tensor::from_dispatch(Dispatch::move_rows(x.into_dispatch(), moves.clone()))
+}
+
+pub(super) mod generic {
+    use burn::tensor::Int;
+
+    use super::{NONE, RowMoves, Tensor};
+
+    /// See [`super::move_rows`].
+    pub fn forward(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
+        let device = x.device();
+        let [_, width] = x.dims();
+        // Row 0 of what is selected from is the zeros.
+        let places: Vec<i32> = moves.sources.iter().map(|&row| if row == NONE { 0 } else { row as i32 + 1 }).collect();
+        let with_zeros = Tensor::cat(vec![Tensor::zeros([1, width], &device), x], 0);
+        with_zeros.select(0, Tensor::<1, Int>::from_data(places.as_slice(), &device))
+    }
+}
+
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::super::values::{PART, dims, in_order, tensor, values};
+    use super::{NONE, RowMoves};
+
+    pub fn forward(x: FlexTensor, moves: &RowMoves) -> FlexTensor {
+        let x = in_order(x);
+        let [_, width] = dims(&x);
+        let rows = moves.sources.len();
+        let mut out = vec![0.0; rows * width];
+        let part = PART.div_ceil(width);
+        let from = values(&x);
+        out.par_chunks_mut(part * width).zip(moves.sources.par_chunks(part)).for_each(|(out, sources)| {
+            for (out, &source) in out.chunks_exact_mut(width).zip(sources) {
+                if source != NONE {
+                    out.copy_from_slice(&from[source as usize * width..][..width]);
+                }
+            }
+        });
+        tensor(out, [rows, width])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{check_gradients, random, same};
+
+    #[test]
+    fn equals_the_generic_body_forward_and_backward() {
+        let moves = RowMoves::pick(&[4, 0, 3], 6);
+        check_gradients([random([6, 5], 1)], |[x]| move_rows(x, &moves), |[x]| generic::forward(x, &moves));
+        let back = moves.back();
+        check_gradients([random([3, 5], 1)], |[x]| move_rows(x, &back), |[x]| generic::forward(x, &back));
+    }
+
+    #[test]
+    fn what_was_picked_comes_back_and_the_rest_is_zero() {
+        let moves = RowMoves::pick(&[2, 0], 3);
+        let x = random([3, 4], 1);
+        let returned = move_rows(move_rows(x.clone(), &moves), &moves.back());
+        let zeros = Tensor::zeros([1, 4], &x.device());
+        same(&returned, &Tensor::cat(vec![x.clone().narrow(0, 0, 1), zeros, x.narrow(0, 2, 1)], 0), 0.0);
+    }
+}
