@@ -136,8 +136,8 @@ fn operations(criterion: &mut Criterion) {
         criterion,
         "attend_causally",
         [[30, 70, 4, 64], [30, 70, 2, 64], [30, 70, 2, 64]],
-        |[queries, keys, values]| ops::attend_causally(queries, keys, values),
-        |[queries, keys, values]| generic::attend_causally(queries, keys, values),
+        |[queries, keys, values]| ops::attend_causally(queries.flatten(0, 1), keys, values, &[70; 30]),
+        |[queries, keys, values]| generic::attend_causally(queries.flatten(0, 1), keys, values, &[70; 30]),
     );
     let ids = || Tensor::<2, Int>::ones([256, 1], &the_device());
     both(

@@ -5,12 +5,11 @@ use burn::tensor::Tensor;
 
 use super::config::BackboneConfig;
 use super::layers::Linear;
-use super::packing::Packing;
 use super::rope::RopeAngles;
 use super::state::KeyValue;
 use crate::ModelError;
 use crate::hub::Parameters;
-use crate::ops;
+use crate::ops::{self, Packing};
 
 /// Multi-head attention with fewer key heads than query heads (Ainslie et al., arXiv 2305.13245).
 #[derive(Module, Debug)]
@@ -46,31 +45,38 @@ impl Attention {
         })
     }
 
-    /// Attends from `x`, the tokens of `packing`, `[valid tokens, d_model]`, to every earlier segment and causally to itself.
+    /// Attends from `x`, the tokens of `packing`, `[tokens, d_model]`, to every earlier segment and causally to
+    /// themselves; `angles` are a row of theirs.
     ///
     /// A segment of fewer rows serves `rows / its rows` consecutive rows of `x`, see [`ops::attend_also`]: nothing is
     /// repeated for samples, beams or query heads that share keys.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
-        [rows, tokens]: [usize; 2],
         packing: &Packing,
         angles: &RopeAngles,
         context: &[Context],
     ) -> (Tensor<2>, KeyValue) {
-        let split = |x: Tensor<2>| {
-            let heads = x.dims()[1] / self.head_dim;
-            packing.unpack(x).reshape([rows, tokens, heads, self.head_dim])
+        let [tokens, _] = x.dims();
+        let heads = |x: &Tensor<2>| x.dims()[1] / self.head_dim;
+        let rotate = |x: Tensor<2>| {
+            let size = [1, tokens, heads(&x), self.head_dim];
+            angles.rotate(x.reshape(size))
         };
-        let queries = angles.rotate(split(self.q_proj.forward(x.clone())));
+        let pad = |x: Tensor<2>| {
+            let size = [packing.lengths().len(), packing.tokens(), heads(&x), self.head_dim];
+            packing.unpack(x).reshape(size)
+        };
+        let queries = rotate(self.q_proj.forward(x.clone())).squeeze_dim::<3>(0);
         let own = KeyValue {
-            keys: angles.rotate(split(self.k_proj.forward(x.clone()))),
-            values: split(self.v_proj.forward(x)),
+            keys: pad(rotate(self.k_proj.forward(x.clone())).reshape([tokens as i32, -1])),
+            values: pad(self.v_proj.forward(x)),
         };
-        let mut attended = ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone());
+        let rows = packing.lengths();
+        let mut attended = ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), rows);
         for Context { key_value: KeyValue { keys, values }, lengths } in context {
-            attended = ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), lengths);
+            attended = ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), rows, lengths);
         }
-        (self.o_proj.forward(packing.pack(ops::mixed_values(attended))), own)
+        (self.o_proj.forward(ops::mixed_values(attended)), own)
     }
 }

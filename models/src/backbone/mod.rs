@@ -4,7 +4,6 @@ mod attention;
 mod config;
 mod cut;
 mod layers;
-mod packing;
 mod rope;
 mod state;
 
@@ -21,9 +20,8 @@ pub use state::{CommonHead, PromptState, Segment};
 
 use crate::ModelError;
 use crate::hub::Parameters;
-use crate::ops;
+use crate::ops::{self, Packing};
 use attention::Context;
-use packing::Packing;
 pub(crate) use state::indices;
 
 /// A causal language model of the Qwen2 or Llama family.
@@ -201,10 +199,10 @@ impl Backbone {
     ) -> Segment {
         let [rows, tokens, d_model] = embeddings.dims();
         let device = embeddings.device().inner();
-        let start_rows = if starts.iter().all(|start| *start == starts[0]) { &starts[..1] } else { starts };
-        let positions: Vec<usize> = start_rows.iter().flat_map(|start| *start..start + tokens).collect();
-        let angles = self.rope.angles(&positions, start_rows.len(), &device);
         let packing = Packing::new(lengths, tokens);
+        let row = |(start, length): (&usize, &usize)| *start..start + length;
+        let positions: Vec<usize> = starts.iter().zip(lengths).flat_map(row).collect();
+        let angles = self.rope.angles(&positions, 1, &device);
         let mut x = packing.pack(embeddings.reshape([rows * tokens, d_model]));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
@@ -213,7 +211,7 @@ impl Backbone {
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
             let normed = block.input_layernorm.forward(x.clone());
-            let (attended, key_value) = block.self_attn.forward(normed, [rows, tokens], &packing, &angles, &context);
+            let (attended, key_value) = block.self_attn.forward(normed, &packing, &angles, &context);
             x = x + attended;
             x = x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x));
             layers.push(key_value);

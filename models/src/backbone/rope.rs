@@ -36,10 +36,17 @@ impl Rope {
     /// `positions` holds `rows * tokens` numbers, row by row; the tensors are `[rows, tokens, 1, width / 2]`, ready
     /// to broadcast over heads. Positions that all rows share need one row only.
     pub fn angles(&self, positions: &[usize], rows: usize, device: &Device) -> RopeAngles {
-        let shape = [rows, positions.len() / rows, 1, self.frequencies.len()];
-        let angles = || positions.iter().flat_map(|&p| self.frequencies.iter().map(move |f| p as f32 * f));
-        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
-        RopeAngles { cos: tensor(angles().map(f32::cos).collect()), sin: tensor(angles().map(f32::sin).collect()) }
+        let half = self.frequencies.len();
+        let first = positions.iter().copied().min().unwrap_or(0);
+        let end = positions.iter().map(|position| position + 1).max().unwrap_or(0);
+        let tensor = |function: fn(f32) -> f32| {
+            // Rows repeat positions: each is computed once.
+            let of_position = |p: usize| self.frequencies.iter().map(move |f| function(p as f32 * f));
+            let all: Vec<f32> = (first..end).flat_map(of_position).collect();
+            let values = positions.iter().flat_map(|p| &all[(p - first) * half..][..half]).copied().collect();
+            Tensor::from_data(TensorData::new::<f32, _>(values, [rows, positions.len() / rows, 1, half]), device)
+        };
+        RopeAngles { cos: tensor(f32::cos), sin: tensor(f32::sin) }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::ops::Packing;
+
 /// Tokens that ran through the decoder together: their keys and values in every layer and their last hidden states.
 ///
 /// Rows are right-padded; what lies beyond a row's length is never attended to.
@@ -44,6 +46,12 @@ impl Segment {
         self.hidden.clone().reshape([rows * tokens, d_model]).select(0, indices(&last, &self.hidden.device()))
     }
 
+    /// The hidden states of all tokens without the padding, row by row, `[valid tokens, d_model]`.
+    pub(crate) fn all_hidden(&self) -> Tensor<2> {
+        let [rows, tokens, d_model] = self.hidden.dims();
+        Packing::new(&self.lengths, tokens).pack(self.hidden.clone().reshape([rows * tokens, d_model]))
+    }
+
     /// The segment made of the given rows, in that order.
     pub(crate) fn select(&self, rows: &[usize]) -> Self {
         let index = indices(&rows.iter().map(|&row| row as i32).collect::<Vec<_>>(), &self.hidden.device());
@@ -60,20 +68,55 @@ impl Segment {
         }
     }
 
-    /// This segment followed by `next`, row by row. Neither may have padding.
+    /// This segment followed by `next`, row by row.
     pub(crate) fn followed_by(self, next: Self) -> Self {
-        let is_full = |segment: &Self| segment.lengths.iter().all(|&length| length == segment.hidden.dims()[1]);
-        debug_assert!(is_full(&self) && is_full(&next));
+        let [rows, own, _] = self.hidden.dims();
+        let [_, more, _] = next.hidden.dims();
+        let lengths: Vec<usize> = self.lengths.iter().zip(&next.lengths).map(|(a, b)| a + b).collect();
+        let is_full = lengths.iter().all(|&length| length == own + more);
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        // Where in the rows of both, padding included, the tokens lie that count; what is beyond a row's end may be any.
+        let row = |row: usize| {
+            let (start, end) = (row * (own + more), self.lengths[row]);
+            (0..longest).map(move |at| {
+                (if at < end { start + at } else { start + (own + at - end).min(own + more - 1) }) as i32
+            })
+        };
+        let places: Vec<i32> = (0..rows).flat_map(row).collect();
+        let places = (!is_full).then(|| indices(&places, &self.hidden.device()));
+        let joined = Joined { rows, longest, places };
         let join = |a: KeyValue, b: KeyValue| KeyValue {
-            keys: Tensor::cat(vec![a.keys, b.keys], 1),
-            values: Tensor::cat(vec![a.values, b.values], 1),
+            keys: joined.join(a.keys, b.keys),
+            values: joined.join(a.values, b.values),
         };
         Self {
             layers: self.layers.into_iter().zip(next.layers).map(|(a, b)| join(a, b)).collect(),
-            hidden: Tensor::cat(vec![self.hidden, next.hidden], 1),
+            hidden: joined.join(self.hidden, next.hidden),
             starts: self.starts,
-            lengths: self.lengths.iter().zip(&next.lengths).map(|(a, b)| a + b).collect(),
+            lengths,
         }
+    }
+}
+
+/// How two tensors of rows of tokens become one.
+struct Joined {
+    rows: usize,
+    longest: usize,
+    /// Places of the tokens that count; absent if all do.
+    places: Option<Tensor<1, Int>>,
+}
+
+impl Joined {
+    fn join<const D: usize>(&self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        let all = Tensor::cat(vec![a, b], 1);
+        let Some(places) = &self.places else {
+            return all;
+        };
+        let mut size = all.dims();
+        let width = size[2..].iter().product::<usize>();
+        let picked = all.reshape([self.rows * size[1], width]).select(0, places.clone());
+        size[1] = self.longest;
+        picked.reshape(size)
     }
 }
 

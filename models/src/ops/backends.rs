@@ -38,8 +38,9 @@ mod flex {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
+            rows: Vec<usize>,
         ) -> FloatTensor<Self> {
-            attention::kernel::forward(None, [queries, keys, values], &Visible::Causal)
+            attention::kernel::forward(None, [queries, keys, values], &Visible { rows, keys: None })
         }
 
         fn attend_also(
@@ -47,9 +48,11 @@ mod flex {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
+            rows: Vec<usize>,
             lengths: Vec<usize>,
         ) -> FloatTensor<Self> {
-            attention::kernel::forward(Some(before), [queries, keys, values], &Visible::First(lengths))
+            let visible = Visible { rows, keys: Some(lengths) };
+            attention::kernel::forward(Some(before), [queries, keys, values], &visible)
         }
 
         fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
@@ -164,8 +167,9 @@ macro_rules! generic_bodies {
                     queries: FloatTensor<Self>,
                     keys: FloatTensor<Self>,
                     values: FloatTensor<Self>,
+                    rows: Vec<usize>,
                 ) -> FloatTensor<Self> {
-                    own(attention::generic::attend_causally(float(queries), float(keys), float(values)))
+                    own(attention::generic::attend_causally(float(queries), float(keys), float(values), &rows))
                 }
 
                 fn attend_also(
@@ -173,6 +177,7 @@ macro_rules! generic_bodies {
                     queries: FloatTensor<Self>,
                     keys: FloatTensor<Self>,
                     values: FloatTensor<Self>,
+                    rows: Vec<usize>,
                     lengths: Vec<usize>,
                 ) -> FloatTensor<Self> {
                     own(attention::generic::attend_also(
@@ -180,6 +185,7 @@ macro_rules! generic_bodies {
                         float(queries),
                         float(keys),
                         float(values),
+                        &rows,
                         &lengths,
                     ))
                 }
@@ -230,9 +236,10 @@ macro_rules! generic_bodies {
                     gradient: FloatTensor<Self>,
                     for_segment: bool,
                 ) -> AttentionGradients<Self> {
+                    let [queries, keys, values] = inputs;
                     let (by_before, by_queries, by_segment) = attention::generic::backward(
                         before.map(float),
-                        inputs.map(float),
+                        (float(queries), [keys, values].map(float)),
                         visible,
                         float(attended),
                         float(gradient),

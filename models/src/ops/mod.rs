@@ -14,6 +14,7 @@ mod attention;
 mod backends;
 mod log_probs;
 mod move_rows;
+mod packing;
 mod projection;
 mod rms_norm;
 mod rotary;
@@ -32,6 +33,7 @@ pub use adamw::{AdamWStep, adamw};
 pub use attention::{attend_also, attend_causally, mixed_values};
 pub use log_probs::log_probs;
 pub use move_rows::{RowMoves, move_rows};
+pub use packing::Packing;
 pub use projection::project;
 pub use rms_norm::rms_norm;
 pub use rotary::rotate;
@@ -78,6 +80,7 @@ mod route {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
+            rows: Vec<usize>,
         ) -> FloatTensor<Self>;
         /// See [`super::attend_also`].
         fn attend_also(
@@ -85,6 +88,7 @@ mod route {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
+            rows: Vec<usize>,
             lengths: Vec<usize>,
         ) -> FloatTensor<Self>;
         /// See [`super::log_probs`].

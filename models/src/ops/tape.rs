@@ -128,10 +128,11 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
+        rows: Vec<usize>,
     ) -> FloatTensor<Self> {
         let [(queries, a), (keys, b), (values, c)] = [queries, keys, values].map(|x| x.into_parts());
-        let output = B::attend_causally(queries.clone(), keys.clone(), values.clone());
-        let state = ([queries, keys, values], output.clone());
+        let output = B::attend_causally(queries.clone(), keys.clone(), values.clone(), rows.clone());
+        let state = ([queries, keys, values], Visible { rows, keys: None }, output.clone());
         record::<B, C, _, 3>(AttendCausally, [a, b, c], state, output)
     }
 
@@ -140,12 +141,14 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
+        rows: Vec<usize>,
         lengths: Vec<usize>,
     ) -> FloatTensor<Self> {
         let [(before, a), (queries, b), (keys, c), (values, d)] =
             [before, queries, keys, values].map(|x| x.into_parts());
-        let output = B::attend_also(before.clone(), queries.clone(), keys.clone(), values.clone(), lengths.clone());
-        let state = (before, [queries, keys, values], lengths, output.clone());
+        let (q, k, v) = (queries.clone(), keys.clone(), values.clone());
+        let output = B::attend_also(before.clone(), q, k, v, rows.clone(), lengths.clone());
+        let state = (before, [queries, keys, values], Visible { rows, keys: Some(lengths) }, output.clone());
         record::<B, C, _, 4>(AttendAlso, [a, b, c, d], state, output)
     }
 
@@ -220,14 +223,13 @@ impl<B: FusedGradients> Rule<B, 1> for MoveRows {
 struct AttendCausally;
 
 impl<B: FusedGradients> Rule<B, 3> for AttendCausally {
-    type State = ([FloatTensor<B>; 3], FloatTensor<B>);
+    type State = ([FloatTensor<B>; 3], Visible, FloatTensor<B>);
 
     fn gradients(
-        (inputs, attended): Self::State,
+        (inputs, visible, attended): Self::State,
         gradient: FloatTensor<B>,
         [_, by_keys, by_values]: [bool; 3],
     ) -> [Option<FloatTensor<B>>; 3] {
-        let visible = Visible::Causal;
         let (_, by_queries, by_segment) =
             B::attention_backward(None, inputs, &visible, attended, gradient, by_keys || by_values);
         let [by_keys, by_values] = by_segment.map_or([None, None], |by| by.map(Some));
@@ -239,14 +241,13 @@ impl<B: FusedGradients> Rule<B, 3> for AttendCausally {
 struct AttendAlso;
 
 impl<B: FusedGradients> Rule<B, 4> for AttendAlso {
-    type State = (FloatTensor<B>, [FloatTensor<B>; 3], Vec<usize>, FloatTensor<B>);
+    type State = (FloatTensor<B>, [FloatTensor<B>; 3], Visible, FloatTensor<B>);
 
     fn gradients(
-        (before, inputs, lengths, attended): Self::State,
+        (before, inputs, visible, attended): Self::State,
         gradient: FloatTensor<B>,
         [_, _, by_keys, by_values]: [bool; 4],
     ) -> [Option<FloatTensor<B>>; 4] {
-        let visible = Visible::First(lengths);
         let (by_before, by_queries, by_segment) =
             B::attention_backward(Some(before), inputs, &visible, attended, gradient, by_keys || by_values);
         let [by_keys, by_values] = by_segment.map_or([None, None], |by| by.map(Some));

@@ -3,24 +3,54 @@
 use burn::tensor::{Bool, Int, TensorData};
 
 use super::{Tensor, Visible};
+use crate::ops::Packing;
 
 /// See [`super::attend_causally`].
-pub fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
-    forward(None, [queries, keys, values], &Visible::Causal)
+pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, rows: &[usize]) -> Tensor<3> {
+    forward(None, (queries, [keys, values]), &Visible { rows: rows.to_vec(), keys: None })
 }
 
 /// See [`super::attend_also`].
 pub fn attend_also(
-    before: Tensor<4>,
-    queries: Tensor<4>,
+    before: Tensor<3>,
+    queries: Tensor<3>,
     keys: Tensor<4>,
     values: Tensor<4>,
+    rows: &[usize],
     lengths: &[usize],
-) -> Tensor<4> {
-    forward(Some(before), [queries, keys, values], &Visible::First(lengths.to_vec()))
+) -> Tensor<3> {
+    let visible = Visible { rows: rows.to_vec(), keys: Some(lengths.to_vec()) };
+    forward(Some(before), (queries, [keys, values]), &visible)
 }
 
-pub fn forward(before: Option<Tensor<4>>, [queries, keys, values]: [Tensor<4>; 3], visible: &Visible) -> Tensor<4> {
+/// What works on all rows at once works on padded ones.
+fn padding(visible: &Visible, keys: &Tensor<4>) -> Packing {
+    let longest = visible.rows.iter().copied().max().unwrap_or(0);
+    Packing::new(&visible.rows, if visible.keys.is_none() { keys.dims()[1] } else { longest })
+}
+
+/// `[tokens of all rows, heads, n]` to `[rows, tokens, heads, n]`.
+fn pad(x: Tensor<3>, packing: &Packing) -> Tensor<4> {
+    let [places, heads, n] = x.dims();
+    let rows = packing.lengths().len();
+    packing.unpack(x.reshape([places, heads * n])).reshape([rows, packing.tokens(), heads, n])
+}
+
+/// The inverse of [`pad`].
+fn strip(x: Tensor<4>, packing: &Packing) -> Tensor<3> {
+    let [rows, tokens, heads, n] = x.dims();
+    let packed = packing.pack(x.reshape([rows * tokens, heads * n]));
+    let [places, _] = packed.dims();
+    packed.reshape([places, heads, n])
+}
+
+pub fn forward(
+    before: Option<Tensor<3>>,
+    (queries, [keys, values]): (Tensor<3>, [Tensor<4>; 2]),
+    visible: &Visible,
+) -> Tensor<3> {
+    let packing = padding(visible, &keys);
+    let queries = pad(queries, &packing);
     let [rows, tokens, heads, width] = queries.dims();
     let scores = scores(queries, keys, visible);
     let top = scores.clone().max_dim(3);
@@ -30,25 +60,27 @@ pub fn forward(before: Option<Tensor<4>>, [queries, keys, values]: [Tensor<4>; 3
     let mixed = unfold(folded, [rows, heads, tokens]).swap_dims(1, 2);
     let normalizer = (sum.log() + top).swap_dims(1, 2);
     let Some(before) = before else {
-        return Tensor::cat(vec![mixed, normalizer], 3);
+        return strip(Tensor::cat(vec![mixed, normalizer], 3), &packing);
     };
-    let (mixed_before, normalizer_before) = split(before, width);
+    let (mixed_before, normalizer_before) = split(pad(before, &packing), width);
     let top = normalizer.clone().max_pair(normalizer_before.clone());
     let exponentials = (normalizer.clone() - top.clone()).exp() + (normalizer_before.clone() - top.clone()).exp();
     let total = exponentials.log() + top;
     let mixed = mixed * (normalizer - total.clone()).exp() + mixed_before * (normalizer_before - total.clone()).exp();
-    Tensor::cat(vec![mixed, total], 3)
+    strip(Tensor::cat(vec![mixed, total], 3), &packing)
 }
 
 /// Gradients by what came before, by queries and, if wanted, by keys and values; `attended` is what [`forward`] gave.
 pub fn backward(
-    before: Option<Tensor<4>>,
-    [queries, keys, values]: [Tensor<4>; 3],
+    before: Option<Tensor<3>>,
+    (queries, [keys, values]): (Tensor<3>, [Tensor<4>; 2]),
     visible: &Visible,
-    attended: Tensor<4>,
-    gradient: Tensor<4>,
+    attended: Tensor<3>,
+    gradient: Tensor<3>,
     for_segment: bool,
-) -> (Option<Tensor<4>>, Tensor<4>, Option<[Tensor<4>; 2]>) {
+) -> (Option<Tensor<3>>, Tensor<3>, Option<[Tensor<4>; 2]>) {
+    let packing = padding(visible, &keys);
+    let [queries, attended, gradient] = [queries, attended, gradient].map(|x| pad(x, &packing));
     let [rows, tokens, heads, width] = queries.dims();
     let places = [rows, heads, tokens];
     let (mixed, normalizer) = split(attended, width);
@@ -56,10 +88,10 @@ pub fn backward(
     // What the normaliser's gradient is worth to every score that it sums.
     let offset = by_normalizer - (by_mixed.clone() * mixed).sum_dim(3);
     let by_before = before.map(|before| {
-        let (mixed, normalizer_before) = split(before, width);
+        let (mixed, normalizer_before) = split(pad(before, &packing), width);
         let share = (normalizer_before - normalizer.clone()).exp();
         let by_normalizer = ((by_mixed.clone() * mixed).sum_dim(3) + offset.clone()) * share.clone();
-        Tensor::cat(vec![by_mixed.clone() * share, by_normalizer], 3)
+        strip(Tensor::cat(vec![by_mixed.clone() * share, by_normalizer], 3), &packing)
     });
     let by_heads = |x: Tensor<4>| x.swap_dims(1, 2);
     let weights = (scores(queries.clone(), keys.clone(), visible) - by_heads(normalizer)).exp();
@@ -73,7 +105,7 @@ pub fn backward(
         [by_keys, by_values].map(by_heads)
     });
     let by_queries = unfold(fold(by_scores, &keys).matmul(by_heads(keys.clone())), places);
-    (by_before, by_heads(by_queries), by_segment)
+    (by_before, strip(by_heads(by_queries), &packing), by_segment)
 }
 
 /// `[rows, heads, tokens, length]`, minus infinity where a query does not see a key.
@@ -84,13 +116,13 @@ fn scores(queries: Tensor<4>, keys: Tensor<4>, visible: &Visible) -> Tensor<4> {
     let scores =
         unfold(folded.matmul(keys.permute([0, 2, 3, 1])), [rows, heads, tokens]).mul_scalar((width as f64).powf(-0.5));
     let device = scores.device().inner();
-    match visible {
-        Visible::Causal => {
+    match &visible.keys {
+        None => {
             let hidden = Tensor::<2, Bool>::tril_mask([tokens, length], 0, &device);
             scores.mask_fill(hidden.unsqueeze(), f32::NEG_INFINITY)
         }
-        Visible::First(lengths) if lengths.iter().all(|&visible| visible == length) => scores,
-        Visible::First(lengths) => {
+        Some(lengths) if lengths.iter().all(|&visible| visible == length) => scores,
+        Some(lengths) => {
             let share = rows / segment_rows;
             let ends: Vec<i32> = (0..rows).map(|row| lengths[row / share] as i32).collect();
             let ends = Tensor::<4, Int>::from_data(TensorData::new(ends, [rows, 1, 1, 1]), &device);

@@ -13,11 +13,10 @@ use crate::ops::values::{Matrix, dims, in_order, multiply, tensor, values};
 /// About as many queries of one head are worked on at once; their scores stay in the cache.
 const BLOCK: usize = 96;
 
-/// The sizes of a call.
+/// The sizes of a call. A place is a token of a row; places of all rows lie one after the other.
 #[derive(Clone, Copy)]
 struct Sizes {
-    rows: usize,
-    tokens: usize,
+    places: usize,
     heads: usize,
     width: usize,
     length: usize,
@@ -26,12 +25,12 @@ struct Sizes {
 
 impl Sizes {
     fn of(queries: &FlexTensor, keys: &FlexTensor) -> Self {
-        let [rows, tokens, heads, width] = dims(queries);
+        let [places, heads, width] = dims(queries);
         let [_, length, key_heads, _] = dims(keys);
-        Self { rows, tokens, heads, width, length, key_heads }
+        Self { places, heads, width, length, key_heads }
     }
 
-    /// Elements of the queries at one place, which is a token of a row.
+    /// Elements of the queries at one place.
     fn query(&self) -> usize {
         self.heads * self.width
     }
@@ -60,19 +59,19 @@ impl Sizes {
     fn at_head<'a>(&self, x: &'a [f32], head: usize, wide: usize) -> Matrix<'a> {
         Matrix::rows(&x[head * wide..], [x.len() / (self.heads * wide), self.width], self.heads * wide)
     }
+}
 
-    /// The blocks of all queries, in order.
-    ///
-    /// They depend on the sizes alone, not on the number of threads, and so do the sums over them.
-    fn blocks(&self, segment_rows: usize) -> Vec<Block> {
-        let places = self.rows / segment_rows * self.tokens;
-        let size = places.div_ceil(places.div_ceil(BLOCK));
-        let of_row = |segment_row| {
-            let block = move |first| Block { segment_row, first, places: size.min(places - first) };
-            (0..places).step_by(size).map(block)
-        };
-        (0..segment_rows).flat_map(of_row).collect()
-    }
+/// The blocks of all queries, in order.
+///
+/// They depend on the sizes alone, not on the number of threads, and so do the sums over them.
+fn blocks(visible: &Visible, segment_rows: usize) -> Vec<Block> {
+    let rows = visible.rows.chunks(visible.rows.len() / segment_rows).enumerate();
+    let of_row = |(segment_row, rows): (usize, &[usize])| {
+        let places = rows.iter().sum::<usize>();
+        let size = places.div_ceil(places.div_ceil(BLOCK).max(1)).max(1);
+        (0..places).step_by(size).map(move |first| Block { segment_row, first, places: size.min(places - first) })
+    };
+    rows.flat_map(of_row).collect()
 }
 
 /// Consecutive queries that share a row of the segment.
@@ -86,16 +85,13 @@ struct Block {
 
 impl Block {
     /// Keys that the query at a place of the block sees.
-    fn end(&self, visible: &Visible, tokens: usize, place: usize) -> usize {
-        match visible {
-            Visible::Causal => (self.first + place) % tokens + 1,
-            Visible::First(lengths) => lengths[self.segment_row],
-        }
+    fn end(&self, visible: &Visible, place: usize) -> usize {
+        visible.keys.as_ref().map_or(self.first + place + 1, |lengths| lengths[self.segment_row])
     }
 
     /// Keys that any of its queries sees.
-    fn seen(&self, visible: &Visible, tokens: usize) -> usize {
-        (0..self.places).map(|place| self.end(visible, tokens, place)).max().unwrap_or(0)
+    fn seen(&self, visible: &Visible) -> usize {
+        self.end(visible, self.places - 1)
     }
 }
 
@@ -124,13 +120,13 @@ fn parts<'a>(x: &'a [f32], blocks: &[Block], stride: usize) -> Vec<&'a [f32]> {
 pub fn forward(before: Option<FlexTensor>, inputs: [FlexTensor; 3], visible: &Visible) -> FlexTensor {
     let [queries, keys, segment_values] = inputs.map(in_order);
     let sizes = Sizes::of(&queries, &keys);
-    let blocks = sizes.blocks(dims::<4>(&keys)[0]);
+    let blocks = blocks(visible, dims::<4>(&keys)[0]);
     let has_before = before.is_some();
     // What came before is joined in place if nobody else holds it.
     let mut attended = match before {
         Some(before) => before.to_contiguous(),
         None => {
-            let size = [sizes.rows, sizes.tokens, sizes.heads, sizes.width + 1];
+            let size = [sizes.places, sizes.heads, sizes.width + 1];
             tensor(vec![0.0; size.iter().product()], size)
         }
     };
@@ -140,7 +136,7 @@ pub fn forward(before: Option<FlexTensor>, inputs: [FlexTensor; 3], visible: &Vi
     blocks.par_iter().zip(out).zip(queries).for_each(|((block, out), queries)| {
         let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
         let (keys, segment_values) = (&keys[segment.clone()], &segment_values[segment]);
-        let (seen, wide) = (block.seen(visible, sizes.tokens), sizes.width + 1);
+        let (seen, wide) = (block.seen(visible), sizes.width + 1);
         let mut scores = vec![0.0; block.places * seen];
         for head in 0..sizes.heads {
             score(&sizes, queries, keys, head, &mut scores, seen);
@@ -148,7 +144,7 @@ pub fn forward(before: Option<FlexTensor>, inputs: [FlexTensor; 3], visible: &Vi
                 #[inline(always)]
                 || {
                     for (place, scores) in scores.chunks_exact_mut(seen.max(1)).enumerate() {
-                        let (visible, hidden) = scores.split_at_mut(block.end(visible, sizes.tokens, place));
+                        let (visible, hidden) = scores.split_at_mut(block.end(visible, place));
                         let start = (place * sizes.heads + head) * wide;
                         join(visible, &mut out[start..start + wide], has_before);
                         hidden.fill(0.0);
@@ -199,8 +195,8 @@ pub fn backward(
     let before = before.map(in_order);
     let sizes = Sizes::of(&queries, &keys);
     let segment_size: [usize; 4] = dims(&keys);
-    let blocks = sizes.blocks(segment_size[0]);
-    let places = sizes.rows * sizes.tokens;
+    let blocks = blocks(visible, segment_size[0]);
+    let places = sizes.places;
     let mut by_queries = vec![0.0; places * sizes.query()];
     let mut by_before = vec![0.0; if before.is_some() { places * sizes.attended() } else { 0 }];
 
@@ -242,8 +238,8 @@ pub fn backward(
         }
         sums.map(|sum| tensor(sum, segment_size))
     });
-    let by_before = before.map(|_| tensor(by_before, [sizes.rows, sizes.tokens, sizes.heads, sizes.width + 1]));
-    (by_before, tensor(by_queries, [sizes.rows, sizes.tokens, sizes.heads, sizes.width]), by_segment)
+    let by_before = before.map(|_| tensor(by_before, [places, sizes.heads, sizes.width + 1]));
+    (by_before, tensor(by_queries, [places, sizes.heads, sizes.width]), by_segment)
 }
 
 /// The backward pass of one block.
@@ -267,7 +263,7 @@ impl Task<'_> {
         for_segment: bool,
     ) -> Option<[Vec<f32>; 2]> {
         let Self { sizes, block, .. } = *self;
-        let (places, seen, wide) = (block.places, block.seen(self.visible, sizes.tokens), sizes.width + 1);
+        let (places, seen, wide) = (block.places, block.seen(self.visible), sizes.width + 1);
         let mut by_segment = for_segment.then(|| [(); 2].map(|()| vec![0.0; sizes.segment()]));
         let (mut weights, mut by_scores) = (vec![0.0; places * seen], vec![0.0; places * seen]);
         for head in 0..sizes.heads {
@@ -312,7 +308,7 @@ impl Task<'_> {
             let (mixed, normalizer) = attended[start..start + wide].split_at(sizes.width);
             let (by_mixed, by_normalizer) = gradient[start..start + wide].split_at(sizes.width);
             let offset = by_normalizer[0] - dot(by_mixed, mixed);
-            let end = block.end(visible, sizes.tokens, place);
+            let end = block.end(visible, place);
             let of_place = place * seen..(place + 1) * seen;
             let (weights, hidden) = weights[of_place.clone()].split_at_mut(end);
             hidden.fill(0.0);

@@ -16,24 +16,27 @@ use super::route::FusedOps;
 
 /// Attention of tokens to themselves and those before them in their own row.
 ///
-/// Queries are `[rows, tokens, heads, width]`, keys and values `[rows, tokens, key heads, width]`; a key head serves as
-/// many consecutive query heads as there are to one. Scores are divided by `sqrt(width)`. The result is
-/// `[rows, tokens, heads, width + 1]`: the mixed values and, last, the logarithm of the normaliser.
+/// Queries are `[tokens of all rows, heads, width]`, row by row without padding, `rows` the number of them in each row.
+/// Keys and values are `[rows, most tokens of a row, key heads, width]`, padded on the right; a key head serves as many
+/// consecutive query heads as there are to one. Scores are divided by `sqrt(width)`. The result is
+/// `[tokens of all rows, heads, width + 1]`: the mixed values and, last, the logarithm of the normaliser.
 ///
 /// # Panics
 ///
 /// If the sizes do not fit together or one of them is 0.
-pub fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
-    check_sizes(&queries, &keys, &values);
-    assert_eq!(queries.dims()[..2], keys.dims()[..2], "every token has a query and a key");
+pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, rows: &[usize]) -> Tensor<3> {
+    check_sizes(&queries, &keys, &values, rows);
+    let [key_rows, tokens, ..] = keys.dims();
+    assert!(rows.len() == key_rows && rows.iter().all(|&row| row <= tokens), "every token has a query and a key");
     Tensor::from_dispatch(Dispatch::attend_causally(
         queries.into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
+        rows.to_vec(),
     ))
 }
 
-/// Attention to a further segment, joined to what came `before`, the result of such a call.
+/// Attention to a further segment, joined to what came `before`, the result of such a call with the same queries.
 ///
 /// Keys and values are `[segment rows, length, key heads, width]`, of which the first `lengths` of each row count. A row
 /// of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them.
@@ -42,15 +45,17 @@ pub fn attend_causally(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>) -
 ///
 /// If the sizes do not fit together, one of them is 0, or a row has no key or more than `length`.
 pub fn attend_also(
-    before: Tensor<4>,
-    queries: Tensor<4>,
+    before: Tensor<3>,
+    queries: Tensor<3>,
     keys: Tensor<4>,
     values: Tensor<4>,
+    rows: &[usize],
     lengths: &[usize],
-) -> Tensor<4> {
-    check_sizes(&queries, &keys, &values);
-    let ([rows, tokens, heads, width], [segment_rows, length, ..]) = (queries.dims(), keys.dims());
-    assert_eq!(before.dims(), [rows, tokens, heads, width + 1], "what came before is the result of attention");
+) -> Tensor<3> {
+    check_sizes(&queries, &keys, &values, rows);
+    let ([places, heads, width], [segment_rows, length, ..]) = (queries.dims(), keys.dims());
+    assert!(rows.len().is_multiple_of(segment_rows), "{} rows over {segment_rows} of the segment", rows.len());
+    assert_eq!(before.dims(), [places, heads, width + 1], "what came before is the result of attention");
     assert_eq!(lengths.len(), segment_rows, "every row of the segment has a length");
     assert!(lengths.iter().all(|seen| (1..=length).contains(seen)), "a row has 1 to {length} keys: {lengths:?}");
     Tensor::from_dispatch(Dispatch::attend_also(
@@ -58,66 +63,74 @@ pub fn attend_also(
         queries.into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
+        rows.to_vec(),
         lengths.to_vec(),
     ))
 }
 
-fn check_sizes(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>) {
-    let ([rows, tokens, heads, width], [segment_rows, length, key_heads, key_width]) = (queries.dims(), keys.dims());
-    let sizes = [rows, tokens, heads, width, segment_rows, length, key_heads];
+fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, rows: &[usize]) {
+    let ([places, heads, width], [segment_rows, length, key_heads, key_width]) = (queries.dims(), keys.dims());
+    let sizes = [places, heads, width, segment_rows, length, key_heads];
     assert!(!sizes.contains(&0), "no size may be 0: {sizes:?}");
     assert_eq!((keys.dims(), key_width), (values.dims(), width), "keys, values and queries are of one width");
-    assert!(rows.is_multiple_of(segment_rows), "{rows} rows over {segment_rows} of the segment");
+    assert_eq!(rows.iter().sum::<usize>(), places, "the rows have all queries");
     assert!(heads.is_multiple_of(key_heads), "{heads} heads over {key_heads} key heads");
 }
 
-/// The mixed values without their normalisers, `[rows * tokens, heads * width]`.
-pub fn mixed_values(attended: Tensor<4>) -> Tensor<2> {
-    let [rows, tokens, heads, wide] = attended.dims();
-    attended.narrow(3, 0, wide - 1).reshape([rows * tokens, heads * (wide - 1)])
+/// The mixed values without their normalisers, `[tokens, heads * width]`.
+pub fn mixed_values(attended: Tensor<3>) -> Tensor<2> {
+    let [places, heads, wide] = attended.dims();
+    attended.narrow(2, 0, wide - 1).reshape([places, heads * (wide - 1)])
 }
 
-/// Which keys of a segment a query sees.
+/// Which keys of a segment the queries see.
 #[derive(Debug, Clone)]
-pub(super) enum Visible {
-    /// Those up to its own place.
-    Causal,
-    /// The first so many of the segment's row.
-    First(Vec<usize>),
+pub struct Visible {
+    /// Queries of each row.
+    pub rows: Vec<usize>,
+    /// How many of the keys in each row of the segment; absent where a query sees those up to its own place.
+    pub keys: Option<Vec<usize>>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Packing;
     use crate::ops::testing::{check_gradients, random};
 
     /// Attention over a shared segment, one of each row's own with padding, and causally over the tokens themselves.
     fn attend(
         [queries, keys, values, shared_keys, shared_values, row_keys, row_values]: [Tensor<4>; 7],
+        rows: &[usize],
         lengths: &[usize],
-        causally: impl Fn([Tensor<4>; 3]) -> Tensor<4>,
-        also: impl Fn(Tensor<4>, [Tensor<4>; 3], &[usize]) -> Tensor<4>,
-    ) -> Tensor<4> {
-        let attended = causally([queries.clone(), keys, values]);
-        let attended = also(attended, [queries.clone(), shared_keys.clone(), shared_values], &[shared_keys.dims()[1]]);
-        also(attended, [queries, row_keys, row_values], lengths)
+        causally: impl Fn(Tensor<3>, [Tensor<4>; 2]) -> Tensor<3>,
+        also: impl Fn([Tensor<3>; 2], [Tensor<4>; 2], &[usize]) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let [count, tokens, heads, width] = queries.dims();
+        let queries = Packing::new(rows, tokens).pack(queries.reshape([count * tokens, heads * width]));
+        let queries = queries.reshape([rows.iter().sum(), heads, width]);
+        let attended = causally(queries.clone(), [keys, values]);
+        let all = [shared_keys.dims()[1]];
+        let attended = also([attended, queries.clone()], [shared_keys, shared_values], &all);
+        also([attended, queries], [row_keys, row_values], lengths)
     }
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        // rows, tokens, heads, key heads, width, shared length, rows of the padded segment and its lengths
-        let cases: [([usize; 6], &[usize]); 4] = [
-            ([1, 1, 1, 1, 2, 1], &[1]),
-            ([4, 3, 4, 2, 8, 5], &[2, 4]),
-            ([6, 2, 3, 3, 4, 40], &[1, 7, 3, 2, 7, 4]),
-            ([12, 70, 2, 1, 16, 33], &[9, 40, 35, 1]),
+        // tokens of each row, heads, key heads, width, shared length, lengths of the rows of the padded segment
+        let uneven = [70, 3, 0, 69, 1, 70, 25, 8, 70, 70, 2, 33];
+        let cases: [(&[usize], [usize; 4], &[usize]); 4] = [
+            (&[1], [1, 1, 2, 1], &[1]),
+            (&[3, 3, 3, 3], [4, 2, 8, 5], &[2, 4]),
+            (&[2, 1, 2, 0, 2, 2], [3, 3, 4, 40], &[1, 7, 3, 2, 7, 4]),
+            (&uneven, [2, 1, 16, 33], &[9, 40, 35, 1]),
         ];
-        for ([rows, tokens, heads, key_heads, width, shared], lengths) in cases {
-            let longest = *lengths.iter().max().unwrap();
+        for (rows, [heads, key_heads, width, shared], lengths) in cases {
+            let (longest, tokens) = (*lengths.iter().max().unwrap(), *rows.iter().max().unwrap());
             let inputs = [
-                random([rows, tokens, heads, width], 1),
-                random([rows, tokens, key_heads, width], 2),
-                random([rows, tokens, key_heads, width], 3),
+                random([rows.len(), tokens, heads, width], 1),
+                random([rows.len(), tokens, key_heads, width], 2),
+                random([rows.len(), tokens, key_heads, width], 3),
                 random([1, shared, key_heads, width], 4),
                 random([1, shared, key_heads, width], 5),
                 random([lengths.len(), longest, key_heads, width], 6),
@@ -128,17 +141,19 @@ mod tests {
                 |inputs| {
                     attend(
                         inputs,
+                        rows,
                         lengths,
-                        |[q, k, v]| attend_causally(q, k, v),
-                        |before, [q, k, v], lengths| attend_also(before, q, k, v, lengths),
+                        |q, [k, v]| attend_causally(q, k, v, rows),
+                        |[before, q], [k, v], lengths| attend_also(before, q, k, v, rows, lengths),
                     )
                 },
                 |inputs| {
                     attend(
                         inputs,
+                        rows,
                         lengths,
-                        |[q, k, v]| generic::attend_causally(q, k, v),
-                        |before, [q, k, v], lengths| generic::attend_also(before, q, k, v, lengths),
+                        |q, [k, v]| generic::attend_causally(q, k, v, rows),
+                        |[before, q], [k, v], lengths| generic::attend_also(before, q, k, v, rows, lengths),
                     )
                 },
             );

@@ -2,11 +2,14 @@
 
 use burn::tensor::Tensor;
 
-use crate::ops::{RowMoves, move_rows};
+use super::{RowMoves, move_rows};
 
 /// The tokens of right-padded rows, one row after the other, with the padding left out. What works token by token works
 /// on these; only the attention looks at rows.
-pub(crate) struct Packing {
+#[derive(Debug, Clone)]
+pub struct Packing {
+    lengths: Vec<usize>,
+    tokens: usize,
     /// Absent if there is no padding.
     moves: Option<RowMoves>,
 }
@@ -17,7 +20,21 @@ impl Packing {
         let is_padded = lengths.iter().any(|&length| length < tokens);
         let valid = |(row, &length): (usize, &usize)| row * tokens..row * tokens + length;
         let picked = || lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
-        Self { moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)) }
+        Self {
+            lengths: lengths.to_vec(),
+            tokens,
+            moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)),
+        }
+    }
+
+    /// Tokens of each row.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Tokens that the rows are padded to.
+    pub fn tokens(&self) -> usize {
+        self.tokens
     }
 
     /// `[rows * tokens, width]` without the padding, `[valid tokens, width]`.
