@@ -1,10 +1,15 @@
 //! Beam search over the prefix tree.
 
+use std::collections::VecDeque;
+
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::trie::ItemTrie;
 use crate::backbone::{PromptState, Segment};
 use crate::{LatentRecommender, ModelError};
+
+/// Most tokens of a beam that run at once. More would save few passes and be lost with a beam that drops out.
+const MOST_AHEAD: usize = 8;
 
 /// How to search.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +42,9 @@ pub struct Hypothesis {
 /// Candidates of a step are, as in `transformers`, the best `2 * beams` continuations of all beams; one that ends an item
 /// counts if it is among the first `beams`. A prompt's search stops when none of its beams can still enter its best.
 ///
+/// Where the tree leaves a beam only one way, the tokens of that way run at once: titles soon differ from all others, and
+/// a pass over a few tokens costs little more than one over a single token. The steps of the search stay the same.
+///
 /// # Errors
 ///
 /// No prompt, an empty prompt, or a token outside the vocabulary, of the prompts or the tree.
@@ -49,42 +57,32 @@ pub fn beam_search(
     if config.beams == 0 {
         return Err(ModelError::Input("a beam search needs at least one beam".into()));
     }
-    let mut searches: Vec<Search> = prompts.iter().map(|_| Search::new()).collect();
     // Prompts still searched, in the order of the tensors' rows.
     let mut open: Vec<usize> = (0..prompts.len()).collect();
-    let (mut state, mut hidden) = begin(model, prompts)?;
+    let (mut state, hidden) = begin(model, prompts)?;
+    let scores = allowed_scores(model, trie, hidden, &vec![ItemTrie::ROOT; prompts.len()])?;
+    let mut searches: Vec<Search> = scores.into_iter().map(Search::new).collect();
     let mut generated: Option<Segment> = None;
     loop {
-        let width = open.iter().map(|&user| searches[user].live.len()).max().unwrap_or(0);
-        let scores = allowed_scores(model, trie, hidden, &open, &searches, width)?;
-        let mut parents = Vec::new();
-        let mut stay = Vec::new();
-        for (place, &user) in open.iter().enumerate() {
-            searches[user].step(trie, &scores[place * width..], config);
-            if !searches[user].is_done(trie, config) {
-                stay.push(place);
-            }
-        }
-        if stay.is_empty() {
+        let goes_on = |user: usize| searches[user].step_while_known(trie, config);
+        let stay: Vec<bool> = open.iter().copied().map(goes_on).collect();
+        let places: Vec<usize> = (0..open.len()).filter(|&place| stay[place]).collect();
+        if places.is_empty() {
             break;
         }
-        let next_width = stay.iter().map(|&place| searches[open[place]].live.len()).max().unwrap_or(0);
-        let mut tokens = Vec::with_capacity(stay.len() * next_width);
-        for &place in &stay {
-            // A prompt with fewer beams than others repeats its first one; nobody reads those rows.
-            let live = &searches[open[place]].live;
-            for beam in (0..next_width).map(|i| live.get(i).unwrap_or(&live[0])) {
-                parents.push(place * width + beam.parent);
-                tokens.push(beam.tokens[beam.tokens.len() - 1]);
-            }
+        if places.len() < open.len() {
+            state = state.select(&places);
+            open = places.iter().map(|&place| open[place]).collect();
         }
-        if stay.len() < open.len() {
-            state = state.select(&stay);
-            open = stay.iter().map(|&place| open[place]).collect();
-        }
-        let segment = run_tokens(model, &state, generated.map(|segment| segment.select(&parents)), &tokens);
-        hidden = segment.last_hidden();
+        let ways = place_beams(&mut searches, &open, trie);
+        let (segment, hidden) = run_ways(model, &state, generated, &ways);
         generated = Some(segment);
+        let nodes: Vec<u32> = ways.iter().flat_map(|way| way.nodes.iter().copied()).collect();
+        let mut scores = allowed_scores(model, trie, hidden, &nodes)?.into_iter();
+        let width = ways.len() / open.len();
+        for (row, way) in ways.iter().enumerate().filter(|(_, way)| !way.nodes.is_empty()) {
+            searches[open[row / width]].live[row % width].known = scores.by_ref().take(way.nodes.len()).collect();
+        }
     }
     Ok(searches.into_iter().map(|search| search.finish(trie)).collect())
 }
@@ -100,33 +98,68 @@ fn begin(model: &LatentRecommender, prompts: &[&[u32]]) -> Result<(PromptState, 
     Ok((state, hidden))
 }
 
-/// Runs one further token of every beam; what was generated so far grows by it.
-fn run_tokens(model: &LatentRecommender, state: &PromptState, generated: Option<Segment>, tokens: &[u32]) -> Segment {
-    let rows = tokens.len();
-    let share = rows / state.rows();
-    let done = generated.as_ref().map_or(0, |segment| segment.lengths[0]);
-    let starts: Vec<usize> = (0..rows).map(|row| state.lengths()[row / share] + done).collect();
-    let embeddings = model.backbone.model.embed_tokens.forward(tokens, rows);
-    let context: Vec<&Segment> = state.segments().iter().chain(&generated).collect();
-    let next = model.backbone.run(embeddings, &vec![1; rows], &starts, &context);
-    match generated {
-        Some(generated) => generated.followed_by(next),
-        None => next,
-    }
+/// What a row of the next pass runs.
+#[derive(Default)]
+struct Way {
+    /// The row of the pass before that it goes on from.
+    from: usize,
+    /// The tokens, first to last; none for a beam whose next scores are known.
+    tokens: Vec<u32>,
+    /// The nodes that they lead to.
+    nodes: Vec<u32>,
 }
 
-/// Log-probabilities of the tokens that the tree allows after each beam, `width` lists for each open prompt.
+/// Gives every beam its row in the next pass, as many rows to each prompt, and says what each runs.
+fn place_beams(searches: &mut [Search], open: &[usize], trie: &ItemTrie) -> Vec<Way> {
+    let width = open.iter().map(|&user| searches[user].live.len()).max().unwrap_or(0);
+    let mut ways = Vec::with_capacity(open.len() * width);
+    for &user in open {
+        let live = &mut searches[user].live;
+        // A prompt with fewer beams than others has rows that repeat its first one and run nothing.
+        let first = live[0].row;
+        for beam in live.iter_mut() {
+            let way = if beam.known.is_empty() { beam.way(trie) } else { Way { from: beam.row, ..Way::default() } };
+            beam.row = ways.len();
+            ways.push(way);
+        }
+        ways.extend((live.len()..width).map(|_| Way { from: first, ..Way::default() }));
+    }
+    ways
+}
+
+/// Runs the tokens of every row after what was generated before: all that is generated by then, and the hidden states
+/// after the tokens, `[tokens of all rows, d_model]`.
+fn run_ways(
+    model: &LatentRecommender,
+    state: &PromptState,
+    generated: Option<Segment>,
+    ways: &[Way],
+) -> (Segment, Tensor<2>) {
+    let generated = generated.map(|segment| segment.select(&ways.iter().map(|way| way.from).collect::<Vec<_>>()));
+    let share = ways.len() / state.rows();
+    let done = |row: usize| generated.as_ref().map_or(0, |segment| segment.lengths[row]);
+    let starts: Vec<usize> = (0..ways.len()).map(|row| state.lengths()[row / share] + done(row)).collect();
+    let tokens: Vec<&[u32]> = ways.iter().map(|way| way.tokens.as_slice()).collect();
+    let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.len()).collect();
+    let context: Vec<&Segment> = state.segments().iter().chain(&generated).collect();
+    let next = model.backbone.run(model.backbone.embed_padded(&tokens), &lengths, &starts, &context);
+    let hidden = next.all_hidden();
+    let all = match generated {
+        Some(generated) => generated.followed_by(next),
+        None => next,
+    };
+    (all, hidden)
+}
+
+/// Log-probabilities of the tokens that the tree allows at each node, in its order, after hidden states
+/// `[nodes, d_model]`.
 fn allowed_scores(
     model: &LatentRecommender,
     trie: &ItemTrie,
     hidden: Tensor<2>,
-    open: &[usize],
-    searches: &[Search],
-    width: usize,
+    nodes: &[u32],
 ) -> Result<Vec<Vec<f32>>, ModelError> {
-    let beam = |user: usize, i: usize| searches[user].live.get(i).map_or(&[][..], |beam| trie.children(beam.node).0);
-    let allowed: Vec<&[u32]> =
-        open.iter().flat_map(|&user| (0..width).map(move |i| (user, i))).map(|(user, i)| beam(user, i)).collect();
+    let allowed: Vec<&[u32]> = nodes.iter().map(|&node| trie.children(node).0).collect();
     let vocab_size = model.backbone.config().vocab_size;
     if let Some(id) = allowed.iter().flat_map(|tokens| tokens.last()).find(|&&id| id as usize >= vocab_size) {
         return Err(ModelError::Input(format!(
@@ -158,8 +191,27 @@ struct Beam {
     /// Sum of its tokens' log-probabilities.
     sum: f32,
     tokens: Vec<u32>,
-    /// Its place among the beams of the step before.
-    parent: usize,
+    /// The row of the last pass that holds what was run of it.
+    row: usize,
+    /// Log-probabilities of the children of its node and of those that it must come through, as far as they are known.
+    known: VecDeque<Vec<f32>>,
+}
+
+impl Beam {
+    /// What to run for a beam whose next scores are not known: its last token, and those after it that it has no choice of.
+    fn way(&self, trie: &ItemTrie) -> Way {
+        let mut way = Way { from: self.row, tokens: vec![self.tokens[self.tokens.len() - 1]], nodes: vec![self.node] };
+        let mut node = self.node;
+        while let (&[token], &[child]) = trie.children(node)
+            && !trie.is_leaf(child)
+            && way.tokens.len() < MOST_AHEAD
+        {
+            way.tokens.push(token);
+            way.nodes.push(child);
+            node = child;
+        }
+        way
+    }
 }
 
 struct Candidate {
@@ -170,17 +222,28 @@ struct Candidate {
 }
 
 impl Search {
-    fn new() -> Self {
-        Self {
-            live: vec![Beam { node: ItemTrie::ROOT, sum: 0.0, tokens: Vec::new(), parent: 0 }],
-            finished: Vec::new(),
-        }
+    /// A search that knows the log-probabilities of the root's children.
+    fn new(root: Vec<f32>) -> Self {
+        let beam = Beam { node: ItemTrie::ROOT, sum: 0.0, tokens: Vec::new(), row: 0, known: [root].into() };
+        Self { live: vec![beam], finished: Vec::new() }
     }
 
-    /// One step: `scores[i]` are the log-probabilities of the children of beam `i`.
-    fn step(&mut self, trie: &ItemTrie, scores: &[Vec<f32>], config: BeamConfig) {
+    /// Takes steps as long as the scores of all beams are known; whether the search goes on after them.
+    fn step_while_known(&mut self, trie: &ItemTrie, config: BeamConfig) -> bool {
+        while !self.is_done(trie, config) {
+            if self.live.iter().any(|beam| beam.known.is_empty()) {
+                return true;
+            }
+            self.step(trie, config);
+        }
+        false
+    }
+
+    /// One step: every beam is continued by one token.
+    fn step(&mut self, trie: &ItemTrie, config: BeamConfig) {
         let mut candidates = Vec::new();
-        for (parent, (beam, scores)) in self.live.iter().zip(scores).enumerate() {
+        for (parent, beam) in self.live.iter_mut().enumerate() {
+            let scores = beam.known.pop_front().unwrap_or_default();
             let (tokens, nodes) = trie.children(beam.node);
             let child = |((&token, &node), &score): ((&u32, &u32), &f32)| Candidate {
                 sum: beam.sum + score,
@@ -188,21 +251,23 @@ impl Search {
                 token,
                 node,
             };
-            candidates.extend(tokens.iter().zip(nodes).zip(scores).map(child));
+            candidates.extend(tokens.iter().zip(nodes).zip(&scores).map(child));
         }
         // Best first; ties by beam and then by token, which is the order in which they were made.
         candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum));
         candidates.truncate(config.beams.saturating_mul(2));
         let mut live = Vec::new();
-        for (rank, candidate) in candidates.into_iter().enumerate() {
-            let mut tokens = self.live[candidate.parent].tokens.clone();
-            tokens.push(candidate.token);
-            if trie.is_leaf(candidate.node) {
+        for (rank, Candidate { sum, parent, token, node }) in candidates.into_iter().enumerate() {
+            let parent = &mut self.live[parent];
+            let mut tokens = parent.tokens.clone();
+            tokens.push(token);
+            if trie.is_leaf(node) {
                 if rank < config.beams {
-                    self.keep(score(candidate.sum, tokens.len(), config), candidate.node, tokens, config);
+                    self.keep(score(sum, tokens.len(), config), node, tokens, config);
                 }
             } else if live.len() < config.beams {
-                live.push(Beam { node: candidate.node, sum: candidate.sum, tokens, parent: candidate.parent });
+                // What else is known belongs to a beam's only child.
+                live.push(Beam { node, sum, tokens, row: parent.row, known: std::mem::take(&mut parent.known) });
             }
         }
         self.live = live;
