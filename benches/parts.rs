@@ -49,7 +49,7 @@ fn examples(count: usize) -> Vec<Example> {
         .map(|item| {
             let prompt = head.iter().copied().chain(tokens(40 + item * 7 % 50)).collect();
             let target = tokens(7).into_iter().chain([END]).collect();
-            Example { prompt, target, item }
+            Example { prompt, target, item, row: item }
         })
         .collect()
 }

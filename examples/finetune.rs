@@ -5,6 +5,7 @@
 //! DATA is a folder that `latentr3 prepare` reads, for instance the `data` folder that `latentr3 demo` makes.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use latentr3::prelude::*;
@@ -43,6 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         },
         extra_validation: None,
+        interrupted: &AtomicBool::new(false),
     };
     training.start(&Sft { micro_batch: 32 }, model)?;
 

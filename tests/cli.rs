@@ -1,117 +1,13 @@
 //! The program as a user meets it.
 
-use std::fmt::Write;
+#[path = "common/program.rs"]
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use program::{GRPO, SFT, Workshop, refuse, run, succeed};
 use serde_json::Value;
-
-fn latentr3(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_latentr3")).args(args).output().unwrap()
-}
-
-fn succeed(args: &[&str]) -> String {
-    let output = latentr3(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs a command that must end with code 2; returns its message.
-fn refuse(args: &[&str]) -> String {
-    let output = latentr3(args);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-    assert!(!message.contains("panicked"), "{message}");
-    message
-}
-
-/// A data set of 12 items in which every user goes through the items in order.
-fn write_data(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    let title = |item: usize| format!("Title number {}", item % 12);
-    let info: String = (0..12).map(|item| format!("{}\t{item}\n", title(item))).collect();
-    std::fs::write(folder.join("info.txt"), info).unwrap();
-    for (name, users) in [("train", 0..24), ("valid", 24..30), ("test", 30..36)] {
-        let mut csv = "user_id,history_item_title,item_title,history_item_id,item_id\n".to_owned();
-        for user in users {
-            let items: Vec<usize> = (0..5).map(|i| (user * 5 + i) % 12).collect();
-            let titles: Vec<String> = items[..4].iter().map(|&item| format!("'{}'", title(item))).collect();
-            writeln!(csv, "u{user},\"[{}]\",{},\"{:?}\",{}", titles.join(", "), title(items[4]), &items[..4], items[4])
-                .unwrap();
-        }
-        std::fs::write(folder.join(format!("{name}.csv")), csv).unwrap();
-    }
-}
-
-/// A folder with data, prepared data and a small model.
-struct Workshop {
-    folder: tempfile::TempDir,
-}
-
-impl Workshop {
-    fn new() -> Self {
-        let workshop = Self { folder: tempfile::tempdir().unwrap() };
-        write_data(Path::new(&workshop.path("data")));
-        succeed(&[
-            "prepare",
-            "--data",
-            &workshop.path("data"),
-            "--out",
-            &workshop.path("prepared"),
-            "--vocab-size",
-            "300",
-            "--quiet",
-        ]);
-        succeed(&[
-            "init",
-            "--out",
-            &workshop.path("base"),
-            "--tokenizer",
-            &workshop.path("prepared/tokenizer.json"),
-            "--hidden",
-            "32",
-            "--layers",
-            "1",
-            "--heads",
-            "2",
-            "--kv-heads",
-            "1",
-            "--ff",
-            "48",
-            "--quiet",
-        ]);
-        workshop
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    /// Arguments of a training command with this workshop's data.
-    fn train<'a>(&self, stage: &'a str, model: &str, out: &str, more: &[&'a str]) -> Vec<String> {
-        let paths = [("--model", model), ("--data", "prepared"), ("--out", out)];
-        let mut args = vec![stage.to_owned()];
-        args.extend(paths.iter().flat_map(|(option, name)| [option.to_string(), self.path(name)]));
-        args.extend(["--quiet", "--checkpoint-every", "1"].iter().chain(more).map(|arg| arg.to_string()));
-        args
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_slice(&self.bytes(name)).unwrap()
-    }
-}
-
-fn run(args: &[String]) -> String {
-    succeed(&args.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-const SFT: [&str; 6] = ["--epochs", "4", "--batch", "4", "--lr", "3e-3"];
-const GRPO: [&str; 8] = ["--epochs", "2", "--rollouts", "16", "--group", "4", "--sigma-relative", "0.3"];
 
 #[test]
 fn the_whole_way_from_data_to_recommendations() {
@@ -185,47 +81,6 @@ fn score_and_bench_read_token_files() {
     let dump = w.json("dump.json");
     assert_eq!(dump[0][0].as_array().unwrap().len(), 3);
     assert_eq!(dump[0][1].as_array().unwrap().len(), 3);
-}
-
-/// Starts the command, kills it when its log has `lines` lines, and says whether it was in the middle.
-fn kill_in_the_middle(args: &[String], metrics: &Path, lines: usize) -> bool {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_latentr3")).args(args).spawn().unwrap();
-    let start = Instant::now();
-    loop {
-        let written = std::fs::read_to_string(metrics).map_or(0, |text| text.lines().count());
-        if written >= lines || start.elapsed() > Duration::from_secs(120) {
-            break;
-        }
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    !child.wait().unwrap().success()
-}
-
-#[test]
-fn killed_runs_end_like_runs_never_stopped() {
-    let w = Workshop::new();
-    run(&w.train("sft", "base", "whole-sft", &SFT));
-    run(&w.train("grpo", "whole-sft", "whole-grpo", &GRPO));
-    for (stage, model, whole, more) in
-        [("sft", "base", "whole-sft", &SFT[..]), ("grpo", "whole-sft", "whole-grpo", &GRPO[..])]
-    {
-        for lines in [2, 7] {
-            let name = format!("{stage}-{lines}");
-            let metrics = Path::new(&w.path(&name)).join("metrics.jsonl");
-            let killed = kill_in_the_middle(&w.train(stage, model, &name, more), &metrics, lines);
-            assert!(killed, "the run was over before it could be killed");
-            succeed(&[stage, "--resume", &w.path(&name), "--quiet"]);
-            for file in
-                ["last/model.safetensors", "best/model.safetensors", "last/optimizer.safetensors", "metrics.jsonl"]
-            {
-                assert!(w.bytes(&format!("{name}/{file}")) == w.bytes(&format!("{whole}/{file}")), "{name}/{file}");
-            }
-        }
-    }
 }
 
 #[test]
@@ -314,16 +169,6 @@ fn stage_2_without_anything_to_train_is_refused() {
     let args = w.train("grpo", "last-hidden", "grpo", &GRPO);
     assert!(refuse(&args.iter().map(String::as_str).collect::<Vec<_>>()).contains("nothing would train"));
     assert!(!Path::new(&w.path("grpo")).exists());
-}
-
-#[test]
-fn a_run_is_written_by_one_process_only() {
-    let w = Workshop::new();
-    run(&w.train("sft", "base", "sft", &SFT));
-    let holder = std::fs::File::open(w.path("sft/run.json")).unwrap();
-    holder.lock().unwrap();
-    let message = refuse(&["sft", "--resume", &w.path("sft"), "--quiet"]);
-    assert!(message.contains("another process"), "{message}");
 }
 
 #[test]

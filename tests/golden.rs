@@ -48,8 +48,8 @@ impl Golden {
     }
 
     fn examples(&self) -> Vec<Example> {
-        let row = |(prompt, target)| Example { prompt, target, item: 0 };
-        self.rows("prompts").into_iter().zip(self.rows("targets")).map(row).collect()
+        let row = |(row, (prompt, target))| Example { prompt, target, item: 0, row };
+        self.rows("prompts").into_iter().zip(self.rows("targets")).enumerate().map(row).collect()
     }
 
     fn with_thoughts(&self, thoughts: usize) -> LatentRecommender {

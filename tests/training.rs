@@ -4,6 +4,8 @@ mod common;
 #[path = "common/small.rs"]
 mod small;
 
+use std::sync::atomic::AtomicBool;
+
 use burn::module::Module;
 use latentr3::models::LatentRecommender;
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
@@ -11,11 +13,15 @@ use latentr3::train::sft::Sft;
 use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training, validate};
 use small::{host, small_model, weights};
 
+/// Nobody interrupts.
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
 fn examples() -> Vec<Example> {
     let row = |i: u32| Example {
         prompt: (0..4 + i % 5).map(|t| 1 + (i * 7 + t * 3) % 38).collect(),
         target: vec![1 + (i * 5) % 38, 1 + (i * 3) % 38, 0],
         item: 0,
+        row: i as usize,
     };
     (0..13).map(row).collect()
 }
@@ -110,7 +116,7 @@ fn training_lowers_the_loss_and_keeps_the_best() {
         ..Default::default()
     };
     let model = small_model(1, 5);
-    let before = validate(&model, &examples, 4).unwrap();
+    let before = validate(&model, &examples, 4, &GO_ON).unwrap();
     let training = Training {
         config: &config,
         train: &examples,
@@ -118,11 +124,12 @@ fn training_lowers_the_loss_and_keeps_the_best() {
         run: &run,
         observer: &mut |_| {},
         extra_validation: None,
+        interrupted: &GO_ON,
     };
     let end = training.start(&Sft { micro_batch: 3 }, model).unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
     let best = latentr3::models::hub::load(&run.best(), 0, &common::device()).unwrap();
-    let after = validate(&best, &examples, 4).unwrap();
+    let after = validate(&best, &examples, 4, &GO_ON).unwrap();
     assert!((after.loss - end.best.unwrap().loss).abs() < 1e-5);
     assert!(after.loss < 0.7 * before.loss, "{} {}", after.loss, before.loss);
 }

@@ -13,7 +13,7 @@ use crate::models::LatentRecommender;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{AdamW, AdamWConfig, Example, Optimizer, Stage};
+use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError};
 
 /// Most threads that a pool is asked for.
 const MOST_THREADS: usize = 1024;
@@ -146,6 +146,9 @@ fn train(
         let (moved, report) = stage.step(model, &mut optimizer, &batch)?;
         model = moved;
         seconds.push(clock.elapsed().as_secs_f64());
+        if let Some(Fault { what, value }) = report.fault {
+            return Err(TrainError::NotFinite { step: step + 1, what, value, rows: Vec::new() }.into());
+        }
         losses.push(report.metrics["loss"].clone());
         if samples > 1 {
             rewards.push(report.headline);

@@ -83,7 +83,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     ];
     let mut last = Value::Null;
     for (run, model, stage, train) in stages {
-        last = start(describe(model, &prepared_folder, stage, train.clone(), &args.common), run, args.common.quiet)?;
+        let description = RunDescription::new(stage, model, &prepared_folder, &args.common.device, train.clone());
+        last = start(description, run, args.common.quiet)?;
     }
 
     let rows = sample(prepared.rows.get(Split::Test), None, 0);
@@ -145,19 +146,4 @@ fn make_base(folder: &Path, prepared: &Prepared, args: &DemoArgs) -> Result<(), 
     hub::save(&model, folder)?;
     let (name, content) = tokenizer_asset(&prepared.tokenizer)?;
     Ok(write_atomically(&folder.join(name), &content)?)
-}
-
-fn describe(model: &Path, data: &Path, stage: StageConfig, train: TrainConfig, common: &CommonArgs) -> RunDescription {
-    RunDescription {
-        latentr3: env!("CARGO_PKG_VERSION").into(),
-        stage,
-        model: model.to_owned(),
-        data: data.to_owned(),
-        data_fingerprint: String::new(),
-        device: common.device.clone(),
-        limit: None,
-        valid_limit: None,
-        rank_sample: 0,
-        train,
-    }
 }

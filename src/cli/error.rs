@@ -5,6 +5,9 @@ use crate::models::ModelError;
 use crate::models::decode::TrieError;
 use crate::train::TrainError;
 
+/// The exit code of a program that the user stopped.
+pub(super) const INTERRUPTED: u8 = 130;
+
 /// Why a command ended without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -20,6 +23,16 @@ pub enum CliError {
     /// The catalog.
     #[error(transparent)]
     Trie(#[from] TrieError),
+    /// The user stopped a run, which is saved.
+    #[error("stopped after step {step}, which is saved; go on with `latentr3 {stage} --resume {}`", run.display())]
+    Interrupted {
+        /// The command that goes on.
+        stage: &'static str,
+        /// The run folder.
+        run: PathBuf,
+        /// Steps done.
+        step: usize,
+    },
     /// What the user asked for cannot be done.
     #[error("{0}")]
     Usage(String),
@@ -36,8 +49,11 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// 2 for bad input, 1 for a failure.
+    /// 2 for bad input, 1 for a failure, 130 where the user stopped the program, as shells have it.
     pub fn exit_code(&self) -> u8 {
+        if let Self::Interrupted { .. } = self {
+            return INTERRUPTED;
+        }
         let failed = match self {
             Self::Data(DataError::Io { source, .. }) => is_failure(source),
             Self::Model(ModelError::Io { source, .. }) => is_failure(source),

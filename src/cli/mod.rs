@@ -7,6 +7,7 @@ mod error;
 mod evaluate;
 mod files;
 mod init;
+mod interrupt;
 mod pipeline;
 mod prepare;
 mod recommend;
@@ -15,7 +16,8 @@ mod score;
 mod token_file;
 mod train_args;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use error::CliError;
 
@@ -74,6 +76,23 @@ fn default_device() -> String {
 }
 
 impl Cli {
+    /// Reads the command line; ends the program with a message where it makes no sense.
+    pub fn from_command_line() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let run = match &mut cli.command {
+            Command::Pretrain(args) => Some(&mut args.run),
+            Command::Sft(args) => Some(&mut args.run),
+            Command::Grpo(args) => Some(&mut args.run),
+            _ => None,
+        };
+        if let (Some(run), Some((_, matches))) = (run, matches.subcommand()) {
+            let given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+            run.given = matches.ids().filter(given).map(|id| id.to_string()).collect();
+        }
+        cli
+    }
+
     /// Runs the command.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A training run from its description: the same code starts and resumes all stages.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::CliError;
 use super::files::{check_fit, load_model, model_folder, tokenizer_asset};
-use super::report::{Progress, duration};
+use super::interrupt::interrupted;
+use super::report::{Progress, duration, note};
 use crate::data::{Prepared, Split};
 use crate::eval::{EvalConfig, evaluate, sample};
 use crate::models::decode::ItemTrie;
@@ -26,12 +28,12 @@ pub(super) struct RunDescription {
     /// Version of the program that began the run.
     pub latentr3: String,
     pub stage: StageConfig,
-    /// The model that the run began with.
+    /// The model that the run began with, and SHA-256 of its files of weights.
     pub model: PathBuf,
-    /// The prepared data.
+    pub model_files: BTreeMap<String, String>,
+    /// The prepared data, and SHA-256 of its files, so that a run does not go on with other data.
     pub data: PathBuf,
-    /// The data's fingerprint, so that a run does not go on with other data.
-    pub data_fingerprint: String,
+    pub data_files: BTreeMap<String, String>,
     pub device: String,
     /// Training examples at most, for trials.
     pub limit: Option<usize>,
@@ -40,6 +42,25 @@ pub(super) struct RunDescription {
     /// Validation users to rank the catalog for at each validation; 0 for none.
     pub rank_sample: usize,
     pub train: TrainConfig,
+}
+
+impl RunDescription {
+    /// A run on all of the data; the files' checksums are filled in when it starts.
+    pub fn new(stage: StageConfig, model: &Path, data: &Path, device: &str, train: TrainConfig) -> Self {
+        Self {
+            latentr3: env!("CARGO_PKG_VERSION").into(),
+            stage,
+            model: model.to_owned(),
+            model_files: BTreeMap::new(),
+            data: data.to_owned(),
+            data_files: BTreeMap::new(),
+            device: device.to_owned(),
+            limit: None,
+            valid_limit: None,
+            rank_sample: 0,
+            train,
+        }
+    }
 }
 
 /// What a run does.
@@ -68,51 +89,82 @@ struct RunData {
     valid: Vec<Example>,
 }
 
+/// What a user who goes on with a run asks for besides.
+pub(super) struct Resumption<'a> {
+    /// The command's stage.
+    pub stage: &'a str,
+    /// Where the data lies now, if it was moved.
+    pub data: Option<&'a Path>,
+    /// Another device to compute on.
+    pub device: Option<&'a str>,
+    /// Makes sure that further options are those of the run.
+    pub check: &'a dyn Fn(&RunDescription) -> Result<(), CliError>,
+}
+
 /// Starts a run in a new folder; returns its result.
 pub(super) fn start(mut description: RunDescription, out: &Path, quiet: bool) -> Result<Value, CliError> {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    (description.model, description.data) = (absolute(&description.model), absolute(&description.data));
+    description.model = absolute(&description.model);
+    description.data = absolute(&description.data);
     let data = load_data(&description)?;
-    description.data_fingerprint = data.prepared.fingerprint();
-    let model = start_model(&description)?;
-    check_fit(&model, &model_folder(&description.model), &data.prepared)?;
-    let stage = build_stage(&description, &model)?;
+    description.data_files = data.prepared.files().clone();
+    description.model_files = weight_files(&description.model)?;
     if data.train.is_empty() {
         return Err(CliError::Usage("there is nothing to train on; is --limit 0?".into()));
     }
+    let model = start_model(&description)?;
+    check_fit(&model, &model_folder(&description.model), &data.prepared)?;
+    let stage = build_stage(&description, &model)?;
     let value = serde_json::to_value(&description).expect("a description can be written as JSON");
     let run = RunFolder::create(out, &value, vec![tokenizer_asset(&data.prepared.tokenizer)?])?;
-    save_reference(&description, &model, out)?;
-    execute(&description, &data, &run, quiet, |training| training.start(stage.as_ref(), model))
+    begin(&description, &data, &run, quiet, stage.as_ref(), model)
 }
 
 /// Goes on with a run where its last checkpoint left it; nothing but the folder is needed.
-pub(super) fn resume(folder: &Path, expected: &str, quiet: bool) -> Result<Value, CliError> {
+pub(super) fn resume(folder: &Path, asked: &Resumption, quiet: bool) -> Result<Value, CliError> {
     let path = folder.join("run.json");
     let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
-    let description: RunDescription = serde_json::from_value(RunFolder::description(folder)?)
+    let mut description: RunDescription = serde_json::from_value(RunFolder::description(folder)?)
         .map_err(|cause| error(format!("is damaged or of another version: {cause}")))?;
-    if description.stage.name() != expected {
+    description.train.check()?;
+    if description.stage.name() != asked.stage {
         let name = description.stage.name();
         return Err(error(format!("is a run of `{name}`; resume it with `latentr3 {name} --resume`")));
     }
+    (asked.check)(&description)?;
+    if let Some(data) = asked.data {
+        description.data = absolute(data);
+    }
+    if let Some(device) = asked.device {
+        description.device = device.to_owned();
+    }
     let data = load_data(&description)?;
-    if data.prepared.fingerprint() != description.data_fingerprint {
+    if let Some(names) = differences(&description.data_files, data.prepared.files()) {
+        let folder = description.data.display();
         return Err(error(format!(
-            "was made with other data than {} holds now (fingerprint {}, now {})",
-            description.data.display(),
-            description.data_fingerprint,
-            data.prepared.fingerprint()
+            "was made with other data than {folder} holds now: {names} differ; give the folder with --data if it was moved"
         )));
     }
     let run = RunFolder::open(folder, vec![tokenizer_asset(&data.prepared.tokenizer)?])?;
-    let trained = run.load_last(description.train.optimizer, &device(&description.device)?)?;
-    let Some(mut trained) = trained else {
+    let Some(found) = run.newest(description.train.optimizer, &device(&description.device)?)? else {
+        let model_now = weight_files(&description.model)?;
+        if let Some(names) = differences(&description.model_files, &model_now) {
+            let folder = description.model.display();
+            return Err(error(format!(
+                "has no checkpoint yet, and the model it began with is not what {folder} holds now: {names} differ"
+            )));
+        }
         let model = start_model(&description)?;
         let stage = build_stage(&description, &model)?;
-        save_reference(&description, &model, folder)?;
-        return execute(&description, &data, &run, quiet, |training| training.start(stage.as_ref(), model));
+        return begin(&description, &data, &run, quiet, stage.as_ref(), model);
     };
+    for damage in &found.damaged {
+        note(&format!("warning: {damage}"));
+    }
+    if !found.damaged.is_empty() {
+        let step = found.trained.progress.step;
+        note(&format!("warning: going on from {}, step {step}, instead", found.folder.display()));
+    }
+    let mut trained = found.trained;
     let stage: Box<dyn Stage> = match &description.stage {
         StageConfig::Grpo { config } => {
             trained.model = prepare_model(trained.model, config);
@@ -126,6 +178,47 @@ pub(super) fn resume(folder: &Path, expected: &str, quiet: bool) -> Result<Value
         _ => build_stage(&description, &trained.model)?,
     };
     execute(&description, &data, &run, quiet, |training| training.go_on(stage.as_ref(), trained))
+}
+
+/// Runs a stage from its first step.
+fn begin(
+    description: &RunDescription,
+    data: &RunData,
+    run: &RunFolder,
+    quiet: bool,
+    stage: &dyn Stage,
+    model: LatentRecommender,
+) -> Result<Value, CliError> {
+    save_reference(description, &model, run.path())?;
+    execute(description, data, run, quiet, |training| training.start(stage, model))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// SHA-256 of the files with a model's weights, by their names.
+fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, CliError> {
+    let folder = model_folder(model);
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if let Ok(name) = entry.file_name().into_string()
+            && name.ends_with(".safetensors")
+            && name != "optimizer.safetensors"
+        {
+            let sum = hub::file_sha256(&entry.path())?;
+            files.insert(name, sum);
+        }
+    }
+    Ok(files)
+}
+
+/// The names that two lists of checksums do not agree on.
+fn differences(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
+    let names = recorded.keys().chain(now.keys()).collect::<BTreeSet<_>>();
+    let different: Vec<&str> =
+        names.into_iter().filter(|name| recorded.get(*name) != now.get(*name)).map(String::as_str).collect();
+    (!different.is_empty()).then(|| different.join(", "))
 }
 
 fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
@@ -196,6 +289,9 @@ fn execute(
             validation.perplexity,
             if is_best { ", best so far" } else { "" }
         )),
+        Event::Skipped { step, fault } => {
+            progress.say(&format!("step {step}: skipped, the {} is {}", fault.what, fault.value))
+        }
     };
     let trie = match description.rank_sample {
         0 => None,
@@ -209,13 +305,18 @@ fn execute(
         run,
         observer: &mut observer,
         extra_validation: trie.is_some().then_some(&mut rank),
+        interrupted: interrupted(),
     };
     let end = go(training)?;
+    if !end.finished {
+        return Err(CliError::Interrupted { stage: name, run: run.path().into(), step: end.step });
+    }
     progress.say(&format!(
-        "done after {} steps in {}; the best model, of step {}, is {}",
+        "done after {} steps{} in {}; the best model, of step {}, is {}",
         end.step,
+        if end.skipped > 0 { format!(" ({} skipped)", end.skipped) } else { String::new() },
         duration(end.seconds),
-        end.best_step,
+        end.best_step.unwrap_or(end.step),
         run.best().display()
     ));
     Ok(json!({
@@ -224,6 +325,7 @@ fn execute(
         "steps": end.step,
         "best_step": end.best_step,
         "best_validation": end.best,
+        "skipped": end.skipped,
         "seconds": end.seconds,
         "train_examples": data.train.len(),
         "valid_examples": data.valid.len(),

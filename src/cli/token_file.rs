@@ -50,7 +50,9 @@ impl TokenFile {
                 Ok(Line::Row { prompt, target }) if prompt.is_empty() || target.is_empty() => {
                     return Err(error("prompt and target need at least one token each"));
                 }
-                Ok(Line::Row { prompt, target }) => file.rows.push(Example { prompt, target, item: 0 }),
+                Ok(Line::Row { prompt, target }) => {
+                    file.rows.push(Example { prompt, target, item: 0, row: file.rows.len() });
+                }
                 Err(_) => {
                     return Err(error(
                         r#"is neither {"prompt": [ids], "target": [ids]} nor {"catalog": [[ids]], "eos": id}"#,

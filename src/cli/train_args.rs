@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
-use super::pipeline::{RunDescription, StageConfig, resume, start};
+use super::pipeline::{Resumption, RunDescription, StageConfig, resume, start};
 use super::{
     CliError, CommonArgs,
     files::{check_json, write_json},
 };
 use crate::models::ThoughtKind;
 use crate::train::grpo::{AdvantageKind, GrpoConfig};
-use crate::train::{AdamWConfig, Schedule, TrainConfig};
+use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig};
 
 /// What a run reads and writes.
 #[derive(Debug, Clone, Args)]
@@ -25,14 +26,18 @@ pub(super) struct RunArgs {
     /// Run folder to make: checkpoints, metrics, configuration
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Go on with this run from its last checkpoint; the run folder knows everything else, and other options change nothing
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "data", "out"])]
+    /// Go on with this run from its last checkpoint; it goes on as it began and needs no other option, but takes --data
+    /// if the data was moved, and another --device
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]
     resume: Option<PathBuf>,
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
+    /// The options that the command line named.
+    #[arg(skip)]
+    pub(super) given: Vec<String>,
 }
 
 /// How every stage trains.
@@ -68,6 +73,16 @@ pub(super) struct LoopArgs {
     /// Steps between checkpoints, besides those at validations
     #[arg(long, value_name = "STEPS", default_value_t = 50)]
     checkpoint_every: usize,
+    /// Keep a checkpoint of every so many steps as RUN/step-N, besides RUN/last and RUN/best
+    #[arg(long, value_name = "STEPS")]
+    keep_every: Option<usize>,
+    /// Kept checkpoints at most; the oldest go
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "keep_every")]
+    keep_limit: usize,
+    /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count; ten
+    /// skipped in a row stop the run all the same
+    #[arg(long, value_enum, default_value_t = OnNonfiniteArg::Stop)]
+    on_nonfinite: OnNonfiniteArg,
     /// Stop after this many steps, for trials
     #[arg(long, value_name = "STEPS")]
     max_steps: Option<usize>,
@@ -80,6 +95,21 @@ pub(super) struct LoopArgs {
     /// At each validation also rank the catalog for this many validation users
     #[arg(long, value_name = "USERS", default_value_t = 0)]
     rank_sample: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnNonfiniteArg {
+    Stop,
+    Skip,
+}
+
+impl From<OnNonfiniteArg> for OnNonfinite {
+    fn from(policy: OnNonfiniteArg) -> Self {
+        match policy {
+            OnNonfiniteArg::Stop => Self::Stop,
+            OnNonfiniteArg::Skip => Self::Skip,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -106,7 +136,7 @@ impl From<ScheduleArg> for Schedule {
 )]
 pub(super) struct PretrainArgs {
     #[command(flatten)]
-    run: RunArgs,
+    pub(super) run: RunArgs,
     /// Windows a step
     #[arg(long, default_value_t = 32)]
     batch: usize,
@@ -121,7 +151,7 @@ pub(super) struct PretrainArgs {
 )]
 pub(super) struct SftArgs {
     #[command(flatten)]
-    run: RunArgs,
+    pub(super) run: RunArgs,
     /// Thoughts before the target
     #[arg(long, default_value_t = 1)]
     thoughts: usize,
@@ -164,7 +194,7 @@ chosen by validation loss and may be the start itself."
 )]
 pub(super) struct GrpoArgs {
     #[command(flatten)]
-    run: RunArgs,
+    pub(super) run: RunArgs,
     /// Rollouts a step: prompts times group
     #[arg(long, default_value_t = 256)]
     rollouts: usize,
@@ -177,6 +207,10 @@ pub(super) struct GrpoArgs {
     /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
     #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
     sigma_relative: Option<f64>,
+    /// Tell perplexities apart up to this one only, so that a hopeless target cannot take all of its batch's advantage; by
+    /// default the largest float32, which the published reward overflows at
+    #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
+    max_perplexity: f64,
     /// What a reward is compared with: the batch's noise-free samples, or its own group
     #[arg(long, value_enum, default_value_t = AdvantageArg::Batch)]
     advantage: AdvantageArg,
@@ -230,6 +264,7 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         group: args.group,
         sigma: args.sigma,
         sigma_relative: args.sigma_relative,
+        max_perplexity: args.max_perplexity,
         advantage: args.advantage.into(),
         clip_low: args.clip_low,
         clip_high: args.clip_high,
@@ -265,6 +300,8 @@ impl LoopArgs {
             validations: self.validations.unwrap_or(defaults.validations),
             patience: self.patience.map_or(defaults.patience, |most| (most > 0).then_some(most)),
             checkpoint_every: self.checkpoint_every,
+            keep: self.keep_every.map(|every| Keep { every, limit: self.keep_limit }),
+            on_nonfinite: self.on_nonfinite.into(),
             max_steps: self.max_steps,
             seed: run.common.seed,
             ..defaults
@@ -274,25 +311,101 @@ impl LoopArgs {
 
 fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainConfig) -> Result<(), CliError> {
     check_json(run.json.as_deref())?;
-    let result = match (&run.resume, &run.model, &run.data, &run.out) {
-        (Some(folder), ..) => resume(folder, stage.name(), run.common.quiet)?,
-        (None, Some(model), Some(data), Some(out)) => {
-            train.check()?;
-            let description = RunDescription {
-                latentr3: env!("CARGO_PKG_VERSION").into(),
-                stage,
-                model: model.clone(),
-                data: data.clone(),
-                data_fingerprint: String::new(),
-                device: run.common.device.clone(),
-                limit: training.limit,
-                valid_limit: training.valid_limit,
-                rank_sample: training.rank_sample,
-                train,
+    train.check()?;
+    let [model, data] = [&run.model, &run.data].map(|path| path.clone().unwrap_or_default());
+    let description = RunDescription {
+        limit: training.limit,
+        valid_limit: training.valid_limit,
+        rank_sample: training.rank_sample,
+        ..RunDescription::new(stage, &model, &data, &run.common.device, train)
+    };
+    let result = match (&run.resume, &run.out) {
+        (Some(folder), _) => {
+            let asked = Resumption {
+                stage: description.stage.name(),
+                data: run.data.as_deref(),
+                device: run.given.iter().any(|option| option == "device").then_some(run.common.device.as_str()),
+                check: &|recorded| check_same(&run.given, &description, recorded),
             };
-            start(description, out, run.common.quiet)?
+            resume(folder, &asked, run.common.quiet)?
         }
-        _ => return Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
+        (None, Some(out)) => start(description, out, run.common.quiet)?,
+        (None, None) => return Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
     };
     write_json(run.json.as_deref(), &result)
+}
+
+/// Where each option of the training commands stands in a run's description.
+const RECORDED: [(&str, &str); 32] = [
+    ("epochs", "/train/epochs"),
+    ("lr", "/train/learning_rate"),
+    ("warmup", "/train/warmup"),
+    ("patience", "/train/patience"),
+    ("batch", "/train/batch"),
+    ("micro_batch", "/train/micro_batch"),
+    ("schedule", "/train/schedule"),
+    ("weight_decay", "/train/optimizer/weight_decay"),
+    ("clip_norm", "/train/clip_norm"),
+    ("validations", "/train/validations"),
+    ("checkpoint_every", "/train/checkpoint_every"),
+    ("keep_every", "/train/keep/every"),
+    ("keep_limit", "/train/keep/limit"),
+    ("on_nonfinite", "/train/on_nonfinite"),
+    ("max_steps", "/train/max_steps"),
+    ("seed", "/train/seed"),
+    ("limit", "/limit"),
+    ("valid_limit", "/valid_limit"),
+    ("rank_sample", "/rank_sample"),
+    ("thoughts", "/stage/thoughts"),
+    ("source", "/stage/source"),
+    ("rollouts", "/train/batch"),
+    ("group", "/stage/config/group"),
+    ("sigma", "/stage/config/sigma"),
+    ("sigma_relative", "/stage/config/sigma_relative"),
+    ("max_perplexity", "/stage/config/max_perplexity"),
+    ("advantage", "/stage/config/advantage"),
+    ("clip_low", "/stage/config/clip_low"),
+    ("clip_high", "/stage/config/clip_high"),
+    ("kl", "/stage/config/kl"),
+    ("updates", "/stage/config/updates"),
+    ("train_backbone", "/stage/config/train_backbone"),
+];
+
+/// Makes sure that the options given beside `--resume` are those that the run began with.
+fn check_same(given: &[String], asked: &RunDescription, recorded: &RunDescription) -> Result<(), CliError> {
+    let json = |description| serde_json::to_value(description).expect("a description can be written as JSON");
+    let (asked, recorded) = (json(asked), json(recorded));
+    for (option, pointer) in RECORDED.into_iter().filter(|(option, _)| given.iter().any(|given| given == option)) {
+        let value = |of: &Value| of.pointer(pointer).cloned().unwrap_or_default();
+        let (asked, recorded) = (value(&asked), value(&recorded));
+        if asked != recorded {
+            let option = option.replace('_', "-");
+            return Err(CliError::Usage(format!(
+                "--{option} is {asked} here and {recorded} in the run; a run goes on as it began: leave --{option} out, \
+                 or start another run"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_training_option_is_compared_when_a_run_goes_on() {
+        // What may change between two parts of a run.
+        let free = ["model", "out", "data", "device", "json", "quiet", "resume", "help"];
+        let cli = crate::cli::Cli::command();
+        for name in ["pretrain", "sft", "grpo"] {
+            let command = cli.find_subcommand(name).unwrap();
+            for option in command.get_arguments().map(|option| option.get_id().as_str()) {
+                let is_compared = RECORDED.iter().any(|(recorded, _)| *recorded == option);
+                assert!(is_compared || free.contains(&option), "{name} --{option}");
+            }
+        }
+    }
 }

@@ -7,7 +7,6 @@ mod catalog;
 mod catalog_file;
 mod drop_titles;
 mod error;
-mod fingerprint;
 mod folder;
 mod interactions;
 pub mod list_cell;

@@ -1,5 +1,6 @@
 //! A prepared data set, loaded.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use latentr3_train::Example;
@@ -9,13 +10,13 @@ use tokenizers::Tokenizer;
 
 use super::catalog::{Catalog, Item};
 use super::error::DataError;
-use super::fingerprint::Fnv1a;
 use super::folder::{self, CatalogLine, Dataset};
 use super::interactions::{Split, Splits};
 use super::prompt::{Prompt, PromptTemplate};
 use super::summary::Summary;
 use super::tokenizer::{tokenizer_from_bytes, vocab_size};
 use super::windows::{Window, count_items};
+use crate::models::hub::sha256;
 
 /// One row of a prepared split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +59,7 @@ pub struct Prepared {
     prompt: Prompt,
     head: Vec<u32>,
     windows: Vec<Window>,
-    fingerprint: u64,
+    files: BTreeMap<String, String>,
 }
 
 impl Prepared {
@@ -67,7 +68,7 @@ impl Prepared {
     /// # Errors
     /// If a file is missing, cut off or damaged, or the folder was written by another version.
     pub fn load(dir: &Path) -> Result<Self, DataError> {
-        let mut files = Files { dir: dir.into(), hash: Fnv1a::new() };
+        let mut files = Files { dir: dir.into(), sums: BTreeMap::new() };
         let dataset = read_dataset(&mut files)?;
         let (config, summary) = (dataset.config, dataset.summary);
         let (path, json) = files.read(folder::TOKENIZER)?;
@@ -112,18 +113,19 @@ impl Prepared {
             summary,
             head: dataset.head,
             windows,
-            fingerprint: files.hash.finish(),
+            files: files.sums,
         })
     }
 
     /// The rows of a split, to train or evaluate on.
     pub fn examples(&self, split: Split) -> Vec<Example> {
-        let example = |row: &PreparedRow| Example {
+        let example = |(at, row): (usize, &PreparedRow)| Example {
             prompt: row.prompt.clone(),
             target: self.item_tokens[row.item].clone(),
             item: row.item,
+            row: at,
         };
-        self.rows.get(split).iter().map(example).collect()
+        self.rows.get(split).iter().enumerate().map(example).collect()
     }
 
     /// Pretraining windows, those that train and those that validate.
@@ -133,11 +135,11 @@ impl Prepared {
     /// hash of the id; at least one of two users, and at most 500 windows), who have no training window.
     pub fn windows(&self) -> (Vec<Example>, Vec<Example>) {
         let (mut train, mut valid) = (Vec::new(), Vec::new());
-        for window in &self.windows {
+        for (row, window) in self.windows.iter().enumerate() {
             let Some(&item) = window.items.last() else {
                 continue;
             };
-            let example = Example { prompt: self.head.clone(), target: window.target.clone(), item };
+            let example = Example { prompt: self.head.clone(), target: window.target.clone(), item, row };
             if window.split == Split::Train { train.push(example) } else { valid.push(example) }
         }
         (train, valid)
@@ -162,11 +164,15 @@ impl Prepared {
         Ok(encoded.tokens)
     }
 
-    /// A name for the folder's content, in 16 hexadecimal digits: any change of a file changes it, a copy has the same.
-    ///
-    /// It is made for finding mix-ups and is not cryptographic (FNV-1a).
+    /// SHA-256 of every file of the folder, by its name.
+    pub fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
+    }
+
+    /// A name for the folder's content, 64 hexadecimal digits: any change of a file changes it, a copy has the same.
     pub fn fingerprint(&self) -> String {
-        format!("{:016x}", self.fingerprint)
+        let sums: String = self.files.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+        sha256(sums.as_bytes())
     }
 }
 
@@ -188,7 +194,7 @@ fn read_dataset(files: &mut Files) -> Result<Dataset, DataError> {
 /// The files of a folder, hashed as they are read.
 struct Files {
     dir: PathBuf,
-    hash: Fnv1a,
+    sums: BTreeMap<String, String>,
 }
 
 impl Files {
@@ -204,9 +210,7 @@ impl Files {
             }
             Err(error) => return Err(DataError::io(&path, "read", error)),
         };
-        self.hash.add(name.as_bytes());
-        self.hash.add(&(bytes.len() as u64).to_le_bytes());
-        self.hash.add(&bytes);
+        self.sums.insert(name.into(), sha256(&bytes));
         match String::from_utf8(bytes) {
             Ok(text) => Ok((path, text)),
             Err(_) => Err(DataError::prepared(&path, None, "not UTF-8")),

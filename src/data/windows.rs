@@ -8,10 +8,10 @@ use tokenizers::Tokenizer;
 
 use super::catalog::Catalog;
 use super::error::DataError;
-use super::fingerprint::Fnv1a;
 use super::interactions::{Row, Split};
 use super::prompt::quoted_list;
 use super::tokenizer::encode;
+use crate::models::hub::sha256;
 
 /// Share of users whose windows validate pretraining: one in this many.
 const USERS_PER_HELD_OUT: usize = 20;
@@ -89,7 +89,7 @@ pub(super) fn cut_windows(sequences: &[Sequence], settings: &WindowSettings) -> 
     let cut: Vec<_> = sequences.par_iter().map(|sequence| settings.cut(sequence)).collect();
     let mut of_users = cut.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.sort_by_cached_key(|&at| (hash_of(&sequences[at].user), &sequences[at].user));
+    order.sort_by_cached_key(|&at| (sha256(sequences[at].user.as_bytes()), &sequences[at].user));
     let users = if sequences.len() < 2 { 0 } else { sequences.len().div_ceil(USERS_PER_HELD_OUT) };
     let mut windows = 0;
     for (taken, &at) in order[..users].iter().enumerate() {
@@ -136,16 +136,6 @@ impl WindowSettings<'_> {
         }
         Ok(())
     }
-}
-
-/// FNV-1a, then MurmurHash3's finaliser, without which ids that differ in the last letter hash near each other.
-fn hash_of(user: &str) -> u64 {
-    let mut hash = Fnv1a::new();
-    hash.add(user.as_bytes());
-    let mut bits = hash.finish();
-    bits = (bits ^ bits >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    bits = (bits ^ bits >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    bits ^ bits >> 33
 }
 
 #[cfg(test)]

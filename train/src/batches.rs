@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn micro_batches_hold_every_row_once_by_length() {
-        let example = |length: usize| Example { prompt: vec![1; length], target: vec![0], item: 0 };
+        let example = |length: usize| Example { prompt: vec![1; length], target: vec![0], item: 0, row: 0 };
         let examples: Vec<Example> = [5, 1, 4, 2, 3].into_iter().map(example).collect();
         let batch: Vec<&Example> = examples.iter().collect();
         assert_eq!(micro_batches(&batch, 2), [vec![1, 3], vec![4, 2], vec![0]]);

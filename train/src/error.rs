@@ -24,8 +24,8 @@ pub enum TrainError {
         /// What is wrong and what to do.
         problem: String,
     },
-    /// The loss or a gradient is not a number.
-    #[error("step {step}: the {what} is {value}; a smaller learning rate may help")]
+    /// The loss, a reward or a gradient is not a number.
+    #[error("step {step}: the {what} is {value}{}; a smaller learning rate may help", named(rows))]
     NotFinite {
         /// The step, from 1.
         step: usize,
@@ -33,7 +33,12 @@ pub enum TrainError {
         what: &'static str,
         /// Its value.
         value: f64,
+        /// Numbers of the rows that it came from, see [`Example::row`](crate::Example::row).
+        rows: Vec<usize>,
     },
+    /// The run was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl TrainError {
@@ -43,5 +48,16 @@ impl TrainError {
 
     pub(crate) fn run(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Self::Run { path: path.into(), problem: problem.into() }
+    }
+}
+
+/// Rows in a message, the first 20 of them.
+fn named(rows: &[usize]) -> String {
+    let first: Vec<String> = rows.iter().take(20).map(|row| (row + 1).to_string()).collect();
+    match rows.len() {
+        0 => String::new(),
+        1 => format!(" (row {} of the training data)", first[0]),
+        count if count <= 20 => format!(" (rows {} of the training data)", first.join(", ")),
+        count => format!(" ({count} rows of the training data: {}, ..)", first.join(", ")),
     }
 }

@@ -9,4 +9,6 @@ pub struct Example {
     pub target: Vec<u32>,
     /// Position of the target in the catalog.
     pub item: usize,
+    /// Number of the row in the data that it was made from, counted from 0: the name that messages give it.
+    pub row: usize,
 }

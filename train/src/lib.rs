@@ -5,6 +5,7 @@
 
 mod adamw;
 mod batches;
+mod checkpoint;
 mod error;
 mod example;
 mod gradients;
@@ -17,12 +18,15 @@ pub mod sft;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use checkpoint::Trained;
 pub use error::TrainError;
 pub use example::Example;
 pub use gradients::Gradients;
 pub use likelihood::{Validation, validate};
 pub use optimizer::Optimizer;
-pub use run::{RunFolder, Trained};
+pub use run::{Found, RunFolder};
 pub use schedule::Schedule;
 
-pub use trainer::{Event, ExtraValidation, Progress, Stage, StepReport, TrainConfig, Training};
+pub use trainer::{
+    Event, ExtraValidation, Fault, Keep, OnNonfinite, Progress, Stage, StepReport, TrainConfig, Training,
+};

@@ -1,6 +1,8 @@
 //! How likely a model finds the targets of examples.
 
 use burn::module::Module;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use latentr3_models::backbone::CommonHead;
 use latentr3_models::{LatentRecommender, TargetLogProbs};
 use serde::{Deserialize, Serialize};
@@ -31,8 +33,13 @@ impl Validation {
 ///
 /// # Errors
 ///
-/// No examples, tokens outside the model's vocabulary, or an empty row.
-pub fn validate(model: &LatentRecommender, examples: &[Example], batch: usize) -> Result<Validation, TrainError> {
+/// No examples, tokens outside the model's vocabulary, an empty row, or `interrupted` set meanwhile.
+pub fn validate(
+    model: &LatentRecommender,
+    examples: &[Example],
+    batch: usize,
+    interrupted: &AtomicBool,
+) -> Result<Validation, TrainError> {
     let model = model.valid();
     let rows: Vec<&Example> = examples.iter().collect();
     if rows.is_empty() {
@@ -41,6 +48,9 @@ pub fn validate(model: &LatentRecommender, examples: &[Example], batch: usize) -
     let head = model.backbone.common_head(&prompts(&rows))?;
     let (mut sum, mut tokens, mut perplexity) = (0.0, 0, 0.0);
     for places in micro_batches(&rows, batch) {
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(TrainError::Interrupted);
+        }
         let rows: Vec<&Example> = places.into_iter().map(|place| rows[place]).collect();
         let log_probs = target_log_probs(&model, head.as_ref(), &rows)?;
         let values: Vec<f32> = log_probs.values.into_data_as::<f32>().iter::<f32>().collect();
@@ -55,6 +65,19 @@ pub fn validate(model: &LatentRecommender, examples: &[Example], batch: usize) -
         }
     }
     Ok(Validation { loss: sum / tokens as f64, perplexity: perplexity / rows.len() as f64, rows: rows.len() })
+}
+
+/// Numbers of the rows whose targets' log-likelihood is not finite; of all rows if it is for each of them.
+pub(crate) fn unlikely_rows(model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {
+    let model = model.valid();
+    let mut unlikely = Vec::new();
+    for row in rows {
+        let values = target_log_probs(&model, None, &[row])?.values.into_data_as::<f32>();
+        if values.iter::<f32>().any(|value| !value.is_finite()) {
+            unlikely.push(row.row);
+        }
+    }
+    Ok(if unlikely.is_empty() { rows.iter().map(|row| row.row).collect() } else { unlikely })
 }
 
 /// Thoughts and targets of some examples whose prompts begin with `head`.

@@ -3,7 +3,6 @@
 use burn::tensor::Tensor;
 use latentr3_models::LatentRecommender;
 
-use crate::TrainError;
 use crate::adamw::AdamW;
 use crate::gradients::Gradients;
 
@@ -16,30 +15,21 @@ pub struct Optimizer {
     pub clip_norm: f64,
     /// Learning rate of the present step.
     pub learning_rate: f64,
-    /// Number of the present step, from 1, for messages.
+    /// Number of the present step, from 1; stage 2's noise depends on it.
     pub step: usize,
 }
 
 impl Optimizer {
-    /// Moves the model; returns it with the gradients' norm before clipping.
-    ///
-    /// # Errors
-    ///
-    /// A norm that is not finite; the model is lost then, as it could not be moved.
-    pub fn apply(
-        &mut self,
-        model: LatentRecommender,
-        gradients: Gradients,
-    ) -> Result<(LatentRecommender, f64), TrainError> {
-        let Some(norm) = gradients.norm() else {
-            return Ok((model, 0.0));
+    /// Moves the model; returns it with the gradients' norm before clipping. If that is not finite, the model stays as it is.
+    pub fn apply(&mut self, model: LatentRecommender, gradients: Gradients) -> (LatentRecommender, f64) {
+        let Some(norm) = gradients.norm().map(scalar) else {
+            return (model, 0.0);
         };
-        let norm = scalar(norm);
         if !norm.is_finite() {
-            return Err(TrainError::NotFinite { step: self.step, what: "norm of the gradients", value: norm });
+            return (model, norm);
         }
         let factor = (self.clip_norm / (norm + 1e-6)).min(1.0);
-        Ok((self.adamw.step(model, gradients, factor, self.learning_rate), norm))
+        (self.adamw.step(model, gradients, factor, self.learning_rate), norm)
     }
 }
 

@@ -1,15 +1,21 @@
 //! The run folder: what a run is made of, its log and its checkpoints.
 //!
 //! ```text
-//! RUN/run.json        what was asked for, as resolved, and with which data
+//! RUN/run.json        what was asked for, as resolved, with which program, model and data
 //! RUN/metrics.jsonl   a line for every step and validation
-//! RUN/best/           the model of the best validation, a Hugging Face folder
-//! RUN/last/           the latest model, and what resuming needs: optimizer.safetensors, progress.json
+//! RUN/last/           the latest checkpoint
+//! RUN/best/           the checkpoint of the best validation
+//! RUN/step-N/         checkpoints that are kept, if that was asked for
+//! RUN/lock            who writes the run, or did so last
 //! ```
+//!
+//! A checkpoint is a Hugging Face folder with what resuming needs beside it (`optimizer.safetensors`, `progress.json`)
+//! and the checksums of all its files (`SHA256SUMS`).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
 use latentr3_models::hub::{self, write_atomically};
@@ -18,12 +24,13 @@ use serde_json::{Map, Value};
 
 use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
-use crate::trainer::Progress;
+use crate::checkpoint::{self, Trained};
+use crate::trainer::{Keep, Progress};
 
 const RUN_FILE: &str = "run.json";
 const METRICS_FILE: &str = "metrics.jsonl";
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const PROGRESS_FILE: &str = "progress.json";
+const LOCK_FILE: &str = "lock";
+const KEPT_PREFIX: &str = "step-";
 
 /// A folder that one run writes.
 #[derive(Debug)]
@@ -35,15 +42,15 @@ pub struct RunFolder {
     assets: Vec<(String, Vec<u8>)>,
 }
 
-/// A model in training with everything that belongs to it.
+/// The newest checkpoint of a run that is whole.
 #[derive(Debug)]
-pub struct Trained {
-    /// The model.
-    pub model: LatentRecommender,
-    /// The optimiser's state.
-    pub adamw: AdamW,
-    /// Where the run stands.
-    pub progress: Progress,
+pub struct Found {
+    /// What it holds.
+    pub trained: Trained,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Newer checkpoints that are damaged, and how.
+    pub damaged: Vec<TrainError>,
 }
 
 impl RunFolder {
@@ -53,14 +60,16 @@ impl RunFolder {
     ///
     /// The folder exists and is not empty, or cannot be made.
     pub fn create(path: &Path, description: &Value, assets: Vec<(String, Vec<u8>)>) -> Result<Self, TrainError> {
-        if hub::is_occupied(path) {
+        if path.join(RUN_FILE).exists() || is_occupied(path) {
             return Err(TrainError::run(path, "exists already; give another --out, or go on with it by --resume"));
         }
         fs::create_dir_all(path).map_err(io(path))?;
+        let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
+        run.remove_leftovers()?;
         let mut text = serde_json::to_vec_pretty(description).expect("a JSON value can be written");
         text.push(b'\n');
         write_atomically(&path.join(RUN_FILE), &text)?;
-        Ok(Self { path: path.to_owned(), _lock: lock(path)?, assets })
+        Ok(run)
     }
 
     /// Opens a run folder to go on with it.
@@ -71,8 +80,10 @@ impl RunFolder {
     pub fn open(path: &Path, assets: Vec<(String, Vec<u8>)>) -> Result<Self, TrainError> {
         Self::description(path)?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
-        run.recover("last")?;
-        run.recover("best")?;
+        run.remove_leftovers()?;
+        for checkpoint in [run.last(), run.best()].into_iter().chain(run.kept()?.into_iter().map(|(_, path)| path)) {
+            checkpoint::recover(&checkpoint)?;
+        }
         Ok(run)
     }
 
@@ -99,85 +110,126 @@ impl RunFolder {
         self.path.join("last")
     }
 
-    /// The model of the best validation.
+    /// The checkpoint of the best validation.
     pub fn best(&self) -> PathBuf {
         self.path.join("best")
     }
 
-    /// Loads the latest checkpoint; `None` if the run never got to one.
+    /// The newest checkpoint that is whole, which becomes the latest one; `None` if the run never got to any.
+    ///
+    /// Where the best checkpoint is damaged, one is preferred from which the run comes to that best again.
     ///
     /// # Errors
     ///
-    /// The checkpoint is incomplete or damaged.
-    pub fn load_last(&self, optimizer: AdamWConfig, device: &Device) -> Result<Option<Trained>, TrainError> {
-        let folder = self.last();
-        if !folder.exists() {
-            return Ok(None);
+    /// There are checkpoints and all are damaged; the error is the newest one's.
+    pub fn newest(&self, optimizer: AdamWConfig, device: &Device) -> Result<Option<Found>, TrainError> {
+        let mut older: Vec<(usize, PathBuf)> = self.kept()?;
+        if let Ok(progress) = checkpoint::progress(&self.best()) {
+            older.push((progress.step, self.best()));
         }
-        let path = folder.join(PROGRESS_FILE);
-        let progress = serde_json::from_value(hub::read_json(&path)?)
-            .map_err(|error| TrainError::run(&path, error.to_string()))?;
-        Ok(Some(Trained {
-            model: hub::load(&folder, 0, device)?,
-            adamw: AdamW::load(&folder.join(OPTIMIZER_FILE), optimizer, device)?,
-            progress,
-        }))
+        older.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+        let folders = std::iter::once(self.last()).chain(older.into_iter().map(|(_, folder)| folder));
+        // Steps after which the best model is yet to come.
+        let before_best = self.best_in_log()?.filter(|step| !is_whole(&self.best(), *step));
+        let (mut damaged, mut found) = (Vec::new(), None);
+        for folder in folders.filter(|folder| folder.exists()) {
+            match checkpoint::load(&folder, optimizer, device) {
+                Ok(trained) if before_best.is_none_or(|best| trained.progress.step <= best) => {
+                    found = Some((trained, folder));
+                    break;
+                }
+                Ok(trained) => {
+                    found.get_or_insert((trained, folder));
+                }
+                Err(error) => damaged.push(error),
+            }
+        }
+        let Some((trained, folder)) = found else {
+            return damaged.into_iter().next().map_or(Ok(None), Err);
+        };
+        if before_best.is_some()
+            && let Err(error) = hub::verify_checksums(&self.best())
+        {
+            damaged.push(error.into());
+        }
+        if folder != self.last() {
+            checkpoint::copy(&folder, &self.last())?;
+        }
+        Ok(Some(Found { trained, folder, damaged }))
     }
 
-    pub(crate) fn save_last(
+    /// The step of the best validation that the log knows of.
+    fn best_in_log(&self) -> Result<Option<usize>, TrainError> {
+        let path = self.path.join(METRICS_FILE);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(io(&path))?,
+        };
+        let lines = bytes.split(|&byte| byte == b'\n').rev();
+        let mut values = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        let best = values.find(|line| line["best"] == true);
+        Ok(best.and_then(|line| line["step"].as_u64()).map(|step| step as usize))
+    }
+
+    /// Saves the present state as the latest checkpoint and makes the copies of it that belong to this state.
+    pub(crate) fn save(
         &self,
         model: &LatentRecommender,
         adamw: &AdamW,
         progress: &Progress,
+        keep: Option<Keep>,
     ) -> Result<(), TrainError> {
-        self.replace("last", |folder| {
-            hub::save(model, folder)?;
-            adamw.save(&folder.join(OPTIMIZER_FILE))?;
-            let text = serde_json::to_vec_pretty(progress).expect("progress can be written as JSON");
-            Ok(write_atomically(&folder.join(PROGRESS_FILE), &text)?)
-        })
+        checkpoint::save(&self.last(), model, adamw, progress, &self.assets)?;
+        self.copy_last(progress, keep)
     }
 
-    pub(crate) fn save_best(&self, model: &LatentRecommender) -> Result<(), TrainError> {
-        self.replace("best", |folder| Ok(hub::save(model, folder)?))
-    }
-
-    /// Puts a whole new folder in the place of the one called `name`; at every moment one of them is there or can be
-    /// recovered.
-    fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
-        let [new, old] = self.spare(name);
-        let target = self.path.join(name);
-        remove(&new).map_err(io(&new))?;
-        fs::create_dir_all(&new).map_err(io(&new))?;
-        write(&new)?;
-        for (file, content) in &self.assets {
-            write_atomically(&new.join(file), content)?;
+    /// Makes the copies of the latest checkpoint that belong to its state, where a program that was killed did not.
+    pub(crate) fn copy_last(&self, progress: &Progress, keep: Option<Keep>) -> Result<(), TrainError> {
+        if progress.best_step == Some(progress.step) && !is_whole(&self.best(), progress.step) {
+            checkpoint::copy(&self.last(), &self.best())?;
         }
-        hub::sync_folder(&new).map_err(io(&new))?;
-        remove(&old).map_err(io(&old))?;
-        if target.exists() {
-            fs::rename(&target, &old).map_err(io(&target))?;
-        }
-        fs::rename(&new, &target).map_err(io(&target))?;
-        hub::sync_folder(&self.path).map_err(io(&self.path))?;
-        remove(&old).map_err(io(&old))
-    }
-
-    /// Puts the former folder back if the program ended between the two renamings of [`Self::replace`].
-    fn recover(&self, name: &str) -> Result<(), TrainError> {
-        let [new, old] = self.spare(name);
-        let target = self.path.join(name);
-        if !target.exists() && old.exists() {
-            fs::rename(&old, &target).map_err(io(&old))?;
-        }
-        for leftover in [new, old] {
-            remove(&leftover).map_err(io(&leftover))?;
+        let Some(Keep { every, limit }) = keep else {
+            return Ok(());
+        };
+        if progress.step > 0 && progress.step.is_multiple_of(every) {
+            let folder = self.path.join(format!("{KEPT_PREFIX}{}", progress.step));
+            if !is_whole(&folder, progress.step) {
+                checkpoint::copy(&self.last(), &folder)?;
+            }
+            let kept = self.kept()?;
+            for (_, folder) in &kept[..kept.len().saturating_sub(limit)] {
+                checkpoint::remove(folder).map_err(io(folder))?;
+            }
         }
         Ok(())
     }
 
-    fn spare(&self, name: &str) -> [PathBuf; 2] {
-        ["new", "old"].map(|which| self.path.join(format!(".{name}.{which}")))
+    /// The kept checkpoints with their steps, oldest first.
+    fn kept(&self) -> Result<Vec<(usize, PathBuf)>, TrainError> {
+        let mut kept = Vec::new();
+        for name in names(&self.path)? {
+            // One that was being replaced is called `.step-N.old`.
+            let bare = name.strip_prefix('.').and_then(|name| name.strip_suffix(".old")).unwrap_or(&name);
+            if let Some(Ok(step)) = bare.strip_prefix(KEPT_PREFIX).map(str::parse) {
+                kept.push((step, self.path.join(bare)));
+            }
+        }
+        kept.sort_unstable();
+        kept.dedup();
+        Ok(kept)
+    }
+
+    /// Removes files and copies that a program left unfinished when it was killed.
+    fn remove_leftovers(&self) -> Result<(), TrainError> {
+        for name in names(&self.path)? {
+            let leftover = self.path.join(&name);
+            if name.starts_with(hub::TEMPORARY_PREFIX) {
+                fs::remove_file(&leftover).map_err(io(&leftover))?;
+            } else if name.starts_with('.') && name.ends_with(".new") {
+                checkpoint::remove(&leftover).map_err(io(&leftover))?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens the log to go on after its first `bytes` bytes; what comes later belongs to steps that are done again.
@@ -194,34 +246,57 @@ impl RunFolder {
         };
         match open().map_err(io(&path))? {
             Some(file) => Ok(Metrics { file: BufWriter::new(file), bytes, path }),
-            None => Err(TrainError::run(
-                &path,
-                format!("is shorter than the {bytes} bytes that the last checkpoint counts on"),
-            )),
+            None => {
+                Err(TrainError::run(&path, format!("is shorter than the {bytes} bytes that the checkpoint counts on")))
+            }
         }
     }
 }
 
+/// Whether the checkpoint in a folder is whole and of the given step.
+fn is_whole(folder: &Path, step: usize) -> bool {
+    hub::verify_checksums(folder).is_ok() && checkpoint::progress(folder).is_ok_and(|progress| progress.step == step)
+}
+
 /// What the system refused at `path`.
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + use<> {
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + use<> {
     let path = path.to_owned();
     move |source| TrainError::from(ModelError::Io { path, source })
 }
 
-/// Makes this process the only one that writes the run.
-fn lock(path: &Path) -> Result<File, TrainError> {
-    let file = File::open(path.join(RUN_FILE)).map_err(io(path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(TrainError::run(path, "another process is writing this run")),
-        Err(TryLockError::Error(error)) => Err(io(path)(error)),
+/// Names of the entries of a folder.
+fn names(folder: &Path) -> Result<Vec<String>, TrainError> {
+    let entries = fs::read_dir(folder).map_err(io(folder))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    names.collect::<Result<_, _>>().map_err(io(folder))
+}
+
+/// Whether a new run would overwrite something: anything but what a run leaves that was killed as it began.
+fn is_occupied(path: &Path) -> bool {
+    match names(path) {
+        Ok(names) => names.iter().any(|name| name != LOCK_FILE && !name.starts_with(hub::TEMPORARY_PREFIX)),
+        Err(_) => hub::is_occupied(path),
     }
 }
 
-fn remove(folder: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Makes this process the only one that writes the run, and says so in the lock file.
+fn lock(path: &Path) -> Result<File, TrainError> {
+    let path = path.join(LOCK_FILE);
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = options.map_err(io(&path))?;
+    match file.try_lock() {
+        Ok(()) => {
+            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+            let holder = format!("process {} since {seconds} seconds after 1970 (UTC)\n", std::process::id());
+            let written = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+            written.map_err(io(&path)).map(|()| file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            let run = path.parent().unwrap_or(Path::new("."));
+            Err(TrainError::run(run, format!("another process is writing this run: {}", holder.trim())))
+        }
+        Err(TryLockError::Error(error)) => Err(io(&path)(error)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::batches::micro_batches;
 use crate::gradients::Gradients;
 use crate::likelihood::{prompts, target_log_probs};
 use crate::optimizer::{Optimizer, scalar};
-use crate::trainer::{Stage, StepReport};
+use crate::trainer::{Fault, Stage, StepReport};
 use crate::{Example, TrainError};
 
 /// The supervised stage.
@@ -66,11 +66,13 @@ impl Stage for Sft {
         batch: &[&Example],
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let BatchGradients { loss, gradients } = self.gradients(&model, batch)?;
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite { step: optimizer.step, what: "loss", value: loss });
+        let mut fault = Fault::of("loss", loss);
+        let (mut model, mut norm) = (model, None);
+        if fault.is_none() {
+            let (moved, its_norm) = optimizer.apply(model, gradients);
+            (model, norm, fault) = (moved, Some(its_norm), Fault::of("norm of the gradients", its_norm));
         }
-        let (model, norm) = optimizer.apply(model, gradients)?;
         let metrics = Map::from_iter([("loss".into(), json!(loss)), ("gradient_norm".into(), json!(norm))]);
-        Ok((model, StepReport { headline: loss, metrics }))
+        Ok((model, StepReport { headline: loss, metrics, fault }))
     }
 }

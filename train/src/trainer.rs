@@ -5,6 +5,7 @@ use latentr3_models::{LatentRecommender, NamedVisitor, visit_named};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Param;
@@ -12,11 +13,15 @@ use burn::tensor::Tensor;
 
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batches::epoch_order;
-use crate::likelihood::{Validation, validate};
+use crate::checkpoint::Trained;
+use crate::likelihood::{Validation, unlikely_rows, validate};
 use crate::optimizer::Optimizer;
-use crate::run::{RunFolder, Trained};
+use crate::run::{Metrics, RunFolder};
 use crate::schedule::Schedule;
 use crate::{Example, TrainError};
+
+/// Steps in a row that may be skipped for figures that are not finite.
+const MOST_SKIPPED: usize = 10;
 
 /// What all stages have in common. The defaults are stage 1's published settings (arXiv 2505.19092).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,10 +52,34 @@ pub struct TrainConfig {
     pub patience: Option<usize>,
     /// Steps between checkpoints, besides those at validations.
     pub checkpoint_every: usize,
+    /// Checkpoints to keep besides the latest and the best; absent, none.
+    pub keep: Option<Keep>,
+    /// What to do when a loss, reward or gradient is not finite.
+    pub on_nonfinite: OnNonfinite,
     /// Steps at most, for trials.
     pub max_steps: Option<usize>,
     /// Seed of shuffling and noise.
     pub seed: u64,
+}
+
+/// Which checkpoints are kept as `RUN/step-N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Steps between them.
+    pub every: usize,
+    /// How many at most; the oldest go.
+    pub limit: usize,
+}
+
+/// What to do with a step whose loss, reward or gradient is not finite. The model is not moved by it in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNonfinite {
+    /// Stop the run.
+    Stop,
+    /// Go on with the next batch, and count; ten in a row stop the run all the same.
+    Skip,
 }
 
 impl Default for TrainConfig {
@@ -68,6 +97,8 @@ impl Default for TrainConfig {
             validate_first: false,
             patience: Some(1),
             checkpoint_every: 50,
+            keep: None,
+            on_nonfinite: OnNonfinite::Stop,
             max_steps: None,
             seed: 0,
         }
@@ -87,6 +118,8 @@ impl TrainConfig {
             ("validations", self.validations),
             ("patience", self.patience.unwrap_or(1)),
             ("max_steps", self.max_steps.unwrap_or(1)),
+            ("keep.every", self.keep.map_or(1, |keep| keep.every)),
+            ("keep.limit", self.keep.map_or(1, |keep| keep.limit)),
         ];
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(TrainError::config(field, "is 0; must be at least 1"));
@@ -131,11 +164,11 @@ impl TrainConfig {
 
 /// What a stage does with a batch.
 pub trait Stage {
-    /// Moves the model by one batch.
+    /// Moves the model by one batch; not if a figure is not finite, which the report says then.
     ///
     /// # Errors
     ///
-    /// What the model refuses, and figures that are not finite.
+    /// What the model refuses.
     fn step(
         &self,
         model: LatentRecommender,
@@ -151,6 +184,24 @@ pub struct StepReport {
     pub headline: f64,
     /// Everything for the log.
     pub metrics: Map<String, Value>,
+    /// What was not finite, for which the model was not moved.
+    pub fault: Option<Fault>,
+}
+
+/// A figure that is not finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fault {
+    /// Which.
+    pub what: &'static str,
+    /// Its value.
+    pub value: f64,
+}
+
+impl Fault {
+    /// The fault that `value` is, if it is one.
+    pub fn of(what: &'static str, value: f64) -> Option<Self> {
+        (!value.is_finite()).then_some(Self { what, value })
+    }
 }
 
 /// Where a run stands; with the model and the optimiser's state all that is needed to go on.
@@ -162,9 +213,15 @@ pub struct Progress {
     /// Best validation so far.
     pub best: Option<Validation>,
     /// Step of the best validation.
-    pub best_step: usize,
+    pub best_step: Option<usize>,
     /// Validations since then.
     pub validations_since_best: usize,
+    /// Whether the model is to be validated before the next step.
+    pub validation_due: bool,
+    /// Steps skipped because a figure was not finite.
+    pub skipped: usize,
+    /// Those of them since the last step that was not skipped.
+    pub skipped_in_a_row: usize,
     /// Whether the run is over.
     pub finished: bool,
     /// Bytes of the metrics file that belong to the steps done.
@@ -174,12 +231,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn start() -> Self {
+    fn start(validate_first: bool) -> Self {
         Self {
             step: 0,
             best: None,
-            best_step: 0,
+            best_step: None,
             validations_since_best: 0,
+            validation_due: validate_first,
+            skipped: 0,
+            skipped_in_a_row: 0,
             finished: false,
             metrics_bytes: 0,
             seconds: 0.0,
@@ -200,6 +260,13 @@ pub enum Event<'a> {
         tokens: usize,
         /// The stage's figure.
         headline: f64,
+    },
+    /// A step was skipped because a figure was not finite.
+    Skipped {
+        /// Number of the step, from 1.
+        step: usize,
+        /// The figure.
+        fault: Fault,
     },
     /// The model was validated.
     Validated {
@@ -229,20 +296,23 @@ pub struct Training<'a> {
     pub observer: &'a mut dyn FnMut(Event),
     /// Further figures at each validation, for the log only.
     pub extra_validation: Option<&'a mut ExtraValidation<'a>>,
+    /// Set to have the run stop after the present step or within the present validation, with a checkpoint.
+    pub interrupted: &'a AtomicBool,
 }
 
 impl Training<'_> {
-    /// Trains `model` from the start.
+    /// Trains `model` from the start. The run was interrupted where it is not finished in the end.
     ///
     /// # Errors
     ///
     /// See [`TrainError`].
     pub fn start(self, stage: &dyn Stage, model: LatentRecommender) -> Result<Progress, TrainError> {
         let adamw = AdamW::new(self.config.optimizer);
-        self.proceed(stage, Trained { model, adamw, progress: Progress::start() }, true)
+        let progress = Progress::start(self.config.validate_first);
+        self.proceed(stage, Trained { model, adamw, progress }, true)
     }
 
-    /// Goes on from a checkpoint, to the same end as if it had never stopped.
+    /// Goes on from the latest checkpoint, to the same end as if the run had never stopped.
     ///
     /// # Errors
     ///
@@ -260,83 +330,123 @@ impl Training<'_> {
         let mut model = model.train();
         adamw.check(&trained_shapes(&model), &self.run.last())?;
         let mut optimizer = Optimizer { adamw, clip_norm: self.config.clip_norm, learning_rate: 0.0, step: 0 };
-        let mut metrics = self.run.metrics(progress.metrics_bytes)?;
-        let (per_epoch, steps) = (self.config.steps_per_epoch(self.train.len()), self.config.steps(self.train.len()));
-        let warmup = self.config.warmup_steps(self.train.len());
-        let validate_every = per_epoch.min(steps).div_ceil(self.config.validations);
-        let before = progress.seconds;
-        let clock = Instant::now();
-        let mut order: Option<(usize, Vec<usize>)> = None;
-
-        if progress.step > steps {
-            let problem = format!("has done {} steps of {steps}", progress.step);
+        let plan = Plan::new(self.config, self.train.len());
+        if progress.step > plan.steps {
+            let problem = format!("has done {} steps of {}", progress.step, plan.steps);
             return Err(TrainError::run(self.run.path(), problem));
         }
+        let mut log =
+            Log { metrics: self.run.metrics(progress.metrics_bytes)?, before: progress.seconds, clock: Instant::now() };
         if is_new {
-            if self.config.validate_first {
-                self.validate(&model, &mut progress, &mut metrics)?;
-            }
             // From here on the run needs nothing but its own folder and the data.
-            progress.metrics_bytes = metrics.sync()?;
-            self.run.save_last(&model, &optimizer.adamw, &progress)?;
+            self.save(&model, &optimizer, &mut progress, &mut log)?;
+        } else {
+            self.run.copy_last(&progress, self.config.keep)?;
         }
-        while !progress.finished && progress.step < steps {
-            let (epoch, batch) = (progress.step / per_epoch, progress.step % per_epoch);
+        let mut order: Option<(usize, Vec<usize>)> = None;
+        while !progress.finished {
+            if progress.validation_due {
+                match self.validate(&model, &mut progress, &mut log.metrics) {
+                    Ok(()) => progress.validation_due = false,
+                    Err(TrainError::Interrupted) => {}
+                    Err(error) => return Err(error),
+                }
+                let is_over = self.config.patience.is_some_and(|most| progress.validations_since_best >= most);
+                progress.finished = !progress.validation_due && (progress.step == plan.steps || is_over);
+                self.save(&model, &optimizer, &mut progress, &mut log)?;
+                if progress.validation_due {
+                    break;
+                }
+                continue;
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                self.save(&model, &optimizer, &mut progress, &mut log)?;
+                break;
+            }
+
+            let epoch = progress.step / plan.per_epoch;
             if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
                 order = Some((epoch, epoch_order(self.train.len(), self.config.seed, epoch as u64)));
             }
             let (_, order) = order.as_ref().expect("it was just made");
-            let end = ((batch + 1) * self.config.batch).min(order.len());
-            let rows: Vec<&Example> =
-                order[batch * self.config.batch..end].iter().map(|&row| &self.train[row]).collect();
-
-            let factor = self.config.schedule.factor(progress.step, warmup, steps);
-            optimizer.learning_rate = self.config.learning_rate * factor;
+            let rows: Vec<&Example> = order[plan.places(progress.step)].iter().map(|&row| &self.train[row]).collect();
+            optimizer.learning_rate = plan.learning_rate(progress.step);
             optimizer.step = progress.step + 1;
             let (moved, report) = stage.step(model, &mut optimizer, &rows)?;
             model = moved;
             progress.step += 1;
+            self.log_step(&model, &rows, report, &optimizer, &mut progress, &mut log.metrics)?;
 
-            let mut line = Map::from_iter([
-                ("step".into(), json!(progress.step)),
-                ("learning_rate".into(), json!(optimizer.learning_rate)),
-            ]);
-            line.extend(report.metrics);
-            metrics.append(&line)?;
-            let tokens = rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).sum();
-            (self.observer)(Event::Step { step: progress.step, steps, tokens, headline: report.headline });
-
-            let is_last = progress.step == steps;
-            let validates = is_last || (progress.step % per_epoch).is_multiple_of(validate_every);
-            if validates {
-                self.validate(&model, &mut progress, &mut metrics)?;
-                progress.finished =
-                    is_last || self.config.patience.is_some_and(|most| progress.validations_since_best >= most);
-            }
-            if validates || progress.step.is_multiple_of(self.config.checkpoint_every) {
-                progress.metrics_bytes = metrics.sync()?;
-                progress.seconds = before + clock.elapsed().as_secs_f64();
-                self.run.save_last(&model, &optimizer.adamw, &progress)?;
+            progress.validation_due = plan.validates_after(progress.step);
+            let keeps = self.config.keep.is_some_and(|keep| progress.step.is_multiple_of(keep.every));
+            if !progress.validation_due && (keeps || progress.step.is_multiple_of(self.config.checkpoint_every)) {
+                self.save(&model, &optimizer, &mut progress, &mut log)?;
             }
         }
         Ok(progress)
     }
 
+    /// Writes a checkpoint of the present state.
+    fn save(
+        &self,
+        model: &LatentRecommender,
+        optimizer: &Optimizer,
+        progress: &mut Progress,
+        log: &mut Log,
+    ) -> Result<(), TrainError> {
+        progress.metrics_bytes = log.metrics.sync()?;
+        progress.seconds = log.before + log.clock.elapsed().as_secs_f64();
+        self.run.save(model, &optimizer.adamw, progress, self.config.keep)
+    }
+
+    /// Logs a step that was done, or counts it where it was skipped.
+    fn log_step(
+        &mut self,
+        model: &LatentRecommender,
+        rows: &[&Example],
+        report: StepReport,
+        optimizer: &Optimizer,
+        progress: &mut Progress,
+        metrics: &mut Metrics,
+    ) -> Result<(), TrainError> {
+        let step = progress.step;
+        let mut line =
+            Map::from_iter([("step".into(), json!(step)), ("learning_rate".into(), json!(optimizer.learning_rate))]);
+        line.extend(report.metrics);
+        let Some(fault) = report.fault else {
+            progress.skipped_in_a_row = 0;
+            let tokens = rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).sum();
+            let steps = self.config.steps(self.train.len());
+            (self.observer)(Event::Step { step, steps, tokens, headline: report.headline });
+            return metrics.append(&line);
+        };
+        progress.skipped += 1;
+        progress.skipped_in_a_row += 1;
+        if self.config.on_nonfinite == OnNonfinite::Stop || progress.skipped_in_a_row > MOST_SKIPPED {
+            let Fault { what, value } = fault;
+            return Err(TrainError::NotFinite { step, what, value, rows: unlikely_rows(model, rows)? });
+        }
+        line.insert("skipped".into(), json!(fault.what));
+        (self.observer)(Event::Skipped { step, fault });
+        metrics.append(&line)
+    }
+
+    /// Validates the model, logs it and notes whether it is the best so far.
     fn validate(
         &mut self,
         model: &LatentRecommender,
         progress: &mut Progress,
-        metrics: &mut crate::run::Metrics,
+        metrics: &mut Metrics,
     ) -> Result<(), TrainError> {
         if self.valid.is_empty() {
             // Nothing to select by: the latest model is the best.
-            progress.best_step = progress.step;
-            return self.run.save_best(model);
+            progress.best_step = Some(progress.step);
+            return Ok(());
         }
-        let validation = validate(model, self.valid, self.config.micro_batch)?;
+        let validation = validate(model, self.valid, self.config.micro_batch, self.interrupted)?;
         for (what, value) in [("validation loss", validation.loss), ("validation perplexity", validation.perplexity)] {
             if !value.is_finite() {
-                return Err(TrainError::NotFinite { step: progress.step, what, value });
+                return Err(TrainError::NotFinite { step: progress.step, what, value, rows: Vec::new() });
             }
         }
         let mut line = Map::from_iter([("step".into(), json!(progress.step))]);
@@ -349,12 +459,53 @@ impl Training<'_> {
         metrics.append(&line)?;
         (self.observer)(Event::Validated { step: progress.step, validation: &validation, is_best });
         if is_best {
-            self.run.save_best(model)?;
-            (progress.best, progress.best_step, progress.validations_since_best) = (Some(validation), progress.step, 0);
+            (progress.best, progress.best_step) = (Some(validation), Some(progress.step));
+            progress.validations_since_best = 0;
         } else {
             progress.validations_since_best += 1;
         }
         Ok(())
+    }
+}
+
+/// The log of a run and its clock.
+struct Log {
+    metrics: Metrics,
+    /// Seconds of training before this program took the run up.
+    before: f64,
+    clock: Instant,
+}
+
+/// What a run's steps are.
+struct Plan<'a> {
+    config: &'a TrainConfig,
+    examples: usize,
+    per_epoch: usize,
+    steps: usize,
+    warmup: usize,
+    validate_every: usize,
+}
+
+impl<'a> Plan<'a> {
+    fn new(config: &'a TrainConfig, examples: usize) -> Self {
+        let (per_epoch, steps) = (config.steps_per_epoch(examples), config.steps(examples));
+        let validate_every = per_epoch.min(steps).div_ceil(config.validations);
+        Self { config, examples, per_epoch, steps, warmup: config.warmup_steps(examples), validate_every }
+    }
+
+    /// Places of a step's batch in the order of its epoch; steps count from 0.
+    fn places(&self, step: usize) -> std::ops::Range<usize> {
+        let start = step % self.per_epoch * self.config.batch;
+        start..(start + self.config.batch).min(self.examples)
+    }
+
+    fn learning_rate(&self, step: usize) -> f64 {
+        self.config.learning_rate * self.config.schedule.factor(step, self.warmup, self.steps)
+    }
+
+    /// Whether the model is validated when so many steps are done.
+    fn validates_after(&self, done: usize) -> bool {
+        done == self.steps || (done % self.per_epoch).is_multiple_of(self.validate_every)
     }
 }
 

@@ -3,14 +3,18 @@
 //! The latent attention's `attention.{query,key,value}.{weight,bias}` lie among the backbone's own tensors, under names
 //! that `transformers` ignores, and `config.json` carries `latent_thoughts` and `latent_thought_source`.
 
+mod checksums;
 mod parameters;
 mod read;
 mod tensors;
 mod write;
 
+pub use checksums::{file_sha256, sha256, verify_checksums, write_checksums};
 pub(crate) use parameters::{Init, Parameters};
 pub use read::{load, read_json};
-pub use tensors::{StoredTensor, is_occupied, read_tensors, sync_folder, write_atomically, write_tensors};
+pub use tensors::{
+    StoredTensor, TEMPORARY_PREFIX, is_occupied, read_tensors, sync_folder, write_atomically, write_tensors,
+};
 pub use write::save;
 
 /// Field of `config.json` with the number of thoughts.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::parameters::Parameters;
 use super::tensors::{StoredTensor, read_tensors};
-use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
+use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, verify_checksums};
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
 use crate::recommender::MOST_THOUGHTS;
@@ -21,9 +21,10 @@ use crate::{LatentRecommender, ModelError};
 ///
 /// # Errors
 ///
-/// Files missing, malformed or cut short; a configuration that cannot be computed exactly; tensors missing, left over or
-/// of another shape. Each names the file and the field or tensor.
+/// Files missing, malformed, cut short or not as `SHA256SUMS` beside them records; a configuration that cannot be
+/// computed exactly; tensors missing, left over or of another shape. Each names the file and the field or tensor.
 pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
+    verify_checksums(folder)?;
     let config = read_config(folder)?;
     let mut stored = read_weights(folder)?;
     let is_spare = |name: &str| {

@@ -9,6 +9,9 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::ModelError;
 
+/// What the names of files begin with while they are written; a program that is killed then leaves one behind.
+pub const TEMPORARY_PREFIX: &str = ".latentr3-";
+
 /// A tensor in a file, in float32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredTensor {
@@ -114,6 +117,7 @@ pub fn is_occupied(path: &Path) -> bool {
 /// A temporary file that others may read as the user's file mask allows, like any file the user makes.
 fn temporary_file() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY_PREFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder

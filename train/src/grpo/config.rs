@@ -19,6 +19,10 @@ pub struct GrpoConfig {
     /// Instead of `sigma`: the noise's expected norm as a share of the thought's. The published sigma is absolute and can
     /// drown the thought of a small model.
     pub sigma_relative: Option<f64>,
+    /// Largest perplexity that a reward tells apart; a worse one earns the same. Without a bound, one hopeless target whose
+    /// perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
+    /// that rewards are the published ones wherever those are finite.
+    pub max_perplexity: f64,
     /// What a reward is compared with.
     pub advantage: AdvantageKind,
     /// The probability ratio is clipped below `1 - clip_low`.
@@ -39,6 +43,7 @@ impl Default for GrpoConfig {
             group: 8,
             sigma: 1.5,
             sigma_relative: None,
+            max_perplexity: f64::from(f32::MAX),
             advantage: AdvantageKind::Batch,
             clip_low: 0.2,
             clip_high: 0.28,
@@ -76,6 +81,10 @@ impl GrpoConfig {
         }
         if self.updates == 0 {
             return Err(TrainError::config("updates", "is 0; must be at least 1"));
+        }
+        if !(self.max_perplexity >= 1.0 && self.max_perplexity <= f64::from(f32::MAX)) {
+            let problem = format!("is {}; must be from 1 to {:e}", self.max_perplexity, f32::MAX);
+            return Err(TrainError::config("max_perplexity", problem));
         }
         let not_negative = [
             ("sigma", self.sigma),

@@ -122,7 +122,10 @@ impl Grpo {
                 scatter_rows(log_probs, &places, group, into);
             }
         }
-        rollouts.rewards = rollouts.log_probs.iter().map(|log_probs| (self.reward)(log_probs)).collect();
+        let lowest = -self.config.max_perplexity;
+        // Not `max`, which would turn a reward that is no number into the lowest.
+        let bounded = |reward: f64| if reward < lowest { lowest } else { reward };
+        rollouts.rewards = rollouts.log_probs.iter().map(|log_probs| bounded((self.reward)(log_probs))).collect();
         rollouts.advantages = (self.advantage)(&rollouts.rewards, group);
         Ok((rollouts, sensitivities))
     }

@@ -14,7 +14,7 @@ use crate::batches::micro_batches;
 use crate::gradients::Gradients;
 use crate::likelihood::prompts;
 use crate::optimizer::{Optimizer, scalar};
-use crate::trainer::{Stage, StepReport};
+use crate::trainer::{Fault, Stage, StepReport};
 use crate::{Example, TrainError};
 
 /// The reinforcing stage.
@@ -207,38 +207,43 @@ impl Stage for Grpo {
         batch: &[&Example],
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let noise = self.noise(optimizer.step, batch.len(), model.backbone.config().d_model);
-        let check = |rollouts: &Rollouts| match rollouts.rewards.iter().find(|reward| !reward.is_finite()) {
-            None => Ok(()),
-            Some(&value) => Err(TrainError::NotFinite { step: optimizer.step, what: "reward of a sample", value }),
-        };
-        let (rollouts, mut metrics);
-        if self.rolls_out_and_updates_at_once(&model) {
-            let update;
-            (rollouts, update) = self.roll_out_and_update(&model, batch, &noise)?;
-            check(&rollouts)?;
-            (model, metrics) = apply(model, optimizer, update)?;
+        let wrong =
+            |rollouts: &Rollouts| rollouts.rewards.iter().find_map(|&reward| Fault::of("reward of a sample", reward));
+        let (rollouts, mut metrics, fault) = if self.rolls_out_and_updates_at_once(&model) {
+            let (rollouts, update) = self.roll_out_and_update(&model, batch, &noise)?;
+            let (metrics, fault);
+            (model, metrics, fault) = apply(model, optimizer, update, wrong(&rollouts));
+            (rollouts, metrics, fault)
         } else {
-            rollouts = self.roll_out(&model.valid(), batch, &noise)?;
-            check(&rollouts)?;
-            metrics = Map::new();
+            let rollouts = self.roll_out(&model.valid(), batch, &noise)?;
+            let (mut metrics, mut fault) = (Map::new(), wrong(&rollouts));
             // The log has the last update's figures.
             for _ in 0..self.config.updates {
-                let update = self.update(&model, batch, &rollouts)?;
-                (model, metrics) = apply(model, optimizer, update)?;
+                if fault.is_none() {
+                    let update = self.update(&model, batch, &rollouts)?;
+                    (model, metrics, fault) = apply(model, optimizer, update, None);
+                }
             }
-        }
+            (rollouts, metrics, fault)
+        };
         metrics.extend(describe(&rollouts, self.config.group));
         let reward = mean(rollouts.rewards.iter().copied());
-        Ok((model, StepReport { headline: reward, metrics }))
+        Ok((model, StepReport { headline: reward, metrics, fault }))
     }
 }
 
+/// Moves the model, unless there is a fault already.
 fn apply(
     model: LatentRecommender,
     optimizer: &mut Optimizer,
     update: Update,
-) -> Result<(LatentRecommender, Map<String, Value>), TrainError> {
-    let (model, norm) = optimizer.apply(model, update.gradients)?;
+    fault: Option<Fault>,
+) -> (LatentRecommender, Map<String, Value>, Option<Fault>) {
+    let (mut model, mut norm, mut fault) = (model, None, fault.or(Fault::of("loss", update.loss)));
+    if fault.is_none() {
+        let (moved, its_norm) = optimizer.apply(model, update.gradients);
+        (model, norm, fault) = (moved, Some(its_norm), Fault::of("norm of the gradients", its_norm));
+    }
     let figures = [
         ("loss", json!(update.loss)),
         ("kl", json!(update.kl)),
@@ -246,7 +251,7 @@ fn apply(
         ("clip_share", json!(update.clipped)),
         ("gradient_norm", json!(norm)),
     ];
-    Ok((model, figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
+    (model, figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), fault)
 }
 
 /// The figures by which one sees whether stage 2 does any good.

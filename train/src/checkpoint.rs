@@ -1,0 +1,121 @@
+//! Checkpoints: a model with all that is needed to go on from it, in a folder that is whole or not there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use latentr3_models::LatentRecommender;
+use latentr3_models::hub::{self, write_atomically, write_checksums};
+
+use crate::TrainError;
+use crate::adamw::{AdamW, AdamWConfig};
+use crate::run::io;
+use crate::trainer::Progress;
+
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const PROGRESS_FILE: &str = "progress.json";
+
+/// A model in training with everything that belongs to it.
+#[derive(Debug)]
+pub struct Trained {
+    /// The model.
+    pub model: LatentRecommender,
+    /// The optimiser's state.
+    pub adamw: AdamW,
+    /// Where the run stands.
+    pub progress: Progress,
+}
+
+/// Writes a checkpoint in the place of the one at `target`, together with `assets` (name and content).
+pub(crate) fn save(
+    target: &Path,
+    model: &LatentRecommender,
+    adamw: &AdamW,
+    progress: &Progress,
+    assets: &[(String, Vec<u8>)],
+) -> Result<(), TrainError> {
+    replace(target, |folder| {
+        hub::save(model, folder)?;
+        adamw.save(&folder.join(OPTIMIZER_FILE))?;
+        let text = serde_json::to_vec_pretty(progress).expect("progress can be written as JSON");
+        write_atomically(&folder.join(PROGRESS_FILE), &text)?;
+        for (file, content) in assets {
+            write_atomically(&folder.join(file), content)?;
+        }
+        Ok(write_checksums(folder)?)
+    })
+}
+
+/// Puts a copy of the checkpoint at `source` in the place of the one at `target`.
+pub(crate) fn copy(source: &Path, target: &Path) -> Result<(), TrainError> {
+    replace(target, |folder| {
+        for entry in fs::read_dir(source).map_err(io(source))? {
+            let name = entry.map_err(io(source))?.file_name();
+            let file = folder.join(&name);
+            fs::copy(source.join(&name), &file).map_err(io(&file))?;
+            fs::File::open(&file).and_then(|file| file.sync_all()).map_err(io(&file))?;
+        }
+        Ok(())
+    })
+}
+
+/// Loads a checkpoint that is whole.
+pub(crate) fn load(folder: &Path, optimizer: AdamWConfig, device: &Device) -> Result<Trained, TrainError> {
+    // The first verifies the checksums of all files.
+    let model = hub::load(folder, 0, device)?;
+    let adamw = AdamW::load(&folder.join(OPTIMIZER_FILE), optimizer, device)?;
+    Ok(Trained { model, adamw, progress: progress(folder)? })
+}
+
+/// Where the run stood at a checkpoint.
+pub(crate) fn progress(folder: &Path) -> Result<Progress, TrainError> {
+    let path = folder.join(PROGRESS_FILE);
+    serde_json::from_value(hub::read_json(&path)?)
+        .map_err(|error| TrainError::run(&path, format!("is damaged or of another version: {error}")))
+}
+
+/// Puts a whole new folder in the place of `target`; at every moment one of them is there or can be recovered.
+fn replace(target: &Path, write: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
+    let [new, old] = spare(target);
+    let run = target.parent().unwrap_or(Path::new("."));
+    remove(&new).map_err(io(&new))?;
+    let written = fs::create_dir_all(&new).map_err(io(&new)).and_then(|()| write(&new));
+    if let Err(error) = written {
+        // What could not be written whole only takes room.
+        let _ = remove(&new);
+        return Err(error);
+    }
+    hub::sync_folder(&new).map_err(io(&new))?;
+    remove(&old).map_err(io(&old))?;
+    if target.exists() {
+        fs::rename(target, &old).map_err(io(target))?;
+    }
+    fs::rename(&new, target).map_err(io(target))?;
+    hub::sync_folder(run).map_err(io(run))?;
+    remove(&old).map_err(io(&old))
+}
+
+/// Puts the former folder back if the program ended between the two renamings of [`replace`].
+pub(crate) fn recover(target: &Path) -> Result<(), TrainError> {
+    let [new, old] = spare(target);
+    if !target.exists() && old.exists() {
+        fs::rename(&old, target).map_err(io(&old))?;
+    }
+    for leftover in [new, old] {
+        remove(&leftover).map_err(io(&leftover))?;
+    }
+    Ok(())
+}
+
+fn spare(target: &Path) -> [PathBuf; 2] {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    ["new", "old"].map(|which| target.with_file_name(format!(".{name}.{which}")))
+}
+
+/// Removes a folder that may not be there.
+pub(crate) fn remove(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
