@@ -1,25 +1,37 @@
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::files::{check_json, write_json};
 use super::report::{print, table};
 use super::{CliError, CommonArgs};
-use crate::data::{PrepareConfig, Split, Splits, Summary, prepare};
+use crate::data::{
+    Interactions, PrepareConfig, RawConfig, RawSummary, Repeats, Split, SplitKind, Splits, Summary, prepare,
+};
 
 /// Options of `prepare`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Reads folders of train.csv, valid.csv, test.csv and info.txt in either published column set, and RecBole's NAME.inter and \
-NAME.item; which one it is, the files' headers say."
-)]
+#[command(after_help = "\
+Reads what it finds in --data:
+  train.csv, valid.csv, test.csv, info.txt     rows with histories, in either published column set; used as they are
+  NAME.inter, NAME.item                        RecBole's atomic files; by default unfiltered, last two choices left out
+  ratings.dat, movies.dat (or .csv)            MovieLens
+  a file of reviews beside one whose name has `meta`, `item` or `product`
+                                               Amazon 2018 and 2023, or your own tables: .csv, .tsv, .json, .jsonl
+                                               (each also .gz) or .parquet; --data may be the file of interactions itself
+
+Interactions that come one by one are filtered in this order: --min-rating, --from and --until, items without a title,
+--repeats, --k-core; then they are split, and rows get the --max-history choices before theirs as history.")]
 pub(super) struct PrepareArgs {
-    /// Folder of the data
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the data, or a file of interactions
+    #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Folder to make
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
+    /// Read, filter and split interactions, say what is left, and make nothing
+    #[arg(long)]
+    dry_run: bool,
     /// What the items are, as the prompt calls them
     #[arg(long, default_value = "items")]
     domain: String,
@@ -51,13 +63,143 @@ pub(super) struct PrepareArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
+    raw: RawArgs,
+    #[command(flatten)]
     common: CommonArgs,
+}
+
+/// Options for interactions that come one by one.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Interactions that come one by one")]
+struct RawArgs {
+    /// File with the items' titles, if it is not found beside the interactions
+    #[arg(long, value_name = "FILE")]
+    items: Option<PathBuf>,
+    /// Column of users [default: the first there is of user_id, reviewerID, userId, user, customer_id]
+    #[arg(long, value_name = "NAME")]
+    user_column: Option<String>,
+    /// Column of items, in both files [default: parent_asin, asin, item_id, movieId, item, product_id]
+    #[arg(long, value_name = "NAME")]
+    item_column: Option<String>,
+    /// Column of times: seconds or milliseconds since 1970, or dates [default: timestamp, unixReviewTime, time, date]
+    #[arg(long, value_name = "NAME")]
+    time_column: Option<String>,
+    /// Column of ratings, for --min-rating [default: rating, overall]
+    #[arg(long, value_name = "NAME")]
+    rating_column: Option<String>,
+    /// Column of titles [default: title, movie_title, name, item_title, product_title]
+    #[arg(long, value_name = "NAME")]
+    title_column: Option<String>,
+    /// Leave out interactions rated lower, or not rated
+    #[arg(long, value_name = "RATING")]
+    min_rating: Option<f64>,
+    /// Leave out interactions before this date, as in 2015-10-01
+    #[arg(long, value_name = "DATE")]
+    from: Option<String>,
+    /// Leave out interactions at this date or later
+    #[arg(long, value_name = "DATE")]
+    until: Option<String>,
+    /// What becomes of choices that a user makes again; keep takes only those out that have the same time
+    #[arg(long, value_enum, default_value_t = RepeatsArg::Keep)]
+    repeats: RepeatsArg,
+    /// Leave out users and items with fewer interactions, until all have so many [default: 5, for RecBole's files 1]
+    #[arg(long, value_name = "K")]
+    k_core: Option<usize>,
+    /// Choices that a history has at least
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    min_history: usize,
+    /// Deal rows out by time, or leave each user's last two choices out [default: temporal, for RecBole's files
+    /// leave-one-out]
+    #[arg(long, value_enum)]
+    split: Option<SplitKindArg>,
+    /// Shares of training, validation and test rows by time
+    #[arg(long, value_name = "A:B:C", default_value = "8:1:1", value_parser = parse_ratio)]
+    split_ratio: [u32; 3],
+    /// Leave HTML and its entities in titles
+    #[arg(long)]
+    keep_markup: bool,
+    /// Characters of a title at most; a longer one is cut at a word
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    max_title: usize,
+    /// What becomes of validation and test rows whose item no training row has
+    #[arg(long, value_enum, default_value_t = ColdArg::Keep)]
+    cold_items: ColdArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum ColdArg {
+    Keep,
+    Drop,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RepeatsArg {
+    Keep,
+    First,
+    Last,
+}
+
+impl From<RepeatsArg> for Repeats {
+    fn from(repeats: RepeatsArg) -> Self {
+        match repeats {
+            RepeatsArg::Keep => Self::Keep,
+            RepeatsArg::First => Self::First,
+            RepeatsArg::Last => Self::Last,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SplitKindArg {
+    Temporal,
+    LeaveOneOut,
+}
+
+impl From<SplitKindArg> for SplitKind {
+    fn from(kind: SplitKindArg) -> Self {
+        match kind {
+            SplitKindArg::Temporal => Self::Temporal,
+            SplitKindArg::LeaveOneOut => Self::LeaveOneOut,
+        }
+    }
+}
+
+fn parse_ratio(text: &str) -> Result<[u32; 3], String> {
+    let parts: Vec<u32> = text.split(':').map(|part| part.parse().unwrap_or(0)).collect();
+    match <[u32; 3]>::try_from(parts) {
+        Ok(parts) if !parts.contains(&0) => Ok(parts),
+        _ => Err("three whole numbers from 1, as in 8:1:1".into()),
+    }
+}
+
+impl RawArgs {
+    fn config(&self) -> RawConfig {
+        RawConfig {
+            items: self.items.clone(),
+            user_column: self.user_column.clone(),
+            item_column: self.item_column.clone(),
+            time_column: self.time_column.clone(),
+            rating_column: self.rating_column.clone(),
+            title_column: self.title_column.clone(),
+            min_rating: self.min_rating,
+            from: self.from.clone(),
+            until: self.until.clone(),
+            repeats: self.repeats.into(),
+            k_core: self.k_core,
+            min_history: self.min_history,
+            split: self.split.map(SplitKind::from),
+            split_ratio: self.split_ratio,
+            clean_titles: !self.keep_markup,
+            max_title: self.max_title,
+            drop_cold: self.cold_items == ColdArg::Drop,
+        }
+    }
 }
 
 pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
     let config = PrepareConfig {
         data: args.data.clone(),
-        out: args.out.clone(),
+        out: args.out.clone().unwrap_or_default(),
         domain: args.domain.clone(),
         tokenizer: args.tokenizer.clone(),
         end_token: args.end_token.clone(),
@@ -67,14 +209,62 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
         window: args.window,
         template: args.template.clone(),
         drop_markup_titles: args.drop_markup_titles,
+        raw: args.raw.config(),
     };
     check_json(args.json.as_deref())?;
+    if args.dry_run {
+        return survey(&config, args);
+    }
     let summary = prepare(&config)?;
     write_json(args.json.as_deref(), &summary)?;
     if args.common.quiet {
         return Ok(());
     }
-    print(&format!("{}written to {}\n", describe(&summary), args.out.display()))
+    print(&format!("{}written to {}\n", describe(&summary), config.out.display()))
+}
+
+/// What filters and split leave, without making anything.
+fn survey(config: &PrepareConfig, args: &PrepareArgs) -> Result<(), CliError> {
+    let Some(summary) = Interactions::survey(&config.data, &config.read_options())? else {
+        let problem = "has rows with histories, which are used as they are; --dry-run is for interactions one by one";
+        return Err(CliError::Input { path: config.data.clone(), line: None, problem: problem.into() });
+    };
+    write_json(args.json.as_deref(), &summary)?;
+    if args.common.quiet {
+        return Ok(());
+    }
+    print(&describe_raw(&summary))
+}
+
+/// Steps, splits and a histogram of the histories' lengths.
+fn describe_raw(summary: &RawSummary) -> String {
+    let mut rows = vec![["step", "removed", "interactions", "users", "items"].map(str::to_owned).to_vec()];
+    for step in &summary.steps {
+        let numbers = [step.removed, step.interactions, step.users, step.items].map(|number| number.to_string());
+        rows.push([vec![step.step.clone()], numbers.to_vec()].concat());
+    }
+    let most = summary.history_lengths.iter().copied().max().unwrap_or(0).max(1);
+    let mut histogram = vec![["choices in a history", "rows", ""].map(str::to_owned).to_vec()];
+    for (at, &count) in summary.history_lengths.iter().enumerate() {
+        histogram.push(vec![(at + 1).to_string(), count.to_string(), format!("{:<40}", "#".repeat(count * 40 / most))]);
+    }
+    let several = match summary.items_with_several_titles {
+        0 => String::new(),
+        count => format!("; {count} items have several titles, of which the first is used"),
+    };
+    let cold = match summary.cold_rows_dropped {
+        0 => String::new(),
+        count => format!("; {count} cold rows left out"),
+    };
+    format!(
+        "{}\n{} training, {} validation and {} test rows{cold}; density {:.5}%{several}\n\n{}",
+        table(&rows),
+        summary.rows.train,
+        summary.rows.valid,
+        summary.rows.test,
+        100.0 * summary.density,
+        table(&histogram),
+    )
 }
 
 fn describe(summary: &Summary) -> String {
@@ -103,8 +293,9 @@ fn describe(summary: &Summary) -> String {
             sum(&dropped.rows_by_history)
         ),
     };
+    let raw = summary.raw.as_ref().map(|raw| describe_raw(raw) + "\n").unwrap_or_default();
     format!(
-        "{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
+        "{raw}{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
          {} tokens, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n",
         table(&rows),
         summary.users,

@@ -24,12 +24,12 @@ pub(super) fn build(
     file: &TextFile,
     columns: ItemColumns,
     lines: &[ItemLine],
-    options: ReadOptions,
+    options: &ReadOptions,
 ) -> Result<Catalog, DataError> {
-    let cell = |at: &ItemLine, column, value: &str, problem| DataError::Cell {
+    let cell = |at: &ItemLine, column: &str, value: &str, problem| DataError::Cell {
         path: file.path.clone(),
         line: at.line,
-        column,
+        column: column.into(),
         value: value.into(),
         problem,
     };

@@ -86,7 +86,9 @@ mod tests {
             catalog: Catalog::new(titles.iter().enumerate().map(item).collect()).unwrap(),
             rows: Splits { train, valid: vec![row(&[0], 2)], test: vec![row(&[3, 0], 2)] },
             files: Splits::default(),
+            inputs: Vec::new(),
             notes: Notes::default(),
+            raw: None,
         }
     }
 

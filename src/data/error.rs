@@ -23,12 +23,65 @@ pub enum DataError {
     },
     /// A folder in none of the layouts that are understood.
     #[error(
-        "{}: no data set here; expected train.csv, valid.csv, test.csv and info.txt, or NAME.inter and NAME.item",
+        "{}: no data set here; expected train.csv, valid.csv, test.csv and info.txt, NAME.inter and NAME.item, ratings.dat and \
+         movies.dat (or .csv), or a file of reviews beside one of items; or name the file of interactions itself",
         dir.display()
     )]
     UnknownLayout {
         /// The folder.
         dir: PathBuf,
+    },
+    /// A file of records in none of the forms that are understood.
+    #[error(
+        "{}: its name does not say its form; expected .csv, .tsv, .json or .jsonl (with .gz or without), .parquet, .inter, .item, \
+         ratings.dat or movies.dat",
+        path.display()
+    )]
+    UnknownForm {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A record that cannot be read.
+    #[error("{}, line {line}: {problem}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Its line.
+        line: usize,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A file that cannot be read as a whole.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Interactions of which the filters leave none.
+    #[error("{}: no interaction is left ({steps}); see --min-rating, --from, --until and --k-core", path.display())]
+    NothingLeft {
+        /// The interactions.
+        path: PathBuf,
+        /// Interactions after each step.
+        steps: String,
+    },
+    /// Interactions with none of the items that have titles.
+    #[error(
+        "{}: no item of {} has a title here; is `{id}` the same in both, and `{title}` the title? (--item-column, --title-column)",
+        path.display(),
+        events.display()
+    )]
+    Untitled {
+        /// The items.
+        path: PathBuf,
+        /// Their column of ids.
+        id: String,
+        /// Their column of titles.
+        title: String,
+        /// The interactions.
+        events: PathBuf,
     },
     /// A folder with several data sets.
     #[error("{}: more than one data set ({}); keep one in a folder", dir.display(), found.join(", "))]
@@ -107,7 +160,7 @@ pub enum DataError {
         /// Line of the row.
         line: usize,
         /// Name of the column.
-        column: &'static str,
+        column: String,
         /// The whole value (the message shortens it).
         value: String,
         /// What is wrong with it and what to do.
@@ -225,6 +278,12 @@ pub enum CellProblem {
     /// No user.
     #[error("the user is empty; every row needs one")]
     EmptyUser,
+    /// No item.
+    #[error("the item is empty; every row needs one")]
+    EmptyItem,
+    /// No number.
+    #[error("not a rating; it must be a number, or be left out")]
+    Rating,
     /// A history without items.
     #[error("the history is empty; remove the row")]
     EmptyHistory,
@@ -252,7 +311,7 @@ pub enum CellProblem {
     #[error("the item's title is empty; add one, or drop such items with --drop-markup-titles")]
     EmptyTitle,
     /// No number.
-    #[error("not a time in seconds; it must be a number")]
+    #[error("not a time; write seconds or milliseconds since 1970, or a date as in 2024-03-01 or 2024-03-01 17:30")]
     Timestamp,
 }
 

@@ -1,5 +1,6 @@
 //! The files of a prepared data set.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::prepare::PrepareConfig;
 use super::summary::Summary;
 
 /// Number of the files' form; it counts up when a reader of the old form would misread the new.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const DATASET: &str = "dataset.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -32,6 +33,8 @@ pub(super) fn rows_file(split: Split) -> String {
 pub(super) struct Dataset {
     pub(super) format: u32,
     pub(super) config: PrepareConfig,
+    /// SHA-256 of the files that it was made from, by their names.
+    pub(super) inputs: BTreeMap<String, String>,
     /// The prompt's tokens before the history, which every pretraining window starts with.
     pub(super) head: Vec<u32>,
     pub(super) summary: Summary,

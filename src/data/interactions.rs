@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Catalog;
 use super::error::DataError;
-use super::{recbole, split_tables};
+use super::raw::{self, RawConfig, RawSummary};
+use super::split_tables;
 
 /// The three parts of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,8 +101,12 @@ pub enum Layout {
     SemanticIds,
     /// Split tables with neither, and `info.txt`.
     SplitTables,
-    /// RecBole's atomic files, split by leaving each user's last two choices out.
+    /// RecBole's atomic files.
     Recbole,
+    /// MovieLens's ratings and movies.
+    MovieLens,
+    /// Any file with an interaction a record, Amazon's reviews among them.
+    Events,
 }
 
 /// What a reader noticed and passed over.
@@ -126,54 +131,70 @@ pub struct Interactions {
     pub rows: Splits<Vec<Row>>,
     /// Which file each split comes from.
     pub files: Splits<PathBuf>,
+    /// All files that were read.
+    pub inputs: Vec<PathBuf>,
     /// What was passed over.
     pub notes: Notes,
+    /// How the interactions were filtered, where they came one by one.
+    pub raw: Option<RawSummary>,
 }
 
 /// How to read interactions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// Longest history where the reader builds it (RecBole); split tables keep the histories that they have.
+    /// Longest history where the reader builds it; split tables keep the histories that they have.
     pub max_history: usize,
-    /// Take items without a title instead of refusing them.
+    /// Take items of split tables without a title instead of refusing them.
     pub allow_empty_titles: bool,
+    /// How interactions that come one by one become rows.
+    pub raw: RawConfig,
 }
 
 impl Interactions {
-    /// Reads the data set in a folder, whose files tell its layout:
+    /// Reads the data set in a folder, whose files tell its layout, or in a file of interactions:
     ///
     /// - `train.csv`, `valid.csv`, `test.csv` with at least the columns `user_id`, `history_item_title`, `item_title`,
     ///   `history_item_id` and `item_id` (histories as Python lists), and `info.txt` with `title<TAB>id` or
-    ///   `semantic id<TAB>title<TAB>id` lines;
-    /// - one `NAME.inter` with `user_id`, `item_id` and `timestamp`, and `NAME.item` with `item_id` and one of `title`,
-    ///   `movie_title` and `name`. Each user's last choice by time is the test row, the one before it the validation
-    ///   row; every earlier choice that has a history is a training row.
-    ///
-    /// Files are held in memory while they are read.
+    ///   `semantic id<TAB>title<TAB>id` lines: rows as they are;
+    /// - interactions one a record, with a user, an item and a time, and the items' titles in the same file or another:
+    ///   RecBole's `NAME.inter` and `NAME.item`, MovieLens's `ratings.dat` and `movies.dat` or the same as `.csv`, Amazon's
+    ///   reviews and metadata of 2018 and 2023, and any other CSV, TSV, JSON lines or Parquet file. They are filtered and
+    ///   split as [`RawConfig`] says.
     ///
     /// # Errors
     /// On the first thing that is wrong, with file, line and column.
-    pub fn read(dir: &Path, options: ReadOptions) -> Result<Self, DataError> {
-        let mut atomic_files = Vec::new();
-        let mut has_tables = false;
-        let entries = std::fs::read_dir(dir).map_err(|error| DataError::io(dir, "list", error))?;
-        for entry in entries {
-            let name = entry.map_err(|error| DataError::io(dir, "list", error))?.file_name();
-            has_tables |= name == "train.csv";
-            if Path::new(&name).extension().is_some_and(|extension| extension == "inter") {
-                atomic_files.push(PathBuf::from(name));
-            }
+    pub fn read(data: &Path, options: &ReadOptions) -> Result<Self, DataError> {
+        match Self::find(data)? {
+            Some(found) => Ok(raw::plan(found, &options.raw, options.max_history)?.into_interactions()),
+            None => split_tables::read(data, options),
         }
-        atomic_files.sort();
-        match (has_tables, atomic_files.as_slice()) {
-            (true, []) => split_tables::read(dir, options),
-            (false, [file]) => recbole::read(&dir.join(file), options),
-            (false, []) => Err(DataError::UnknownLayout { dir: dir.into() }),
-            (_, files) => {
-                let mut found: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-                found.extend(has_tables.then(|| "train.csv".into()));
-                Err(DataError::SeveralDataSets { dir: dir.into(), found })
-            }
+    }
+
+    /// What [`Self::read`] would make of interactions that come one by one, without making rows of them; `None` for
+    /// split tables.
+    ///
+    /// # Errors
+    /// See [`Self::read`].
+    pub fn survey(data: &Path, options: &ReadOptions) -> Result<Option<RawSummary>, DataError> {
+        match Self::find(data)? {
+            Some(found) => Ok(Some(raw::plan(found, &options.raw, options.max_history)?.summary)),
+            None => Ok(None),
         }
+    }
+
+    /// The interactions that are there, or `None` for split tables.
+    fn find(data: &Path) -> Result<Option<raw::Found>, DataError> {
+        if ["train.csv", "info.txt"].iter().any(|name| data.join(name).exists()) {
+            let entries = std::fs::read_dir(data).map_err(|error| DataError::io(data, "list", error))?;
+            let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let mut found: Vec<String> = names.filter(|name| name.ends_with(".inter")).collect();
+            if found.is_empty() {
+                return Ok(None);
+            }
+            found.sort();
+            found.push("train.csv".into());
+            return Err(DataError::SeveralDataSets { dir: data.into(), found });
+        }
+        raw::locate(data)?.map(Some).ok_or_else(|| DataError::UnknownLayout { dir: data.into() })
     }
 }

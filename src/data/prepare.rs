@@ -1,6 +1,6 @@
 //! From a user's files to a folder of tokens.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -14,15 +14,17 @@ use super::folder::{self, CatalogLine, Dataset, Staging};
 use super::interactions::{Interactions, ReadOptions, Split, Splits};
 use super::prepared::PreparedRow;
 use super::prompt::{Prompt, PromptTemplate, target_text};
+use super::raw::RawConfig;
 use super::summary::{SplitSummary, Spread, Summary, WindowSummary};
 use super::tokenizer::{EndToken, encode, tokenizer_from_bytes, train_bpe, vocab_size};
 use super::windows::{Sequence, WindowSettings, count_items, cut_windows, train_sequences};
+use crate::models::hub::file_sha256;
 
 /// How to prepare a data set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrepareConfig {
-    /// Folder of the data, in one of the layouts of [`Interactions::read`].
+    /// The data, in one of the layouts of [`Interactions::read`].
     pub data: PathBuf,
     /// Folder to make; it must not exist, or be empty.
     #[serde(skip_serializing_if = "is_empty")]
@@ -46,6 +48,8 @@ pub struct PrepareConfig {
     pub template: Option<PathBuf>,
     /// Whether to leave out items whose title is HTML or empty.
     pub drop_markup_titles: bool,
+    /// How interactions that come one by one become rows.
+    pub raw: RawConfig,
 }
 
 impl Default for PrepareConfig {
@@ -62,6 +66,7 @@ impl Default for PrepareConfig {
             window: 12,
             template: None,
             drop_markup_titles: false,
+            raw: RawConfig::default(),
         }
     }
 }
@@ -82,6 +87,15 @@ impl PrepareConfig {
         Ok(())
     }
 
+    /// How the data is read.
+    pub fn read_options(&self) -> ReadOptions {
+        ReadOptions {
+            max_history: self.max_history,
+            allow_empty_titles: self.drop_markup_titles,
+            raw: self.raw.clone(),
+        }
+    }
+
     /// The config with names in place of paths, so that the same input gives the same bytes wherever it lies.
     fn without_paths(&self) -> Self {
         let name = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
@@ -90,6 +104,7 @@ impl PrepareConfig {
             out: PathBuf::new(),
             tokenizer: self.tokenizer.as_deref().map(name),
             template: self.template.as_deref().map(name),
+            raw: RawConfig { items: self.raw.items.as_deref().map(name), ..self.raw.clone() },
             ..self.clone()
         }
     }
@@ -107,8 +122,7 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
     let template = read_template(config.template.as_deref())?;
     let prompt = template.fill(&config.domain);
 
-    let options = ReadOptions { max_history: config.max_history, allow_empty_titles: config.drop_markup_titles };
-    let mut data = Interactions::read(&config.data, options)?;
+    let mut data = Interactions::read(&config.data, &config.read_options())?;
     let markup_titles = drop_titles::count_markup(&data.catalog);
     let dropped = if config.drop_markup_titles { drop_titles::drop_titles(&mut data)? } else { Dropped::default() };
     let sequences = train_sequences(&data.rows.train);
@@ -160,13 +174,20 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
         }),
         dropped,
         notes: data.notes,
+        raw: data.raw.clone(),
         windows: WindowSummary::of(&windows),
         target_tokens: Spread::of(item_tokens.iter().map(Vec::len)),
         end_token,
         vocab_size: vocab_size(&tokenizer),
     };
 
-    let dataset = Dataset { format: folder::FORMAT, config: config.without_paths(), head, summary };
+    let mut inputs = BTreeMap::new();
+    for path in data.inputs.iter().chain(&config.tokenizer).chain(&config.template) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sum = file_sha256(path).map_err(|error| DataError::io(path, "read", std::io::Error::other(error)))?;
+        inputs.insert(name, sum);
+    }
+    let dataset = Dataset { format: folder::FORMAT, config: config.without_paths(), inputs, head, summary };
     staging.write_json(folder::DATASET, &dataset)?;
     staging.write(folder::TOKENIZER, tokenizer_json)?;
     staging.write(folder::TEMPLATE, template.text())?;

@@ -18,7 +18,7 @@ const HISTORY_IDS: &str = "history_item_id";
 const ID: &str = "item_id";
 const TIME: &str = "timestamp";
 
-pub(super) fn read(dir: &Path, options: ReadOptions) -> Result<Interactions, DataError> {
+pub(super) fn read(dir: &Path, options: &ReadOptions) -> Result<Interactions, DataError> {
     let info = TextFile::read(&dir.join("info.txt"), "it lists every item as title<TAB>id")?;
     let catalog = read_info(&info, options)?;
     let files = Splits::make(|split| dir.join(split.name()).with_extension("csv"));
@@ -32,11 +32,12 @@ pub(super) fn read(dir: &Path, options: ReadOptions) -> Result<Interactions, Dat
         }
         table.rows(&catalog, &info.name(), &mut notes)
     })?;
-    Ok(Interactions { layout, catalog, rows, files, notes })
+    let inputs = [files.train.clone(), files.valid.clone(), files.test.clone(), info.path].into();
+    Ok(Interactions { layout, catalog, rows, files, inputs, notes, raw: None })
 }
 
 /// Reads lines of `title, id` or `semantic id, title, id`, whichever the first line is.
-fn read_info(info: &TextFile, options: ReadOptions) -> Result<Catalog, DataError> {
+fn read_info(info: &TextFile, options: &ReadOptions) -> Result<Catalog, DataError> {
     let mut lines = Vec::new();
     let mut expected = None;
     for (line, fields) in info.tab_separated() {
@@ -199,7 +200,13 @@ impl Fields<'_> {
     }
 
     fn error(&self, column: &'static str, value: &str, problem: CellProblem) -> DataError {
-        DataError::Cell { path: self.file.path.clone(), line: self.line, column, value: value.into(), problem }
+        DataError::Cell {
+            path: self.file.path.clone(),
+            line: self.line,
+            column: column.into(),
+            value: value.into(),
+            problem,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::drop_titles::Dropped;
 use super::interactions::{Layout, Notes, Split, Splits};
 use super::prepared::PreparedRow;
+use super::raw::RawSummary;
 use super::tokenizer::EndToken;
 use super::windows::Window;
 
@@ -33,6 +34,8 @@ pub struct Summary {
     pub dropped: Dropped,
     /// What the reader passed over.
     pub notes: Notes,
+    /// How the interactions were filtered, where they came one by one.
+    pub raw: Option<RawSummary>,
     /// The pretraining windows.
     pub windows: WindowSummary,
     /// Tokens of the items' targets, end token included.

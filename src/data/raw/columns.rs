@@ -1,0 +1,45 @@
+//! Which columns of a file hold what.
+
+use super::records::Records;
+use crate::data::DataError;
+
+/// A column's meaning and the names that well-known data sets give it, likeliest first.
+pub(super) struct Known {
+    /// The option that names another.
+    option: &'static str,
+    names: &'static [&'static str],
+}
+
+pub(super) const USER: Known =
+    Known { option: "--user-column", names: &["user_id", "reviewerID", "userId", "user", "customer_id"] };
+/// The Amazon data of 2023 recommends the parent of all variants; `asin` is the variant.
+pub(super) const ITEM: Known =
+    Known { option: "--item-column", names: &["parent_asin", "asin", "item_id", "movieId", "item", "product_id"] };
+pub(super) const TIME: Known =
+    Known { option: "--time-column", names: &["timestamp", "unixReviewTime", "time", "date"] };
+pub(super) const RATING: Known = Known { option: "--rating-column", names: &["rating", "overall"] };
+pub(super) const TITLE: Known =
+    Known { option: "--title-column", names: &["title", "movie_title", "name", "item_title", "product_title"] };
+
+impl Known {
+    /// The column that the user names, or the first known one that the file has.
+    pub fn find(&self, records: &Records, asked: Option<&str>) -> Option<String> {
+        let has = |name: &str| records.columns.iter().any(|column| column == name);
+        match asked {
+            Some(name) => has(name).then(|| name.to_owned()),
+            None => self.names.iter().find(|name| has(name)).map(|name| name.to_string()),
+        }
+    }
+
+    /// Like [`Self::find`], where the column must be there.
+    pub fn require(&self, records: &Records, asked: Option<&str>) -> Result<String, DataError> {
+        self.find(records, asked).ok_or_else(|| DataError::MissingColumn {
+            path: records.path.clone(),
+            column: match asked {
+                Some(name) => format!("`{name}` ({})", self.option),
+                None => format!("`{}` (or another, named with {})", self.names.join("` or `"), self.option),
+            },
+            found: records.columns.clone(),
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Some fields of a JSON object, without building the others.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The values of the wanted fields as text; `None` for one that is missing or null.
+///
+/// # Errors
+///
+/// What is wrong, if this is no JSON object or a wanted field is a list or an object.
+pub(super) fn pick<'a>(line: &'a [u8], wanted: &[&str]) -> Result<Vec<Option<Cow<'a, str>>>, String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(line);
+    let mut values = vec![None; wanted.len()];
+    let picked = Pick { wanted, values: &mut values }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    picked.map(|()| values).map_err(|error| error.to_string())
+}
+
+/// The names of an object's fields.
+pub(super) fn names(line: &[u8]) -> Result<Vec<String>, String> {
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    Ok(object.into_iter().map(|(name, _)| name).collect())
+}
+
+struct Pick<'w, 'v, 'a> {
+    wanted: &'w [&'w str],
+    values: &'v mut [Option<Cow<'a, str>>],
+}
+
+impl<'a> DeserializeSeed<'a> for Pick<'_, '_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Pick<'_, '_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Text(name)) = map.next_key_seed(TextSeed)? {
+            match self.wanted.iter().position(|wanted| name.as_deref() == Some(wanted)) {
+                Some(place) => self.values[place] = map.next_value_seed(TextSeed)?.0,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A plain value as text.
+struct Text<'a>(Option<Cow<'a, str>>);
+
+struct TextSeed;
+
+impl<'a> DeserializeSeed<'a> for TextSeed {
+    type Value = Text<'a>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Text<'a>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for TextSeed {
+    type Value = Text<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a string or a number")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Text<'a>, E> {
+        Ok(Text(Some(Cow::Borrowed(text))))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text<'a>, E> {
+        Ok(Text(Some(Cow::Owned(text.to_owned()))))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Text<'a>, E> {
+        Ok(Text(Some(Cow::Owned(number.to_string()))))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Text<'a>, E> {
+        Ok(Text(Some(Cow::Owned(number.to_string()))))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Text<'a>, E> {
+        Ok(Text(Some(Cow::Owned(number.to_string()))))
+    }
+
+    fn visit_unit<E>(self) -> Result<Text<'a>, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, _: A) -> Result<Text<'a>, A::Error> {
+        Err(A::Error::custom("a list stands where a string or a number should"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wanted_fields_become_text_and_others_may_be_anything() {
+        let line =
+            br#"{"user": "u\n1", "x": {"deep": [1, {"user": 2}]}, "time": 1500000000123, "rating": 4.5, "none": null}"#;
+        let values = pick(line, &["time", "user", "rating", "none", "missing"]).unwrap();
+        let values: Vec<_> = values.iter().map(|value| value.as_deref()).collect();
+        assert_eq!(values, [Some("1500000000123"), Some("u\n1"), Some("4.5"), None, None]);
+        assert_eq!(names(br#"{"b": 1, "a": 2}"#).unwrap(), ["b", "a"]);
+    }
+
+    #[test]
+    fn what_is_no_object_of_plain_values_is_refused() {
+        for line in ["", "[1]", "{\"user\": [1]}", "{\"user\": {}}", "{\"user\": \"u\"", "{\"user\": 1} 2"] {
+            assert!(pick(line.as_bytes(), &["user"]).is_err(), "{line}");
+        }
+    }
+}

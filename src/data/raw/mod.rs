@@ -1,0 +1,319 @@
+//! Interactions as they were collected, one event a record: filtered, ordered and split here.
+//!
+//! ```text
+//! files -> Records -> Events -> rating, dates, titles, repeats, k-core -> rows of history and choice in three splits
+//! ```
+
+mod columns;
+mod events;
+mod json_fields;
+mod locate;
+mod records;
+mod split;
+mod steps;
+mod time;
+mod titles;
+
+use std::path::PathBuf;
+
+use indexmap::IndexSet;
+use serde::{Deserialize, Serialize};
+
+pub use split::SplitKind;
+pub use steps::{Repeats, Step};
+
+use events::{Event, Events};
+pub(super) use locate::{Found, locate};
+use records::Records;
+use split::Place;
+use steps::Steps;
+
+use super::catalog::{Catalog, Item};
+use super::error::{CellProblem, DataError};
+use super::interactions::{Interactions, Layout, Notes, Row, Split, Splits};
+
+/// How interactions that come one by one become rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// The file with the items' titles, where it is not found beside the interactions.
+    pub items: Option<PathBuf>,
+    /// The column of users; found by its usual names if absent, as are the others.
+    pub user_column: Option<String>,
+    /// The column of items, in both files.
+    pub item_column: Option<String>,
+    /// The column of times.
+    pub time_column: Option<String>,
+    /// The column of ratings, read only for `min_rating`.
+    pub rating_column: Option<String>,
+    /// The column of titles.
+    pub title_column: Option<String>,
+    /// Leave out interactions with a lower rating, or with none; absent, all count, as in the published data.
+    pub min_rating: Option<f64>,
+    /// Leave out interactions before this date.
+    pub from: Option<String>,
+    /// Leave out interactions at this date or later.
+    pub until: Option<String>,
+    /// What becomes of choices that a user makes again.
+    pub repeats: Repeats,
+    /// Users and items have at least so many interactions with each other; absent, 5 as in the published data, and 1 for
+    /// RecBole's files, which are filtered already where their owner wanted it.
+    pub k_core: Option<usize>,
+    /// Choices that a history has at least.
+    pub min_history: usize,
+    /// How rows are dealt out; absent, by time as in the published data, and leaving one out for RecBole's files.
+    pub split: Option<SplitKind>,
+    /// Shares of the splits by time.
+    pub split_ratio: [u32; 3],
+    /// Take HTML and its entities out of titles.
+    pub clean_titles: bool,
+    /// Characters of a title at most.
+    pub max_title: usize,
+    /// Leave out rows of the validation and test splits whose choice no training row has.
+    pub drop_cold: bool,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            items: None,
+            user_column: None,
+            item_column: None,
+            time_column: None,
+            rating_column: None,
+            title_column: None,
+            min_rating: None,
+            from: None,
+            until: None,
+            repeats: Repeats::Keep,
+            k_core: None,
+            min_history: 1,
+            split: None,
+            split_ratio: [8, 1, 1],
+            clean_titles: true,
+            max_title: 200,
+            drop_cold: false,
+        }
+    }
+}
+
+/// What reading leaves out.
+#[derive(Debug)]
+struct Filter {
+    min_rating: Option<f64>,
+    from: Option<f64>,
+    until: Option<f64>,
+}
+
+/// How the interactions were before they were split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RawSummary {
+    /// What each step left.
+    pub steps: Vec<Step>,
+    /// Interactions for each pair of a user and an item that are left.
+    pub density: f64,
+    /// Items with more than one title, of which the first is used.
+    pub items_with_several_titles: usize,
+    /// Rows left out because no training row has their choice.
+    pub cold_rows_dropped: usize,
+    /// Rows of each split.
+    pub rows: Splits<usize>,
+    /// How many rows have a history of 1, 2, 3, .. choices; the last are as long as is allowed.
+    pub history_lengths: Vec<usize>,
+}
+
+impl RawConfig {
+    fn filter(&self) -> Result<Filter, DataError> {
+        let setting = |setting, problem: &str| DataError::Setting { setting, problem: problem.into() };
+        let moment = |name, text: &Option<String>| match text.as_deref().map(time::parse_time) {
+            Some(None) => Err(setting(name, "is no date; write it as 2024-03-01 or in seconds since 1970")),
+            found => Ok(found.flatten()),
+        };
+        if self.k_core == Some(0) || self.min_history == 0 || self.max_title == 0 {
+            return Err(setting("--k-core, --min-history and --max-title", "must be at least 1"));
+        }
+        if self.split_ratio.contains(&0) || self.split_ratio.iter().any(|&part| part > 1_000_000) {
+            return Err(setting("--split-ratio", "must be three whole numbers from 1 to 1000000, as in 8:1:1"));
+        }
+        if self.min_rating.is_some_and(|rating| !rating.is_finite()) {
+            return Err(setting("--min-rating", "must be a number"));
+        }
+        let [from, until] = [moment("--from", &self.from)?, moment("--until", &self.until)?];
+        Ok(Filter { min_rating: self.min_rating, from, until })
+    }
+}
+
+/// Interactions that were read, filtered and split, not yet made into rows.
+pub(super) struct Plan {
+    found: Found,
+    users: IndexSet<String>,
+    items: IndexSet<String>,
+    /// By the items' numbers.
+    titles: Vec<String>,
+    /// Sorted by user and time.
+    events: Vec<Event>,
+    places: Splits<Vec<Place>>,
+    notes: Notes,
+    pub summary: RawSummary,
+}
+
+/// Reads, filters and splits interactions.
+pub(super) fn plan(found: Found, config: &RawConfig, max_history: usize) -> Result<Plan, DataError> {
+    let filter = config.filter()?;
+    let is_recbole = found.layout == Layout::Recbole;
+    let records = Records::open(&found.events)?;
+    let Events { users, items, all, read, low_ratings, outside_dates } = events::read(&records, config, &filter)?;
+    let sizes = [users.len(), items.len()];
+    let mut left = all;
+    let mut steps = Steps::start(read, sizes);
+    if left.len() < read {
+        steps.took(&format!("rating ({low_ratings}) and dates ({outside_dates})"), &left);
+    }
+    let (titles, items_with_several_titles) = read_titles(&found, &records, config, &items)?;
+    left.retain(|event| !titles[event.item as usize].is_empty());
+    steps.took("no title", &left);
+    steps::sort(&mut left);
+    steps::remove_repeats(&mut left, config.repeats);
+    steps.took("repeats", &left);
+    let k = config.k_core.unwrap_or(if is_recbole { 1 } else { 5 });
+    steps::k_core(&mut left, k, sizes);
+    steps.took(&format!("{k}-core"), &left);
+    if left.is_empty() {
+        return Err(DataError::NothingLeft { path: found.events, steps: steps.describe() });
+    }
+
+    let kind = config.split.unwrap_or(if is_recbole { SplitKind::LeaveOneOut } else { SplitKind::Temporal });
+    let (mut places, notes) = split::split(&left, kind, config.split_ratio, [config.min_history, max_history]);
+    let cold_rows_dropped = if config.drop_cold { drop_cold(&left, &mut places, sizes[1]) } else { 0 };
+    for (split, reason) in [
+        (Split::Train, ": a row needs a choice and a history of --min-history before it"),
+        (Split::Valid, ": too few rows are left; see --k-core, --split and --split-ratio"),
+        (Split::Test, ": too few rows are left; see --k-core, --split and --split-ratio"),
+    ] {
+        if places.get(split).is_empty() {
+            return Err(DataError::EmptySplit { path: found.events, split: split.name(), reason });
+        }
+    }
+    let mut history_lengths = vec![0; max_history];
+    for place in Split::ALL.iter().flat_map(|&split| places.get(split)) {
+        history_lengths[place.history as usize - 1] += 1;
+    }
+    let rows = Splits::make(|split| places.get(split).len());
+    let summary = RawSummary {
+        density: steps.density(),
+        steps: steps.taken,
+        items_with_several_titles,
+        cold_rows_dropped,
+        rows,
+        history_lengths,
+    };
+    Ok(Plan { found, users, items, titles, events: left, places, notes, summary })
+}
+
+impl Plan {
+    /// The rows.
+    pub fn into_interactions(self) -> Interactions {
+        let Self { found, users, items, titles, events, places, notes, summary } = self;
+        let (catalog, new_number) = build_catalog(&items, titles, &events);
+        let rows = Splits::make(|split| {
+            let row = |place: &Place| {
+                let at = place.choice as usize;
+                let item = |event: &Event| new_number[event.item as usize] as usize;
+                Row {
+                    user: users[events[at].user as usize].clone(),
+                    history: events[at - place.history as usize..at].iter().map(item).collect(),
+                    item: item(&events[at]),
+                    timestamp: Some(events[at].time as i64),
+                    line: events[at].line as usize,
+                }
+            };
+            places.get(split).iter().map(row).collect()
+        });
+        let files = Splits::make(|_| found.events.clone());
+        let inputs = std::iter::once(found.events).chain(found.items).collect();
+        Interactions { layout: found.layout, catalog, rows, files, inputs, notes, raw: Some(summary) }
+    }
+}
+
+/// The title of each item, cleaned; empty where there is none. Also how many items have several.
+fn read_titles(
+    found: &Found,
+    records: &Records,
+    config: &RawConfig,
+    items: &IndexSet<String>,
+) -> Result<(Vec<String>, usize), DataError> {
+    let own;
+    let table = match config.items.as_deref().or(found.items.as_deref()) {
+        Some(path) => {
+            own = Records::open(path)?;
+            &own
+        }
+        None => records,
+    };
+    let id = columns::ITEM.require(table, config.item_column.as_deref())?;
+    let title = columns::TITLE.require(table, config.title_column.as_deref())?;
+    let mut titles = vec![String::new(); items.len()];
+    let mut several = vec![false; items.len()];
+    let mut rows = 0;
+    table.for_each(&[&id, &title], &mut |line, fields| {
+        rows += 1;
+        let Some(name) = fields[0] else {
+            return Err(DataError::Cell {
+                path: table.path.clone(),
+                line,
+                column: id.clone(),
+                value: String::new(),
+                problem: CellProblem::EmptyItem,
+            });
+        };
+        if let (Some(number), Some(title)) = (items.get_index_of(name), fields[1]) {
+            let title = titles::clean(title, config.clean_titles, config.max_title);
+            match titles[number].is_empty() {
+                true => titles[number] = title,
+                false => several[number] |= titles[number] != title && !title.is_empty(),
+            }
+        }
+        Ok(())
+    })?;
+    if rows == 0 {
+        return Err(DataError::NoRows { path: table.path.clone() });
+    }
+    if titles.iter().all(String::is_empty) {
+        return Err(DataError::Untitled { path: table.path.clone(), id, title, events: records.path.clone() });
+    }
+    Ok((titles, several.into_iter().filter(|&several| several).count()))
+}
+
+/// The items that are left, in the order in which the interactions first name them, and each item's new number.
+fn build_catalog(names: &IndexSet<String>, mut titles: Vec<String>, left: &[Event]) -> (Catalog, Vec<u32>) {
+    let mut is_left = vec![false; names.len()];
+    for event in left {
+        is_left[event.item as usize] = true;
+    }
+    let mut new_number = vec![0; names.len()];
+    let mut items = Vec::new();
+    for (number, name) in names.iter().enumerate().filter(|(number, _)| is_left[*number]) {
+        new_number[number] = items.len() as u32;
+        items.push(Item { id: name.clone(), title: std::mem::take(&mut titles[number]) });
+    }
+    (Catalog::new(items).expect("names in a set are distinct"), new_number)
+}
+
+/// Takes rows out of the validation and test splits whose choice no training row has, as choice or in its history.
+fn drop_cold(events: &[Event], places: &mut Splits<Vec<Place>>, items: usize) -> usize {
+    let mut known = vec![false; items];
+    for place in &places.train {
+        let at = place.choice as usize;
+        for event in &events[at - place.history as usize..=at] {
+            known[event.item as usize] = true;
+        }
+    }
+    let mut dropped = 0;
+    for split in [Split::Valid, Split::Test] {
+        let rows = places.get_mut(split);
+        let before = rows.len();
+        rows.retain(|place| known[events[place.choice as usize].item as usize]);
+        dropped += before - rows.len();
+    }
+    dropped
+}

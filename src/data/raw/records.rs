@@ -1,0 +1,315 @@
+//! Records of named fields from any of the files that interactions and items come in.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use csv::{ByteRecord, ReaderBuilder};
+use flate2::bufread::MultiGzDecoder;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use parquet::schema::types::Type;
+
+use super::json_fields::pick;
+use crate::data::DataError;
+
+/// Bytes that one line of a file may have.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// What a record is in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Form {
+    /// A line, or several where a field in quotes has line breaks; the first one names the fields.
+    Table { separator: u8, quoted: bool },
+    /// A line of fields that `::` separates, with names that the format fixes (MovieLens).
+    DoubleColon(&'static [&'static str]),
+    /// A line with a JSON object.
+    JsonLines,
+    /// A row of a Parquet file.
+    Parquet,
+}
+
+/// A file of records.
+#[derive(Debug)]
+pub(super) struct Records {
+    pub path: PathBuf,
+    form: Form,
+    /// Names of the fields: of the header, or of the first record.
+    pub columns: Vec<String>,
+}
+
+/// What is done with the fields of a record, and with the number of its line (in Parquet, of its row).
+type Each<'a> = dyn FnMut(usize, &[Option<&str>]) -> Result<(), DataError> + 'a;
+
+impl Records {
+    /// Opens a file in the form that its name says.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let bare = name.strip_suffix(".gz").unwrap_or(&name);
+        let form = match bare.rsplit_once('.').map_or("", |(_, extension)| extension) {
+            "csv" => Form::Table { separator: b',', quoted: true },
+            "tsv" => Form::Table { separator: b'\t', quoted: true },
+            "inter" | "item" => Form::Table { separator: b'\t', quoted: false },
+            "json" | "jsonl" | "ndjson" => Form::JsonLines,
+            "parquet" => Form::Parquet,
+            "dat" if bare.starts_with("ratings") => Form::DoubleColon(&["user_id", "item_id", "rating", "timestamp"]),
+            "dat" if bare.starts_with("movies") => Form::DoubleColon(&["item_id", "title", "genres"]),
+            _ => return Err(DataError::UnknownForm { path: path.into() }),
+        };
+        let mut records = Self { path: path.into(), form, columns: Vec::new() };
+        records.columns = records.read_columns()?;
+        Ok(records)
+    }
+
+    fn read_columns(&self) -> Result<Vec<String>, DataError> {
+        match &self.form {
+            Form::Table { separator, quoted } => {
+                let mut reader = self.table(*separator, *quoted)?;
+                let header = reader.byte_headers().map_err(|error| self.csv_error(error, 1))?;
+                let name = |field: &[u8]| match std::str::from_utf8(field) {
+                    // RecBole's headers say `name:type`.
+                    Ok(name) => {
+                        Ok(if *quoted { name } else { name.split(':').next().unwrap_or_default() }.trim().to_owned())
+                    }
+                    Err(_) => Err(DataError::NotUtf8 { path: self.path.clone(), line: 1 }),
+                };
+                let names: Vec<String> = header.iter().map(name).collect::<Result<_, _>>()?;
+                if names.iter().all(String::is_empty) {
+                    return Err(DataError::EmptyFile { path: self.path.clone() });
+                }
+                Ok(names)
+            }
+            Form::DoubleColon(names) => Ok(names.iter().map(|name| name.to_string()).collect()),
+            Form::JsonLines => {
+                let mut line = Vec::new();
+                let mut lines = self.bytes()?;
+                while self.read_line(&mut lines, &mut line, 1)? {
+                    if !line.trim_ascii().is_empty() {
+                        return super::json_fields::names(&line).map_err(|problem| self.bad_json(1, &line, problem));
+                    }
+                }
+                Err(DataError::EmptyFile { path: self.path.clone() })
+            }
+            Form::Parquet => {
+                let reader = self.parquet()?;
+                let schema = reader.metadata().file_metadata().schema();
+                Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
+            }
+        }
+    }
+
+    /// Goes through all records with the wanted fields, in their order; a field that is missing, null or blank is `None`.
+    pub fn for_each(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+        match &self.form {
+            Form::Table { separator, quoted } => self.each_of_table(*separator, *quoted, wanted, each),
+            Form::DoubleColon(_) => self.each_of_lines(wanted, each),
+            Form::JsonLines => self.each_of_json(wanted, each),
+            Form::Parquet => self.each_of_parquet(wanted, each),
+        }
+    }
+
+    fn each_of_table(&self, separator: u8, quoted: bool, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+        let places = self.places(wanted);
+        let mut reader = self.table(separator, quoted)?;
+        reader.byte_headers().map_err(|error| self.csv_error(error, 1))?;
+        let mut record = ByteRecord::new();
+        let (mut line, mut ends_in_lines) = (1, false);
+        loop {
+            let more = reader.read_byte_record(&mut record).map_err(|error| self.csv_error(error, line + 1))?;
+            if !more {
+                break;
+            }
+            line = record.position().map_or(line, |position| position.line() as usize);
+            let (expected, found) = (self.columns.len(), record.len());
+            if found != expected {
+                return Err(DataError::FieldCount { path: self.path.clone(), line, expected, found });
+            }
+            ends_in_lines = record.iter().last().is_some_and(|last| last.contains(&b'\n'));
+            let mut fields = Vec::with_capacity(places.len());
+            for &place in &places {
+                fields.push(self.text(&record[place], line)?);
+            }
+            each(line, &fields)?;
+        }
+        // The csv crate takes a quote that is never closed for a field that goes on to the end of the file.
+        if quoted && ends_in_lines && !reader.get_ref().ends_with_quote() {
+            return Err(DataError::UnclosedQuote { path: self.path.clone(), line });
+        }
+        Ok(())
+    }
+
+    fn each_of_lines(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+        let places = self.places(wanted);
+        let (mut bytes, mut content, mut line) = (self.bytes()?, Vec::new(), 0);
+        while self.read_line(&mut bytes, &mut content, line + 1)? {
+            line += 1;
+            // These files are older than UTF-8: what is not UTF-8 is Latin-1.
+            let text = String::from_utf8(std::mem::take(&mut content))
+                .unwrap_or_else(|error| error.into_bytes().into_iter().map(char::from).collect());
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.is_empty() {
+                continue;
+            }
+            let fields: Vec<&str> = text.split("::").collect();
+            let (expected, found) = (self.columns.len(), fields.len());
+            if found != expected {
+                return Err(DataError::FieldCount { path: self.path.clone(), line, expected, found });
+            }
+            let fields: Vec<Option<&str>> = places.iter().map(|&place| present(fields[place])).collect();
+            each(line, &fields)?;
+        }
+        Ok(())
+    }
+
+    fn each_of_json(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+        let (mut bytes, mut content, mut line) = (self.bytes()?, Vec::new(), 0);
+        while self.read_line(&mut bytes, &mut content, line + 1)? {
+            line += 1;
+            if content.trim_ascii().is_empty() {
+                continue;
+            }
+            let fields = pick(&content, wanted).map_err(|problem| self.bad_json(line, &content, problem))?;
+            let fields: Vec<Option<&str>> = fields.iter().map(|field| field.as_deref().and_then(present)).collect();
+            each(line, &fields)?;
+        }
+        Ok(())
+    }
+
+    fn each_of_parquet(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+        let reader = self.parquet()?;
+        let schema = reader.metadata().file_metadata().schema();
+        let kept = schema.get_fields().iter().filter(|field| wanted.contains(&field.name())).cloned().collect();
+        let projection = Type::group_type_builder(schema.name()).with_fields(kept).build();
+        let projection = projection.map_err(|error| self.damaged(error))?;
+        let rows = reader.get_row_iter(Some(projection)).map_err(|error| self.damaged(error))?;
+        for (at, row) in rows.enumerate() {
+            let row = row.map_err(|error| self.damaged(error))?;
+            let mut values: Vec<Option<String>> = vec![None; wanted.len()];
+            for (name, field) in row.get_column_iter() {
+                if let Some(place) = wanted.iter().position(|wanted| wanted == name) {
+                    values[place] = plain(field);
+                }
+            }
+            let fields: Vec<Option<&str>> = values.iter().map(|value| value.as_deref().and_then(present)).collect();
+            each(at + 1, &fields)?;
+        }
+        Ok(())
+    }
+
+    fn places(&self, wanted: &[&str]) -> Vec<usize> {
+        let place = |name: &&str| self.columns.iter().position(|column| column == name);
+        wanted.iter().map(|name| place(name).expect("the columns were found among these")).collect()
+    }
+
+    fn text<'a>(&self, field: &'a [u8], line: usize) -> Result<Option<&'a str>, DataError> {
+        let text = std::str::from_utf8(field).map_err(|_| DataError::NotUtf8 { path: self.path.clone(), line })?;
+        Ok(present(text))
+    }
+
+    fn table(&self, separator: u8, quoted: bool) -> Result<csv::Reader<LastByte<Box<dyn BufRead>>>, DataError> {
+        // Rows of a wrong length are reported here, by line.
+        let mut builder = ReaderBuilder::new();
+        builder.flexible(true).delimiter(separator).quoting(quoted);
+        Ok(builder.from_reader(LastByte { inner: self.bytes()?, last: 0 }))
+    }
+
+    /// The content, unpacked if the name ends with `.gz`.
+    fn bytes(&self) -> Result<Box<dyn BufRead>, DataError> {
+        let file = File::open(&self.path).map_err(|error| DataError::io(&self.path, "read", error))?;
+        let file = BufReader::with_capacity(1 << 18, file);
+        let is_packed = self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+        Ok(if is_packed {
+            Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        })
+    }
+
+    fn parquet(&self) -> Result<SerializedFileReader<File>, DataError> {
+        let file = File::open(&self.path).map_err(|error| DataError::io(&self.path, "read", error))?;
+        SerializedFileReader::new(file).map_err(|error| self.damaged(error))
+    }
+
+    /// Reads a line into `line`; whether there was one.
+    fn read_line(&self, bytes: &mut dyn BufRead, line: &mut Vec<u8>, number: usize) -> Result<bool, DataError> {
+        line.clear();
+        let read = bytes.take(LONGEST_LINE as u64).read_until(b'\n', line);
+        let count = read.map_err(|error| self.unreadable(error, number))?;
+        if count == LONGEST_LINE && line.last() != Some(&b'\n') {
+            let problem = format!("has more than {LONGEST_LINE} bytes");
+            return Err(DataError::Record { path: self.path.clone(), line: number, problem });
+        }
+        if number == 1 && line.starts_with(b"\xef\xbb\xbf") {
+            line.drain(..3);
+        }
+        Ok(count > 0)
+    }
+
+    fn bad_json(&self, line: usize, content: &[u8], problem: String) -> DataError {
+        let cut = if content.ends_with(b"\n") { "" } else { "; the file may have been cut off, copy it again" };
+        let problem = format!("is not a JSON object with plain fields: {problem}{cut}");
+        DataError::Record { path: self.path.clone(), line, problem }
+    }
+
+    fn csv_error(&self, error: csv::Error, line: usize) -> DataError {
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) => self.unreadable(error, line),
+            other => DataError::Record { path: self.path.clone(), line, problem: format!("cannot be read: {other:?}") },
+        }
+    }
+
+    fn unreadable(&self, error: std::io::Error, line: usize) -> DataError {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match error.kind() {
+            UnexpectedEof | InvalidData | InvalidInput => {
+                let problem = format!("cannot be unpacked ({error}); the file was cut off or damaged, copy it again");
+                DataError::Record { path: self.path.clone(), line, problem }
+            }
+            _ => DataError::io(&self.path, "read", error),
+        }
+    }
+
+    fn damaged(&self, error: parquet::errors::ParquetError) -> DataError {
+        DataError::Damaged { path: self.path.clone(), problem: format!("not a whole Parquet file: {error}") }
+    }
+}
+
+/// A field without the white space around it; `None` if nothing is left.
+fn present(field: &str) -> Option<&str> {
+    Some(field.trim()).filter(|field| !field.is_empty())
+}
+
+/// A plain value as text.
+fn plain(field: &Field) -> Option<String> {
+    match field {
+        Field::Null => None,
+        Field::Str(text) => Some(text.clone()),
+        Field::Bytes(bytes) => Some(String::from_utf8_lossy(bytes.data()).into_owned()),
+        Field::TimestampMillis(time) => Some(time.to_string()),
+        Field::TimestampMicros(time) => Some(time.to_string()),
+        Field::Date(days) => Some((i64::from(*days) * 86_400).to_string()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// A reader that remembers the last byte that is no line break.
+struct LastByte<R> {
+    inner: R,
+    last: u8,
+}
+
+impl<R> LastByte<R> {
+    fn ends_with_quote(&self) -> bool {
+        self.last == b'"'
+    }
+}
+
+impl<R: Read> Read for LastByte<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        if let Some(&last) = buffer[..count].iter().rev().find(|byte| !matches!(byte, b'\n' | b'\r')) {
+            self.last = last;
+        }
+        Ok(count)
+    }
+}
