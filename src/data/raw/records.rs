@@ -124,7 +124,7 @@ impl Records {
             if found != expected {
                 return Err(DataError::FieldCount { path: self.path.clone(), line, expected, found });
             }
-            ends_in_lines = record.iter().last().is_some_and(|last| last.contains(&b'\n'));
+            ends_in_lines = record.iter().next_back().is_some_and(|last| last.contains(&b'\n'));
             let mut fields = Vec::with_capacity(places.len());
             for &place in &places {
                 fields.push(self.text(&record[place], line)?);
