@@ -158,7 +158,8 @@ pub(super) struct Plan {
 }
 
 /// Reads, filters and splits interactions.
-pub(super) fn plan(found: Found, config: &RawConfig, max_history: usize) -> Result<Plan, DataError> {
+pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> Result<Plan, DataError> {
+    found.items = config.items.clone().or(found.items);
     let filter = config.filter()?;
     let is_recbole = found.layout == Layout::Recbole;
     let records = Records::open(&found.events)?;
@@ -243,7 +244,7 @@ fn read_titles(
     items: &IndexSet<String>,
 ) -> Result<(Vec<String>, usize), DataError> {
     let own;
-    let table = match config.items.as_deref().or(found.items.as_deref()) {
+    let table = match &found.items {
         Some(path) => {
             own = Records::open(path)?;
             &own
