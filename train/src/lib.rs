@@ -6,6 +6,7 @@
 mod adamw;
 mod batches;
 mod checkpoint;
+mod config;
 mod error;
 mod example;
 mod gradients;
@@ -19,6 +20,7 @@ mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use checkpoint::Trained;
+pub use config::{Keep, OnNonfinite, TrainConfig};
 pub use error::TrainError;
 pub use example::Example;
 pub use gradients::Gradients;
@@ -27,6 +29,4 @@ pub use optimizer::Optimizer;
 pub use run::{Found, RunFolder};
 pub use schedule::Schedule;
 
-pub use trainer::{
-    Event, ExtraValidation, Fault, Keep, OnNonfinite, Progress, Stage, StepReport, TrainConfig, Training,
-};
+pub use trainer::{Event, ExtraValidation, Fault, Progress, Stage, StepReport, Training};

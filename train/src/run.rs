@@ -25,7 +25,8 @@ use serde_json::{Map, Value};
 use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::checkpoint::{self, Trained};
-use crate::trainer::{Keep, Progress};
+use crate::config::Keep;
+use crate::trainer::Progress;
 
 const RUN_FILE: &str = "run.json";
 const METRICS_FILE: &str = "metrics.jsonl";

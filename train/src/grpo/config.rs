@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::AdvantageKind;
 use crate::TrainError;
+use crate::config::TrainConfig;
 use crate::schedule::Schedule;
-use crate::trainer::TrainConfig;
 
 /// Most samples of a prompt.
 const LARGEST_GROUP: usize = 1 << 16;

@@ -1,0 +1,179 @@
+//! What is asked of a run, and the steps that follow from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::adamw::AdamWConfig;
+use crate::schedule::Schedule;
+
+/// What all stages have in common. The defaults are stage 1's published settings (arXiv 2505.19092).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training examples at most.
+    pub epochs: usize,
+    /// Prompts a step.
+    pub batch: usize,
+    /// Prompts that run through the model at once, in stage 2 with all their samples; changes memory and speed, not
+    /// results.
+    pub micro_batch: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// How it falls.
+    pub schedule: Schedule,
+    /// Steps until the learning rate is at its highest; absent, the smaller of 200 and a tenth of the run's steps.
+    pub warmup: Option<usize>,
+    /// The optimiser's constants.
+    pub optimizer: AdamWConfig,
+    /// Largest global norm of the gradients.
+    pub clip_norm: f64,
+    /// Validations in an epoch, or in the whole run where that is shorter.
+    pub validations: usize,
+    /// Whether to validate before the first step, so that the start itself may turn out to be the best.
+    pub validate_first: bool,
+    /// Stop after this many validations without a better loss; absent, never.
+    pub patience: Option<usize>,
+    /// Steps between checkpoints, besides those at validations.
+    pub checkpoint_every: usize,
+    /// Checkpoints to keep besides the latest and the best; absent, none.
+    pub keep: Option<Keep>,
+    /// What to do when a loss, reward or gradient is not finite.
+    pub on_nonfinite: OnNonfinite,
+    /// Steps at most, for trials.
+    pub max_steps: Option<usize>,
+    /// Seed of shuffling and noise.
+    pub seed: u64,
+}
+
+/// Which checkpoints are kept as `RUN/step-N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Steps between them.
+    pub every: usize,
+    /// How many at most; the oldest go.
+    pub limit: usize,
+}
+
+/// What to do with a step whose loss, reward or gradient is not finite. The model is not moved by it in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNonfinite {
+    /// Stop the run.
+    Stop,
+    /// Go on with the next batch, and count; ten in a row stop the run all the same.
+    Skip,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 3,
+            batch: 128,
+            micro_batch: 32,
+            learning_rate: 3e-4,
+            schedule: Schedule::Linear,
+            warmup: Some(20),
+            optimizer: AdamWConfig::default(),
+            clip_norm: 1.0,
+            validations: 1,
+            validate_first: false,
+            patience: Some(1),
+            checkpoint_every: 50,
+            keep: None,
+            on_nonfinite: OnNonfinite::Stop,
+            max_steps: None,
+            seed: 0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// # Errors
+    ///
+    /// A value that makes no sense; the message names it.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let at_least_one = [
+            ("epochs", self.epochs),
+            ("batch", self.batch),
+            ("micro_batch", self.micro_batch),
+            ("checkpoint_every", self.checkpoint_every),
+            ("validations", self.validations),
+            ("patience", self.patience.unwrap_or(1)),
+            ("max_steps", self.max_steps.unwrap_or(1)),
+            ("keep.every", self.keep.map_or(1, |keep| keep.every)),
+            ("keep.limit", self.keep.map_or(1, |keep| keep.limit)),
+        ];
+        if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(TrainError::config(field, "is 0; must be at least 1"));
+        }
+        let positive = |value: f64| (value as f32).is_finite() && value as f32 > 0.0;
+        if !positive(self.learning_rate) {
+            return Err(TrainError::config("learning_rate", format!("is {}; must be positive", self.learning_rate)));
+        }
+        if !positive(self.clip_norm) {
+            return Err(TrainError::config("clip_norm", format!("is {}; must be positive", self.clip_norm)));
+        }
+        if !(self.optimizer.weight_decay.is_finite() && self.optimizer.weight_decay >= 0.0) {
+            return Err(TrainError::config(
+                "weight_decay",
+                format!("is {}; must not be negative", self.optimizer.weight_decay),
+            ));
+        }
+        let AdamWConfig { beta1, beta2, epsilon, .. } = self.optimizer;
+        if !((0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2) && positive(epsilon)) {
+            let problem = format!("betas {beta1} and {beta2} must be in [0, 1) and epsilon {epsilon} positive");
+            return Err(TrainError::config("optimizer", problem));
+        }
+        Ok(())
+    }
+
+    /// Steps in an epoch of so many examples.
+    pub fn steps_per_epoch(&self, examples: usize) -> usize {
+        examples.div_ceil(self.batch)
+    }
+
+    /// Steps of the warm-up in a run of so many examples.
+    pub fn warmup_steps(&self, examples: usize) -> usize {
+        self.warmup.unwrap_or_else(|| (self.steps(examples) / 10).min(200))
+    }
+
+    /// Steps of the whole run, unless it stops early.
+    pub fn steps(&self, examples: usize) -> usize {
+        let steps = self.epochs.saturating_mul(self.steps_per_epoch(examples));
+        self.max_steps.map_or(steps, |most| steps.min(most))
+    }
+}
+
+/// What a run's steps are.
+pub(crate) struct Plan<'a> {
+    config: &'a TrainConfig,
+    examples: usize,
+    pub per_epoch: usize,
+    pub steps: usize,
+    warmup: usize,
+    validate_every: usize,
+}
+
+impl<'a> Plan<'a> {
+    pub fn new(config: &'a TrainConfig, examples: usize) -> Self {
+        let (per_epoch, steps) = (config.steps_per_epoch(examples), config.steps(examples));
+        let validate_every = per_epoch.min(steps).div_ceil(config.validations);
+        Self { config, examples, per_epoch, steps, warmup: config.warmup_steps(examples), validate_every }
+    }
+
+    /// Places of a step's batch in the order of its epoch; steps count from 0.
+    pub fn places(&self, step: usize) -> std::ops::Range<usize> {
+        let start = step % self.per_epoch * self.config.batch;
+        start..(start + self.config.batch).min(self.examples)
+    }
+
+    pub fn learning_rate(&self, step: usize) -> f64 {
+        self.config.learning_rate * self.config.schedule.factor(step, self.warmup, self.steps)
+    }
+
+    /// Whether the model is validated when so many steps are done.
+    pub fn validates_after(&self, done: usize) -> bool {
+        done == self.steps || (done % self.per_epoch).is_multiple_of(self.validate_every)
+    }
+}
