@@ -15,7 +15,7 @@ use latentr3::data::{Interactions, Layout, RawConfig, ReadOptions, Repeats, Row,
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use program::succeed;
+use program::{init_small, succeed};
 use serde_json::Value;
 
 const START: i64 = 1_400_000_000;
@@ -210,24 +210,7 @@ fn every_form_goes_from_raw_files_to_a_trained_model() {
         let expected = if name == "recbole" { [60, 12, 12] } else { [67, 8, 9] };
         assert_eq!([&rows["train"], &rows["valid"], &rows["test"]].map(|n| n.as_u64().unwrap()), expected, "{name}");
         let [base, prepared, tokenizer, run] = ["base", "prepared", "prepared/tokenizer.json", "run"].map(path);
-        succeed(&[
-            "init",
-            "--out",
-            &base,
-            "--tokenizer",
-            &tokenizer,
-            "--hidden",
-            "32",
-            "--layers",
-            "1",
-            "--heads",
-            "2",
-            "--kv-heads",
-            "1",
-            "--ff",
-            "48",
-            "--quiet",
-        ]);
+        init_small(&base, &tokenizer);
         succeed(&["sft", "--model", &base, "--data", &prepared, "--out", &run, "--max-steps", "2", "--quiet"]);
         let catalog = fs::read_to_string(path("prepared/catalog.jsonl")).unwrap();
         assert!(

@@ -48,6 +48,12 @@ fn write_data(folder: &Path) {
     }
 }
 
+/// Makes a small model.
+pub fn init_small(out: &str, tokenizer: &str) {
+    let sizes = ["--hidden", "32", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--ff", "48"];
+    succeed(&[&["init", "--out", out, "--tokenizer", tokenizer, "--quiet"], &sizes[..]].concat());
+}
+
 /// A folder with data, prepared data and a small model.
 pub struct Workshop {
     pub folder: tempfile::TempDir,
@@ -67,24 +73,7 @@ impl Workshop {
             "300",
             "--quiet",
         ]);
-        succeed(&[
-            "init",
-            "--out",
-            &workshop.path("base"),
-            "--tokenizer",
-            &workshop.path("prepared/tokenizer.json"),
-            "--hidden",
-            "32",
-            "--layers",
-            "1",
-            "--heads",
-            "2",
-            "--kv-heads",
-            "1",
-            "--ff",
-            "48",
-            "--quiet",
-        ]);
+        init_small(&workshop.path("base"), &workshop.path("prepared/tokenizer.json"));
         workshop
     }
 

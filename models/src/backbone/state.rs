@@ -82,8 +82,8 @@ impl Segment {
                 (if at < end { start + at } else { start + (own + at - end).min(own + more - 1) }) as i32
             })
         };
-        let places: Vec<i32> = (0..rows).flat_map(row).collect();
-        let places = (!is_full).then(|| indices(&places, &self.hidden.device()));
+        let all_places = || (0..rows).flat_map(row).collect::<Vec<i32>>();
+        let places = (!is_full).then(|| indices(&all_places(), &self.hidden.device()));
         let joined = Joined { rows, longest, places };
         let join = |a: KeyValue, b: KeyValue| KeyValue {
             keys: joined.join(a.keys, b.keys),
