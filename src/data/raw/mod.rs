@@ -8,6 +8,7 @@ mod columns;
 mod events;
 mod json_fields;
 mod locate;
+mod parquet_rows;
 mod records;
 mod split;
 mod steps;

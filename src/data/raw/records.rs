@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
 use flate2::bufread::MultiGzDecoder;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
-use parquet::schema::types::Type;
 
 use super::json_fields::pick;
+use super::parquet_rows;
 use crate::data::DataError;
 
 /// Bytes that one line of a file may have.
@@ -39,7 +37,7 @@ pub(super) struct Records {
 }
 
 /// What is done with the fields of a record, and with the number of its line (in Parquet, of its row).
-type Each<'a> = dyn FnMut(usize, &[Option<&str>]) -> Result<(), DataError> + 'a;
+pub(super) type Each<'a> = dyn FnMut(usize, &[Option<&str>]) -> Result<(), DataError> + 'a;
 
 impl Records {
     /// Opens a file in the form that its name says.
@@ -90,11 +88,7 @@ impl Records {
                 }
                 Err(DataError::EmptyFile { path: self.path.clone() })
             }
-            Form::Parquet => {
-                let reader = self.parquet()?;
-                let schema = reader.metadata().file_metadata().schema();
-                Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
-            }
+            Form::Parquet => parquet_rows::columns(&self.path),
         }
     }
 
@@ -104,7 +98,7 @@ impl Records {
             Form::Table { separator, quoted } => self.each_of_table(*separator, *quoted, wanted, each),
             Form::DoubleColon(_) => self.each_of_lines(wanted, each),
             Form::JsonLines => self.each_of_json(wanted, each),
-            Form::Parquet => self.each_of_parquet(wanted, each),
+            Form::Parquet => parquet_rows::for_each(&self.path, wanted, each),
         }
     }
 
@@ -175,27 +169,6 @@ impl Records {
         Ok(())
     }
 
-    fn each_of_parquet(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
-        let reader = self.parquet()?;
-        let schema = reader.metadata().file_metadata().schema();
-        let kept = schema.get_fields().iter().filter(|field| wanted.contains(&field.name())).cloned().collect();
-        let projection = Type::group_type_builder(schema.name()).with_fields(kept).build();
-        let projection = projection.map_err(|error| self.damaged(error))?;
-        let rows = reader.get_row_iter(Some(projection)).map_err(|error| self.damaged(error))?;
-        for (at, row) in rows.enumerate() {
-            let row = row.map_err(|error| self.damaged(error))?;
-            let mut values: Vec<Option<String>> = vec![None; wanted.len()];
-            for (name, field) in row.get_column_iter() {
-                if let Some(place) = wanted.iter().position(|wanted| wanted == name) {
-                    values[place] = plain(field);
-                }
-            }
-            let fields: Vec<Option<&str>> = values.iter().map(|value| value.as_deref().and_then(present)).collect();
-            each(at + 1, &fields)?;
-        }
-        Ok(())
-    }
-
     fn places(&self, wanted: &[&str]) -> Vec<usize> {
         let place = |name: &&str| self.columns.iter().position(|column| column == name);
         wanted.iter().map(|name| place(name).expect("the columns were found among these")).collect()
@@ -223,11 +196,6 @@ impl Records {
         } else {
             Box::new(file)
         })
-    }
-
-    fn parquet(&self) -> Result<SerializedFileReader<File>, DataError> {
-        let file = File::open(&self.path).map_err(|error| DataError::io(&self.path, "read", error))?;
-        SerializedFileReader::new(file).map_err(|error| self.damaged(error))
     }
 
     /// Reads a line into `line`; whether there was one.
@@ -268,28 +236,11 @@ impl Records {
             _ => DataError::io(&self.path, "read", error),
         }
     }
-
-    fn damaged(&self, error: parquet::errors::ParquetError) -> DataError {
-        DataError::Damaged { path: self.path.clone(), problem: format!("not a whole Parquet file: {error}") }
-    }
 }
 
 /// A field without the white space around it; `None` if nothing is left.
-fn present(field: &str) -> Option<&str> {
+pub(super) fn present(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
-}
-
-/// A plain value as text.
-fn plain(field: &Field) -> Option<String> {
-    match field {
-        Field::Null => None,
-        Field::Str(text) => Some(text.clone()),
-        Field::Bytes(bytes) => Some(String::from_utf8_lossy(bytes.data()).into_owned()),
-        Field::TimestampMillis(time) => Some(time.to_string()),
-        Field::TimestampMicros(time) => Some(time.to_string()),
-        Field::Date(days) => Some((i64::from(*days) * 86_400).to_string()),
-        other => Some(other.to_string()),
-    }
 }
 
 /// A reader that remembers the last byte that is no line break.

@@ -1,0 +1,96 @@
+//! Rows of a Parquet file.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::Path;
+use std::sync::Once;
+
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+
+use super::records::{Each, present};
+use crate::data::DataError;
+
+/// Names of the columns.
+pub(super) fn columns(path: &Path) -> Result<Vec<String>, DataError> {
+    let reader = open(path)?;
+    let schema = reader.metadata().file_metadata().schema();
+    Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
+}
+
+/// Goes through all rows with the wanted columns, in their order.
+pub(super) fn for_each(path: &Path, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+    let reader = open(path)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let kept = schema.get_fields().iter().filter(|field| wanted.contains(&field.name())).cloned().collect();
+    let projection = Type::group_type_builder(schema.name()).with_fields(kept).build();
+    let projection = projection.map_err(|error| damaged(path, error))?;
+    let mut rows = guarded(path, || reader.get_row_iter(Some(projection)))?;
+    for number in 1.. {
+        let next = guarded(path, || rows.next().map(|row| row.map(|row| values(&row, wanted))).transpose())?;
+        let Some(values) = next else {
+            break;
+        };
+        let fields: Vec<Option<&str>> = values.iter().map(|value| value.as_deref().and_then(present)).collect();
+        each(number, &fields)?;
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
+    let file = File::open(path).map_err(|error| DataError::io(path, "read", error))?;
+    guarded(path, || SerializedFileReader::new(file))
+}
+
+fn values(row: &Row, wanted: &[&str]) -> Vec<Option<String>> {
+    let mut values = vec![None; wanted.len()];
+    for (name, field) in row.get_column_iter() {
+        if let Some(place) = wanted.iter().position(|wanted| wanted == name) {
+            values[place] = plain(field);
+        }
+    }
+    values
+}
+
+/// A plain value as text.
+fn plain(field: &Field) -> Option<String> {
+    match field {
+        Field::Null => None,
+        Field::Str(text) => Some(text.clone()),
+        Field::Bytes(bytes) => Some(String::from_utf8_lossy(bytes.data()).into_owned()),
+        Field::TimestampMillis(time) => Some(time.to_string()),
+        Field::TimestampMicros(time) => Some(time.to_string()),
+        Field::Date(days) => Some((i64::from(*days) * 86_400).to_string()),
+        other => Some(other.to_string()),
+    }
+}
+
+fn damaged(path: &Path, error: ParquetError) -> DataError {
+    DataError::Damaged { path: path.to_owned(), problem: format!("not a whole Parquet file: {error}") }
+}
+
+/// Calls the library that reads Parquet, which panics on some damaged files: that is an error here, like any other damage.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
+    thread_local! {
+        static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+    }
+    // Nobody needs to see the panic besides; those of other threads are printed as ever.
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let former = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !IS_GUARDED.get() {
+                former(panic);
+            }
+        }));
+    });
+    IS_GUARDED.set(true);
+    // What a panic leaves half done is not used any more.
+    let result = catch_unwind(AssertUnwindSafe(read));
+    IS_GUARDED.set(false);
+    let problem = || ParquetError::General("its pages do not fit together".into());
+    result.unwrap_or_else(|_| Err(problem())).map_err(|error| damaged(path, error))
+}
