@@ -15,7 +15,7 @@ use latentr3::models::random::generator;
 use latentr3::models::{LatentRecommender, ThoughtKind, device};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
-use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, Stage};
+use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, Stage, Workers};
 use rand::RngExt;
 
 const VOCABULARY: usize = 4096;
@@ -78,10 +78,12 @@ fn training_steps(criterion: &mut Criterion) {
     let mut step = |name: &str, stage: &dyn Stage, model: LatentRecommender, batch: &[&Example]| {
         let adamw = AdamW::new(AdamWConfig::default());
         let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-4, step: 1 };
+        let workers = Workers::alone();
         let mut model = Some(model);
         criterion.bench_function(name, |b| {
             b.iter(|| {
-                let moved = stage.step(model.take().expect("it is put back"), &mut optimizer, batch).unwrap().0;
+                let moved =
+                    stage.step(model.take().expect("it is put back"), &mut optimizer, &workers.share(batch)).unwrap().0;
                 model = Some(moved);
             });
         });

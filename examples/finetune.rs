@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         config: &config,
         train: &prepared.examples(Split::Train),
         valid: &prepared.examples(Split::Valid),
-        run: &run,
+        run: Some(&run),
+        workers: &Workers::alone(),
         observer: &mut |event| {
             if let Event::Validated { step, validation, .. } = event {
                 println!("step {step}: validation loss {:.3}", validation.loss);

@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod data;
 pub mod eval;
+pub mod golden;
 
 pub use latentr3_models as models;
 pub use latentr3_train as train;
@@ -22,10 +23,10 @@ pub use latentr3_train as train;
 /// What a program that trains or serves a recommender needs most.
 pub mod prelude {
     pub use crate::data::{PrepareConfig, Prepared, Split, prepare};
-    pub use crate::eval::{EvalConfig, evaluate};
+    pub use crate::eval::{EvalConfig, Shard, evaluate};
     pub use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
     pub use crate::models::{LatentRecommender, ThoughtKind, device, hub};
     pub use crate::train::grpo::{Grpo, GrpoConfig};
     pub use crate::train::sft::Sft;
-    pub use crate::train::{Example, RunFolder, TrainConfig, Training};
+    pub use crate::train::{Example, RunFolder, TrainConfig, Training, Workers};
 }

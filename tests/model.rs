@@ -7,9 +7,10 @@ mod small;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
+use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, ThoughtKind, hub};
 use proptest::prelude::*;
-use small::{host, small_model, weights};
+use small::{small_model, weights};
 
 const PROMPTS: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[1, 2, 9, 8, 7, 6, 5, 4], &[1, 2, 3]];
 const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];
@@ -17,7 +18,7 @@ const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];
 fn log_probs(model: &LatentRecommender, prompts: &[&[u32]], targets: &[&[u32]]) -> Vec<f32> {
     let mut state = model.prefill(prompts).unwrap();
     let thought = model.think(&mut state);
-    host(model.target_log_probs(&state, thought, targets).unwrap().values)
+    read(model.target_log_probs(&state, thought, targets).unwrap().values)
 }
 
 fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
@@ -61,14 +62,14 @@ fn prefill_and_extend_equal_one_full_run_with_gradients() {
 
     let state = model.prefill(&[PROMPTS[1]]).unwrap();
     let in_parts = model.target_log_probs(&state, None, &[TARGETS[1]]).unwrap().values;
-    assert_close(&host(in_parts.clone()), &host(at_once.clone()), 1e-5);
+    assert_close(&read(in_parts.clone()), &read(at_once.clone()), 1e-5);
 
     let gradients =
         [at_once, in_parts].map(|values| latentr3::train::Gradients::collect(&model, values.sum().backward()));
     let [at_once, in_parts] = gradients;
     assert!(at_once.names().count() > 10);
     for name in at_once.names() {
-        assert_close(&host(in_parts.get(name).unwrap()), &host(at_once.get(name).unwrap()), 1e-4);
+        assert_close(&read(in_parts.get(name).unwrap()), &read(at_once.get(name).unwrap()), 1e-4);
     }
 }
 
@@ -80,7 +81,7 @@ fn samples_of_one_prompt_equal_as_many_prompts() {
     let thought = model.think(&mut state).unwrap();
     let [_, width] = thought.dims();
     let repeated = thought.unsqueeze_dim::<3>(1).repeat_dim(1, 2).reshape([4, width]);
-    let shared = host(model.target_log_probs(&state, Some(repeated), &targets).unwrap().values);
+    let shared = read(model.target_log_probs(&state, Some(repeated), &targets).unwrap().values);
     let copied = log_probs(&model, &[PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]], &targets);
     assert_close(&shared, &copied, 1e-5);
 }

@@ -8,10 +8,14 @@ use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
 use latentr3::models::LatentRecommender;
+use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
+use latentr3::models::host::{read, reads};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
-use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training, validate};
-use small::{host, small_model, weights};
+use latentr3::train::{
+    AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training, Workers, validate,
+};
+use small::{small_model, weights};
 
 /// Nobody interrupts.
 static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -32,7 +36,8 @@ fn optimizer() -> Optimizer {
 
 fn step(stage: &dyn Stage, model: LatentRecommender) -> LatentRecommender {
     let examples = examples();
-    stage.step(model, &mut optimizer(), &examples.iter().collect::<Vec<_>>()).unwrap().0
+    let workers = Workers::alone();
+    stage.step(model, &mut optimizer(), &workers.share(&examples.iter().collect::<Vec<_>>())).unwrap().0
 }
 
 #[test]
@@ -64,12 +69,14 @@ fn micro_batches_do_not_change_a_step() {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
+    let workers = Workers::alone();
+    let share = workers.share(&batch);
     let losses = |micro_batch: usize| {
-        let sft = Sft { micro_batch }.gradients(&small_model(1, 2).train(), &batch).unwrap().loss;
+        let loss = Sft { micro_batch }.gradients(&small_model(1, 2).train(), &share).unwrap().loss;
         let model = prepare_model(small_model(1, 2), &config);
         let stage = Grpo::new(config.clone(), micro_batch, 3, &model).unwrap();
-        let (_, report) = stage.step(model, &mut optimizer(), &batch).unwrap();
-        (sft, report.headline)
+        let (_, report) = stage.step(model, &mut optimizer(), &share).unwrap();
+        (f64::from(read(loss)[0]), report.headline)
     };
     let (sft, reward) = losses(64);
     for micro_batch in [1, 5, 8] {
@@ -88,13 +95,20 @@ fn one_pass_and_two_passes_give_the_same_update() {
     let stage = Grpo::new(config, 8, 0, &model).unwrap();
     let noise: Vec<f32> =
         (0..batch.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { (i as f32 * 0.7).sin() }).collect();
-    let (rollouts, one) = stage.roll_out_and_update(&model, &batch, &noise).unwrap();
-    let two = stage.update(&model, &batch, &stage.roll_out(&model, &batch, &noise).unwrap()).unwrap();
-    assert_eq!(rollouts.rewards, stage.roll_out(&model, &batch, &noise).unwrap().rewards);
-    assert!((one.loss - two.loss).abs() < 1e-5);
+    let workers = Workers::alone();
+    let share = workers.share(&batch);
+    let (rollouts, one) = stage.roll_out_and_update(&model, &share, &noise).unwrap();
+    let rollouts_alone = stage.roll_out(&model, &share, &noise).unwrap();
+    assert_eq!(rollouts.rewards, rollouts_alone.rewards);
+    let two = stage.update(&model, &share, &rollouts_alone).unwrap();
+    assert_eq!(one.figures.len(), two.figures.len());
+    for ((name, one), (_, two)) in one.figures.into_iter().zip(two.figures) {
+        let [one, two] = [one, two].map(|figure| read(figure)[0]);
+        assert!((one - two).abs() < 1e-5, "{name}: {one} {two}");
+    }
     let (mut names, mut difference, mut norm) = (0, 0.0f32, 0.0f32);
     for name in one.gradients.names() {
-        let [a, b] = [&one.gradients, &two.gradients].map(|gradients| host(gradients.get(name).unwrap()));
+        let [a, b] = [&one.gradients, &two.gradients].map(|gradients| read(gradients.get(name).unwrap()));
         difference += a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
         norm += b.iter().map(|b| b * b).sum::<f32>();
         names += 1;
@@ -116,12 +130,14 @@ fn training_lowers_the_loss_and_keeps_the_best() {
         ..Default::default()
     };
     let model = small_model(1, 5);
-    let before = validate(&model, &examples, 4, &GO_ON).unwrap();
+    let workers = Workers::alone();
+    let before = validate(&model, &examples, 4, &GO_ON, &workers).unwrap();
     let training = Training {
         config: &config,
         train: &examples,
         valid: &examples,
-        run: &run,
+        run: Some(&run),
+        workers: &workers,
         observer: &mut |_| {},
         extra_validation: None,
         interrupted: &GO_ON,
@@ -129,7 +145,41 @@ fn training_lowers_the_loss_and_keeps_the_best() {
     let end = training.start(&Sft { micro_batch: 3 }, model).unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
     let best = latentr3::models::hub::load(&run.best(), 0, &common::device()).unwrap();
-    let after = validate(&best, &examples, 4, &GO_ON).unwrap();
+    let after = validate(&best, &examples, 4, &GO_ON, &workers).unwrap();
     assert!((after.loss - end.best.unwrap().loss).abs() < 1e-5);
     assert!(after.loss < 0.7 * before.loss, "{} {}", after.loss, before.loss);
+}
+
+/// A read makes the host wait for the device, so that steps read what they decide by, and nothing else.
+#[test]
+fn a_step_reads_once_from_the_device_for_each_decision() {
+    let examples = examples();
+    let batch: Vec<&Example> = examples.iter().collect();
+    let workers = Workers::alone();
+    let share = workers.share(&batch);
+    let reads_of = |stage: &dyn Stage, model: LatentRecommender| {
+        let before = reads();
+        stage.step(model, &mut optimizer(), &share).unwrap();
+        reads() - before
+    };
+    // Whether the loss and the gradients' norm are numbers, and what to clip by.
+    assert_eq!(reads_of(&Sft { micro_batch: 3 }, small_model(1, 2).train()), 1);
+    // The rewards besides, by which the advantages are made; then one for each update.
+    for (updates, kl, sigma_relative) in [(1, 0.0, None), (1, 0.0, Some(0.3)), (3, 0.1, None)] {
+        let config = GrpoConfig { group: 4, updates, kl, sigma_relative, ..Default::default() };
+        let model = prepare_model(small_model(1, 2), &config);
+        let stage = Grpo::new(config, 3, 3, &model).unwrap();
+        assert_eq!(reads_of(&stage, model), 1 + updates);
+    }
+}
+
+#[test]
+fn a_search_reads_once_for_each_pass_of_the_model() {
+    // Titles of one length whose tokens are all free, so that every token needs a pass.
+    let titles: Vec<Vec<u32>> = (0..64).map(|i| vec![1 + i / 16, 5 + i / 4 % 4, 9 + i % 4, 0]).collect();
+    let prompts: [&[u32]; 3] = [&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]];
+    let (model, trie) = (small_model(1, 2), ItemTrie::new(&titles).unwrap());
+    let before = reads();
+    beam_search(&model, &trie, &prompts, BeamConfig::default()).unwrap();
+    assert_eq!(reads() - before, 4);
 }

@@ -13,6 +13,7 @@ pub mod backbone;
 pub mod decode;
 mod device;
 mod error;
+pub mod host;
 pub mod hub;
 mod latent;
 mod named;
@@ -20,7 +21,7 @@ pub mod ops;
 pub mod random;
 mod recommender;
 
-pub use device::{BACKENDS, compiled_backends, device};
+pub use device::{BACKENDS, Driver, compiled_backends, device, driver};
 pub use error::ModelError;
 pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
 pub use named::{NamedMapper, NamedVisitor, map_named, visit_named};

@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 use super::files::{check_json, load_model, write_json};
 use super::report::print;
-use super::token_file::TokenFile;
 use super::{CliError, CommonArgs};
+use crate::data::TokenFile;
 use crate::models::LatentRecommender;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError};
+use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, Workers};
 
 /// Most threads that a pool is asked for.
 const MOST_THREADS: usize = 1024;
@@ -138,12 +138,13 @@ fn train(
 ) -> Result<Value, CliError> {
     let adamw = AdamW::new(AdamWConfig::default());
     let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, step: 0 };
+    let workers = Workers::alone();
     let (mut seconds, mut losses, mut rewards, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for step in 0..args.steps {
         let batch: Vec<&Example> = (0..prompts).map(|i| &rows[(step * prompts + i) % rows.len()]).collect();
         optimizer.step = step + 1;
         let clock = Instant::now();
-        let (moved, report) = stage.step(model, &mut optimizer, &batch)?;
+        let (moved, report) = stage.step(model, &mut optimizer, &workers.share(&batch))?;
         model = moved;
         seconds.push(clock.elapsed().as_secs_f64());
         if let Some(Fault { what, value }) = report.fault {

@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use super::demo_data::write_demo_data;
 use super::evaluate::figures;
 use super::files::{check_free, check_json, load_model, tokenizer_asset, write_json};
-use super::pipeline::{RunDescription, StageConfig, start};
+use super::pipeline::{Manner, RunDescription, StageConfig, start};
 use super::report::{duration, print};
 use super::{CliError, CommonArgs};
 use crate::data::{PrepareConfig, Prepared, Split, prepare};
-use crate::eval::{EvalConfig, Ranking, evaluate, popularity, sample};
+use crate::eval::{EvalConfig, Evaluation, Shard, evaluate, sample};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::decode::{BeamConfig, ItemTrie};
 use crate::models::hub::{self, write_atomically};
 use crate::models::{LatentRecommender, ThoughtKind, device};
 use crate::train::grpo::GrpoConfig;
-use crate::train::{Schedule, TrainConfig};
+use crate::train::{Schedule, TrainConfig, Workers};
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -84,23 +84,23 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let mut last = Value::Null;
     for (run, model, stage, train) in stages {
         let description = RunDescription::new(stage, model, &prepared_folder, &args.common.device, train.clone());
-        last = start(description, run, args.common.quiet)?;
+        let manner = Manner { workers: &Workers::alone(), quiet: args.common.quiet };
+        last = start(description, run, manner)?;
     }
 
     let rows = sample(prepared.rows.get(Split::Test), None, 0);
-    let popular = popularity(&prepared, &rows);
-    let rank = |run: &Path| -> Result<Ranking, CliError> {
+    let rank = |run: &Path| -> Result<Evaluation, CliError> {
         let model = load_model(run, 0, &args.common.device)?;
         let trie = ItemTrie::new(&prepared.item_tokens)?;
-        let config = EvalConfig { beam: BeamConfig::default(), batch: 32 };
-        Ok(evaluate(&model, &prepared, &trie, &rows, config, &mut |_| {})?.by_item)
+        let config = EvalConfig { beam: BeamConfig::default(), batch: 32, shard: Shard::WHOLE };
+        Ok(evaluate(&model, &prepared, &trie, &rows, config, &mut |_, _| {})?)
     };
     let [plain_figures, thinking_figures, reinforced_figures] = [rank(&plain)?, rank(&thinking)?, rank(&reinforced)?];
     let table = [
-        ("popularity", &popular),
-        ("SFT", &plain_figures),
-        ("SFT with a thought", &thinking_figures),
-        ("LatentR3 (SFT, then GRPO)", &reinforced_figures),
+        ("popularity", &plain_figures.popularity),
+        ("SFT", &plain_figures.by_item),
+        ("SFT with a thought", &thinking_figures.by_item),
+        ("LatentR3 (SFT, then GRPO)", &reinforced_figures.by_item),
     ];
     let seconds = clock.elapsed().as_secs_f64();
     say(&format!("\n{} test listeners:\n{}", rows.len(), figures(&table).trim_end()))?;

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::CliError;
-use super::files::{check_fit, load_model, model_folder, tokenizer_asset};
+use super::files::{check_fit, load_model, model_folder, tokenizer_asset, weight_files};
 use super::interrupt::interrupted;
 use super::report::{Progress, duration, note};
 use crate::data::{Prepared, Split};
-use crate::eval::{EvalConfig, evaluate, sample};
+use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::decode::ItemTrie;
 use crate::models::{LatentRecommender, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{self, Event, Example, RunFolder, Stage, TrainConfig, TrainError, Training};
+use crate::train::{self, Event, Example, Found, RunFolder, Stage, TrainConfig, TrainError, Training, Workers};
 
 /// Folder of the reference policy in a run folder.
 const REFERENCE: &str = "reference";
@@ -89,6 +89,14 @@ struct RunData {
     valid: Vec<Example>,
 }
 
+/// How a run is carried out; nothing of it changes what comes out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner<'a> {
+    /// The processes that train together.
+    pub workers: &'a Workers,
+    pub quiet: bool,
+}
+
 /// What a user who goes on with a run asks for besides.
 pub(super) struct Resumption<'a> {
     /// The command's stage.
@@ -101,8 +109,15 @@ pub(super) struct Resumption<'a> {
     pub check: &'a dyn Fn(&RunDescription) -> Result<(), CliError>,
 }
 
+/// Where a run is kept.
+struct Place<'a> {
+    folder: &'a Path,
+    /// Held by the worker that writes it.
+    run: Option<RunFolder>,
+}
+
 /// Starts a run in a new folder; returns its result.
-pub(super) fn start(mut description: RunDescription, out: &Path, quiet: bool) -> Result<Value, CliError> {
+pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner) -> Result<Value, CliError> {
     description.model = absolute(&description.model);
     description.data = absolute(&description.data);
     let data = load_data(&description)?;
@@ -115,12 +130,13 @@ pub(super) fn start(mut description: RunDescription, out: &Path, quiet: bool) ->
     check_fit(&model, &model_folder(&description.model), &data.prepared)?;
     let stage = build_stage(&description, &model)?;
     let value = serde_json::to_value(&description).expect("a description can be written as JSON");
-    let run = RunFolder::create(out, &value, vec![tokenizer_asset(&data.prepared.tokenizer)?])?;
-    begin(&description, &data, &run, quiet, stage.as_ref(), model)
+    let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
+    let run = manner.workers.is_first().then(|| RunFolder::create(out, &value, assets)).transpose()?;
+    begin(&description, &data, Place { folder: out, run }, manner, stage.as_ref(), model)
 }
 
 /// Goes on with a run where its last checkpoint left it; nothing but the folder is needed.
-pub(super) fn resume(folder: &Path, asked: &Resumption, quiet: bool) -> Result<Value, CliError> {
+pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Result<Value, CliError> {
     let path = folder.join("run.json");
     let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
     let mut description: RunDescription = serde_json::from_value(RunFolder::description(folder)?)
@@ -144,8 +160,24 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, quiet: bool) -> Result<V
             "was made with other data than {folder} holds now: {names} differ; give the folder with --data if it was moved"
         )));
     }
-    let run = RunFolder::open(folder, vec![tokenizer_asset(&data.prepared.tokenizer)?])?;
-    let Some(found) = run.newest(description.train.optimizer, &device(&description.device)?)? else {
+    let device = device(&description.device)?;
+    let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
+    let workers = manner.workers;
+    let mut run = None;
+    let found = if workers.is_first() {
+        let opened = run.insert(RunFolder::open(folder, assets)?);
+        let found = opened.newest(description.train.optimizer, &device)?;
+        workers.any(found.is_some());
+        found
+    } else {
+        // When the first worker has found the newest checkpoint, that is the latest.
+        let is_found = workers.any(false);
+        is_found.then(|| Found::last(folder, description.train.optimizer, &device)).transpose()?
+    };
+    // The first one must not replace what others still read.
+    workers.wait();
+    let place = Place { folder, run };
+    let Some(found) = found else {
         let model_now = weight_files(&description.model)?;
         if let Some(names) = differences(&description.model_files, &model_now) {
             let folder = description.model.display();
@@ -155,7 +187,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, quiet: bool) -> Result<V
         }
         let model = start_model(&description)?;
         let stage = build_stage(&description, &model)?;
-        return begin(&description, &data, &run, quiet, stage.as_ref(), model);
+        return begin(&description, &data, place, manner, stage.as_ref(), model);
     };
     for damage in &found.damaged {
         note(&format!("warning: {damage}"));
@@ -170,47 +202,33 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, quiet: bool) -> Result<V
             trained.model = prepare_model(trained.model, config);
             let reference = folder.join(REFERENCE);
             let start = match config.kl > 0.0 {
-                true => hub::load(&reference, 0, &device(&description.device)?)?,
+                true => hub::load(&reference, 0, &device)?,
                 false => trained.model.clone(),
             };
             build_stage(&description, &start)?
         }
         _ => build_stage(&description, &trained.model)?,
     };
-    execute(&description, &data, &run, quiet, |training| training.go_on(stage.as_ref(), trained))
+    execute(&description, &data, place, manner, |training| training.go_on(stage.as_ref(), trained))
 }
 
 /// Runs a stage from its first step.
 fn begin(
     description: &RunDescription,
     data: &RunData,
-    run: &RunFolder,
-    quiet: bool,
+    place: Place,
+    manner: Manner,
     stage: &dyn Stage,
     model: LatentRecommender,
 ) -> Result<Value, CliError> {
-    save_reference(description, &model, run.path())?;
-    execute(description, data, run, quiet, |training| training.start(stage, model))
+    if place.run.is_some() {
+        save_reference(description, &model, place.folder)?;
+    }
+    execute(description, data, place, manner, |training| training.start(stage, model))
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// SHA-256 of the files with a model's weights, by their names.
-fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, CliError> {
-    let folder = model_folder(model);
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-        if let Ok(name) = entry.file_name().into_string()
-            && name.ends_with(".safetensors")
-            && name != "optimizer.safetensors"
-        {
-            let sum = hub::file_sha256(&entry.path())?;
-            files.insert(name, sum);
-        }
-    }
-    Ok(files)
 }
 
 /// The names that two lists of checksums do not agree on.
@@ -269,8 +287,8 @@ fn build_stage(description: &RunDescription, start: &LatentRecommender) -> Resul
 fn execute(
     description: &RunDescription,
     data: &RunData,
-    run: &RunFolder,
-    quiet: bool,
+    place: Place,
+    manner: Manner,
     go: impl FnOnce(Training) -> Result<train::Progress, TrainError>,
 ) -> Result<Value, CliError> {
     let (name, unit) = match description.stage {
@@ -278,7 +296,8 @@ fn execute(
         StageConfig::Sft { .. } => ("sft", "loss"),
         StageConfig::Grpo { .. } => ("grpo", "reward"),
     };
-    let mut progress = Progress::new(name, quiet);
+    let run = place.run.as_ref();
+    let mut progress = Progress::new(name, manner.quiet || run.is_none());
     let mut observer = |event: Event| match event {
         Event::Step { step, steps, tokens, headline } => {
             progress.advance(step as u64, steps as u64, tokens, &format!("{unit} {headline:.4}"))
@@ -303,13 +322,14 @@ fn execute(
         train: &data.train,
         valid: &data.valid,
         run,
+        workers: manner.workers,
         observer: &mut observer,
-        extra_validation: trie.is_some().then_some(&mut rank),
+        extra_validation: (run.is_some() && trie.is_some()).then_some(&mut rank),
         interrupted: interrupted(),
     };
     let end = go(training)?;
     if !end.finished {
-        return Err(CliError::Interrupted { stage: name, run: run.path().into(), step: end.step });
+        return Err(CliError::Interrupted { stage: name, run: place.folder.into(), step: end.step });
     }
     progress.say(&format!(
         "done after {} steps{} in {}; the best model, of step {}, is {}",
@@ -317,11 +337,12 @@ fn execute(
         if end.skipped > 0 { format!(" ({} skipped)", end.skipped) } else { String::new() },
         duration(end.seconds),
         end.best_step.unwrap_or(end.step),
-        run.best().display()
+        place.folder.join("best").display()
     ));
     Ok(json!({
         "stage": name,
-        "run": run.path(),
+        "run": place.folder,
+        "workers": manner.workers.count(),
         "steps": end.step,
         "best_step": end.best_step,
         "best_validation": end.best,
@@ -343,8 +364,9 @@ fn rank_sample(
         return Ok(Map::new());
     };
     let rows = sample(data.prepared.rows.get(Split::Valid), Some(description.rank_sample), description.train.seed);
-    let config = EvalConfig { beam: Default::default(), batch: description.train.micro_batch };
-    let evaluation = evaluate(model, &data.prepared, trie, &rows, config, &mut |_| {})?;
+    let batch = description.train.micro_batch;
+    let config = EvalConfig { beam: Default::default(), batch, shard: Shard::WHOLE };
+    let evaluation = evaluate(model, &data.prepared, trie, &rows, config, &mut |_, _| {})?;
     Ok(Map::from_iter([
         ("valid_hr".into(), json!(evaluation.by_item.hr)),
         ("valid_ndcg".into(), json!(evaluation.by_item.ndcg)),

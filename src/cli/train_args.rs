@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::pipeline::{Resumption, RunDescription, StageConfig, resume, start};
+use super::pipeline::{Manner, Resumption, RunDescription, StageConfig, resume, start};
 use super::{
     CliError, CommonArgs,
     files::{check_json, write_json},
 };
 use crate::models::ThoughtKind;
 use crate::train::grpo::{AdvantageKind, GrpoConfig};
-use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig};
+use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig, Workers};
 
 /// What a run reads and writes.
 #[derive(Debug, Clone, Args)]
@@ -30,6 +30,10 @@ pub(super) struct RunArgs {
     /// if the data was moved, and another --device
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]
     resume: Option<PathBuf>,
+    /// This is one of several processes that train together, each on its share of every batch: `mpirun -n 4 latentr3 ...`;
+    /// any number of them goes on with a run
+    #[arg(long)]
+    mpi: bool,
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -319,6 +323,8 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
         rank_sample: training.rank_sample,
         ..RunDescription::new(stage, &model, &data, &run.common.device, train)
     };
+    let workers = if run.mpi { Workers::of_mpi()? } else { Workers::alone() };
+    let manner = Manner { workers: &workers, quiet: run.common.quiet };
     let result = match (&run.resume, &run.out) {
         (Some(folder), _) => {
             let asked = Resumption {
@@ -327,12 +333,21 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
                 device: run.given.iter().any(|option| option == "device").then_some(run.common.device.as_str()),
                 check: &|recorded| check_same(&run.given, &description, recorded),
             };
-            resume(folder, &asked, run.common.quiet)?
+            resume(folder, &asked, manner)
         }
-        (None, Some(out)) => start(description, out, run.common.quiet)?,
-        (None, None) => return Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
+        (None, Some(out)) => start(description, out, manner),
+        (None, None) => Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
     };
-    write_json(run.json.as_deref(), &result)
+    if let Ok(result) = &result
+        && workers.is_first()
+    {
+        write_json(run.json.as_deref(), result)?;
+    }
+    // All have come to the same end; after any other error the rest could be waiting for this worker.
+    if matches!(result, Ok(_) | Err(CliError::Interrupted { .. })) {
+        workers.finish();
+    }
+    result.map(drop)
 }
 
 /// Where each option of the training commands stands in a run's description.
@@ -398,7 +413,7 @@ mod tests {
     #[test]
     fn every_training_option_is_compared_when_a_run_goes_on() {
         // What may change between two parts of a run.
-        let free = ["model", "out", "data", "device", "json", "quiet", "resume", "help"];
+        let free = ["model", "out", "data", "device", "mpi", "json", "quiet", "resume", "help"];
         let cli = crate::cli::Cli::command();
         for name in ["pretrain", "sft", "grpo"] {
             let command = cli.find_subcommand(name).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
-use latentr3::models::{LatentRecommender, NamedMapper, NamedVisitor, ThoughtKind, map_named, visit_named};
+use latentr3::models::{LatentRecommender, NamedMapper, NamedVisitor, ThoughtKind, host, map_named, visit_named};
 
 /// A small model with random weights large enough to matter.
 pub fn small_model(thoughts: usize, seed: u64) -> LatentRecommender {
@@ -37,17 +37,12 @@ fn scaled(model: LatentRecommender, factor: f64) -> LatentRecommender {
     map_named(model, &mut Scale(factor))
 }
 
-/// The values of a tensor on the host.
-pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.inner().into_data_as::<f32>().iter::<f32>().collect()
-}
-
 /// All weights by name.
 pub fn weights(model: &LatentRecommender) -> BTreeMap<String, Vec<f32>> {
     struct Collect(BTreeMap<String, Vec<f32>>);
     impl NamedVisitor for Collect {
         fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
-            self.0.insert(name.to_owned(), host(parameter.val()));
+            self.0.insert(name.to_owned(), host::read(parameter.val()));
         }
     }
     let mut collect = Collect(Default::default());

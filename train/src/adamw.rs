@@ -7,7 +7,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentr3_models::hub::{StoredTensor, read_tensors, write_tensors};
 use latentr3_models::ops::{AdamWStep, adamw};
-use latentr3_models::{LatentRecommender, NamedMapper, map_named};
+use latentr3_models::{LatentRecommender, NamedMapper, host, map_named};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -106,7 +106,7 @@ impl AdamW {
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
         let stored = |tensor: &Tensor<2>| {
             let shape = tensor.dims().to_vec();
-            StoredTensor { shape, values: tensor.clone().into_data_as::<f32>().iter::<f32>().collect() }
+            StoredTensor { shape, values: host::read(tensor.clone()) }
         };
         let mut tensors = BTreeMap::new();
         for (name, moments) in &self.moments {

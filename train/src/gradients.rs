@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use burn::module::Param;
-use burn::tensor::{Gradients as Tape, Tensor};
-use latentr3_models::{LatentRecommender, NamedVisitor, visit_named};
+use burn::tensor::{Gradients as Tape, Tensor, TensorData};
+use latentr3_models::{LatentRecommender, NamedVisitor, host, visit_named};
+
+use crate::workers::Workers;
 
 /// The gradient of every parameter that has one, by the parameter's name in the checkpoint.
 #[derive(Debug, Default)]
@@ -32,6 +34,20 @@ impl Gradients {
         }
     }
 
+    /// Adds up what all workers have; where one has no gradient of a parameter that trains, it counts as 0.
+    pub(crate) fn of_all(mut self, model: &LatentRecommender, workers: &Workers) -> Self {
+        if workers.count() == 1 {
+            return self;
+        }
+        let device = model.device();
+        for (name, [rows, columns]) in trained_shapes(model) {
+            let mut values = self.by_name.remove(&name).map_or_else(|| vec![0.0; rows * columns], host::read);
+            workers.sum(&mut values);
+            self.by_name.insert(name, Tensor::from_data(TensorData::new(values, [rows, columns]), &device));
+        }
+        self
+    }
+
     /// The Euclidean norm over all of them, `[1]`, added up in the order of the names.
     ///
     /// Rows first: no single reduction is so long that a backend may reorder it from run to run.
@@ -54,6 +70,22 @@ impl Gradients {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
     }
+}
+
+/// Shapes `[first dimension, the others]` of the parameters that train.
+pub(crate) fn trained_shapes(model: &LatentRecommender) -> BTreeMap<String, [usize; 2]> {
+    struct Shapes(BTreeMap<String, [usize; 2]>);
+    impl NamedVisitor for Shapes {
+        fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+            if parameter.is_require_grad() {
+                let dims = parameter.dims();
+                self.0.insert(name.to_owned(), [dims[0], dims[1..].iter().product()]);
+            }
+        }
+    }
+    let mut shapes = Shapes(BTreeMap::new());
+    visit_named(model, &mut shapes);
+    shapes.0
 }
 
 struct Collector {

@@ -12,11 +12,14 @@ mod example;
 mod gradients;
 pub mod grpo;
 mod likelihood;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod optimizer;
 mod run;
 mod schedule;
 pub mod sft;
 mod trainer;
+mod workers;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use checkpoint::Trained;
@@ -25,8 +28,9 @@ pub use error::TrainError;
 pub use example::Example;
 pub use gradients::Gradients;
 pub use likelihood::{Validation, validate};
-pub use optimizer::Optimizer;
+pub use optimizer::{Applied, Optimizer};
 pub use run::{Found, RunFolder};
 pub use schedule::Schedule;
 
 pub use trainer::{Event, ExtraValidation, Fault, Progress, Stage, StepReport, Training};
+pub use workers::{Share, Summed, Workers};

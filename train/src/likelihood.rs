@@ -4,11 +4,12 @@ use burn::module::Module;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use latentr3_models::backbone::CommonHead;
-use latentr3_models::{LatentRecommender, TargetLogProbs};
+use latentr3_models::{LatentRecommender, TargetLogProbs, host};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::batches::micro_batches;
+use crate::workers::Workers;
 use crate::{Example, TrainError};
 
 /// How well a model predicts held-out targets.
@@ -29,7 +30,8 @@ impl Validation {
     }
 }
 
-/// Measures a model on held-out examples, `batch` at a time, without thinking noise or gradients.
+/// Measures a model on held-out examples, `batch` at a time, without thinking noise or gradients; each worker takes its share
+/// of the batches.
 ///
 /// # Errors
 ///
@@ -39,6 +41,7 @@ pub fn validate(
     examples: &[Example],
     batch: usize,
     interrupted: &AtomicBool,
+    workers: &Workers,
 ) -> Result<Validation, TrainError> {
     let model = model.valid();
     let rows: Vec<&Example> = examples.iter().collect();
@@ -46,23 +49,29 @@ pub fn validate(
         return Err(TrainError::config("validation", "there are no examples to validate on"));
     }
     let head = model.backbone.common_head(&prompts(&rows))?;
-    let (mut sum, mut tokens, mut perplexity) = (0.0, 0, 0.0);
-    for places in micro_batches(&rows, batch) {
-        if interrupted.load(Ordering::Relaxed) {
+    // Of each row, so that the sums are the same for any number of workers.
+    let mut log_likelihoods = vec![0.0; rows.len()];
+    for places in micro_batches(&rows, batch).into_iter().skip(workers.number()).step_by(workers.count()) {
+        // Several workers must not stop one by one.
+        if interrupted.load(Ordering::Relaxed) && workers.count() == 1 {
             return Err(TrainError::Interrupted);
         }
-        let rows: Vec<&Example> = places.into_iter().map(|place| rows[place]).collect();
-        let log_probs = target_log_probs(&model, head.as_ref(), &rows)?;
-        let values: Vec<f32> = log_probs.values.into_data_as::<f32>().iter::<f32>().collect();
+        let own: Vec<&Example> = places.iter().map(|&place| rows[place]).collect();
+        let log_probs = target_log_probs(&model, head.as_ref(), &own)?;
+        let values = host::read(log_probs.values);
         let mut rest = values.as_slice();
-        for length in log_probs.lengths {
+        for (place, length) in places.into_iter().zip(log_probs.lengths) {
             let (row, others) = rest.split_at(length);
-            let log_likelihood: f64 = row.iter().map(|&value| f64::from(value)).sum();
-            sum -= log_likelihood;
-            tokens += length;
-            perplexity += (-log_likelihood / length as f64).exp();
+            log_likelihoods[place] = row.iter().map(|&value| f64::from(value)).sum();
             rest = others;
         }
+    }
+    workers.sum(&mut log_likelihoods);
+    let (mut sum, mut tokens, mut perplexity) = (0.0, 0, 0.0);
+    for (row, log_likelihood) in rows.iter().zip(log_likelihoods) {
+        sum -= log_likelihood;
+        tokens += row.target.len();
+        perplexity += (-log_likelihood / row.target.len() as f64).exp();
     }
     Ok(Validation { loss: sum / tokens as f64, perplexity: perplexity / rows.len() as f64, rows: rows.len() })
 }
@@ -72,8 +81,8 @@ pub(crate) fn unlikely_rows(model: &LatentRecommender, rows: &[&Example]) -> Res
     let model = model.valid();
     let mut unlikely = Vec::new();
     for row in rows {
-        let values = target_log_probs(&model, None, &[row])?.values.into_data_as::<f32>();
-        if values.iter::<f32>().any(|value| !value.is_finite()) {
+        let values = host::read(target_log_probs(&model, None, &[row])?.values);
+        if values.iter().any(|value| !value.is_finite()) {
             unlikely.push(row.row);
         }
     }

@@ -1,10 +1,12 @@
 //! From gradients to a moved model: clipping by the global norm, then AdamW.
 
 use burn::tensor::Tensor;
-use latentr3_models::LatentRecommender;
+use latentr3_models::{LatentRecommender, host};
 
 use crate::adamw::AdamW;
 use crate::gradients::Gradients;
+use crate::trainer::Fault;
+use crate::workers::Workers;
 
 /// AdamW with clipping and the learning rate of the present step.
 #[derive(Debug)]
@@ -19,21 +21,41 @@ pub struct Optimizer {
     pub step: usize,
 }
 
-impl Optimizer {
-    /// Moves the model; returns it with the gradients' norm before clipping. If that is not finite, the model stays as it is.
-    pub fn apply(&mut self, model: LatentRecommender, gradients: Gradients) -> (LatentRecommender, f64) {
-        let Some(norm) = gradients.norm().map(scalar) else {
-            return (model, 0.0);
-        };
-        if !norm.is_finite() {
-            return (model, norm);
-        }
-        let factor = (self.clip_norm / (norm + 1e-6)).min(1.0);
-        (self.adamw.step(model, gradients, factor, self.learning_rate), norm)
-    }
+/// What an update came to.
+#[derive(Debug)]
+pub struct Applied {
+    /// The values of the figures that were given.
+    pub figures: Vec<f64>,
+    /// Global norm of the gradients before clipping.
+    pub norm: f64,
+    /// What was not finite, for which the model was not moved.
+    pub fault: Option<Fault>,
 }
 
-/// The value of a tensor of one element.
-pub(crate) fn scalar(tensor: Tensor<1>) -> f64 {
-    f64::from(tensor.into_scalar::<f32>())
+impl Optimizer {
+    /// Adds up what all workers have, and moves the model unless the norm or one of the figures, each `[1]`, is not finite.
+    ///
+    /// All that decides on the update comes to the host in one read.
+    pub fn apply(
+        &mut self,
+        model: LatentRecommender,
+        gradients: Gradients,
+        figures: Vec<(&'static str, Tensor<1>)>,
+        workers: &Workers,
+    ) -> (LatentRecommender, Applied) {
+        let gradients = gradients.of_all(&model, workers);
+        let (names, mut tensors): (Vec<&str>, Vec<Tensor<1>>) = figures.into_iter().unzip();
+        tensors.extend(gradients.norm());
+        let mut values: Vec<f64> = host::read_all(tensors).iter().map(|values| f64::from(values[0])).collect();
+        let norm = values.drain(names.len()..).next().unwrap_or(0.0);
+        workers.sum(&mut values);
+        let faults = names.into_iter().zip(&values).find_map(|(name, &value)| Fault::of(name, value));
+        let fault = faults.or(Fault::of("norm of the gradients", norm));
+        let mut model = model;
+        if fault.is_none() {
+            let factor = (self.clip_norm / (norm + 1e-6)).min(1.0);
+            model = self.adamw.step(model, gradients, factor, self.learning_rate);
+        }
+        (model, Applied { figures: values, norm, fault })
+    }
 }

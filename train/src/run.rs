@@ -31,6 +31,7 @@ use crate::trainer::Progress;
 const RUN_FILE: &str = "run.json";
 const METRICS_FILE: &str = "metrics.jsonl";
 const LOCK_FILE: &str = "lock";
+const LAST: &str = "last";
 const KEPT_PREFIX: &str = "step-";
 
 /// A folder that one run writes.
@@ -52,6 +53,19 @@ pub struct Found {
     pub folder: PathBuf,
     /// Newer checkpoints that are damaged, and how.
     pub damaged: Vec<TrainError>,
+}
+
+impl Found {
+    /// The latest checkpoint of the run at `path`, for a worker that only reads it.
+    ///
+    /// # Errors
+    ///
+    /// It is missing or damaged.
+    pub fn last(path: &Path, optimizer: AdamWConfig, device: &Device) -> Result<Self, TrainError> {
+        let folder = path.join(LAST);
+        let trained = checkpoint::load(&folder, optimizer, device)?;
+        Ok(Self { trained, folder, damaged: Vec::new() })
+    }
 }
 
 impl RunFolder {
@@ -108,7 +122,7 @@ impl RunFolder {
 
     /// The latest checkpoint.
     pub fn last(&self) -> PathBuf {
-        self.path.join("last")
+        self.path.join(LAST)
     }
 
     /// The checkpoint of the best validation.

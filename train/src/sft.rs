@@ -2,16 +2,18 @@
 //!
 //! The same step pretrains a new model: the beginning of the template as prompt, a history's text as target, no thought.
 
+use burn::tensor::Tensor;
 use latentr3_models::LatentRecommender;
 use latentr3_models::backbone::Cut;
 use serde_json::{Map, json};
 
+use crate::TrainError;
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
 use crate::likelihood::{prompts, target_log_probs};
-use crate::optimizer::{Optimizer, scalar};
-use crate::trainer::{Fault, Stage, StepReport};
-use crate::{Example, TrainError};
+use crate::optimizer::{Applied, Optimizer};
+use crate::trainer::{Stage, StepReport};
+use crate::workers::Share;
 
 /// The supervised stage.
 #[derive(Debug, Clone, Copy)]
@@ -20,36 +22,40 @@ pub struct Sft {
     pub micro_batch: usize,
 }
 
-/// Loss and gradients of one batch.
+/// Loss and gradients of one worker's share of a batch.
 #[derive(Debug)]
 pub struct BatchGradients {
-    /// Mean negative log-likelihood of the batch's target tokens.
-    pub loss: f64,
+    /// Negative log-likelihood of the share's target tokens, divided by the number of the batch's, `[1]`. All shares
+    /// together add up to the mean over the batch.
+    pub loss: Tensor<1>,
     /// The loss's gradients.
     pub gradients: Gradients,
 }
 
 impl Sft {
-    /// The mean negative log-likelihood over all target tokens of the batch, and its gradients.
+    /// A share's part of the mean negative log-likelihood over all target tokens of the batch, and its gradients.
     ///
     /// # Errors
     ///
     /// Tokens outside the model's vocabulary, or an empty row.
-    pub fn gradients(&self, model: &LatentRecommender, batch: &[&Example]) -> Result<BatchGradients, TrainError> {
-        let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
-        let mut total = BatchGradients { loss: 0.0, gradients: Gradients::default() };
+    pub fn gradients(&self, model: &LatentRecommender, share: &Share) -> Result<BatchGradients, TrainError> {
+        let loss = Tensor::zeros([1], &model.device());
+        let mut total = BatchGradients { loss, gradients: Gradients::default() };
+        if share.rows.is_empty() {
+            return Ok(total);
+        }
         // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
-        let mut head = model.backbone.common_head(&prompts(batch))?.map(Cut::new);
-        for places in micro_batches(batch, self.micro_batch) {
-            let rows: Vec<&Example> = places.into_iter().map(|place| batch[place]).collect();
+        let mut head = model.backbone.common_head(&prompts(&share.rows))?.map(Cut::new);
+        for places in micro_batches(&share.rows, self.micro_batch) {
+            let rows: Vec<_> = places.into_iter().map(|place| share.rows[place]).collect();
             let log_probs = target_log_probs(model, head.as_ref().map(Cut::head), &rows)?;
-            let loss = log_probs.values.sum().neg().div_scalar(tokens as f64);
+            let loss = log_probs.values.sum().neg().div_scalar(share.target_tokens as f64);
             let mut tape = loss.backward();
             if let Some(head) = &mut head {
                 head.collect(&mut tape);
             }
             total.gradients.add(Gradients::collect(model, tape));
-            total.loss += scalar(loss.inner());
+            total.loss = total.loss + loss.inner();
         }
         if let Some(tape) = head.and_then(Cut::backward) {
             total.gradients.add(Gradients::collect(model, tape));
@@ -63,16 +69,12 @@ impl Stage for Sft {
         &self,
         model: LatentRecommender,
         optimizer: &mut Optimizer,
-        batch: &[&Example],
+        share: &Share,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
-        let BatchGradients { loss, gradients } = self.gradients(&model, batch)?;
-        let mut fault = Fault::of("loss", loss);
-        let (mut model, mut norm) = (model, None);
-        if fault.is_none() {
-            let (moved, its_norm) = optimizer.apply(model, gradients);
-            (model, norm, fault) = (moved, Some(its_norm), Fault::of("norm of the gradients", its_norm));
-        }
-        let metrics = Map::from_iter([("loss".into(), json!(loss)), ("gradient_norm".into(), json!(norm))]);
-        Ok((model, StepReport { headline: loss, metrics, fault }))
+        let BatchGradients { loss, gradients } = self.gradients(&model, share)?;
+        let (model, applied) = optimizer.apply(model, gradients, vec![("loss", loss)], share.workers);
+        let Applied { figures, norm, fault } = applied;
+        let metrics = Map::from_iter([("loss".into(), json!(figures[0])), ("gradient_norm".into(), json!(norm))]);
+        Ok((model, StepReport { headline: figures[0], metrics, fault }))
     }
 }

@@ -1,23 +1,23 @@
 //! The training loop: batch, step, log, validate, checkpoint.
 
-use burn::module::Module;
-use latentr3_models::{LatentRecommender, NamedVisitor, visit_named};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::module::Param;
-use burn::tensor::Tensor;
+use burn::module::Module;
+use latentr3_models::LatentRecommender;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::adamw::AdamW;
 use crate::batches::epoch_order;
 use crate::checkpoint::Trained;
 use crate::config::{OnNonfinite, Plan, TrainConfig};
+use crate::gradients::trained_shapes;
 use crate::likelihood::{Validation, unlikely_rows, validate};
 use crate::optimizer::Optimizer;
 use crate::run::{Metrics, RunFolder};
+use crate::workers::{Share, Workers};
 use crate::{Example, TrainError};
 
 /// Steps in a row that may be skipped for figures that are not finite.
@@ -25,7 +25,8 @@ const MOST_SKIPPED: usize = 10;
 
 /// What a stage does with a batch.
 pub trait Stage {
-    /// Moves the model by one batch; not if a figure is not finite, which the report says then.
+    /// Moves the model by one batch, of which this worker computes its share; not if a figure is not finite, which the
+    /// report says then. Reports and models are the same in all workers.
     ///
     /// # Errors
     ///
@@ -34,7 +35,7 @@ pub trait Stage {
         &self,
         model: LatentRecommender,
         optimizer: &mut Optimizer,
-        batch: &[&Example],
+        share: &Share,
     ) -> Result<(LatentRecommender, StepReport), TrainError>;
 }
 
@@ -151,11 +152,13 @@ pub struct Training<'a> {
     pub train: &'a [Example],
     /// Examples for model selection.
     pub valid: &'a [Example],
-    /// Where checkpoints and metrics go.
-    pub run: &'a RunFolder,
+    /// Where checkpoints and metrics go; absent in workers other than the first.
+    pub run: Option<&'a RunFolder>,
+    /// The processes that train together.
+    pub workers: &'a Workers,
     /// Told of every step.
     pub observer: &'a mut dyn FnMut(Event),
-    /// Further figures at each validation, for the log only.
+    /// Further figures at each validation, for the log only, and only where there is one.
     pub extra_validation: Option<&'a mut ExtraValidation<'a>>,
     /// Set to have the run stop after the present step or within the present validation, with a checkpoint.
     pub interrupted: &'a AtomicBool,
@@ -189,25 +192,26 @@ impl Training<'_> {
         }
         let Trained { model, adamw, mut progress } = trained;
         let mut model = model.train();
-        adamw.check(&trained_shapes(&model), &self.run.last())?;
+        let folder = self.run.map_or_else(PathBuf::new, |run| run.last());
+        adamw.check(&trained_shapes(&model), &folder)?;
         let mut optimizer = Optimizer { adamw, clip_norm: self.config.clip_norm, learning_rate: 0.0, step: 0 };
         let plan = Plan::new(self.config, self.train.len());
         if progress.step > plan.steps {
             let problem = format!("has done {} steps of {}", progress.step, plan.steps);
-            return Err(TrainError::run(self.run.path(), problem));
+            return Err(TrainError::run(&folder, problem));
         }
-        let mut log =
-            Log { metrics: self.run.metrics(progress.metrics_bytes)?, before: progress.seconds, clock: Instant::now() };
+        let metrics = self.run.map(|run| run.metrics(progress.metrics_bytes)).transpose()?;
+        let mut log = Log { metrics, before: progress.seconds, clock: Instant::now() };
         if is_new {
             // From here on the run needs nothing but its own folder and the data.
             self.save(&model, &optimizer, &mut progress, &mut log)?;
-        } else {
-            self.run.copy_last(&progress, self.config.keep)?;
+        } else if let Some(run) = self.run {
+            run.copy_last(&progress, self.config.keep)?;
         }
         let mut order: Option<(usize, Vec<usize>)> = None;
         while !progress.finished {
             if progress.validation_due {
-                match self.validate(&model, &mut progress, &mut log.metrics) {
+                match self.validate(&model, &mut progress, &mut log) {
                     Ok(()) => progress.validation_due = false,
                     Err(TrainError::Interrupted) => {}
                     Err(error) => return Err(error),
@@ -220,7 +224,7 @@ impl Training<'_> {
                 }
                 continue;
             }
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.workers.any(self.interrupted.load(Ordering::Relaxed)) {
                 self.save(&model, &optimizer, &mut progress, &mut log)?;
                 break;
             }
@@ -233,10 +237,10 @@ impl Training<'_> {
             let rows: Vec<&Example> = order[plan.places(progress.step)].iter().map(|&row| &self.train[row]).collect();
             optimizer.learning_rate = plan.learning_rate(progress.step);
             optimizer.step = progress.step + 1;
-            let (moved, report) = stage.step(model, &mut optimizer, &rows)?;
+            let (moved, report) = stage.step(model, &mut optimizer, &self.workers.share(&rows))?;
             model = moved;
             progress.step += 1;
-            self.log_step(&model, &rows, report, &optimizer, &mut progress, &mut log.metrics)?;
+            self.log_step(&model, &rows, report, &optimizer, &mut progress, &mut log)?;
 
             progress.validation_due = plan.validates_after(progress.step);
             let keeps = self.config.keep.is_some_and(|keep| progress.step.is_multiple_of(keep.every));
@@ -255,9 +259,12 @@ impl Training<'_> {
         progress: &mut Progress,
         log: &mut Log,
     ) -> Result<(), TrainError> {
-        progress.metrics_bytes = log.metrics.sync()?;
+        let (Some(run), Some(metrics)) = (self.run, &mut log.metrics) else {
+            return Ok(());
+        };
+        progress.metrics_bytes = metrics.sync()?;
         progress.seconds = log.before + log.clock.elapsed().as_secs_f64();
-        self.run.save(model, &optimizer.adamw, progress, self.config.keep)
+        run.save(model, &optimizer.adamw, progress, self.config.keep)
     }
 
     /// Logs a step that was done, or counts it where it was skipped.
@@ -268,7 +275,7 @@ impl Training<'_> {
         report: StepReport,
         optimizer: &Optimizer,
         progress: &mut Progress,
-        metrics: &mut Metrics,
+        log: &mut Log,
     ) -> Result<(), TrainError> {
         let step = progress.step;
         let mut line =
@@ -279,7 +286,7 @@ impl Training<'_> {
             let tokens = rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).sum();
             let steps = self.config.steps(self.train.len());
             (self.observer)(Event::Step { step, steps, tokens, headline: report.headline });
-            return metrics.append(&line);
+            return log.append(&line);
         };
         progress.skipped += 1;
         progress.skipped_in_a_row += 1;
@@ -289,7 +296,7 @@ impl Training<'_> {
         }
         line.insert("skipped".into(), json!(fault.what));
         (self.observer)(Event::Skipped { step, fault });
-        metrics.append(&line)
+        log.append(&line)
     }
 
     /// Validates the model, logs it and notes whether it is the best so far.
@@ -297,14 +304,14 @@ impl Training<'_> {
         &mut self,
         model: &LatentRecommender,
         progress: &mut Progress,
-        metrics: &mut Metrics,
+        log: &mut Log,
     ) -> Result<(), TrainError> {
         if self.valid.is_empty() {
             // Nothing to select by: the latest model is the best.
             progress.best_step = Some(progress.step);
             return Ok(());
         }
-        let validation = validate(model, self.valid, self.config.micro_batch, self.interrupted)?;
+        let validation = validate(model, self.valid, self.config.micro_batch, self.interrupted, self.workers)?;
         for (what, value) in [("validation loss", validation.loss), ("validation perplexity", validation.perplexity)] {
             if !value.is_finite() {
                 return Err(TrainError::NotFinite { step: progress.step, what, value, rows: Vec::new() });
@@ -317,7 +324,7 @@ impl Training<'_> {
         }
         let is_best = progress.best.as_ref().is_none_or(|best| validation.loss < best.loss);
         line.insert("best".into(), json!(is_best));
-        metrics.append(&line)?;
+        log.append(&line)?;
         (self.observer)(Event::Validated { step: progress.step, validation: &validation, is_best });
         if is_best {
             (progress.best, progress.best_step) = (Some(validation), Some(progress.step));
@@ -331,24 +338,15 @@ impl Training<'_> {
 
 /// The log of a run and its clock.
 struct Log {
-    metrics: Metrics,
+    /// Absent in workers other than the first.
+    metrics: Option<Metrics>,
     /// Seconds of training before this program took the run up.
     before: f64,
     clock: Instant,
 }
 
-/// Shapes `[first dimension, the others]` of the parameters that train.
-fn trained_shapes(model: &LatentRecommender) -> BTreeMap<String, [usize; 2]> {
-    struct Shapes(BTreeMap<String, [usize; 2]>);
-    impl NamedVisitor for Shapes {
-        fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
-            if parameter.is_require_grad() {
-                let dims = parameter.dims();
-                self.0.insert(name.to_owned(), [dims[0], dims[1..].iter().product()]);
-            }
-        }
+impl Log {
+    fn append(&mut self, line: &Map<String, Value>) -> Result<(), TrainError> {
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.append(line))
     }
-    let mut shapes = Shapes(BTreeMap::new());
-    visit_named(model, &mut shapes);
-    shapes.0
 }

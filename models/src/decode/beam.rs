@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::trie::ItemTrie;
 use crate::backbone::{PromptState, Segment};
-use crate::{LatentRecommender, ModelError};
+use crate::{LatentRecommender, ModelError, host};
 
 /// Most tokens of a beam that run at once. More would save few passes and be lost with a beam that drops out.
 const MOST_AHEAD: usize = 8;
@@ -172,7 +172,7 @@ fn allowed_scores(
     };
     let ids: Vec<i32> = allowed.iter().flat_map(padded).collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [allowed.len(), most]), &model.device());
-    let scores: Vec<f32> = model.backbone.log_probs(hidden, ids).into_data_as::<f32>().iter::<f32>().collect();
+    let scores = host::read(model.backbone.log_probs(hidden, ids));
     if scores.iter().any(|score| score.is_nan()) {
         return Err(ModelError::Input("the model's scores are not numbers; its weights are damaged".into()));
     }

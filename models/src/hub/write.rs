@@ -10,7 +10,7 @@ use serde_json::json;
 use super::tensors::{StoredTensor, write_atomically, write_tensors};
 use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
 use crate::named::{NamedVisitor, visit_named};
-use crate::{LatentRecommender, ModelError};
+use crate::{LatentRecommender, ModelError, host};
 
 /// Writes `config.json` and `model.safetensors` (float32) into `folder`, which is made if need be. Each file replaces
 /// an older one only when it is whole.
@@ -37,7 +37,7 @@ struct Collect(BTreeMap<String, StoredTensor>);
 impl NamedVisitor for Collect {
     fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
         let shape = parameter.dims().to_vec();
-        let values = parameter.val().inner().into_data_as::<f32>().iter::<f32>().collect();
+        let values = host::read(parameter.val());
         self.0.insert(name.to_owned(), StoredTensor { shape, values });
     }
 }

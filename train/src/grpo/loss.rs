@@ -9,6 +9,10 @@ pub struct PolicyLoss {
     pub loss: Tensor<1>,
     /// The estimate of the KL divergence within it, before its weight, `[1]`; absent without reference.
     pub kl: Option<Tensor<1>>,
+    /// The probability ratio, `[1]`, without gradient.
+    pub ratio: Tensor<1>,
+    /// Tokens whose ratio is outside the clip range, `[1]`.
+    pub clipped: Tensor<1>,
 }
 
 /// The clipped policy loss (arXiv 1707.06347) with the k3 estimate of the KL divergence to a reference (arXiv 2402.03300):
@@ -25,13 +29,18 @@ pub fn policy_loss(
     config: &GrpoConfig,
 ) -> PolicyLoss {
     let ratio = (log_probs.clone() - old).exp();
-    let clipped = ratio.clone().clamp(1.0 - config.clip_low, 1.0 + config.clip_high);
+    let (lower, upper) = (1.0 - config.clip_low, 1.0 + config.clip_high);
+    let mean = |x: Tensor<1>| x.sum().div_scalar(total as f64);
+    let plain = ratio.clone().inner();
+    let is_outside = plain.clone().lower_elem(lower).bool_or(plain.clone().greater_elem(upper));
+    let (mean_ratio, outside) = (mean(plain), mean(is_outside.float()));
+    let clipped = ratio.clone().clamp(lower, upper);
     let gain = (ratio * advantages.clone()).min_pair(clipped * advantages);
-    let loss = gain.sum().neg().div_scalar(total as f64);
+    let loss = mean(gain).neg();
     let Some(reference) = reference else {
-        return PolicyLoss { loss, kl: None };
+        return PolicyLoss { loss, kl: None, ratio: mean_ratio, clipped: outside };
     };
     let difference = reference - log_probs;
-    let kl = (difference.clone().exp() - difference).sub_scalar(1.0).sum().div_scalar(total as f64);
-    PolicyLoss { loss: loss + kl.clone().mul_scalar(config.kl), kl: Some(kl) }
+    let kl = mean((difference.clone().exp() - difference).sub_scalar(1.0));
+    PolicyLoss { loss: loss + kl.clone().mul_scalar(config.kl), kl: Some(kl), ratio: mean_ratio, clipped: outside }
 }

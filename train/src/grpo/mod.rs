@@ -16,5 +16,5 @@ pub use config::GrpoConfig;
 pub use loss::{PolicyLoss, policy_loss};
 pub use noise::group_noise;
 pub use reward::{Reward, negative_perplexity};
-pub use rollout::Rollouts;
+pub use rollout::{Pool, Rollouts};
 pub use stage::{Grpo, Update, prepare_model};

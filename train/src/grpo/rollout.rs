@@ -1,12 +1,14 @@
-use burn::tensor::{Tensor, TensorData};
-use latentr3_models::{LatentRecommender, TargetLogProbs};
+use burn::tensor::{Device, Tensor, TensorData};
+use latentr3_models::backbone::CommonHead;
+use latentr3_models::{LatentRecommender, host};
 
 use super::stage::Grpo;
 use crate::batches::micro_batches;
 use crate::likelihood::prompts;
+use crate::workers::Share;
 use crate::{Example, TrainError};
 
-/// The samples of a batch's prompts and what they earned, the groups one after the other.
+/// The samples of a share's prompts and what they earned, the groups one after the other.
 #[derive(Debug, Clone)]
 pub struct Rollouts {
     /// The noise as it was added, `[rollouts, d_model]`.
@@ -19,15 +21,21 @@ pub struct Rollouts {
     pub rewards: Vec<f64>,
     /// Advantage of each rollout.
     pub advantages: Vec<f64>,
-    /// Euclidean norm of each prompt's thought.
-    pub thought_norms: Vec<f64>,
+    /// Figures of the whole batch, to which the rewards are compared.
+    pub pool: Pool,
 }
 
-impl Rollouts {
-    /// Target tokens of all rollouts.
-    pub fn tokens(&self) -> usize {
-        self.log_probs.iter().map(Vec::len).sum()
-    }
+/// Figures of all rollouts of a batch, whichever worker made them.
+#[derive(Debug, Clone, Default)]
+pub struct Pool {
+    /// Reward of each rollout.
+    pub rewards: Vec<f64>,
+    /// Advantage of each rollout.
+    pub advantages: Vec<f64>,
+    /// Euclidean norm of each rollout's noise.
+    pub noise_norms: Vec<f64>,
+    /// Euclidean norm of each prompt's thought.
+    pub thought_norms: Vec<f64>,
 }
 
 /// How the likelihood of one micro-batch's targets changes with its thoughts.
@@ -35,7 +43,7 @@ impl Rollouts {
 /// Rows are independent, so that with the ratio at 1 the policy's gradient splits: each sample's part is known before the
 /// batch's rewards are, and their weighted sum goes back through the thoughts' source once.
 pub(super) struct Sensitivity {
-    /// The prompts' places in the batch.
+    /// The prompts' places in the share.
     pub places: Vec<usize>,
     /// `[prompts, d_model]`, with its gradient history.
     pub thought: Tensor<2>,
@@ -43,91 +51,139 @@ pub(super) struct Sensitivity {
     pub by_sample: Tensor<2>,
 }
 
+/// What a micro-batch leaves on the device until the whole share is done.
+struct Part {
+    places: Vec<usize>,
+    /// `[target tokens]` of the samples, under the policy and the reference.
+    log_probs: [Option<Tensor<1>>; 2],
+    /// `[prompts]`: the thoughts' norms, and what their standard noise was multiplied by.
+    norms: Tensor<1>,
+    scales: Tensor<1>,
+}
+
 impl Grpo {
-    /// Samples every prompt's group with the given standard noise, `[rollouts, d_model]`, and rewards it; nothing trains.
+    /// Samples the group of each of a share's prompts with the given standard noise, `[rollouts, d_model]`, and rewards it;
+    /// nothing trains.
     ///
     /// # Errors
     ///
     /// What the model refuses, or a model without thoughts.
-    pub fn roll_out(
-        &self,
-        model: &LatentRecommender,
-        batch: &[&Example],
-        noise: &[f32],
-    ) -> Result<Rollouts, TrainError> {
-        Ok(self.sample(model, batch, noise, false)?.0)
+    pub fn roll_out(&self, model: &LatentRecommender, share: &Share, noise: &[f32]) -> Result<Rollouts, TrainError> {
+        Ok(self.sample(model, share, noise, false)?.0)
     }
 
     /// [`Self::roll_out`], if asked together with the sensitivities, from the same forward pass.
     pub(super) fn sample(
         &self,
         model: &LatentRecommender,
-        batch: &[&Example],
+        share: &Share,
         noise: &[f32],
         with_sensitivities: bool,
     ) -> Result<(Rollouts, Vec<Sensitivity>), TrainError> {
-        let group = self.config.group;
-        let width = noise.len() / (batch.len() * group);
-        let mut rollouts = Rollouts {
-            noise: noise.to_vec(),
-            log_probs: vec![Vec::new(); batch.len() * group],
-            reference: self.reference.as_ref().map(|_| vec![Vec::new(); batch.len() * group]),
-            rewards: Vec::new(),
-            advantages: Vec::new(),
-            thought_norms: vec![0.0; batch.len()],
+        let (mut parts, mut sensitivities) = (Vec::new(), Vec::new());
+        if !share.rows.is_empty() {
+            let head = model.backbone.common_head(&prompts(&share.rows))?;
+            let reference_head = match &self.reference {
+                Some(reference) => reference.backbone.common_head(&prompts(&share.rows))?,
+                None => None,
+            };
+            let heads = [head, reference_head];
+            for places in micro_batches(&share.rows, self.micro_batch) {
+                let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
+                let (part, sensitivity) = self.sample_some(model, &heads, places, &rows, noise, with_sensitivities)?;
+                parts.push(part);
+                sensitivities.extend(sensitivity);
+            }
+        }
+        Ok((self.reward_all(parts, share, noise), sensitivities))
+    }
+
+    fn sample_some(
+        &self,
+        model: &LatentRecommender,
+        [head, reference_head]: &[Option<CommonHead>; 2],
+        places: Vec<usize>,
+        rows: &[&Example],
+        noise: &[f32],
+        with_sensitivities: bool,
+    ) -> Result<(Part, Option<Sensitivity>), TrainError> {
+        let (group, targets) = (self.config.group, repeated_targets(rows, self.config.group));
+        let mut state = model.backbone.prefill_after(head.as_ref(), &prompts(rows))?;
+        let thought = model
+            .think(&mut state)
+            .ok_or_else(|| TrainError::config("thoughts", "stage 2 needs a model that thinks"))?;
+        let [_, width] = thought.dims();
+        let norms: Tensor<1> = thought.clone().inner().square().sum_dim(1).sqrt().squeeze_dim(1);
+        let scales = match self.config.sigma_relative {
+            Some(share) => norms.clone().mul_scalar(share / (width as f64).sqrt()),
+            None => norms.full_like(self.config.sigma),
         };
-        let mut sensitivities = Vec::new();
-        let head = model.backbone.common_head(&prompts(batch))?;
-        let reference_head = match &self.reference {
-            Some(reference) => reference.backbone.common_head(&prompts(batch))?,
+        let standard = gather_noise(noise, &places, group * width, width, &model.device());
+        let noise = standard * repeat_rows(scales.clone().unsqueeze_dim(1), group);
+        let mut samples = repeat_rows(thought.clone().inner(), group) + noise.clone();
+        if with_sensitivities {
+            samples = samples.autodiff().require_grad();
+        }
+        let log_probs = model.target_log_probs(&state.detach(), Some(samples.clone()), &targets)?.values;
+        let reference = match &self.reference {
             None => None,
-        };
-        for places in micro_batches(batch, self.micro_batch) {
-            let rows: Vec<&Example> = places.iter().map(|&place| batch[place]).collect();
-            let mut state = model.backbone.prefill_after(head.as_ref(), &prompts(&rows))?;
-            let thought = model
-                .think(&mut state)
-                .ok_or_else(|| TrainError::config("thoughts", "stage 2 needs a model that thinks"))?;
-            let values: Vec<f32> = thought.clone().inner().into_data_as::<f32>().iter::<f32>().collect();
-            for (&place, thought) in places.iter().zip(values.chunks(width)) {
-                let norm = thought.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-                rollouts.thought_norms[place] = norm;
-                let scale = match self.config.sigma_relative {
-                    Some(share) => share * norm / (width as f64).sqrt(),
-                    None => self.config.sigma,
-                };
-                let noise = &mut rollouts.noise[place * group * width..(place + 1) * group * width];
-                noise.iter_mut().for_each(|value| *value *= scale as f32);
-            }
-            let noise = gather_noise(&rollouts.noise, &places, group * width, width, &model.device());
-            let mut samples = repeat_rows(thought.clone().inner(), group) + noise.clone();
-            if with_sensitivities {
-                samples = samples.autodiff().require_grad();
-            }
-            let targets = repeated_targets(&rows, group);
-            let log_probs = model.target_log_probs(&state.detach(), Some(samples.clone()), &targets)?;
-            if with_sensitivities {
-                let mut tape = log_probs.values.clone().sum().backward();
-                let by_sample = samples.grad_remove(&mut tape).expect("the samples are part of the graph");
-                sensitivities.push(Sensitivity { places: places.clone(), thought, by_sample });
-            }
-            scatter_rows(log_probs, &places, group, &mut rollouts.log_probs);
-            if let (Some(reference), Some(into)) = (&self.reference, &mut rollouts.reference) {
-                let mut state = reference.backbone.prefill_after(reference_head.as_ref(), &prompts(&rows))?;
+            Some(reference) => {
+                let mut state = reference.backbone.prefill_after(reference_head.as_ref(), &prompts(rows))?;
                 let thought = reference
                     .think(&mut state)
                     .ok_or_else(|| TrainError::config("reference", "has no thoughts, the policy has"))?;
-                let log_probs =
-                    reference.target_log_probs(&state, Some(repeat_rows(thought, group) + noise), &targets)?;
-                scatter_rows(log_probs, &places, group, into);
+                Some(reference.target_log_probs(&state, Some(repeat_rows(thought, group) + noise), &targets)?.values)
+            }
+        };
+        let sensitivity = with_sensitivities.then(|| {
+            let mut tape = log_probs.clone().sum().backward();
+            let by_sample = samples.grad_remove(&mut tape).expect("the samples are part of the graph");
+            Sensitivity { places: places.clone(), thought, by_sample }
+        });
+        Ok((Part { places, log_probs: [Some(log_probs.inner()), reference], norms, scales }, sensitivity))
+    }
+
+    /// Brings what was sampled to the host, in one read, and compares the rewards of the whole batch.
+    fn reward_all(&self, parts: Vec<Part>, share: &Share, noise: &[f32]) -> Rollouts {
+        let (group, rollouts) = (self.config.group, share.rows.len() * self.config.group);
+        let tensors = |part: &Part| {
+            let log_probs = part.log_probs.iter().flatten().cloned();
+            log_probs.chain([part.norms.clone(), part.scales.clone()]).collect::<Vec<_>>()
+        };
+        let mut values = host::read_all(parts.iter().flat_map(tensors).collect()).into_iter();
+        let mut next = || values.next().expect("all tensors were read");
+        let width = noise.len() / rollouts.max(1);
+        let mut noise = noise.to_vec();
+        let mut log_probs = vec![Vec::new(); rollouts];
+        let mut reference = self.reference.as_ref().map(|_| log_probs.clone());
+        let mut thought_norms = vec![0.0; share.rows.len()];
+        for Part { places, .. } in &parts {
+            scatter_rows(&next(), share, places, group, &mut log_probs);
+            if let Some(reference) = &mut reference {
+                scatter_rows(&next(), share, places, group, reference);
+            }
+            for ((&place, norm), scale) in places.iter().zip(next()).zip(next()) {
+                thought_norms[place] = f64::from(norm);
+                let noise = &mut noise[place * group * width..(place + 1) * group * width];
+                noise.iter_mut().for_each(|value| *value *= scale);
             }
         }
         let lowest = -self.config.max_perplexity;
         // Not `max`, which would turn a reward that is no number into the lowest.
         let bounded = |reward: f64| if reward < lowest { lowest } else { reward };
-        rollouts.rewards = rollouts.log_probs.iter().map(|log_probs| bounded((self.reward)(log_probs))).collect();
-        rollouts.advantages = (self.advantage)(&rollouts.rewards, group);
-        Ok((rollouts, sensitivities))
+        let rewards: Vec<f64> = log_probs.iter().map(|log_probs| bounded((self.reward)(log_probs))).collect();
+        let norm = |noise: &[f32]| noise.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>().sqrt();
+        let noise_norms: Vec<f64> = noise.chunks(width.max(1)).map(norm).collect();
+        let mut pool = Pool {
+            rewards: share.of_all(&rewards, group),
+            noise_norms: share.of_all(&noise_norms, group),
+            thought_norms: share.of_all(&thought_norms, 1),
+            advantages: Vec::new(),
+        };
+        pool.advantages = (self.advantage)(&pool.rewards, group);
+        let own = |place: &usize| &pool.advantages[place * group..(place + 1) * group];
+        let advantages = share.places.iter().flat_map(own).copied().collect();
+        Rollouts { noise, log_probs, reference, rewards, advantages, pool }
     }
 }
 
@@ -147,7 +203,7 @@ pub(super) fn gather_noise(
     places: &[usize],
     per_prompt: usize,
     width: usize,
-    device: &burn::tensor::Device,
+    device: &Device,
 ) -> Tensor<2> {
     let values: Vec<f32> =
         places.iter().flat_map(|place| &noise[place * per_prompt..(place + 1) * per_prompt]).copied().collect();
@@ -155,13 +211,14 @@ pub(super) fn gather_noise(
     Tensor::from_data(TensorData::new(values, [rows, width]), device)
 }
 
-/// Puts a micro-batch's log-probabilities where its prompts' rollouts stand in the batch.
-fn scatter_rows(log_probs: TargetLogProbs, places: &[usize], group: usize, into: &mut [Vec<f32>]) {
-    let values: Vec<f32> = log_probs.values.inner().into_data_as::<f32>().iter::<f32>().collect();
-    let mut rest = values.as_slice();
-    for (row, length) in log_probs.lengths.into_iter().enumerate() {
-        let (own, others) = rest.split_at(length);
-        into[places[row / group] * group + row % group] = own.to_vec();
-        rest = others;
+/// Puts a micro-batch's log-probabilities where its prompts' rollouts stand in the share.
+fn scatter_rows(values: &[f32], share: &Share, places: &[usize], group: usize, into: &mut [Vec<f32>]) {
+    let mut rest = values;
+    for &place in places {
+        for sample in 0..group {
+            let (own, others) = rest.split_at(share.rows[place].target.len());
+            into[place * group + sample] = own.to_vec();
+            rest = others;
+        }
     }
 }

@@ -9,12 +9,13 @@ use super::config::GrpoConfig;
 use super::loss::policy_loss;
 use super::noise::group_noise;
 use super::reward::{Reward, negative_perplexity};
-use super::rollout::{Rollouts, Sensitivity, gather_noise, repeat_rows, repeated_targets};
+use super::rollout::{Pool, Rollouts, Sensitivity, gather_noise, repeat_rows, repeated_targets};
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
 use crate::likelihood::prompts;
-use crate::optimizer::{Optimizer, scalar};
+use crate::optimizer::Optimizer;
 use crate::trainer::{Fault, Stage, StepReport};
+use crate::workers::Share;
 use crate::{Example, TrainError};
 
 /// The reinforcing stage.
@@ -33,19 +34,15 @@ pub struct Grpo {
     pub reference: Option<LatentRecommender>,
 }
 
-/// What one update did.
+/// A share's part of one update.
 #[derive(Debug)]
 pub struct Update {
     /// The loss's gradients.
     pub gradients: Gradients,
-    /// The loss, over the target tokens of the whole batch.
-    pub loss: f64,
-    /// The estimated KL divergence to the reference, where there is one.
-    pub kl: Option<f64>,
-    /// Mean probability ratio over the tokens.
-    pub ratio: f64,
-    /// Share of tokens whose ratio is outside the clip range.
-    pub clipped: f64,
+    /// Figures by their names, each `[1]`, which add up over the shares of a batch: `loss`, the mean probability `ratio` over
+    /// the target tokens, `clip_share`, the share of tokens whose ratio is outside the clip range, and, where there is a
+    /// reference, the estimated `kl` divergence to it.
+    pub figures: Vec<(&'static str, Tensor<1>)>,
 }
 
 /// Freezes what stage 2 does not train.
@@ -83,7 +80,7 @@ impl Grpo {
         Ok(Self { config, micro_batch, seed, reward: Box::new(negative_perplexity), advantage, reference })
     }
 
-    /// Samples and rewards the batch, and gives the policy's gradients from the same forward pass.
+    /// Samples and rewards a share of a batch, and gives its part of the policy's gradients from the same forward pass.
     ///
     /// This holds while the ratio is 1, which is at the first update on a rollout, for a frozen backbone, one thought and
     /// no reference: the loss is then `-A_k log p_k / tokens` up to a constant, and its gradient by the thought a weighted
@@ -95,12 +92,11 @@ impl Grpo {
     pub fn roll_out_and_update(
         &self,
         model: &LatentRecommender,
-        batch: &[&Example],
+        share: &Share,
         noise: &[f32],
     ) -> Result<(Rollouts, Update), TrainError> {
-        let (rollouts, sensitivities) = self.sample(model, batch, noise, true)?;
-        let group = self.config.group;
-        let total = rollouts.tokens() as f64;
+        let (rollouts, sensitivities) = self.sample(model, share, noise, true)?;
+        let (group, total) = (self.config.group, self.tokens(share) as f64);
         let mut gradients = Gradients::default();
         for Sensitivity { places, thought, by_sample } in sensitivities {
             let weight = |place: &usize| {
@@ -115,83 +111,86 @@ impl Grpo {
             gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
         }
         let weighted = rollouts.advantages.iter().zip(&rollouts.log_probs).map(|(a, row)| -a * row.len() as f64);
-        let loss = weighted.sum::<f64>() / total;
-        Ok((rollouts, Update { gradients, loss, kl: None, ratio: 1.0, clipped: 0.0 }))
+        let figure = |value: f64| Tensor::from_data([value as f32], &model.device());
+        let tokens = rollouts.log_probs.iter().map(Vec::len).sum::<usize>() as f64;
+        let figures = vec![
+            ("loss", figure(weighted.sum::<f64>() / total)),
+            ("ratio", figure(tokens / total)),
+            ("clip_share", figure(0.0)),
+        ];
+        Ok((rollouts, Update { gradients, figures }))
     }
 
-    /// Loss and gradients of one update on given rollouts, in a forward pass of its own.
+    /// A share's part of loss and gradients of one update on given rollouts, in a forward pass of its own.
     ///
     /// # Errors
     ///
     /// What the model refuses, or a model without thoughts.
-    pub fn update(
-        &self,
-        model: &LatentRecommender,
-        batch: &[&Example],
-        rollouts: &Rollouts,
-    ) -> Result<Update, TrainError> {
-        let group = self.config.group;
-        let width = rollouts.noise.len() / rollouts.log_probs.len();
-        let total = rollouts.tokens();
-        let device = model.device();
-        let mut update = Update { gradients: Gradients::default(), loss: 0.0, kl: None, ratio: 0.0, clipped: 0.0 };
+    pub fn update(&self, model: &LatentRecommender, share: &Share, rollouts: &Rollouts) -> Result<Update, TrainError> {
+        let (group, total, device) = (self.config.group, self.tokens(share), model.device());
+        let mut gradients = Gradients::default();
+        let mut sums: Vec<Tensor<1>> = Vec::new();
         // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
-        let (mut head, mut cut) = (model.backbone.common_head(&prompts(batch))?, None);
+        let (mut head, mut cut) = (None, None);
+        if !share.rows.is_empty() {
+            head = model.backbone.common_head(&prompts(&share.rows))?;
+        }
         if self.config.train_backbone {
             cut = head.take().map(Cut::new);
         }
-        for places in micro_batches(batch, self.micro_batch) {
-            let rows: Vec<&Example> = places.iter().map(|&place| batch[place]).collect();
+        for places in micro_batches(&share.rows, self.micro_batch) {
+            let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
             let head = cut.as_ref().map(Cut::head).or(head.as_ref());
             let mut state = model.backbone.prefill_after(head, &prompts(&rows))?;
             let thought = model
                 .think(&mut state)
                 .ok_or_else(|| TrainError::config("thoughts", "stage 2 needs a model that thinks"))?;
-            let samples =
-                repeat_rows(thought, group) + gather_noise(&rollouts.noise, &places, group * width, width, &device);
+            let [_, width] = thought.dims();
+            let noise = gather_noise(&rollouts.noise, &places, group * width, width, &device);
+            let samples = repeat_rows(thought, group) + noise;
             let log_probs = model.target_log_probs(&state, Some(samples), &repeated_targets(&rows, group))?.values;
 
             let own: Vec<usize> = places.iter().flat_map(|place| place * group..(place + 1) * group).collect();
             let flat = |rows: &[Vec<f32>]| own.iter().flat_map(|&rollout| rows[rollout].clone()).collect::<Vec<f32>>();
             let tensor = |values: &[f32]| Tensor::<1>::from_data(values, &device);
-            let old = flat(&rollouts.log_probs);
             let advantages: Vec<f32> = own
                 .iter()
                 .flat_map(|&rollout| {
                     std::iter::repeat_n(rollouts.advantages[rollout] as f32, rollouts.log_probs[rollout].len())
                 })
                 .collect();
+            let old = tensor(&flat(&rollouts.log_probs));
             let reference = rollouts.reference.as_ref().map(|reference| tensor(&flat(reference)));
-            let loss =
-                policy_loss(log_probs.clone(), tensor(&old), tensor(&advantages), reference, total, &self.config);
+            let loss = policy_loss(log_probs, old, tensor(&advantages), reference, total, &self.config);
             let mut tape = loss.loss.backward();
             if let Some(cut) = &mut cut {
                 cut.collect(&mut tape);
             }
-            update.gradients.add(Gradients::collect(model, tape));
-            update.loss += scalar(loss.loss.inner());
-            if let Some(kl) = loss.kl {
-                *update.kl.get_or_insert(0.0) += scalar(kl.inner());
-            }
-            let new = log_probs.inner().into_data_as::<f32>();
-            for (new, old) in new.iter::<f32>().zip(old) {
-                let ratio = f64::from(new - old).exp();
-                update.ratio += ratio / total as f64;
-                let is_clipped = ratio < 1.0 - self.config.clip_low || ratio > 1.0 + self.config.clip_high;
-                update.clipped += f64::from(u8::from(is_clipped)) / total as f64;
-            }
+            gradients.add(Gradients::collect(model, tape));
+            let figures = [Some(loss.loss.inner()), Some(loss.ratio), Some(loss.clipped), loss.kl.map(Tensor::inner)];
+            let figures = figures.into_iter().flatten();
+            sums = match sums.is_empty() {
+                true => figures.collect(),
+                false => sums.into_iter().zip(figures).map(|(sum, figure)| sum + figure).collect(),
+            };
         }
         if let Some(tape) = cut.and_then(Cut::backward) {
-            update.gradients.add(Gradients::collect(model, tape));
+            gradients.add(Gradients::collect(model, tape));
         }
-        Ok(update)
+        let names = ["loss", "ratio", "clip_share", "kl"].into_iter().take(3 + usize::from(self.reference.is_some()));
+        sums.resize_with(names.len(), || Tensor::zeros([1], &device));
+        Ok(Update { gradients, figures: names.zip(sums).collect() })
     }
 
-    /// Standard noise for the batch of a step, `[rollouts, d_model]`.
-    fn noise(&self, step: usize, prompts: usize, width: usize) -> Vec<f32> {
-        (0..prompts as u64)
-            .flat_map(|prompt| group_noise(self.seed, step as u64, prompt, self.config.group, width))
-            .collect()
+    /// Standard noise for a share of a step's batch, `[rollouts, d_model]`.
+    fn noise(&self, step: usize, share: &Share, width: usize) -> Vec<f32> {
+        let of_prompt = |&place: &usize| group_noise(self.seed, step as u64, place as u64, self.config.group, width);
+        share.places.iter().flat_map(of_prompt).collect()
+    }
+
+    /// Target tokens of all rollouts of a batch.
+    fn tokens(&self, share: &Share) -> usize {
+        share.target_tokens * self.config.group
     }
 
     fn rolls_out_and_updates_at_once(&self, model: &LatentRecommender) -> bool {
@@ -204,81 +203,57 @@ impl Stage for Grpo {
         &self,
         mut model: LatentRecommender,
         optimizer: &mut Optimizer,
-        batch: &[&Example],
+        share: &Share,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
-        let noise = self.noise(optimizer.step, batch.len(), model.backbone.config().d_model);
-        let wrong =
-            |rollouts: &Rollouts| rollouts.rewards.iter().find_map(|&reward| Fault::of("reward of a sample", reward));
-        let (rollouts, mut metrics, fault) = if self.rolls_out_and_updates_at_once(&model) {
-            let (rollouts, update) = self.roll_out_and_update(&model, batch, &noise)?;
-            let (metrics, fault);
-            (model, metrics, fault) = apply(model, optimizer, update, wrong(&rollouts));
-            (rollouts, metrics, fault)
-        } else {
-            let rollouts = self.roll_out(&model.valid(), batch, &noise)?;
-            let (mut metrics, mut fault) = (Map::new(), wrong(&rollouts));
-            // The log has the last update's figures.
-            for _ in 0..self.config.updates {
-                if fault.is_none() {
-                    let update = self.update(&model, batch, &rollouts)?;
-                    (model, metrics, fault) = apply(model, optimizer, update, None);
-                }
+        let noise = self.noise(optimizer.step, share, model.backbone.config().d_model);
+        let at_once = self.rolls_out_and_updates_at_once(&model);
+        let (rollouts, mut first) = match at_once {
+            true => {
+                self.roll_out_and_update(&model, share, &noise).map(|(rollouts, update)| (rollouts, Some(update)))?
             }
-            (rollouts, metrics, fault)
+            false => (self.roll_out(&model.valid(), share, &noise)?, None),
         };
-        metrics.extend(describe(&rollouts, self.config.group));
-        let reward = mean(rollouts.rewards.iter().copied());
+        let rewards = &rollouts.pool.rewards;
+        let mut fault = rewards.iter().find_map(|&reward| Fault::of("reward of a sample", reward));
+        let mut metrics = Map::new();
+        // The log has the last update's figures.
+        for _ in 0..self.config.updates {
+            if fault.is_none() {
+                let Update { gradients, figures } = match first.take() {
+                    Some(update) => update,
+                    None => self.update(&model, share, &rollouts)?,
+                };
+                let names: Vec<&str> = figures.iter().map(|(name, _)| *name).collect();
+                let (moved, applied) = optimizer.apply(model, gradients, figures, share.workers);
+                (model, fault) = (moved, applied.fault);
+                metrics =
+                    names.into_iter().map(str::to_owned).zip(applied.figures.into_iter().map(Value::from)).collect();
+                metrics.insert("gradient_norm".into(), json!(applied.norm));
+            }
+        }
+        metrics.extend(describe(&rollouts.pool, self.config.group));
+        let reward = mean(rollouts.pool.rewards.iter().copied());
         Ok((model, StepReport { headline: reward, metrics, fault }))
     }
 }
 
-/// Moves the model, unless there is a fault already.
-fn apply(
-    model: LatentRecommender,
-    optimizer: &mut Optimizer,
-    update: Update,
-    fault: Option<Fault>,
-) -> (LatentRecommender, Map<String, Value>, Option<Fault>) {
-    let (mut model, mut norm, mut fault) = (model, None, fault.or(Fault::of("loss", update.loss)));
-    if fault.is_none() {
-        let (moved, its_norm) = optimizer.apply(model, update.gradients);
-        (model, norm, fault) = (moved, Some(its_norm), Fault::of("norm of the gradients", its_norm));
-    }
-    let figures = [
-        ("loss", json!(update.loss)),
-        ("kl", json!(update.kl)),
-        ("ratio", json!(update.ratio)),
-        ("clip_share", json!(update.clipped)),
-        ("gradient_norm", json!(norm)),
-    ];
-    (model, figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), fault)
-}
-
 /// The figures by which one sees whether stage 2 does any good.
-fn describe(rollouts: &Rollouts, group: usize) -> Map<String, Value> {
-    let sample = |is_first: bool| {
-        let keep = move |(i, reward): (usize, &f64)| (i.is_multiple_of(group) == is_first).then_some(*reward);
-        mean(rollouts.rewards.iter().enumerate().filter_map(keep))
+fn describe(pool: &Pool, group: usize) -> Map<String, Value> {
+    let samples = |values: &[f64], is_first: bool| {
+        let keep = move |(i, value): (usize, &f64)| (i.is_multiple_of(group) == is_first).then_some(*value);
+        mean(values.iter().enumerate().filter_map(keep))
     };
-    let square_sum: f64 = rollouts.advantages.iter().map(|a| a * a).sum();
-    let largest = rollouts.advantages.iter().map(|a| a * a).fold(0.0, f64::max);
-    let average = mean(rollouts.advantages.iter().copied());
-    let spread = mean(rollouts.advantages.iter().map(|a| (a - average).powi(2))).sqrt();
-    let width = rollouts.noise.len() / rollouts.rewards.len();
-    let norm = |noise: &[f32]| noise.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>().sqrt();
-    let noisy = rollouts
-        .noise
-        .chunks(width)
-        .enumerate()
-        .filter(|(i, _)| !i.is_multiple_of(group))
-        .map(|(_, noise)| norm(noise));
+    let square_sum: f64 = pool.advantages.iter().map(|a| a * a).sum();
+    let largest = pool.advantages.iter().map(|a| a * a).fold(0.0, f64::max);
+    let average = mean(pool.advantages.iter().copied());
+    let spread = mean(pool.advantages.iter().map(|a| (a - average).powi(2))).sqrt();
     let figures = [
-        ("reward_noise_free", sample(true)),
-        ("reward_noisy", sample(false)),
+        ("reward_noise_free", samples(&pool.rewards, true)),
+        ("reward_noisy", samples(&pool.rewards, false)),
         ("advantage_spread", spread),
         ("advantage_largest_share", if square_sum > 0.0 { largest / square_sum } else { 0.0 }),
-        ("thought_norm", mean(rollouts.thought_norms.iter().copied())),
-        ("noise_norm", mean(noisy)),
+        ("thought_norm", mean(pool.thought_norms.iter().copied())),
+        ("noise_norm", samples(&pool.noise_norms, false)),
     ];
     figures.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
 }

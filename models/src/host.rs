@@ -1,0 +1,31 @@
+//! Values from the device to the host.
+
+use std::cell::Cell;
+
+use burn::tensor::{Tensor, Transaction};
+
+thread_local! {
+    static READS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The values of some tensors, without gradient, in one read.
+///
+/// The host waits until the device has done all that was asked of it. So a step of training or decoding reads once, what
+/// it must decide by.
+pub fn read_all(tensors: Vec<Tensor<1>>) -> Vec<Vec<f32>> {
+    READS.set(READS.get() + 1);
+    let register = |transaction: Transaction, tensor: Tensor<1>| transaction.register(tensor.inner());
+    let data = tensors.into_iter().fold(Transaction::default(), register).execute();
+    data.into_iter().map(|data| data.iter::<f32>().collect()).collect()
+}
+
+/// The values of a tensor, the last dimension fastest, without gradient.
+pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    READS.set(READS.get() + 1);
+    tensor.inner().into_data_as::<f32>().iter::<f32>().collect()
+}
+
+/// How often this thread has read.
+pub fn reads() -> usize {
+    READS.get()
+}
