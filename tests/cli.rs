@@ -6,7 +6,7 @@ mod program;
 use std::path::Path;
 use std::process::Command;
 
-use program::{GRPO, SFT, Workshop, refuse, run, succeed};
+use program::{GRPO, SFT, Workshop, latentr3, refuse, run, succeed};
 use serde_json::Value;
 
 #[test]
@@ -50,6 +50,47 @@ fn the_whole_way_from_data_to_recommendations() {
     ]);
     assert!(said.contains("Title number"), "{said}");
     assert_eq!(w.json("result.json")["recommendations"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn the_parts_of_an_evaluation_make_the_whole_of_one_process() {
+    let w = Workshop::new();
+    let [model, data] = ["base", "prepared"].map(|name| w.path(name));
+    let evaluate = |json: &str, more: &[&str]| {
+        let json = w.path(json);
+        let fixed =
+            ["evaluate", "--model", &model, "--data", &data, "--split", "test", "--batch", "2", "--json", &json];
+        succeed(&[&fixed[..], more].concat());
+        json
+    };
+    evaluate("whole.json", &[]);
+    let [first, second, third] =
+        ["1/3", "2/3", "3/3"].map(|shard| evaluate(&format!("{}.json", &shard[..1]), &["--shard", shard]));
+    let merged = w.path("merged.json");
+    assert!(succeed(&["merge", &third, &first, &second, "--json", &merged]).contains("6 users"));
+    let [mut whole, mut merged_result] = ["whole.json", "merged.json"].map(|name| w.json(name));
+    for result in [&mut whole, &mut merged_result] {
+        assert!(result.as_object_mut().unwrap().remove("seconds").unwrap().is_number());
+    }
+    assert_eq!(whole, merged_result);
+
+    // What is no whole is refused.
+    let before = w.bytes("merged.json");
+    let other = evaluate("other.json", &["--shard", "2/3", "--beams", "5"]);
+    for (parts, problem) in [
+        (vec![&first, &second], "2 of 3 parts"),
+        (vec![&first, &second, &second], "2/3 is there twice"),
+        (vec![&first, &other, &third], "differ in beams"),
+        (vec![&w.path("prepared/dataset.json")], "no result of `latentr3 evaluate"),
+    ] {
+        let args = [&["merge", "--json", &merged], &parts.iter().map(|part| part.as_str()).collect::<Vec<_>>()[..]];
+        let message = refuse(&args.concat());
+        assert!(message.contains(problem), "{message}");
+    }
+    assert_eq!(w.bytes("merged.json"), before);
+    assert!(
+        refuse(&["evaluate", "--model", &model, "--data", &data, "--split", "test", "--shard", "4/3"]).contains("4/3")
+    );
 }
 
 #[test]
@@ -122,9 +163,9 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     // Damaged files.
     for (content, part) in [
         ("", "no rows"),
-        ("{\"prompt\": [1]}", ":1"),
-        ("{\"prompt\": [], \"target\": [1]}", ":1"),
-        ("\u{1}\u{2}", ":1"),
+        ("{\"prompt\": [1]}", "line 1"),
+        ("{\"prompt\": [], \"target\": [1]}", "line 1"),
+        ("\u{1}\u{2}", "line 1"),
     ] {
         std::fs::write(w.path("bad.jsonl"), content).unwrap();
         expect(&["score", "--model", &base, "--tokens", &w.path("bad.jsonl")], &["bad.jsonl", part]);
@@ -193,4 +234,36 @@ fn a_reader_that_is_gone_is_no_failure_and_a_full_disk_is_one() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("standard output") && !message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn devices_are_checked_against_golden_figures() {
+    let w = Workshop::new();
+    let json = w.path("devices.json");
+    assert!(succeed(&["devices"]).contains("flex"));
+    let said = succeed(&["devices", "flex", "--check", "--json", &json]);
+    assert!(said.contains("works"), "{said}");
+    let check = w.json("devices.json")[0]["check"].clone();
+    for figure in ["forward", "sft_gradients", "grpo_gradients"] {
+        assert!((1e-9..1e-4).contains(&check[figure].as_f64().unwrap()), "{check}");
+    }
+    // Another model's figures are wrong ones.
+    let golden = w.folder.path().join("golden");
+    std::fs::create_dir(&golden).unwrap();
+    for file in ["config.json", "model.safetensors", "golden.json"] {
+        std::fs::copy(Path::new("tests/data/golden/llama").join(file), golden.join(file)).unwrap();
+    }
+    let folder = golden.to_str().unwrap();
+    succeed(&["devices", "flex", "--check", "--golden", folder]);
+    let figures = std::fs::read_to_string(golden.join("golden.json")).unwrap();
+    let mut figures: Value = serde_json::from_str(&figures).unwrap();
+    figures["thought"][0][0] = 1.5.into();
+    std::fs::write(golden.join("golden.json"), figures.to_string()).unwrap();
+    let output = latentr3(&["devices", "flex", "--check", "--golden", folder]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("wrong numbers: 1 of"));
+    // What cannot be checked is no device's fault.
+    assert!(refuse(&["devices", "abacus"]).contains("abacus"));
+    std::fs::write(golden.join("golden.json"), "{}").unwrap();
+    assert!(refuse(&["devices", "flex", "--check", "--golden", folder]).contains("golden.json"));
 }

@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use latentr3::data::list_cell::{parse_ids, parse_integers, parse_strings};
-use latentr3::data::{Interactions, Prepared, PromptTemplate, RawConfig, ReadOptions, load_tokenizer};
+use latentr3::data::{Interactions, Prepared, PromptTemplate, RawConfig, ReadOptions, TokenFile, load_tokenizer};
+use latentr3::eval::EvaluationResult;
+use latentr3::golden::Golden;
 use latentr3::models::random::generator;
 use latentr3::models::{device, hub};
 use latentr3::train::{AdamWConfig, RunFolder};
-use program::{GRPO, SFT, Workshop, run};
+use program::{GRPO, SFT, Workshop, run, succeed};
 use rand::{Rng, RngExt};
 
 /// What trips readers.
@@ -331,6 +333,55 @@ fn models() {
     fs::rename(&path, folder.join("a.safetensors")).unwrap();
     fs::write(&sharded, index.replace("model.safetensors\"", "a.safetensors\"")).unwrap();
     fuzz_file("indices", &sharded, || drop(hub::load(&folder, 0, &flex)));
+}
+
+#[test]
+fn token_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.jsonl");
+    let rows = "{\"catalog\": [[5, 6, 0], [8, 0]], \"eos\": 0}\n{\"prompt\": [1, 2], \"target\": [8, 0]}\n";
+    fs::write(&path, rows).unwrap();
+    fuzz_file("token files", &path, || drop(TokenFile::read(&path)));
+}
+
+#[test]
+fn results_of_evaluations() {
+    let w = workshop();
+    let (data, folder) = (w.path("prepared"), tempfile::tempdir().unwrap());
+    let json = folder.path().join("result.json");
+    let path = json.to_str().unwrap();
+    for shard in ["1/2", "1/1"] {
+        let args = [
+            "evaluate",
+            "--model",
+            &w.path("sft"),
+            "--data",
+            &data,
+            "--split",
+            "test",
+            "--shard",
+            shard,
+            "--json",
+            path,
+        ];
+        succeed(&args);
+        fuzz("results", &fs::read(&json).unwrap(), |bytes| {
+            if let Ok(result) = serde_json::from_slice::<EvaluationResult>(bytes) {
+                let _ = EvaluationResult::merge(vec![result]);
+            }
+        });
+    }
+}
+
+#[test]
+fn golden_folders() {
+    let folder = Path::new("tests/data/golden/qwen2");
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "golden.json"] {
+        fs::copy(folder.join(file), copy.path().join(file)).unwrap();
+    }
+    let flex = device("flex").unwrap();
+    fuzz_file("golden folders", &copy.path().join("golden.json"), || drop(Golden::load(copy.path(), &flex)));
 }
 
 #[test]

@@ -63,6 +63,26 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
     }
 }
 
+/// What a driver says of the device behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Driver {
+    /// Its name for the device.
+    pub name: String,
+    /// Whether there is no card behind it: the driver computes on the CPU.
+    pub is_software: bool,
+}
+
+/// The driver of a GPU's device; `None` for the CPU's own backends.
+pub fn driver(device: &Device) -> Option<Driver> {
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda"))]
+    return device.identity().map(|identity| Driver { name: identity.name, is_software: identity.physical.is_none() });
+    #[cfg(not(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// An NVIDIA GPU. The runtime panics where there is no driver or no such GPU, so it is tried here first.
 #[cfg(feature = "cuda")]
 fn cuda(name: &str, index: usize) -> Result<Device, ModelError> {

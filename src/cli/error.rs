@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crate::data::DataError;
+use crate::golden::GoldenError;
 use crate::models::ModelError;
 use crate::models::decode::TrieError;
 use crate::train::TrainError;
@@ -33,6 +34,12 @@ pub enum CliError {
         /// Steps done.
         step: usize,
     },
+    /// A golden folder cannot be checked.
+    #[error(transparent)]
+    Golden(#[from] GoldenError),
+    /// Devices do not compute what they should.
+    #[error("not usable: {0}")]
+    Devices(String),
     /// What the user asked for cannot be done.
     #[error("{0}")]
     Usage(String),
@@ -56,9 +63,10 @@ impl CliError {
         }
         let failed = match self {
             Self::Data(DataError::Io { source, .. }) => is_failure(source),
-            Self::Model(ModelError::Io { source, .. }) => is_failure(source),
-            Self::Train(TrainError::Model(ModelError::Io { source, .. })) => is_failure(source),
-            Self::Train(TrainError::NotFinite { .. }) => true,
+            Self::Model(ModelError::Io { source, .. })
+            | Self::Train(TrainError::Model(ModelError::Io { source, .. }))
+            | Self::Golden(GoldenError::Model(ModelError::Io { source, .. })) => is_failure(source),
+            Self::Train(TrainError::NotFinite { .. }) | Self::Devices(_) => true,
             _ => false,
         };
         if failed { 1 } else { 2 }

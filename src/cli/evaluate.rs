@@ -1,13 +1,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
 
-use super::files::{check_fit, check_json, load_model, model_folder, write_json};
+use super::files::{check_fit, check_json, load_model, model_folder, weight_files, write_json};
 use super::report::{Progress, duration, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
-use crate::eval::{CUTOFFS, EvalConfig, Evaluation, Ranking, evaluate, popularity, sample};
+use crate::eval::{CUTOFFS, EvalConfig, EvaluationResult, Ranking, Shard, evaluate, sample};
 use crate::models::decode::{BeamConfig, ItemTrie};
 
 /// Options of `evaluate`.
@@ -34,6 +33,10 @@ pub(super) struct EvaluateArgs {
     /// Users searched at once; changes memory and speed, not results
     #[arg(long, value_name = "USERS", default_value_t = 16)]
     batch: usize,
+    /// Evaluate only a part of the users, as 2/4 for the second of four processes; with `--json`, `latentr3 merge` makes the
+    /// whole of all parts
+    #[arg(long, value_name = "I/N", default_value_t = Shard::WHOLE, hide_default_value = true)]
+    shard: Shard,
     /// Write the figures and every user's rank as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -71,31 +74,39 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     let trie = ItemTrie::new(&prepared.item_tokens)?;
     let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
-    let config =
-        EvalConfig { beam: BeamConfig { beams: args.beams, length_penalty: args.length_penalty }, batch: args.batch };
+    let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
+    let config = EvalConfig { beam, batch: args.batch, shard: args.shard };
     let mut progress = Progress::new("evaluate", args.common.quiet);
-    let mut advance = |done: usize| progress.advance(done as u64, rows.len() as u64, 0, "users");
+    let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
     let evaluation = evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?;
     drop(progress);
-    let popular = popularity(&prepared, &rows);
-    let split = args.split.into();
-    write_json(args.json.as_deref(), &result(split, &evaluation, &popular, prepared.fingerprint()))?;
-    if args.common.quiet {
-        return Ok(());
-    }
-    let rankings = [("model", &evaluation.by_item), ("by title", &evaluation.by_title), ("popularity", &popular)];
-    let speed = evaluation.users as f64 / evaluation.seconds;
-    let time = duration(evaluation.seconds);
-    print(&format!("{}{} users in {time}, {speed:.1} users/s\n", figures(&rankings), evaluation.users))
+    let result = EvaluationResult {
+        split: Split::from(args.split).name().into(),
+        data_fingerprint: prepared.fingerprint(),
+        model_files: weight_files(&args.model)?,
+        limit: args.limit,
+        seed: args.common.seed,
+        batch: args.batch,
+        users_of_all_parts: rows.len(),
+        shard: args.shard,
+        evaluation,
+    };
+    write_json(args.json.as_deref(), &result)?;
+    if args.common.quiet { Ok(()) } else { show(&result) }
 }
 
-fn result(split: Split, evaluation: &Evaluation, popular: &Ranking, fingerprint: String) -> Value {
-    let mut result = json!({ "split": split.name(), "data_fingerprint": fingerprint, "popularity": popular });
-    let map = result.as_object_mut().expect("it was made as an object");
-    if let Value::Object(figures) = serde_json::to_value(evaluation).expect("figures can be written as JSON") {
-        map.extend(figures);
-    }
-    result
+/// Prints the figures of an evaluation.
+pub(super) fn show(result: &EvaluationResult) -> Result<(), CliError> {
+    let evaluation = &result.evaluation;
+    let rankings =
+        [("model", &evaluation.by_item), ("by title", &evaluation.by_title), ("popularity", &evaluation.popularity)];
+    let part = match result.shard {
+        Shard::WHOLE => String::new(),
+        shard => format!(" (part {shard} of {})", result.users_of_all_parts),
+    };
+    let (users, time) = (evaluation.users, duration(evaluation.seconds));
+    let speed = users as f64 / evaluation.seconds;
+    print(&format!("{}{users} users{part} in {time}, {speed:.1} users/s\n", figures(&rankings)))
 }
 
 /// HR and NDCG of several rankings as a table.
@@ -103,7 +114,7 @@ pub(super) fn figures(rankings: &[(&str, &Ranking)]) -> String {
     let head = |name: &str| CUTOFFS.iter().map(|k| format!("{name}@{k}")).collect::<Vec<_>>();
     let mut rows = vec![[vec![String::new()], head("HR"), head("NDCG")].concat()];
     for (name, ranking) in rankings {
-        let cells = |values: &serde_json::Map<String, Value>| {
+        let cells = |values: &serde_json::Map<String, serde_json::Value>| {
             let cell = |k: &usize| values[&k.to_string()].as_f64().map_or("-".into(), |value| format!("{value:.4}"));
             CUTOFFS.iter().map(cell).collect::<Vec<_>>()
         };

@@ -1,14 +1,17 @@
 //! Finding and writing the files that commands share.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
 use super::CliError;
+use super::report::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::models::hub::{self, write_atomically};
-use crate::models::{LatentRecommender, device};
+use crate::models::{Driver, LatentRecommender, device, driver};
 
 /// Name of the tokenizer's file in model and prepared folders.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -21,6 +24,7 @@ pub(super) fn model_folder(path: &Path) -> PathBuf {
 /// Loads the model that `--model` means.
 pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<LatentRecommender, CliError> {
     let device = device(device_name)?;
+    warn_of_software(device_name, &device);
     let folder = model_folder(path);
     if !folder.exists() {
         let problem = match folder == path {
@@ -34,6 +38,32 @@ pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<La
         return Err(CliError::Input { path: folder, line: None, problem });
     }
     Ok(hub::load(&folder, seed, &device)?)
+}
+
+/// Says so where a driver only computes on the CPU: it is slow, and some of them compute wrong numbers without an error.
+fn warn_of_software(name: &str, device: &Device) {
+    if let Some(Driver { name: driver, is_software: true }) = driver(device) {
+        note(&format!(
+            "warning: `{name}` is a software driver here ({driver}), slower than `flex`; \
+             `latentr3 devices --check {name}` says whether its numbers are right"
+        ));
+    }
+}
+
+/// SHA-256 of the files with a model's weights, by their names.
+pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, CliError> {
+    let folder = model_folder(model);
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if let Ok(name) = entry.file_name().into_string()
+            && name.ends_with(".safetensors")
+            && name != "optimizer.safetensors"
+        {
+            let sum = hub::file_sha256(&entry.path())?;
+            files.insert(name, sum);
+        }
+    }
+    Ok(files)
 }
 
 /// Makes sure that the data was tokenised by the model's own tokenizer and fits its vocabulary and positions.

@@ -3,17 +3,18 @@
 mod bench;
 mod demo;
 mod demo_data;
+mod devices;
 mod error;
 mod evaluate;
 mod files;
 mod init;
 mod interrupt;
+mod merge;
 mod pipeline;
 mod prepare;
 mod recommend;
 mod report;
 mod score;
-mod token_file;
 mod train_args;
 
 use clap::parser::ValueSource;
@@ -49,10 +50,14 @@ enum Command {
     Grpo(train_args::GrpoArgs),
     /// Rank the catalog for each user of a split and report HR@k and NDCG@k
     Evaluate(evaluate::EvaluateArgs),
+    /// Make one evaluation of the parts that several processes made
+    Merge(merge::MergeArgs),
     /// Recommend items to someone who chose the given titles
     Recommend(recommend::RecommendArgs),
     /// Log-probabilities of the targets in a token file, as JSON lines
     Score(score::ScoreArgs),
+    /// List the devices that this program was built for; with --check, whether each computes what it should
+    Devices(devices::DevicesArgs),
     /// Time the training steps and the decoder on a token file; prints one JSON line
     Bench(bench::BenchArgs),
 }
@@ -117,8 +122,10 @@ impl Command {
             Self::Sft(args) => train_args::sft(&args),
             Self::Grpo(args) => train_args::grpo(&args),
             Self::Evaluate(args) => evaluate::run(&args),
+            Self::Merge(args) => merge::run(&args),
             Self::Recommend(args) => recommend::run(&args),
             Self::Score(args) => score::run(&args),
+            Self::Devices(args) => devices::run(&args),
             Self::Bench(args) => bench::run(&args),
         }
     }

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::files::load_model;
 use super::report::print;
-use super::token_file::TokenFile;
 use super::{CliError, CommonArgs};
+use crate::data::TokenFile;
+use crate::models::host;
 
 /// Options of `score`.
 #[derive(Debug, Args)]
@@ -41,7 +42,7 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
         let mut state = model.prefill(&prompts)?;
         let thought = model.think(&mut state);
         let log_probs = model.target_log_probs(&state, thought, &targets)?;
-        let values: Vec<f32> = log_probs.values.into_data_as::<f32>().iter::<f32>().collect();
+        let values = host::read(log_probs.values);
         let mut rest = values.as_slice();
         for length in log_probs.lengths {
             let (row, others) = rest.split_at(length);

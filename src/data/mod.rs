@@ -18,6 +18,7 @@ mod raw;
 mod split_tables;
 mod summary;
 mod text_file;
+mod token_file;
 mod tokenizer;
 mod windows;
 
@@ -31,4 +32,5 @@ pub use prepared::{Prepared, PreparedRow};
 pub use prompt::{EncodedPrompt, Prompt, PromptTemplate, quoted_list, target_text};
 pub use raw::{RawConfig, RawSummary, Repeats, SplitKind, Step};
 pub use summary::{SplitSummary, Spread, Summary, WindowSummary};
+pub use token_file::TokenFile;
 pub use tokenizer::{EndToken, MIN_VOCAB_SIZE, encode, load_tokenizer, train_bpe, vocab_size};

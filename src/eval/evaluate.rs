@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::metrics::{Ranking, expected_rank};
+use super::shard::Shard;
 use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
 use crate::models::random::generator;
@@ -22,11 +23,15 @@ pub struct EvalConfig {
     pub beam: BeamConfig,
     /// Users searched at once; changes memory and speed, not results.
     pub batch: usize,
+    /// The part of the users to search for.
+    pub shard: Shard,
 }
 
 /// Where one user's item came in the user's list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserRank {
+    /// Place of the user among all that are evaluated, from 0.
+    pub row: usize,
     /// The user's id.
     pub user: String,
     /// The item's id.
@@ -35,17 +40,24 @@ pub struct UserRank {
     pub rank: Option<f64>,
     /// The title's rank among titles, from 1.
     pub title_rank: Option<f64>,
+    /// The item's rank where everybody gets the items by how often they were chosen in training, equally often in random
+    /// order.
+    pub popularity_rank: f64,
 }
 
 /// A model's figures on some users.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Number of users.
     pub users: usize,
+    /// Items of the catalog.
+    pub items: usize,
     /// Beams of the search.
     pub beams: usize,
     /// Exponent of the length in the score.
     pub length_penalty: f64,
+    /// The items by how often they were chosen in training, the same list for everybody.
+    pub popularity: Ranking,
     /// By item.
     pub by_item: Ranking,
     /// By title: a hit if the target's title is in the list, whichever of its items was meant.
@@ -67,7 +79,28 @@ pub fn sample<T>(rows: &[T], limit: Option<usize>, seed: u64) -> Vec<&T> {
     places.into_iter().map(|place| &rows[place]).collect()
 }
 
-/// Searches the best titles for every row and ranks its item among them. `progress` is told how many rows are done.
+impl Evaluation {
+    /// The figures that follow from the users' ranks.
+    pub(super) fn of(ranks: Vec<UserRank>, items: usize, beam: BeamConfig, seconds: f64) -> Self {
+        let by = |rank: fn(&UserRank) -> Option<f64>, longest| {
+            Ranking::of(&ranks.iter().map(rank).collect::<Vec<_>>(), longest)
+        };
+        Self {
+            users: ranks.len(),
+            items,
+            beams: beam.beams,
+            length_penalty: beam.length_penalty,
+            popularity: by(|user| Some(user.popularity_rank), items),
+            by_item: by(|user| user.rank, beam.beams),
+            by_title: by(|user| user.title_rank, beam.beams),
+            seconds,
+            ranks,
+        }
+    }
+}
+
+/// Searches the best titles for the shard's rows and ranks each one's item among them. `progress` is told how many rows
+/// are done, and of how many.
 ///
 /// # Errors
 ///
@@ -78,65 +111,64 @@ pub fn evaluate(
     trie: &ItemTrie,
     rows: &[&PreparedRow],
     config: EvalConfig,
-    progress: &mut dyn FnMut(usize),
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, ModelError> {
     let model = model.valid();
     let clock = Instant::now();
     // Prompts of like length together.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&place| (rows[place].prompt.len(), place));
-    let mut ranks: Vec<Option<UserRank>> = vec![None; rows.len()];
-    let mut done = 0;
-    for places in order.chunks(config.batch.max(1)) {
+    // A shard has whole batches, so that it computes just what one process would: the same sums in the same order.
+    let batches: Vec<&[usize]> = config.shard.of(order.chunks(config.batch.max(1))).collect();
+    let popularity = Popularity::new(prepared);
+    let (mut ranks, all) = (Vec::new(), batches.iter().map(|places| places.len()).sum());
+    for places in batches {
         let prompts: Vec<&[u32]> = places.iter().map(|&place| rows[place].prompt.as_slice()).collect();
         let found = beam_search(&model, trie, &prompts, config.beam)?;
         for (&place, hypotheses) in places.iter().zip(found) {
             let lists: Vec<&[u32]> = hypotheses.iter().map(|hypothesis| hypothesis.items.as_slice()).collect();
-            ranks[place] = Some(rank(rows[place], &lists, prepared));
+            ranks.push(rank(place, rows[place], &lists, prepared, &popularity));
         }
-        done += places.len();
-        progress(done);
+        progress(ranks.len(), all);
     }
-    let seconds = clock.elapsed().as_secs_f64();
-    let ranks: Vec<UserRank> = ranks.into_iter().flatten().collect();
-    let by = |rank: fn(&UserRank) -> Option<f64>| {
-        Ranking::of(&ranks.iter().map(rank).collect::<Vec<_>>(), config.beam.beams)
-    };
-    Ok(Evaluation {
-        users: rows.len(),
-        beams: config.beam.beams,
-        length_penalty: config.beam.length_penalty,
-        by_item: by(|user| user.rank),
-        by_title: by(|user| user.title_rank),
-        seconds,
-        ranks,
-    })
+    ranks.sort_unstable_by_key(|user| user.row);
+    Ok(Evaluation::of(ranks, prepared.catalog.len(), config.beam, clock.elapsed().as_secs_f64()))
 }
 
 /// Ranks a row's item in a list whose places hold one title's items each.
-fn rank(row: &PreparedRow, places: &[&[u32]], prepared: &Prepared) -> UserRank {
+fn rank(number: usize, row: &PreparedRow, places: &[&[u32]], prepared: &Prepared, popularity: &Popularity) -> UserRank {
     let place = places.iter().position(|items| items.contains(&(row.item as u32)));
     let before = |place: usize| places[..place].iter().map(|items| items.len()).sum();
     UserRank {
+        row: number,
         user: row.user.clone(),
         item: prepared.catalog.items()[row.item].id.clone(),
         rank: place.map(|place| expected_rank(before(place), places[place].len())),
         title_rank: place.map(|place| place as f64 + 1.0),
+        popularity_rank: popularity.rank(row.item),
     }
 }
 
-/// The same list for everybody: items by how often they were chosen in training, equally often in random order.
-pub fn popularity(prepared: &Prepared, rows: &[&PreparedRow]) -> Ranking {
-    let counts = prepared.train_counts();
-    let mut sorted = counts.clone();
-    sorted.sort_unstable();
-    let rank = |row: &&PreparedRow| {
-        let count = counts[row.item];
-        let below = sorted.partition_point(|&other| other < count);
-        let up_to = sorted.partition_point(|&other| other <= count);
-        Some(expected_rank(sorted.len() - up_to, up_to - below))
-    };
-    Ranking::of(&rows.iter().map(rank).collect::<Vec<_>>(), prepared.catalog.len())
+/// How often each item was chosen in training.
+struct Popularity {
+    counts: Vec<u64>,
+    sorted: Vec<u64>,
+}
+
+impl Popularity {
+    fn new(prepared: &Prepared) -> Self {
+        let counts = prepared.train_counts();
+        let mut sorted = counts.clone();
+        sorted.sort_unstable();
+        Self { counts, sorted }
+    }
+
+    fn rank(&self, item: usize) -> f64 {
+        let count = self.counts[item];
+        let below = self.sorted.partition_point(|&other| other < count);
+        let up_to = self.sorted.partition_point(|&other| other <= count);
+        expected_rank(self.sorted.len() - up_to, up_to - below)
+    }
 }
 
 #[cfg(test)]

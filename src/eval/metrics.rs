@@ -1,6 +1,6 @@
 //! HR@k and NDCG@k for one relevant item per user.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The list lengths that are reported.
@@ -12,7 +12,7 @@ pub fn expected_rank(before: usize, equal: usize) -> f64 {
 }
 
 /// Hit rates and NDCG over some users.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
     /// HR@k: the share of users whose item is at rank k or better; null where the lists are shorter than k.
     pub hr: Map<String, Value>,

@@ -2,6 +2,10 @@
 
 mod evaluate;
 mod metrics;
+mod result;
+mod shard;
 
-pub use evaluate::{EvalConfig, Evaluation, UserRank, evaluate, popularity, sample};
+pub use evaluate::{EvalConfig, Evaluation, UserRank, evaluate, sample};
 pub use metrics::{CUTOFFS, Ranking, expected_rank};
+pub use result::{EvaluationResult, MergeError};
+pub use shard::Shard;

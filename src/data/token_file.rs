@@ -4,14 +4,16 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::CliError;
-use crate::models::{LatentRecommender, ModelError};
+use super::DataError;
+use crate::models::LatentRecommender;
 use crate::train::Example;
 
 /// A token file.
 #[derive(Debug, Default)]
-pub(super) struct TokenFile {
+pub struct TokenFile {
+    /// The rows, at least one; none has an empty prompt or target.
     pub rows: Vec<Example>,
+    /// The items' tokens, each with the end token last, where the file has them.
     pub catalog: Option<Vec<Vec<u32>>>,
 }
 
@@ -23,18 +25,19 @@ enum Line {
 }
 
 impl TokenFile {
-    /// Reads the file; errors name the line.
-    pub fn read(path: &Path) -> Result<Self, CliError> {
-        let text = std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// The file missing, without rows, or with a line that is neither; the error names it.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let text = std::fs::read(path).map_err(|source| DataError::io(path, "read", source))?;
         let mut file = Self::default();
         for (number, line) in
             text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty())
         {
-            let error = |problem: &str| CliError::Input {
-                path: path.to_owned(),
-                line: Some(number + 1),
-                problem: problem.into(),
-            };
+            let error =
+                |problem: &str| DataError::Record { path: path.to_owned(), line: number + 1, problem: problem.into() };
             match serde_json::from_slice(line) {
                 Ok(Line::Catalog { catalog, eos }) => {
                     if file.catalog.is_some() || !file.rows.is_empty() {
@@ -61,13 +64,17 @@ impl TokenFile {
             }
         }
         if file.rows.is_empty() {
-            return Err(CliError::Input { path: path.to_owned(), line: None, problem: "has no rows".into() });
+            return Err(DataError::Damaged { path: path.to_owned(), problem: "has no rows".into() });
         }
         Ok(file)
     }
 
     /// Makes sure that every row fits the model's positions.
-    pub fn check_lengths(&self, path: &Path, model: &LatentRecommender) -> Result<(), CliError> {
+    ///
+    /// # Errors
+    ///
+    /// A row that does not; `path` is named.
+    pub fn check_lengths(&self, path: &Path, model: &LatentRecommender) -> Result<(), DataError> {
         let positions = model.backbone.config().max_positions;
         let longest =
             self.rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).max().unwrap_or(0);
@@ -75,6 +82,6 @@ impl TokenFile {
             return Ok(());
         }
         let problem = format!("has a row of {longest} tokens, thoughts included; the model has {positions} positions");
-        Err(CliError::Input { path: path.to_owned(), line: None, problem })
+        Err(DataError::Damaged { path: path.to_owned(), problem })
     }
 }

@@ -1,0 +1,42 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::evaluate::show;
+use super::files::{check_json, write_json};
+use super::{CliError, CommonArgs};
+use crate::eval::EvaluationResult;
+use crate::models::hub::read_json;
+
+/// Options of `merge`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each part is what `latentr3 evaluate --shard I/N --json FILE` wrote, on whatever machine. The whole is the same as \
+one process would have made on one of them."
+)]
+pub(super) struct MergeArgs {
+    /// The JSON files of all parts, in any order
+    #[arg(required = true, value_name = "FILE")]
+    parts: Vec<PathBuf>,
+    /// Write the figures and every user's rank as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+pub(super) fn run(args: &MergeArgs) -> Result<(), CliError> {
+    check_json(args.json.as_deref())?;
+    let read = |path: &PathBuf| {
+        let problem = |error| format!("is no result of `latentr3 evaluate --json`: {error}");
+        serde_json::from_value::<EvaluationResult>(read_json(path)?).map_err(|error| CliError::Input {
+            path: path.clone(),
+            line: None,
+            problem: problem(error),
+        })
+    };
+    let parts = args.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let whole = EvaluationResult::merge(parts).map_err(|error| CliError::Usage(error.to_string()))?;
+    write_json(args.json.as_deref(), &whole)?;
+    if args.common.quiet { Ok(()) } else { show(&whole) }
+}

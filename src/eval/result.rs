@@ -1,0 +1,105 @@
+//! An evaluation with what it was made of, whole or from the parts that several processes made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::Evaluation;
+use super::shard::Shard;
+use crate::models::decode::BeamConfig;
+
+/// The figures of a model on a split, and on which data and with which model they were made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationResult {
+    /// Name of the split.
+    pub split: String,
+    /// Checksum of the prepared data.
+    pub data_fingerprint: String,
+    /// SHA-256 of the model's files of weights, by their names.
+    pub model_files: BTreeMap<String, String>,
+    /// Users that were drawn, if not all of the split.
+    pub limit: Option<usize>,
+    /// What they were drawn by.
+    pub seed: u64,
+    /// Users searched at once.
+    pub batch: usize,
+    /// Users of all parts together.
+    pub users_of_all_parts: usize,
+    /// Which part of them this is.
+    pub shard: Shard,
+    /// The figures and each user's rank.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// Why parts do not make a whole.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// Two results are not of one evaluation.
+    #[error("number {0} and the first one are not parts of one evaluation: they differ in {1}")]
+    Different(usize, &'static str),
+    /// A part is given twice.
+    #[error("part {0} is there twice")]
+    Twice(Shard),
+    /// Parts are missing.
+    #[error("{0} of {1} parts are there")]
+    Missing(usize, usize),
+    /// The ranks of all parts are not those of all users.
+    #[error("the parts hold the ranks of {0} of {1} users")]
+    Ranks(usize, usize),
+}
+
+impl EvaluationResult {
+    /// The whole evaluation from all of its parts, in any order: the same as one process would have made, with the
+    /// seconds of all.
+    ///
+    /// # Errors
+    ///
+    /// See [`MergeError`].
+    pub fn merge(parts: Vec<Self>) -> Result<Self, MergeError> {
+        let Some(first) = parts.first() else {
+            return Err(MergeError::Missing(0, 1));
+        };
+        let mut seen = BTreeSet::new();
+        for (at, part) in parts.iter().enumerate() {
+            if let Some(field) = first.difference(part) {
+                return Err(MergeError::Different(at + 1, field));
+            }
+            if !seen.insert(part.shard) {
+                return Err(MergeError::Twice(part.shard));
+            }
+        }
+        if parts.len() < first.shard.count() {
+            return Err(MergeError::Missing(parts.len(), first.shard.count()));
+        }
+        let mut whole = Self { shard: Shard::WHOLE, ..first.clone() };
+        let seconds = parts.iter().map(|part| part.evaluation.seconds).sum();
+        let mut ranks: Vec<_> = parts.into_iter().flat_map(|part| part.evaluation.ranks).collect();
+        ranks.sort_by_key(|user| user.row);
+        let all = whole.users_of_all_parts;
+        if !ranks.iter().map(|user| user.row).eq(0..all) {
+            let rows: BTreeSet<usize> = ranks.iter().map(|user| user.row).filter(|&row| row < all).collect();
+            return Err(MergeError::Ranks(rows.len(), all));
+        }
+        let Evaluation { items, beams, length_penalty, .. } = whole.evaluation;
+        whole.evaluation = Evaluation::of(ranks, items, BeamConfig { beams, length_penalty }, seconds);
+        Ok(whole)
+    }
+
+    /// The first thing in which another result is of another evaluation.
+    fn difference(&self, other: &Self) -> Option<&'static str> {
+        let (a, b) = (&self.evaluation, &other.evaluation);
+        let same = [
+            ("split", self.split == other.split),
+            ("data", self.data_fingerprint == other.data_fingerprint),
+            ("model", self.model_files == other.model_files),
+            ("limit or seed", (self.limit, self.seed) == (other.limit, other.seed)),
+            ("batch", self.batch == other.batch),
+            ("users", self.users_of_all_parts == other.users_of_all_parts),
+            ("number of parts", self.shard.count() == other.shard.count()),
+            ("items", a.items == b.items),
+            ("beams or length penalty", (a.beams, a.length_penalty) == (b.beams, b.length_penalty)),
+        ];
+        same.into_iter().find(|(_, is_same)| !is_same).map(|(field, _)| field)
+    }
+}
