@@ -15,6 +15,7 @@ mod prepare;
 mod recommend;
 mod report;
 mod score;
+mod threads;
 mod train_args;
 
 use clap::parser::ValueSource;
@@ -107,8 +108,7 @@ impl Cli {
         if let Command::Bench(args) = &self.command {
             args.use_threads()?;
         }
-        // On a thread of the pool, so that the parallel parts of a computation begin without waking one.
-        rayon::scope(|_| self.command.run())
+        threads::attentively(|| self.command.run())
     }
 }
 
