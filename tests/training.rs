@@ -10,7 +10,7 @@ use burn::module::Module;
 use latentr3::models::LatentRecommender;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
-use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use latentr3::train::grpo::{Grpo, GrpoConfig, negative_perplexity, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
     AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training, Workers, validate,
@@ -182,4 +182,26 @@ fn a_search_reads_once_for_each_pass_of_the_model() {
     let before = reads();
     beam_search(&model, &trie, &prompts, BeamConfig::default()).unwrap();
     assert_eq!(reads() - before, 4);
+}
+
+#[test]
+fn a_hopeless_target_leaves_the_other_advantages_defined() {
+    let examples = examples();
+    let batch: Vec<&Example> = examples.iter().collect();
+    let workers = Workers::alone();
+    let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
+    let model = prepare_model(small_model(1, 2), &config);
+    let mut stage = Grpo::new(config, 8, 3, &model).unwrap();
+    let noise = vec![0.1; batch.len() * 4 * 16];
+    let fair = stage.roll_out(&model, &workers.share(&batch), &noise).unwrap();
+    // The perplexity of a target that is as good as impossible overflows.
+    let first = fair.log_probs[0].clone();
+    stage.reward = Box::new(move |log_probs| match log_probs == first {
+        true => f64::NEG_INFINITY,
+        false => negative_perplexity(log_probs),
+    });
+    let bounded = stage.roll_out(&model, &workers.share(&batch), &noise).unwrap();
+    assert_eq!(bounded.rewards[0], -f64::from(f32::MAX));
+    assert_eq!(bounded.rewards[4..], fair.rewards[4..]);
+    assert!(bounded.advantages.iter().all(|advantage| advantage.is_finite()));
 }
