@@ -248,7 +248,9 @@ fn a_run_goes_on_only_as_it_began() {
     std::fs::remove_dir_all(w.path("sft/best")).unwrap();
     run(&w.train("sft", "base", "other", &["--max-steps", "1"]));
     std::fs::copy(w.path("other/last/model.safetensors"), w.path("base/model.safetensors")).unwrap();
+    let before = content(Path::new(&folder));
     expect(&["sft", "--resume", &folder], &["no checkpoint", "model.safetensors"]);
+    assert!(content(Path::new(&folder)) == before);
     // A run file that is none.
     for content in ["", "{", "[]", "{\"stage\": 5}"] {
         std::fs::write(w.path("sft/run.json"), content).unwrap();
@@ -271,8 +273,10 @@ fn a_run_is_written_by_one_process_which_the_second_one_names() {
     first.wait().unwrap();
     assert!(message.contains("another process") && message.contains(&first.id().to_string()), "{message}");
     // And a run that exists is not begun anew.
+    let before = content(Path::new(&w.path("sft")));
     let message = refuse(&args.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(message.contains("--resume"), "{message}");
+    assert!(content(Path::new(&w.path("sft"))) == before);
 }
 
 #[test]

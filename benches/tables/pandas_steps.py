@@ -6,8 +6,9 @@
 DIR as generate.py makes it. Rows of the table: read, rating, title, repeats (same user, item and time), k-core; then the split
 8:1:1 by time of all choices that have a history.
 """
-import argparse, json, os, resource, time
+import argparse, os, time
 import pandas as pd
+from report import report
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("dir")
@@ -40,14 +41,4 @@ left[f"{args.k}-core"] = len(table)
 table = table.sort_values(["user_id", "timestamp", "line"])
 history = table.groupby("user_id", observed=True).cumcount()
 rows = table[history > 0].sort_values(["timestamp", "line"])
-valid, test = len(rows) * 8 // 10, len(rows) * 9 // 10
-print(
-    json.dumps(
-        {
-            "interactions": left,
-            "rows": {"train": valid, "valid": test - valid, "test": len(rows) - test},
-            "seconds": round(time.perf_counter() - clock, 1),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
-    )
-)
+report(left, len(rows), clock)

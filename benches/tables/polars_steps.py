@@ -3,7 +3,7 @@
 
   polars_steps.py DIR [--k 5] [--min-rating R] [--threads 2]
 """
-import argparse, json, os, resource, time
+import argparse, os, time
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("dir")
@@ -13,6 +13,7 @@ p.add_argument("--threads", default="2")
 args = p.parse_args()
 os.environ["POLARS_MAX_THREADS"] = args.threads
 import polars as pl
+from report import report
 
 clock = time.perf_counter()
 
@@ -43,14 +44,4 @@ while True:
 left[f"{args.k}-core"] = len(frame)
 frame = frame.sort("user_id", "timestamp", "line")
 rows = frame.filter(pl.int_range(pl.len()).over("user_id") > 0).sort("timestamp", "line")
-valid, test = len(rows) * 8 // 10, len(rows) * 9 // 10
-print(
-    json.dumps(
-        {
-            "interactions": left,
-            "rows": {"train": valid, "valid": test - valid, "test": len(rows) - test},
-            "seconds": round(time.perf_counter() - clock, 1),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
-    )
-)
+report(left, len(rows), clock)

@@ -13,7 +13,7 @@ use crate::golden::{Deviation, Golden, GoldenError};
 use crate::models::hub::write_atomically;
 use crate::models::{Driver, compiled_backends, device, driver};
 
-/// How long a device may take for its check; a software driver takes most of a minute to compile its kernels.
+/// How long a device may take for its check; a software driver takes minutes to compile its kernels.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What says how long a GPU's backend searches for fast kernels.
@@ -216,15 +216,7 @@ fn examine(name: &str, check: bool, golden: Option<&Path>) -> Result<Report, Cli
         let deviations = compare(&opened, golden)?;
         let worst = |part: &str| {
             let errors = deviations.iter().filter(|deviation| kind(deviation) == part).map(|deviation| deviation.error);
-            errors.fold(0.0, |most: f64, error| {
-                if error <= most {
-                    most
-                } else if error.is_finite() {
-                    error
-                } else {
-                    f64::MAX
-                }
-            })
+            errors.map(|error| if error.is_finite() { error } else { f64::MAX }).fold(0.0, f64::max)
         };
         report.check = Some(Check {
             forward: worst("forward"),

@@ -72,6 +72,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let prepared = Prepared::load(&args.data)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?;
     check_fit(&model, &model_folder(&args.model), &prepared)?;
+    // Of what was loaded, for the file: a run may go on meanwhile.
+    let model_files = if args.json.is_some() { weight_files(&args.model)? } else { Default::default() };
     let trie = ItemTrie::new(&prepared.item_tokens)?;
     let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
@@ -83,7 +85,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let result = EvaluationResult {
         split: Split::from(args.split).name().into(),
         data_fingerprint: prepared.fingerprint(),
-        model_files: weight_files(&args.model)?,
+        model_files,
         limit: args.limit,
         seed: args.common.seed,
         batch: args.batch,

@@ -48,7 +48,7 @@ pub fn validate(
     if rows.is_empty() {
         return Err(TrainError::config("validation", "there are no examples to validate on"));
     }
-    let head = model.backbone.common_head(&prompts(&rows))?;
+    let head = common_head(&model, &rows)?;
     // Of each row, so that the sums are the same for any number of workers.
     let mut log_likelihoods = vec![0.0; rows.len()];
     for places in micro_batches(&rows, batch).into_iter().skip(workers.number()).step_by(workers.count()) {
@@ -99,6 +99,14 @@ pub(crate) fn target_log_probs(
     let mut state = model.backbone.prefill_after(head, &prompts(rows))?;
     let thought = model.think(&mut state);
     Ok(model.target_log_probs(&state, thought, &targets)?)
+}
+
+/// What the prompts of some examples all begin with, run once; nothing where a worker's share has no example.
+pub(crate) fn common_head(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<CommonHead>, TrainError> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    Ok(model.backbone.common_head(&prompts(rows))?)
 }
 
 /// The prompts of some examples.

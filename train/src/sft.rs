@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use crate::TrainError;
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
-use crate::likelihood::{prompts, target_log_probs};
+use crate::likelihood::{common_head, target_log_probs};
 use crate::optimizer::{Applied, Optimizer};
 use crate::trainer::{Stage, StepReport};
 use crate::workers::Share;
@@ -41,11 +41,8 @@ impl Sft {
     pub fn gradients(&self, model: &LatentRecommender, share: &Share) -> Result<BatchGradients, TrainError> {
         let loss = Tensor::zeros([1], &model.device());
         let mut total = BatchGradients { loss, gradients: Gradients::default() };
-        if share.rows.is_empty() {
-            return Ok(total);
-        }
         // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
-        let mut head = model.backbone.common_head(&prompts(&share.rows))?.map(Cut::new);
+        let mut head = common_head(model, &share.rows)?.map(Cut::new);
         for places in micro_batches(&share.rows, self.micro_batch) {
             let rows: Vec<_> = places.into_iter().map(|place| share.rows[place]).collect();
             let log_probs = target_log_probs(model, head.as_ref().map(Cut::head), &rows)?;

@@ -4,7 +4,7 @@ use latentr3_models::{LatentRecommender, host};
 
 use super::stage::Grpo;
 use crate::batches::micro_batches;
-use crate::likelihood::prompts;
+use crate::likelihood::{common_head, prompts};
 use crate::workers::Share;
 use crate::{Example, TrainError};
 
@@ -54,8 +54,10 @@ pub(super) struct Sensitivity {
 /// What a micro-batch leaves on the device until the whole share is done.
 struct Part {
     places: Vec<usize>,
-    /// `[target tokens]` of the samples, under the policy and the reference.
-    log_probs: [Option<Tensor<1>>; 2],
+    /// `[target tokens]` of the samples, under the policy.
+    log_probs: Tensor<1>,
+    /// The same under the reference, where there is one.
+    reference: Option<Tensor<1>>,
     /// `[prompts]`: the thoughts' norms, and what their standard noise was multiplied by.
     norms: Tensor<1>,
     scales: Tensor<1>,
@@ -81,19 +83,17 @@ impl Grpo {
         with_sensitivities: bool,
     ) -> Result<(Rollouts, Vec<Sensitivity>), TrainError> {
         let (mut parts, mut sensitivities) = (Vec::new(), Vec::new());
-        if !share.rows.is_empty() {
-            let head = model.backbone.common_head(&prompts(&share.rows))?;
-            let reference_head = match &self.reference {
-                Some(reference) => reference.backbone.common_head(&prompts(&share.rows))?,
-                None => None,
-            };
-            let heads = [head, reference_head];
-            for places in micro_batches(&share.rows, self.micro_batch) {
-                let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
-                let (part, sensitivity) = self.sample_some(model, &heads, places, &rows, noise, with_sensitivities)?;
-                parts.push(part);
-                sensitivities.extend(sensitivity);
-            }
+        let head = common_head(model, &share.rows)?;
+        let reference_head = match &self.reference {
+            Some(reference) => common_head(reference, &share.rows)?,
+            None => None,
+        };
+        let heads = [head, reference_head];
+        for places in micro_batches(&share.rows, self.micro_batch) {
+            let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
+            let (part, sensitivity) = self.sample_some(model, &heads, places, &rows, noise, with_sensitivities)?;
+            parts.push(part);
+            sensitivities.extend(sensitivity);
         }
         Ok((self.reward_all(parts, share, noise), sensitivities))
     }
@@ -140,15 +140,19 @@ impl Grpo {
             let by_sample = samples.grad_remove(&mut tape).expect("the samples are part of the graph");
             Sensitivity { places: places.clone(), thought, by_sample }
         });
-        Ok((Part { places, log_probs: [Some(log_probs.inner()), reference], norms, scales }, sensitivity))
+        Ok((Part { places, log_probs: log_probs.inner(), reference, norms, scales }, sensitivity))
     }
 
     /// Brings what was sampled to the host, in one read, and compares the rewards of the whole batch.
     fn reward_all(&self, parts: Vec<Part>, share: &Share, noise: &[f32]) -> Rollouts {
         let (group, rollouts) = (self.config.group, share.rows.len() * self.config.group);
         let tensors = |part: &Part| {
-            let log_probs = part.log_probs.iter().flatten().cloned();
-            log_probs.chain([part.norms.clone(), part.scales.clone()]).collect::<Vec<_>>()
+            let Part { log_probs, reference, norms, scales, .. } = part;
+            [Some(log_probs), reference.as_ref(), Some(norms), Some(scales)]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect::<Vec<_>>()
         };
         let mut values = host::read_all(parts.iter().flat_map(tensors).collect()).into_iter();
         let mut next = || values.next().expect("all tensors were read");

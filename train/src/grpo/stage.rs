@@ -12,7 +12,7 @@ use super::reward::{Reward, negative_perplexity};
 use super::rollout::{Pool, Rollouts, Sensitivity, gather_noise, repeat_rows, repeated_targets};
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
-use crate::likelihood::prompts;
+use crate::likelihood::{common_head, prompts};
 use crate::optimizer::Optimizer;
 use crate::trainer::{Fault, Stage, StepReport};
 use crate::workers::Share;
@@ -131,10 +131,7 @@ impl Grpo {
         let mut gradients = Gradients::default();
         let mut sums: Vec<Tensor<1>> = Vec::new();
         // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
-        let (mut head, mut cut) = (None, None);
-        if !share.rows.is_empty() {
-            head = model.backbone.common_head(&prompts(&share.rows))?;
-        }
+        let (mut head, mut cut) = (common_head(model, &share.rows)?, None);
         if self.config.train_backbone {
             cut = head.take().map(Cut::new);
         }
@@ -228,6 +225,7 @@ impl Stage for Grpo {
                 (model, fault) = (moved, applied.fault);
                 metrics =
                     names.into_iter().map(str::to_owned).zip(applied.figures.into_iter().map(Value::from)).collect();
+                metrics.entry("kl").or_insert(Value::Null);
                 metrics.insert("gradient_norm".into(), json!(applied.norm));
             }
         }
