@@ -89,34 +89,75 @@ pub(super) mod kernel {
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
-    use super::super::row_product::multiply_by_rows;
+    use super::super::row_product::{multiply_by_rows, multiply_by_rows_alone};
     use super::super::simd::{exp, largest, sum_of_exp, vectorized};
     use super::super::values::{Matrix, dims, in_order, multiply, tensor, values};
     use super::rows_at_once;
 
+    /// Tokens whose logits a task holds at once.
+    const TOKENS: usize = 512;
+
+    /// Rows that pass by the output matrix together.
+    const ROWS: usize = 256;
+
+    /// The logits of some tokens: what their exponentials sum to in each row, and those that were asked for.
+    struct Slice {
+        /// The largest logit of each row and the sum of `exp(logit - largest)`.
+        sums: Vec<(f32, f32)>,
+        /// Places among the ids, and logits.
+        chosen: Vec<(usize, f32)>,
+    }
+
+    /// No more than a slice of the vocabulary at a time, so that the logits never leave the cache.
     pub fn forward(hidden: FlexTensor, weight: FlexTensor, ids: FlexTensor) -> FlexTensor {
         let (hidden, weight, ids) = (in_order(hidden), in_order(weight), indices(&ids));
-        let [rows, _] = dims(&hidden);
+        let [rows, width] = dims(&hidden);
         let chosen = ids.len() / rows;
         let mut out = vec![0.0; ids.len()];
-        let mut start = 0;
-        for_parts(&hidden, &weight, |logits, vocabulary| {
-            let part = logits.len() / vocabulary * chosen;
-            let targets =
-                out[start..start + part].par_chunks_mut(chosen).zip(ids[start..start + part].par_chunks(chosen));
-            targets.zip(logits.par_chunks(vocabulary)).for_each(|((out, ids), logits)| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        let top = largest(logits);
-                        let normalizer = top + sum_of_exp(logits, top).ln();
-                        out.iter_mut().zip(ids).for_each(|(out, &id)| *out = logits[id] - normalizer);
-                    },
-                );
-            });
-            start += part;
-        });
+        let parts = values(&hidden).chunks(ROWS * width).zip(ids.chunks(ROWS * chosen));
+        for ((hidden, ids), out) in parts.zip(out.chunks_mut(ROWS * chosen)) {
+            let rows = hidden.len() / width;
+            let slices = values(&weight).par_chunks(TOKENS * width).enumerate().map_init(
+                || vec![0.0; rows * TOKENS],
+                |logits, (place, weight)| slice(logits, hidden, weight, place * TOKENS, ids),
+            );
+            let slices: Vec<Slice> = slices.collect();
+            for (place, logit) in slices.iter().flat_map(|slice| &slice.chosen) {
+                out[*place] = *logit;
+            }
+            for (row, out) in out.chunks_mut(chosen).enumerate() {
+                let of_row = || slices.iter().map(|slice| slice.sums[row]);
+                let top = of_row().fold(f32::NEG_INFINITY, |top, (largest, _)| top.max(largest));
+                let sum: f32 = of_row().map(|(largest, sum)| sum * (largest - top).exp()).sum();
+                let normalizer = top + sum.ln();
+                out.iter_mut().for_each(|out| *out -= normalizer);
+            }
+        }
         tensor(out, [rows, chosen])
+    }
+
+    /// The logits of `hidden` for the tokens of `weight`, the first of which is `first`.
+    fn slice(logits: &mut [f32], hidden: &[f32], weight: &[f32], first: usize, ids: &[usize]) -> Slice {
+        let rows = logits.len() / TOKENS;
+        let (width, chosen) = (hidden.len() / rows, ids.len() / rows);
+        let tokens = weight.len() / width;
+        let logits = &mut logits[..rows * tokens];
+        multiply_by_rows_alone(logits, hidden, weight, width);
+        let of_row = |logits: &[f32]| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let top = largest(logits);
+                    (top, sum_of_exp(logits, top))
+                },
+            )
+        };
+        let is_here = |(_, id): &(usize, &usize)| (first..first + tokens).contains(*id);
+        let logit = |(place, id): (usize, &usize)| (place, logits[place / chosen * tokens + id - first]);
+        Slice {
+            sums: logits.chunks(tokens).map(of_row).collect(),
+            chosen: ids.iter().enumerate().filter(is_here).map(logit).collect(),
+        }
     }
 
     /// Gradients by the hidden states and, if wanted, by the output matrix.

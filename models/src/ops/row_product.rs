@@ -30,6 +30,12 @@ pub(super) fn multiply_by_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth
     multiply(out, width, 0.0, 1.0, factors, true);
 }
 
+/// The same on the calling thread, for any number of rows.
+pub(super) fn multiply_by_rows_alone(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
+    let shares = Mutex::new(shares(out, x, weight, depth, weight.len() / depth));
+    Arch::new().dispatch(Worker { shares: &shares, x, depth });
+}
+
 fn multiply_few_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
     let (width, workers) = (weight.len() / depth, rayon::current_num_threads());
     let columns = (width / (SHARES_OF_A_THREAD * workers) / SHARE * SHARE).max(SHARE);
