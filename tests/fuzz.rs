@@ -178,6 +178,7 @@ fn workshop() -> &'static Workshop {
     WORKSHOP.get_or_init(|| {
         let w = Workshop::new();
         run(&w.train("sft", "base", "sft", &[&SFT[..], &["--max-steps", "2"]].concat()));
+        run(&w.train("sft", "base", "adapted", &[&SFT[..], &["--max-steps", "2", "--lora-rank", "2"]].concat()));
         run(&w.train("grpo", "sft", "grpo", &[&GRPO[..], &["--max-steps", "2"]].concat()));
         w
     })
@@ -317,6 +318,11 @@ fn models() {
     let flex = device("flex").unwrap();
     for file in ["config.json", "model.safetensors"] {
         fuzz_file("models", &folder.join(file), || drop(hub::load(&folder, 0, &flex)));
+    }
+    let (_copy_with_adapter, with_adapter) = copy_of("adapted/best");
+    fs::remove_file(with_adapter.join("SHA256SUMS")).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        fuzz_file("adapters", &with_adapter.join(file), || drop(hub::load(&with_adapter, 0, &flex)));
     }
     fuzz_file("tokenizers", &folder.join("tokenizer.json"), || drop(load_tokenizer(&folder.join("tokenizer.json"))));
     // Mostly its header, which is a small part of the file.

@@ -105,7 +105,6 @@ fn interrupt(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 
-#[cfg(unix)]
 fn wait_for_lines(folder: &str, lines: usize) {
     let clock = Instant::now();
     let metrics = Path::new(folder).join("metrics.jsonl");
@@ -130,6 +129,44 @@ fn stopped_run(w: &Workshop, name: &str) -> Output {
     wait_for_lines(&w.path(name), 8);
     interrupt(&child);
     child.wait_with_output().unwrap()
+}
+
+/// Its checkpoints hold the adapters apart, and whoever starts from it has them in the weights.
+#[test]
+fn a_run_with_adapters_goes_on_and_is_a_model_like_others() {
+    let w = Workshop::new();
+    let lora = [&SFT[..], &["--lora-rank", "3", "--lora-targets", "q_proj,up_proj", "--patience", "0"]].concat();
+    run(&w.train("sft", "base", "whole", &lora));
+    let mut child = start(&w.train("sft", "base", "killed", &lora));
+    wait_for_lines(&w.path("killed"), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    succeed(&resume("sft", &w.path("killed")));
+    assert_same_results(&w, "killed", "whole");
+    for file in ["last/adapter_model.safetensors", "best/adapter_model.safetensors"] {
+        assert!(w.bytes(&format!("killed/{file}")) == w.bytes(&format!("whole/{file}")), "{file}");
+    }
+    assert_eq!(w.json("whole/best/adapter_config.json")["r"], 3);
+
+    succeed(&["init", "--base", &w.path("whole"), "--out", &w.path("merged"), "--quiet"]);
+    assert!(!Path::new(&w.path("merged/adapter_config.json")).exists());
+    let evaluate = |model: &str| {
+        let json = w.path(&format!("{model}.json"));
+        let data = w.path("prepared");
+        let options = ["--split", "test", "--json", &json, "--quiet"];
+        succeed(&[&["evaluate", "--model", &w.path(model), "--data", &data], &options[..]].concat());
+        w.json(&format!("{model}.json"))["by_item"].clone()
+    };
+    assert_eq!(evaluate("whole"), evaluate("merged"));
+    assert_ne!(evaluate("whole"), serde_json::Value::Null);
+    run(&w.train("grpo", "whole", "reinforced", &GRPO));
+    let [start, end] = ["merged", "reinforced/last"].map(|folder| w.bytes(&format!("{folder}/model.safetensors")));
+    assert_eq!(start.len(), end.len(), "stage 2 has no adapters");
+
+    let mut other = owned(&resume("sft", &w.path("whole")));
+    other.extend(owned(&["--lora-rank", "4"]));
+    let message = refuse(&other.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(message.contains("--lora-rank is 4 here and 3 in the run"), "{message}");
 }
 
 #[test]

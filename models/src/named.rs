@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use crate::LatentRecommender;
+use crate::lora::{FACTOR_A, FACTOR_B};
 
 /// Is shown every parameter.
 pub trait NamedVisitor {
@@ -36,7 +37,8 @@ impl<T> Walk<'_, T> {
     fn name(&self) -> String {
         let path = self.path.join(".");
         if let Some(rest) = path.strip_prefix("backbone.") {
-            return rest.to_owned();
+            // A weight's adapter, under PEFT's names; Burn counts the factors from the output on.
+            return rest.replace(".weight.lora.a", FACTOR_B).replace(".weight.lora.b", FACTOR_A);
         }
         match path.strip_prefix("source.") {
             Some(rest) => rest.replacen("LatentAttention.", "attention.", 1).replacen("Constants.", "thoughts.", 1),

@@ -77,8 +77,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let source = ThoughtKind::LatentAttention;
     let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
     let stages = [
-        (&plain, &base, StageConfig::Sft { thoughts: 0, source }, &sft),
-        (&thinking, &base, StageConfig::Sft { thoughts: 1, source }, &sft),
+        (&plain, &base, StageConfig::Sft { thoughts: 0, source, lora: None }, &sft),
+        (&thinking, &base, StageConfig::Sft { thoughts: 1, source, lora: None }, &sft),
         (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
     ];
     let mut last = Value::Null;

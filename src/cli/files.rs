@@ -33,8 +33,8 @@ pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<La
         };
         return Err(CliError::Input { path: folder, line: None, problem: problem.into() });
     }
-    if !folder.join("config.json").exists() {
-        let problem = "is no model folder: it has no config.json".into();
+    if !["config.json", "adapter_config.json"].iter().any(|file| folder.join(file).exists()) {
+        let problem = "is no model folder: it has neither config.json nor adapter_config.json".into();
         return Err(CliError::Input { path: folder, line: None, problem });
     }
     Ok(hub::load(&folder, seed, &device)?)
@@ -53,14 +53,19 @@ fn warn_of_software(name: &str, device: &Device) {
 /// SHA-256 of the files with a model's weights, by their names.
 pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, CliError> {
     let folder = model_folder(model);
+    let base = hub::base_folder(&folder)?;
+    // An adapter's model may lie in another folder.
+    let other = (base != folder).then_some((base, "base/"));
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-        if let Ok(name) = entry.file_name().into_string()
-            && name.ends_with(".safetensors")
-            && name != "optimizer.safetensors"
-        {
-            let sum = hub::file_sha256(&entry.path())?;
-            files.insert(name, sum);
+    for (folder, prefix) in std::iter::once((folder, "")).chain(other) {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if let Ok(name) = entry.file_name().into_string()
+                && name.ends_with(".safetensors")
+                && name != "optimizer.safetensors"
+            {
+                let sum = hub::file_sha256(&entry.path())?;
+                files.insert(format!("{prefix}{name}"), sum);
+            }
         }
     }
     Ok(files)

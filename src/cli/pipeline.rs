@@ -13,7 +13,7 @@ use super::report::{Progress, duration, note};
 use crate::data::{Prepared, Split};
 use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::decode::ItemTrie;
-use crate::models::{LatentRecommender, ThoughtKind, device, hub};
+use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{self, Event, Example, Found, RunFolder, Stage, TrainConfig, TrainError, Training, Workers};
@@ -68,8 +68,16 @@ impl RunDescription {
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum StageConfig {
     Pretrain {},
-    Sft { thoughts: usize, source: ThoughtKind },
-    Grpo { config: GrpoConfig },
+    Sft {
+        thoughts: usize,
+        source: ThoughtKind,
+        /// Adapters that train in the place of the backbone.
+        #[serde(default)]
+        lora: Option<LoraConfig>,
+    },
+    Grpo {
+        config: GrpoConfig,
+    },
 }
 
 impl StageConfig {
@@ -263,7 +271,13 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
     let model = load_model(&description.model, seed, &description.device)?;
     Ok(match &description.stage {
         StageConfig::Pretrain {} => model.with_thoughts(ThoughtKind::LastHidden, 0, seed)?,
-        StageConfig::Sft { thoughts, source } => model.with_thoughts(*source, *thoughts, seed)?,
+        StageConfig::Sft { thoughts, source, lora } => {
+            let model = model.with_thoughts(*source, *thoughts, seed)?;
+            match lora {
+                Some(lora) => model.with_lora(lora, seed)?,
+                None => model,
+            }
+        }
         StageConfig::Grpo { config } => {
             if model.thoughts() == 0 {
                 let problem = "has no thoughts to reinforce; fine-tune it first: `latentr3 sft --thoughts 1`";

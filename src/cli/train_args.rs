@@ -10,7 +10,7 @@ use super::{
     CliError, CommonArgs,
     files::{check_json, write_json},
 };
-use crate::models::ThoughtKind;
+use crate::models::{LoraConfig, ThoughtKind};
 use crate::train::grpo::{AdvantageKind, GrpoConfig};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig, Workers};
 
@@ -165,6 +165,16 @@ pub(super) struct SftArgs {
     /// Rows a step
     #[arg(long, default_value_t = 128)]
     batch: usize,
+    /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the memory; 16 is
+    /// usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
+    #[arg(long, value_name = "RANK")]
+    lora_rank: Option<usize>,
+    /// Times this over the rank, the adapters count [default: twice the rank]
+    #[arg(long, value_name = "ALPHA", requires = "lora_rank")]
+    lora_alpha: Option<f64>,
+    /// The projections to adapt [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "lora_rank")]
+    lora_targets: Option<Vec<String>>,
     #[command(flatten)]
     training: LoopArgs,
 }
@@ -260,7 +270,10 @@ pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let train = TrainConfig { batch: args.batch, ..args.training.config(TrainConfig::default(), &args.run) };
-    launch(&args.run, &args.training, StageConfig::Sft { thoughts: args.thoughts, source: args.source.into() }, train)
+    let lora = args.lora();
+    lora.iter().try_for_each(LoraConfig::check)?;
+    let stage = StageConfig::Sft { thoughts: args.thoughts, source: args.source.into(), lora };
+    launch(&args.run, &args.training, stage, train)
 }
 
 pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
@@ -288,6 +301,15 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         ..args.training.config(GrpoConfig::train_defaults(), &args.run)
     };
     launch(&args.run, &args.training, StageConfig::Grpo { config }, train)
+}
+
+impl SftArgs {
+    fn lora(&self) -> Option<LoraConfig> {
+        let defaults = LoraConfig::of_rank(self.lora_rank?);
+        let alpha = self.lora_alpha.unwrap_or(defaults.alpha);
+        let targets = self.lora_targets.clone().unwrap_or_else(|| defaults.targets.clone());
+        Some(LoraConfig { alpha, targets, ..defaults })
+    }
 }
 
 impl LoopArgs {
@@ -351,7 +373,7 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 32] = [
+const RECORDED: [(&str, &str); 35] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -373,6 +395,9 @@ const RECORDED: [(&str, &str); 32] = [
     ("rank_sample", "/rank_sample"),
     ("thoughts", "/stage/thoughts"),
     ("source", "/stage/source"),
+    ("lora_rank", "/stage/lora/rank"),
+    ("lora_alpha", "/stage/lora/alpha"),
+    ("lora_targets", "/stage/lora/targets"),
     ("rollouts", "/train/batch"),
     ("group", "/stage/config/group"),
     ("sigma", "/stage/config/sigma"),

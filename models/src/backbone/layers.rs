@@ -41,9 +41,16 @@ impl Linear {
         Self::build(parameters, name, sizes, bias, Init::Normal(INIT_STD), Init::Zeros)
     }
 
-    /// `[rows, d_input]` to `[rows, d_output]`.
+    /// `[rows, d_input]` to `[rows, d_output]`, by the weight and its low-rank adapter if it has one.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let product = ops::project(x, self.weight.val());
+        let product = match self.weight.adapter() {
+            None => ops::project(x, self.weight.val()),
+            // Factor by factor: nothing as large as the weight is computed, forward or backward.
+            Some(adapter) => {
+                let reduced = ops::project(x.clone(), adapter.b.val());
+                ops::project(x, self.weight.base()) + ops::project(reduced, adapter.a.val()).mul_scalar(adapter.scale)
+            }
+        };
         match &self.bias {
             Some(bias) => product + bias.val().unsqueeze(),
             None => product,

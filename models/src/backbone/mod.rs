@@ -18,9 +18,9 @@ pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
 pub use state::{CommonHead, PromptState, Segment};
 
-use crate::ModelError;
 use crate::hub::Parameters;
 use crate::ops::{self, Packing};
+use crate::{LoraConfig, ModelError};
 use attention::Context;
 pub(crate) use state::indices;
 
@@ -35,6 +35,9 @@ pub struct Backbone {
     rope: Rope,
     #[module(skip)]
     config: BackboneConfig,
+    /// What is adapted, if anything is.
+    #[module(skip)]
+    pub(crate) lora: Option<LoraConfig>,
 }
 
 /// Embeddings, blocks and final norm.
@@ -116,7 +119,7 @@ impl Backbone {
         let head = || Linear::projection(parameters, "lm_head", [config.d_model, config.vocab_size], false);
         let lm_head = (!config.tie_embeddings).then(head).transpose()?;
         let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
-        Ok(Self { model, lm_head, rope, config })
+        Ok(Self { model, lm_head, rope, config, lora: None })
     }
 
     /// The sizes of the model.

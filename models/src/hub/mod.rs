@@ -1,17 +1,20 @@
 //! Models in Hugging Face's layout: `config.json` and `model.safetensors`, single or sharded.
 //!
 //! The latent attention's `attention.{query,key,value}.{weight,bias}` lie among the backbone's own tensors, under names
-//! that `transformers` ignores, and `config.json` carries `latent_thoughts` and `latent_thought_source`.
+//! that `transformers` ignores, and `config.json` carries `latent_thoughts` and `latent_thought_source`. Low-rank adapters lie beside them
+//! in PEFT's layout.
 
+mod adapter;
 mod checksums;
 mod parameters;
 mod read;
 mod tensors;
 mod write;
 
+pub use adapter::base_folder;
 pub use checksums::{file_sha256, sha256, verify_checksums, write_checksums};
 pub(crate) use parameters::{Init, Parameters};
-pub use read::{load, read_json};
+pub use read::{load, load_with_adapter, read_json};
 pub use tensors::{
     StoredTensor, TEMPORARY_PREFIX, is_occupied, read_tensors, sync_folder, write_atomically, write_tensors,
 };

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde_json::Value;
 
+use super::adapter::StoredAdapter;
 use super::parameters::Parameters;
 use super::tensors::{StoredTensor, read_tensors};
 use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, verify_checksums};
@@ -16,6 +17,7 @@ use crate::{LatentRecommender, ModelError};
 
 /// Loads the model in `folder` onto `device`, in float32.
 ///
+/// Low-rank adapters beside the model become part of its weights; a folder with an adapter only names that of its model.
 /// Latent attention that the checkpoint lacks begins fresh from `seed`; a checkpoint that says nothing about thoughts
 /// has one if it holds `attention.*`, else none.
 ///
@@ -24,7 +26,34 @@ use crate::{LatentRecommender, ModelError};
 /// Files missing, malformed, cut short or not as `SHA256SUMS` beside them records; a configuration that cannot be
 /// computed exactly; tensors missing, left over or of another shape. Each names the file and the field or tensor.
 pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
+    Ok(load_with_adapter(folder, seed, device)?.merged())
+}
+
+/// [`load`] for training that goes on: low-rank adapters stay apart from the frozen weights.
+///
+/// # Errors
+///
+/// See [`load`].
+pub fn load_with_adapter(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
     verify_checksums(folder)?;
+    let Some(adapter) = StoredAdapter::read(folder)? else {
+        return load_weights(folder, seed, device);
+    };
+    let base = adapter.base(folder)?;
+    if base != folder {
+        verify_checksums(&base)?;
+    }
+    let model = load_weights(&base, seed, device)?;
+    let mut parameters = Parameters::stored(folder.to_owned(), adapter.tensors, device);
+    let model = model.attach(&adapter.config, &mut parameters).map_err(|error| match error {
+        ModelError::Input(problem) => ModelError::weights(folder, problem),
+        other => other,
+    })?;
+    parameters.finish()?;
+    Ok(model)
+}
+
+fn load_weights(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
     let config = read_config(folder)?;
     let mut stored = read_weights(folder)?;
     let is_spare = |name: &str| {

@@ -7,13 +7,14 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use serde_json::json;
 
+use super::adapter::{is_factor, write_adapter};
 use super::tensors::{StoredTensor, write_atomically, write_tensors};
 use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
 use crate::named::{NamedVisitor, visit_named};
 use crate::{LatentRecommender, ModelError, host};
 
-/// Writes `config.json` and `model.safetensors` (float32) into `folder`, which is made if need be. Each file replaces
-/// an older one only when it is whole.
+/// Writes `config.json` and `model.safetensors` (float32) into `folder`, which is made if need be, and low-rank adapters in
+/// PEFT's layout beside them. Each file replaces an older one only when it is whole.
 ///
 /// # Errors
 ///
@@ -29,7 +30,10 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
 
     let mut collected = Collect(BTreeMap::new());
     visit_named(model, &mut collected);
-    write_tensors(&folder.join(WEIGHTS_FILE), &collected.0)
+    let (factors, weights): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        collected.0.into_iter().partition(|(name, _)| is_factor(name));
+    write_tensors(&folder.join(WEIGHTS_FILE), &weights)?;
+    write_adapter(folder, model.lora(), factors)
 }
 
 struct Collect(BTreeMap<String, StoredTensor>);

@@ -1,0 +1,155 @@
+//! Low-rank adapters on the backbone's projections.
+
+use std::collections::BTreeSet;
+
+use burn::module::{Lora, Module, Param, ParamGroup};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::hub::{Init, Parameters};
+use crate::named::{NamedMapper, NamedVisitor, map_named, visit_named};
+use crate::{LatentRecommender, ModelError};
+
+/// The projections of a block.
+const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// Highest rank that a file may ask for.
+pub(crate) const MOST_RANK: usize = 1 << 16;
+
+/// What the first factor is called in a checkpoint, after the projection's name: `[rank, d_input]`.
+pub(crate) const FACTOR_A: &str = ".lora_A.weight";
+/// What the second factor is called in a checkpoint, after the projection's name: `[d_output, rank]`.
+pub(crate) const FACTOR_B: &str = ".lora_B.weight";
+
+/// Low-rank adaptation (Hu et al., arXiv 2106.09685): a weight `W` stays as it is and becomes `W + alpha / rank * B A`, of which
+/// the factors `A`, `[rank, d_input]`, and `B`, `[d_output, rank]`, train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Columns of `B` and rows of `A`.
+    pub rank: usize,
+    /// What the product of the factors is multiplied by, times the rank.
+    pub alpha: f64,
+    /// The projections that are adapted: names as `q_proj`, for all blocks, or whole names as
+    /// `model.layers.0.self_attn.q_proj`.
+    pub targets: Vec<String>,
+}
+
+impl LoraConfig {
+    /// All projections of all blocks, with twice the rank as `alpha`.
+    pub fn of_rank(rank: usize) -> Self {
+        Self { rank, alpha: 2.0 * rank as f64, targets: PROJECTIONS.map(str::to_owned).to_vec() }
+    }
+
+    /// # Errors
+    ///
+    /// A value that makes no sense; the message names it.
+    pub fn check(&self) -> Result<(), ModelError> {
+        if self.rank == 0 || self.rank > MOST_RANK {
+            return Err(ModelError::Input(format!("a LoRA rank of {} is not between 1 and {MOST_RANK}", self.rank)));
+        }
+        if !self.alpha.is_finite() {
+            return Err(ModelError::Input(format!("a LoRA alpha of {} is not a number", self.alpha)));
+        }
+        if self.targets.is_empty() {
+            return Err(ModelError::Input("there is no projection to adapt by LoRA".into()));
+        }
+        Ok(())
+    }
+
+    fn adapts(&self, projection: &str) -> bool {
+        let is_it = |target: &String| {
+            projection.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        self.targets.iter().any(is_it)
+    }
+}
+
+impl LatentRecommender {
+    /// The model with fresh adapters, which change nothing yet. All of the backbone but them is frozen; the source of the thoughts
+    /// is not. Adapters that the model has already become part of its weights first.
+    ///
+    /// `A` begins uniform between minus and plus `1 / sqrt(d_input)` and `B` at zero, as in PEFT.
+    ///
+    /// # Errors
+    ///
+    /// A rank of 0, or a target that is no projection of the model.
+    pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
+        let device = self.device();
+        self.merged().attach(config, &mut Parameters::fresh(seed, &device))
+    }
+
+    /// The model with adapters whose factors come from `parameters`.
+    pub(crate) fn attach(mut self, config: &LoraConfig, parameters: &mut Parameters) -> Result<Self, ModelError> {
+        config.check()?;
+        let mut projections = Projections(BTreeSet::new());
+        visit_named(&self, &mut projections);
+        let Projections(projections) = projections;
+        for target in &config.targets {
+            let alone = LoraConfig { targets: vec![target.clone()], ..config.clone() };
+            if !projections.iter().any(|projection| alone.adapts(projection)) {
+                return Err(ModelError::Input(format!(
+                    "the model has no projection `{target}` to adapt; each block has {}",
+                    PROJECTIONS.join(", ")
+                )));
+            }
+        }
+        let weights = projections.iter().filter(|projection| config.adapts(projection));
+        let group = ParamGroup::from_paths(weights.map(|projection| format!("{projection}.weight")).collect());
+        self.backbone = self.backbone.apply_lora(Lora::new(config.rank, config.alpha).set_param_group(group));
+        self.backbone.lora = Some(config.clone());
+        let mut begin = Begin { parameters, error: None };
+        let model = map_named(self, &mut begin);
+        begin.error.map_or(Ok(model), Err)
+    }
+
+    /// What of the backbone is adapted, if anything is.
+    pub fn lora(&self) -> Option<&LoraConfig> {
+        self.backbone.lora.as_ref()
+    }
+
+    /// The model whose adapters, if it has any, are part of its weights.
+    pub fn merged(mut self) -> Self {
+        if self.backbone.lora.take().is_some() {
+            self.backbone = self.backbone.materialize();
+        }
+        self
+    }
+}
+
+/// Collects the names of the blocks' projections.
+struct Projections(BTreeSet<String>);
+
+impl NamedVisitor for Projections {
+    fn visit<const D: usize>(&mut self, name: &str, _: &Param<Tensor<D>>) {
+        if let Some(projection) = name.strip_suffix("_proj.weight")
+            && name.starts_with("model.layers.")
+        {
+            self.0.insert(format!("{projection}_proj"));
+        }
+    }
+}
+
+/// Gives the factors of fresh adapters their values.
+struct Begin<'a> {
+    parameters: &'a mut Parameters,
+    error: Option<ModelError>,
+}
+
+impl NamedMapper for Begin<'_> {
+    fn map<const D: usize>(&mut self, name: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let shape = parameter.dims();
+        let init = match (name.ends_with(FACTOR_A), name.ends_with(FACTOR_B)) {
+            (true, _) => Init::Uniform((shape[D - 1] as f64).powf(-0.5)),
+            (_, true) => Init::Zeros,
+            _ => return parameter,
+        };
+        match self.parameters.take(name, shape, init) {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.error.get_or_insert(error);
+                parameter
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Low-rank adapters: PEFT's arithmetic and files, and what trains.
+
+mod common;
+#[path = "common/small.rs"]
+mod small;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use latentr3::models::host::read;
+use latentr3::models::{LatentRecommender, LoraConfig, ThoughtKind, hub};
+use latentr3::train::sft::Sft;
+use latentr3::train::{Example, Workers};
+use serde::Deserialize;
+use small::{small_model, weights};
+
+/// What PEFT computes in float64; see `make.py` beside it.
+#[derive(Deserialize)]
+struct Expected {
+    tokens: Vec<Vec<u32>>,
+    last_logits: Vec<Vec<f64>>,
+    loss: f64,
+    gradients: BTreeMap<String, Vec<f64>>,
+}
+
+const FOLDER: &str = "tests/data/adapter";
+
+fn expected() -> Expected {
+    serde_json::from_slice(&std::fs::read(Path::new(FOLDER).join("expected.json")).unwrap()).unwrap()
+}
+
+fn without_thoughts(model: LatentRecommender) -> LatentRecommender {
+    model.with_thoughts(ThoughtKind::LastHidden, 0, 0).unwrap()
+}
+
+/// The largest difference, divided by the largest value.
+fn error(ours: &[f32], golden: &[f64]) -> f64 {
+    assert_eq!(ours.len(), golden.len());
+    let largest = golden.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    ours.iter().zip(golden).fold(0.0, |most: f64, (a, b)| most.max((f64::from(*a) - b).abs())) / largest
+}
+
+fn example(prompt: &[u32], target: &[u32]) -> Example {
+    Example { prompt: prompt.to_vec(), target: target.to_vec(), item: 0, row: 0 }
+}
+
+#[test]
+fn golden_adapter_of_peft_apart_and_merged() {
+    let Expected { tokens, last_logits, .. } = expected();
+    let prompts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+    let device = common::device();
+    let apart = hub::load_with_adapter(Path::new(FOLDER), 0, &device).unwrap();
+    assert_eq!(apart.lora().unwrap().rank, 3);
+    let merged = hub::load(Path::new(FOLDER), 0, &device).unwrap();
+    assert!(merged.lora().is_none());
+    for model in [apart, merged] {
+        let state = model.prefill(&prompts).unwrap();
+        let error = error(&read(model.backbone.logits(state.last_hidden())), &last_logits.concat());
+        assert!(error < 1e-5, "{error:.1e}");
+    }
+}
+
+#[test]
+fn golden_gradients_of_peft() {
+    let Expected { tokens, loss, gradients, .. } = expected();
+    let model = hub::load_with_adapter(Path::new(FOLDER), 0, &common::device()).unwrap();
+    let model = without_thoughts(model).train();
+    let examples: Vec<Example> = tokens.iter().map(|row| example(&row[..6], &row[6..])).collect();
+    let rows: Vec<&Example> = examples.iter().collect();
+    for micro_batch in [1, 2] {
+        let workers = Workers::alone();
+        let ours = Sft { micro_batch }.gradients(&model, &workers.share(&rows)).unwrap();
+        assert!((f64::from(read(ours.loss)[0]) - loss).abs() < 1e-5 * loss);
+        assert!(ours.gradients.names().eq(gradients.keys()), "others train");
+        for (name, golden) in &gradients {
+            let error = error(&read(ours.gradients.get(name).unwrap()), golden);
+            assert!(error < 1e-4, "{name}: {error:.1e}");
+        }
+    }
+}
+
+fn log_probs(model: &LatentRecommender) -> Vec<f32> {
+    let mut state = model.prefill(&[&[1, 2, 3, 4], &[1, 2, 9]]).unwrap();
+    let thought = model.think(&mut state);
+    read(model.target_log_probs(&state, thought, &[&[7, 0], &[3, 3, 0]]).unwrap().values)
+}
+
+#[test]
+fn fresh_adapters_change_nothing_and_train_alone_with_the_thoughts() {
+    let base = small_model(1, 5);
+    let adapted = base.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
+    assert_eq!(log_probs(&base), log_probs(&adapted));
+
+    let adapted = adapted.train();
+    let example = example(&[1, 2, 3], &[4, 5]);
+    let workers = Workers::alone();
+    let gradients = Sft { micro_batch: 1 }.gradients(&adapted, &workers.share(&[&example])).unwrap().gradients;
+    let is_new = |name: &str| name.starts_with("attention.") || name.contains(".lora_");
+    assert!(gradients.names().all(is_new));
+    assert!(gradients.names().any(|name| name.starts_with("attention.")));
+    assert!(gradients.names().any(|name| name.contains(".mlp.down_proj.lora_B.")));
+}
+
+#[test]
+fn adapters_come_back_from_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let lora = LoraConfig { rank: 3, alpha: 5.0, targets: vec!["v_proj".into(), "model.layers.0.mlp.up_proj".into()] };
+    let model = small_model(1, 6).with_lora(&lora, 1).unwrap();
+    hub::save(&model, folder.path()).unwrap();
+    let again = hub::load_with_adapter(folder.path(), 0, &common::device()).unwrap();
+    assert_eq!((again.lora().unwrap().rank, again.lora().unwrap().alpha), (3, 5.0));
+    assert_eq!(log_probs(&model), log_probs(&again));
+    assert_eq!(weights(&model), weights(&again));
+
+    // A model without adapters leaves none behind.
+    hub::save(&again.merged(), folder.path()).unwrap();
+    assert!(hub::load_with_adapter(folder.path(), 0, &common::device()).unwrap().lora().is_none());
+}
+
+#[test]
+fn what_is_no_plain_adapter_is_refused() {
+    let model = small_model(1, 7);
+    let config = |rank, targets: &[&str]| LoraConfig {
+        targets: targets.iter().map(|&target| target.to_owned()).collect(),
+        ..LoraConfig::of_rank(rank)
+    };
+    for (config, part) in
+        [(config(0, &["q_proj"]), "rank of 0"), (config(1, &["proj"]), "`proj`"), (config(1, &[]), "no proj")]
+    {
+        let error = model.clone().with_lora(&config, 0).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    hub::save(&model.with_lora(&config(2, &["q_proj"]), 0).unwrap(), folder.path()).unwrap();
+    let path = folder.path().join("adapter_config.json");
+    let plain: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (field, value) in [
+        ("use_dora", true.into()),
+        ("peft_type", "IA3".into()),
+        ("r", 0.into()),
+        ("r", 3.into()),
+        ("lora_alpha", "much".into()),
+        ("modules_to_save", serde_json::json!(["lm_head"])),
+    ] {
+        let mut changed = plain.clone();
+        changed[field] = value;
+        std::fs::write(&path, changed.to_string()).unwrap();
+        assert!(hub::load(folder.path(), 0, &common::device()).is_err(), "{field}");
+    }
+    std::fs::write(&path, plain.to_string()).unwrap();
+    std::fs::remove_file(folder.path().join("config.json")).unwrap();
+    let error = hub::load(folder.path(), 0, &common::device()).unwrap_err().to_string();
+    assert!(error.contains("base_model_name_or_path"), "{error}");
+}
