@@ -7,9 +7,9 @@ mod small;
 use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
-use latentr3::models::LatentRecommender;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
+use latentr3::models::{LatentRecommender, LoraConfig};
 use latentr3::train::grpo::{Grpo, GrpoConfig, negative_perplexity, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
@@ -38,6 +38,32 @@ fn step(stage: &dyn Stage, model: LatentRecommender) -> LatentRecommender {
     let examples = examples();
     let workers = Workers::alone();
     stage.step(model, &mut optimizer(), &workers.share(&examples.iter().collect::<Vec<_>>())).unwrap().0
+}
+
+/// With adapters and without, in stage 2 with a frozen backbone.
+#[test]
+fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
+    let examples = examples();
+    let rows: Vec<&Example> = examples.iter().collect();
+    let workers = Workers::alone();
+    for thoughts in [0, 1, 2] {
+        let adapted = small_model(thoughts, 2).with_lora(&LoraConfig::of_rank(2), 1).unwrap();
+        for model in [small_model(thoughts, 2), adapted] {
+            let model = model.train();
+            let gradients = |model: &LatentRecommender| {
+                let found = Sft { micro_batch: 5 }.gradients(model, &workers.share(&rows)).unwrap();
+                let names: Vec<String> = found.gradients.names().map(str::to_owned).collect();
+                let values: Vec<Vec<f32>> = names.iter().map(|name| read(found.gradients.get(name).unwrap())).collect();
+                (read(found.loss), names, values)
+            };
+            assert_eq!(gradients(&model), gradients(&model.clone().with_gradient_checkpointing()));
+        }
+    }
+    let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
+    let model = prepare_model(small_model(1, 1), &config);
+    let stage = Grpo::new(config, 8, 3, &model).unwrap();
+    let again = step(&stage, model.clone().with_gradient_checkpointing());
+    assert_eq!(weights(&step(&stage, model)), weights(&again));
 }
 
 #[test]

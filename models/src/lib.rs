@@ -13,6 +13,7 @@ pub mod backbone;
 pub mod decode;
 mod device;
 mod error;
+mod gradient_checkpointing;
 pub mod host;
 pub mod hub;
 mod latent;
@@ -24,6 +25,7 @@ mod recommender;
 
 pub use device::{BACKENDS, Driver, compiled_backends, device, driver};
 pub use error::ModelError;
+pub use gradient_checkpointing::on_tape;
 pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
 pub use lora::LoraConfig;
 pub use named::{NamedMapper, NamedVisitor, map_named, visit_named};

@@ -9,8 +9,8 @@ use super::files::{check_json, load_model, write_json};
 use super::report::print;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
-use crate::models::LatentRecommender;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
+use crate::models::{LatentRecommender, LoraConfig};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, Workers};
@@ -45,6 +45,12 @@ pub(super) struct BenchArgs {
     /// Prompts that run through the model at once, for grpo with all their samples
     #[arg(long, default_value_t = 8)]
     micro: usize,
+    /// Train low-rank adapters of this rank in the place of the backbone (sft)
+    #[arg(long, value_name = "RANK")]
+    lora_rank: Option<usize>,
+    /// Compute activations again in the backward pass instead of keeping them
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// Samples of each prompt
     #[arg(long, default_value_t = 8)]
     group: usize,
@@ -108,6 +114,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let result = match args.what {
         What::Sft => {
             let stage = Sft { micro_batch: args.micro };
+            let model = match args.lora_rank {
+                Some(rank) => model.with_lora(&LoraConfig::of_rank(rank), args.common.seed)?,
+                None => model,
+            };
             train(args, &stage, model.train(), &file.rows, args.batch.unwrap_or(32), 1)?
         }
         What::Grpo => {
@@ -138,6 +148,9 @@ fn train(
 ) -> Result<Value, CliError> {
     let adamw = AdamW::new(AdamWConfig::default());
     let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, step: 0 };
+    if args.gradient_checkpointing {
+        model = model.with_gradient_checkpointing();
+    }
     let workers = Workers::alone();
     let (mut seconds, mut losses, mut rewards, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for step in 0..args.steps {

@@ -62,6 +62,9 @@ pub(super) struct LoopArgs {
     /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, not results
     #[arg(long, value_name = "ROWS", default_value_t = 32)]
     micro_batch: usize,
+    /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
     #[arg(long, value_enum)]
     schedule: Option<ScheduleArg>,
@@ -318,6 +321,7 @@ impl LoopArgs {
         TrainConfig {
             epochs: self.epochs.unwrap_or(defaults.epochs),
             micro_batch: self.micro_batch,
+            gradient_checkpointing: self.gradient_checkpointing,
             learning_rate: self.lr.unwrap_or(defaults.learning_rate),
             schedule: self.schedule.map_or(defaults.schedule, Schedule::from),
             warmup: self.warmup.or(defaults.warmup),
@@ -373,13 +377,14 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 35] = [
+const RECORDED: [(&str, &str); 36] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
     ("patience", "/train/patience"),
     ("batch", "/train/batch"),
     ("micro_batch", "/train/micro_batch"),
+    ("gradient_checkpointing", "/train/gradient_checkpointing"),
     ("schedule", "/train/schedule"),
     ("weight_decay", "/train/optimizer/weight_decay"),
     ("clip_norm", "/train/clip_norm"),

@@ -7,7 +7,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentr3_models::hub::{StoredTensor, read_tensors, write_tensors};
 use latentr3_models::ops::{AdamWStep, adamw};
-use latentr3_models::{LatentRecommender, NamedMapper, host, map_named};
+use latentr3_models::{LatentRecommender, NamedMapper, host, map_named, on_tape};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -190,10 +190,10 @@ impl NamedMapper for Update<'_> {
             return parameter;
         };
         parameter.map(|value| {
-            let dims = value.dims();
+            let (dims, strategy) = (value.dims(), value.gradient_checkpointing_strategy());
             let value = as_matrix(value.inner());
             let moved = self.optimizer.update(name, value, gradient, self.factor, self.learning_rate, D > 1);
-            moved.reshape(dims).autodiff().require_grad()
+            on_tape(moved.reshape(dims), strategy).require_grad()
         })
     }
 }

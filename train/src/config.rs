@@ -17,6 +17,9 @@ pub struct TrainConfig {
     /// Prompts that run through the model at once, in stage 2 with all their samples; changes memory and speed, not
     /// results.
     pub micro_batch: usize,
+    /// Whether activations are computed again in the backward pass instead of being kept; changes memory and speed, not
+    /// results.
+    pub gradient_checkpointing: bool,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// How it falls.
@@ -71,6 +74,7 @@ impl Default for TrainConfig {
             epochs: 3,
             batch: 128,
             micro_batch: 32,
+            gradient_checkpointing: false,
             learning_rate: 3e-4,
             schedule: Schedule::Linear,
             warmup: Some(20),

@@ -192,6 +192,9 @@ impl Training<'_> {
         }
         let Trained { model, adamw, mut progress } = trained;
         let mut model = model.train();
+        if self.config.gradient_checkpointing {
+            model = model.with_gradient_checkpointing();
+        }
         let folder = self.run.map_or_else(PathBuf::new, |run| run.last());
         adamw.check(&trained_shapes(&model), &folder)?;
         let mut optimizer = Optimizer { adamw, clip_norm: self.config.clip_norm, learning_rate: 0.0, step: 0 };

@@ -69,8 +69,8 @@ impl Attention {
         };
         let queries = rotate(self.q_proj.forward(x.clone())).squeeze_dim::<3>(0);
         let own = KeyValue {
-            keys: pad(rotate(self.k_proj.forward(x.clone())).reshape([tokens as i32, -1])),
-            values: pad(self.v_proj.forward(x)),
+            keys: ops::keep(pad(rotate(self.k_proj.forward(x.clone())).reshape([tokens as i32, -1]))),
+            values: ops::keep(pad(self.v_proj.forward(x))),
         };
         let rows = packing.lengths();
         let mut attended = ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), rows);

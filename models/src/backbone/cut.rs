@@ -2,6 +2,8 @@
 
 use burn::tensor::{Gradients, Tensor};
 
+use crate::on_tape;
+
 use super::state::{CommonHead, KeyValue, Segment};
 
 /// A common head cut off from what it was computed by, so that micro-batches can go back to it one after the other and
@@ -58,7 +60,10 @@ impl Cut {
     /// Goes back from the head with all that was collected; `None` if nothing was.
     pub fn backward(self) -> Option<Gradients> {
         // A function whose gradient by the head is what was collected.
-        let along = |tensor: Tensor<1>, gradient: Tensor<1>| (tensor * Tensor::from_inner(gradient)).sum();
+        let along = |tensor: Tensor<1>, gradient: Tensor<1>| {
+            let gradient = on_tape(gradient, tensor.gradient_checkpointing_strategy());
+            (tensor * gradient).sum()
+        };
         let by_layers = key_values(&self.whole)
             .zip(self.by_key_values)
             .map(|(tensor, gradient)| along(tensor.clone().flatten(0, 3), gradient.flatten(0, 3)));
@@ -70,7 +75,7 @@ impl Cut {
 }
 
 fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
-    Tensor::from_inner(tensor.clone().inner()).require_grad()
+    on_tape(tensor.clone().inner(), tensor.gradient_checkpointing_strategy()).require_grad()
 }
 
 fn key_values(segment: &Segment) -> impl Iterator<Item = &Tensor<4>> {

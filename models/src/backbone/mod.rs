@@ -206,7 +206,8 @@ impl Backbone {
         let row = |(start, length): (&usize, &usize)| *start..start + length;
         let positions: Vec<usize> = starts.iter().zip(lengths).flat_map(row).collect();
         let angles = self.rope.angles(&positions, 1, &device);
-        let mut x = packing.pack(embeddings.reshape([rows * tokens, d_model]));
+        // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
+        let mut x = ops::keep(packing.pack(embeddings.reshape([rows * tokens, d_model])));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             let context: Vec<Context> = context
@@ -216,7 +217,7 @@ impl Backbone {
             let normed = block.input_layernorm.forward(x.clone());
             let (attended, key_value) = block.self_attn.forward(normed, &packing, &angles, &context);
             x = x + attended;
-            x = x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x));
+            x = ops::keep(x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x)));
             layers.push(key_value);
         }
         let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);

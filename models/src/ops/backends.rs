@@ -14,6 +14,10 @@ mod flex {
     use super::super::{RowMoves, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
 
     impl FusedOps for Flex {
+        fn keep(x: FloatTensor<Self>) -> FloatTensor<Self> {
+            x
+        }
+
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
             projection::kernel::forward(x, weight)
         }
@@ -62,11 +66,10 @@ mod flex {
 
     impl FusedGradients for Flex {
         fn project_backward(
-            [x, weight]: [FloatTensor<Self>; 2],
+            inputs: [Option<FloatTensor<Self>>; 2],
             gradient: FloatTensor<Self>,
-            wanted: [bool; 2],
         ) -> [Option<FloatTensor<Self>>; 2] {
-            projection::kernel::backward(x, weight, gradient, wanted)
+            projection::kernel::backward(inputs, gradient)
         }
 
         fn rms_norm_backward(
@@ -143,6 +146,10 @@ macro_rules! generic_bodies {
             }
 
             impl FusedOps for $backend {
+                fn keep(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                    x
+                }
+
                 fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
                     own(float::<2>(x).matmul(float::<2>(weight).transpose()))
                 }
@@ -201,13 +208,12 @@ macro_rules! generic_bodies {
 
             impl FusedGradients for $backend {
                 fn project_backward(
-                    [x, weight]: [FloatTensor<Self>; 2],
+                    [x, weight]: [Option<FloatTensor<Self>>; 2],
                     gradient: FloatTensor<Self>,
-                    [by_x, by_weight]: [bool; 2],
                 ) -> [Option<FloatTensor<Self>>; 2] {
                     let gradient = float::<2>(gradient);
-                    let by_weight = by_weight.then(|| own(gradient.clone().transpose().matmul(float::<2>(x))));
-                    [by_x.then(|| own(gradient.matmul(float::<2>(weight)))), by_weight]
+                    let by_weight = x.map(|x| own(gradient.clone().transpose().matmul(float::<2>(x))));
+                    [weight.map(|weight| own(gradient.matmul(float::<2>(weight)))), by_weight]
                 }
 
                 fn rms_norm_backward(

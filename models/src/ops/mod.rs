@@ -12,6 +12,7 @@
 mod adamw;
 mod attention;
 mod backends;
+mod keep;
 mod log_probs;
 mod move_rows;
 mod packing;
@@ -31,6 +32,7 @@ mod values;
 
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{attend_also, attend_causally, mixed_values};
+pub use keep::keep;
 pub use log_probs::log_probs;
 pub use move_rows::{RowMoves, move_rows};
 pub use packing::Packing;
@@ -65,6 +67,8 @@ mod route {
         Autodiff,
     )]
     pub trait FusedOps: Backend {
+        /// See [`super::keep`].
+        fn keep(x: FloatTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::project`].
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::rms_norm`].

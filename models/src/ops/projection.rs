@@ -33,25 +33,19 @@ pub(super) mod kernel {
         tensor(out, [rows, width])
     }
 
-    pub fn backward(
-        x: FlexTensor,
-        weight: FlexTensor,
-        gradient: FlexTensor,
-        [by_x, by_weight]: [bool; 2],
-    ) -> [Option<FlexTensor>; 2] {
-        let [x, weight, gradient] = [x, weight, gradient].map(in_order);
-        let ([rows, depth], [width, _]) = (dims(&x), dims(&weight));
+    pub fn backward(inputs: [Option<FlexTensor>; 2], gradient: FlexTensor) -> [Option<FlexTensor>; 2] {
+        let [x, weight] = inputs.map(|input| input.map(in_order));
+        let gradient = in_order(gradient);
+        let [rows, width] = dims(&gradient);
         let gradient = Matrix::rows(values(&gradient), [rows, width], width);
-        let product = |factors: [Matrix; 2]| {
-            let size = [factors[0].size[0], depth];
-            let mut out = vec![0.0; size[0] * depth];
+        let product = |left: Matrix, right: FlexTensor| {
+            let ([height, _], [inner, depth]) = (left.size, dims(&right));
+            let mut out = vec![0.0; height * depth];
+            let factors = [left, Matrix::rows(values(&right), [inner, depth], depth)];
             multiply(&mut out, depth, 0.0, 1.0, factors, true);
-            tensor(out, size)
+            tensor(out, [height, depth])
         };
-        [
-            by_x.then(|| product([gradient, Matrix::rows(values(&weight), [width, depth], depth)])),
-            by_weight.then(|| product([gradient.transposed(), Matrix::rows(values(&x), [rows, depth], depth)])),
-        ]
+        [weight.map(|weight| product(gradient, weight)), x.map(|x| product(gradient.transposed(), x))]
     }
 }
 

@@ -1,6 +1,6 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use latentr3_models::backbone::CommonHead;
-use latentr3_models::{LatentRecommender, host};
+use latentr3_models::{LatentRecommender, host, on_tape};
 
 use super::stage::Grpo;
 use crate::batches::micro_batches;
@@ -122,7 +122,7 @@ impl Grpo {
         let noise = standard * repeat_rows(scales.clone().unsqueeze_dim(1), group);
         let mut samples = repeat_rows(thought.clone().inner(), group) + noise.clone();
         if with_sensitivities {
-            samples = samples.autodiff().require_grad();
+            samples = on_tape(samples, thought.gradient_checkpointing_strategy()).require_grad();
         }
         let log_probs = model.target_log_probs(&state.detach(), Some(samples.clone()), &targets)?.values;
         let reference = match &self.reference {
