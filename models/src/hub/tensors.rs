@@ -1,11 +1,13 @@
 //! Safetensors files as named float32 tensors.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-use safetensors::tensor::{TensorView, serialize};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
 use crate::ModelError;
 
@@ -27,24 +29,53 @@ pub struct StoredTensor {
 ///
 /// The file missing, cut short or malformed, another type, or a value that is not finite.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
-    let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
-        ModelError::weights(
-            path,
-            format!("is not a whole safetensors file ({error}); it may be cut short, copy it again"),
-        )
-    })?;
+    let mut file = File::open(path).map_err(ModelError::io(path))?;
+    let header = read_header(path, &mut file)?;
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
+    // One after the other: the file and its values are never in memory both.
+    for name in header.offset_keys() {
+        let TensorInfo { dtype, shape, data_offsets: (start, end) } = header.info(&name).expect("it is in the header");
+        let mut bytes = vec![0; end - start];
+        file.read_exact(&mut bytes).map_err(ModelError::io(path))?;
+        let view = TensorView::new(*dtype, shape.clone(), &bytes).map_err(|error| not_whole(path, error))?;
         let values = to_f32(&view).ok_or_else(|| {
-            ModelError::weights(path, format!("tensor `{name}` has type {:?}; must be F32, F16 or BF16", view.dtype()))
+            ModelError::weights(path, format!("tensor `{name}` has type {dtype:?}; must be F32, F16 or BF16"))
         })?;
         if let Some(place) = values.iter().position(|value| !value.is_finite()) {
             return Err(ModelError::weights(path, format!("tensor `{name}` holds {} at place {place}", values[place])));
         }
-        tensors.insert(name.to_owned(), StoredTensor { shape: view.shape().to_vec(), values });
+        tensors.insert(name, StoredTensor { shape: shape.clone(), values });
     }
     Ok(tensors)
+}
+
+/// Reads the header of a safetensors file that has all that its header speaks of, so that no length in it is larger than the file.
+fn read_header(path: &Path, file: &mut File) -> Result<Metadata, ModelError> {
+    let length = file.metadata().map_err(ModelError::io(path))?.len();
+    let mut size = [0; 8];
+    if length < size.len() as u64 {
+        return Err(not_whole(path, "it has no header"));
+    }
+    file.read_exact(&mut size).map_err(ModelError::io(path))?;
+    let (size, rest) = (u64::from_le_bytes(size), length - size.len() as u64);
+    if size > rest {
+        return Err(not_whole(path, "its header is longer than the file"));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(ModelError::io(path))?;
+    let header: Metadata = serde_json::from_slice(&header).map_err(|error| not_whole(path, error))?;
+    if header.data_len() as u64 != rest - size {
+        let problem = format!("it has {} bytes of values, its header speaks of {}", rest - size, header.data_len());
+        return Err(not_whole(path, problem));
+    }
+    Ok(header)
+}
+
+fn not_whole(path: &Path, problem: impl Display) -> ModelError {
+    ModelError::weights(
+        path,
+        format!("is not a whole safetensors file ({problem}); it may be cut short, copy it again"),
+    )
 }
 
 fn to_f32(view: &TensorView) -> Option<Vec<f32>> {
@@ -68,17 +99,29 @@ fn to_f32(view: &TensorView) -> Option<Vec<f32>> {
 ///
 /// If a shape does not fit its values.
 pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, StoredTensor>) -> Result<(), ModelError> {
-    let bytes = |tensor: &StoredTensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let data: Vec<(&String, &StoredTensor, Vec<u8>)> =
-        tensors.iter().map(|(name, tensor)| (name, tensor, bytes(tensor))).collect();
-    let views = data.iter().map(|(name, tensor, bytes)| {
-        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).expect("the shape fits the values");
-        (name.as_str(), view)
-    });
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let file = serialize(views, Some(metadata)).map_err(|error| ModelError::weights(path, error.to_string()))?;
-    write_atomically(path, &file)
+    let mut start = 0;
+    let place = |(name, StoredTensor { shape, values }): (&String, &StoredTensor)| {
+        let end = start + values.len() * size_of::<f32>();
+        let info = TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) };
+        start = end;
+        (name.clone(), info)
+    };
+    let places = tensors.iter().map(place).collect();
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let header = Metadata::new(Some(format), places).expect("the shapes fit the values");
+    let mut header = serde_json::to_vec(&header).expect("a header can be written as JSON");
+    header.resize(header.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
+    replace_atomically(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        // Their bytes are made as they are written.
+        let mut values = tensors.values().flat_map(|tensor| &tensor.values);
+        values.try_for_each(|value| file.write_all(&value.to_le_bytes()))
+    })
 }
+
+/// A header's length is a multiple of this, so that the values begin where any type of them may.
+const HEADER_ALIGNMENT: usize = 8;
 
 /// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name.
 ///
@@ -86,15 +129,26 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, StoredTensor>) -> R
 ///
 /// What the system refuses: no space, no permission. A file of that name stays as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    replace_atomically(path, |file| file.write_all(bytes))
+}
+
+/// [`write_atomically`] of what `write` puts into the temporary file.
+fn replace_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
+) -> Result<(), ModelError> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = temporary_file().tempfile_in(folder)?;
-        file.write_all(bytes)?;
+    let replace = || {
+        let file = temporary_file().tempfile_in(folder)?;
+        let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file());
+        write(&mut buffered)?;
+        buffered.flush()?;
+        drop(buffered);
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         sync_folder(folder)
     };
-    write().map_err(ModelError::io(path))
+    replace().map_err(ModelError::io(path))
 }
 
 /// Has the names in a folder on the disk, where the system can.
@@ -125,6 +179,8 @@ fn temporary_file() -> tempfile::Builder<'static, 'static> {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::serialize;
+
     use super::*;
 
     #[test]
