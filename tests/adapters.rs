@@ -102,14 +102,43 @@ fn fresh_adapters_change_nothing_and_train_alone_with_the_thoughts() {
     assert!(gradients.names().any(|name| name.contains(".mlp.down_proj.lora_B.")));
 }
 
+/// Also where the adapters came from a file: whoever starts from such a model trains all of it.
+#[test]
+fn a_merged_model_trains_like_any_other() {
+    let rows = [example(&[1, 2, 3], &[4, 5]), example(&[1, 2, 9], &[6])];
+    let workers = Workers::alone();
+    let names = |model: LatentRecommender| {
+        let share = workers.share(&rows.iter().collect::<Vec<_>>());
+        let found = Sft { micro_batch: 2 }.gradients(&model.train(), &share).unwrap();
+        found.gradients.names().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let base = small_model(1, 5);
+    let merged = base.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap().merged();
+    assert_eq!(weights(&base), weights(&merged));
+    assert_eq!(names(base), names(merged));
+}
+
+/// The last projection has no part in any key or value, so that nothing goes back through the prompts' common beginning.
+#[test]
+fn adapters_that_the_common_beginning_does_not_pass_train() {
+    let lora = LoraConfig { targets: vec!["model.layers.1.mlp.down_proj".into()], ..LoraConfig::of_rank(2) };
+    let model = small_model(0, 5).with_lora(&lora, 1).unwrap().train();
+    let rows = [example(&[1, 2, 3], &[4, 5]), example(&[1, 2, 9], &[6])];
+    let workers = Workers::alone();
+    let share = workers.share(&rows.iter().collect::<Vec<_>>());
+    let found = Sft { micro_batch: 2 }.gradients(&model, &share).unwrap();
+    assert_eq!(found.gradients.names().count(), 2);
+}
+
 #[test]
 fn adapters_come_back_from_their_files() {
     let folder = tempfile::tempdir().unwrap();
-    let lora = LoraConfig { rank: 3, alpha: 5.0, targets: vec!["v_proj".into(), "model.layers.0.mlp.up_proj".into()] };
+    let targets = vec!["v_proj".into(), "model.layers.0.mlp.up_proj".into()];
+    let lora = LoraConfig { rank: 3, alpha: 5.0, targets, base: Some("elsewhere".into()) };
     let model = small_model(1, 6).with_lora(&lora, 1).unwrap();
     hub::save(&model, folder.path()).unwrap();
     let again = hub::load_with_adapter(folder.path(), 0, &common::device()).unwrap();
-    assert_eq!((again.lora().unwrap().rank, again.lora().unwrap().alpha), (3, 5.0));
+    assert_eq!(again.lora(), Some(&lora));
     assert_eq!(log_probs(&model), log_probs(&again));
     assert_eq!(weights(&model), weights(&again));
 
@@ -125,9 +154,12 @@ fn what_is_no_plain_adapter_is_refused() {
         targets: targets.iter().map(|&target| target.to_owned()).collect(),
         ..LoraConfig::of_rank(rank)
     };
-    for (config, part) in
-        [(config(0, &["q_proj"]), "rank of 0"), (config(1, &["proj"]), "`proj`"), (config(1, &[]), "no proj")]
-    {
+    for (config, part) in [
+        (config(0, &["q_proj"]), "rank of 0"),
+        (config(1, &["proj"]), "`proj`"),
+        (config(1, &[]), "no proj"),
+        (config(9, &["k_proj"]), "more than"),
+    ] {
         let error = model.clone().with_lora(&config, 0).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
@@ -137,6 +169,9 @@ fn what_is_no_plain_adapter_is_refused() {
     let plain: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     for (field, value) in [
         ("use_dora", true.into()),
+        ("init_lora_weights", "pissa_niter_16".into()),
+        ("use_rslora", 1.into()),
+        ("r", 60_000.into()),
         ("peft_type", "IA3".into()),
         ("r", 0.into()),
         ("r", 3.into()),

@@ -143,7 +143,7 @@ fn a_run_with_adapters_goes_on_and_is_a_model_like_others() {
     child.wait().unwrap();
     succeed(&resume("sft", &w.path("killed")));
     assert_same_results(&w, "killed", "whole");
-    for file in ["last/adapter_model.safetensors", "best/adapter_model.safetensors"] {
+    for file in ["last/adapter_model.safetensors", "best/adapter_model.safetensors", "last/adapter_config.json"] {
         assert!(w.bytes(&format!("killed/{file}")) == w.bytes(&format!("whole/{file}")), "{file}");
     }
     assert_eq!(w.json("whole/best/adapter_config.json")["r"], 3);
@@ -159,7 +159,18 @@ fn a_run_with_adapters_goes_on_and_is_a_model_like_others() {
     };
     assert_eq!(evaluate("whole"), evaluate("merged"));
     assert_ne!(evaluate("whole"), serde_json::Value::Null);
-    run(&w.train("grpo", "whole", "reinforced", &GRPO));
+    run(&w.train("grpo", "whole", "reinforced", &[&GRPO[..], &["--train-backbone", "--max-steps", "2"]].concat()));
+    run(&w.train("sft", "whole", "tuned", &[&SFT[..], &["--max-steps", "2"]].concat()));
+
+    // A folder with the adapter only, which names that of its model, with the tokenizer.
+    let only = Path::new(&w.path("only")).to_owned();
+    std::fs::create_dir(&only).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(w.path(&format!("whole/best/{file}")), only.join(file)).unwrap();
+    }
+    succeed(&["init", "--base", &w.path("only"), "--out", &w.path("from-only"), "--quiet"]);
+    assert!(w.bytes("from-only/tokenizer.json") == w.bytes("base/tokenizer.json"));
+    run(&w.train("sft", "only", "from-adapter", &[&SFT[..], &["--max-steps", "2"]].concat()));
     let [start, end] = ["merged", "reinforced/last"].map(|folder| w.bytes(&format!("{folder}/model.safetensors")));
     assert_eq!(start.len(), end.len(), "stage 2 has no adapters");
 

@@ -33,3 +33,44 @@ pub fn on_tape<const D: usize>(tensor: Tensor<D>, strategy: Option<GradientCheck
         None => tensor,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+
+    use crate::backbone::{Architecture, BackboneConfig, NewBackbone};
+    use crate::ops::{operations_done_again, testing::device};
+    use crate::{LatentRecommender, LoraConfig, ThoughtKind};
+
+    /// Projections with biases, frozen and trained: nothing between the marks may be kept for them.
+    #[test]
+    fn blocks_are_done_again() {
+        let new = NewBackbone {
+            architecture: Architecture::Qwen2,
+            vocab_size: 20,
+            d_model: 16,
+            d_ff: 24,
+            layers: 3,
+            heads: 2,
+            kv_heads: 1,
+            max_positions: 16,
+            end_token: 0,
+        };
+        let config = BackboneConfig::new(&new).unwrap();
+        let trained = LatentRecommender::new(config, ThoughtKind::LastHidden, 0, 1, &device()).unwrap();
+        let adapted = trained.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
+        for (model, per_layer) in [(trained, 9), (adapted, 18)] {
+            let done_again = |model: &LatentRecommender| {
+                let before = operations_done_again();
+                let state = model.prefill(&[&[1, 2, 3], &[4, 5]]).unwrap();
+                model.target_log_probs(&state, None, &[&[6, 0], &[7, 0]]).unwrap().values.sum().backward();
+                operations_done_again() - before
+            };
+            let model = model.train();
+            assert_eq!(done_again(&model), 0);
+            let again = done_again(&model.with_gradient_checkpointing());
+            // For the prompts and for the targets.
+            assert!(again >= 2 * new.layers * per_layer, "{again}");
+        }
+    }
+}

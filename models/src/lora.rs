@@ -1,6 +1,6 @@
 //! Low-rank adapters on the backbone's projections.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use burn::module::{Lora, Module, Param, ParamGroup};
 use burn::tensor::Tensor;
@@ -33,12 +33,15 @@ pub struct LoraConfig {
     /// The projections that are adapted: names as `q_proj`, for all blocks, or whole names as
     /// `model.layers.0.self_attn.q_proj`.
     pub targets: Vec<String>,
+    /// Name or folder of the model that is adapted, for PEFT to find it.
+    #[serde(default)]
+    pub base: Option<String>,
 }
 
 impl LoraConfig {
     /// All projections of all blocks, with twice the rank as `alpha`.
     pub fn of_rank(rank: usize) -> Self {
-        Self { rank, alpha: 2.0 * rank as f64, targets: PROJECTIONS.map(str::to_owned).to_vec() }
+        Self { rank, alpha: 2.0 * rank as f64, targets: PROJECTIONS.map(str::to_owned).to_vec(), base: None }
     }
 
     /// # Errors
@@ -57,7 +60,8 @@ impl LoraConfig {
         Ok(())
     }
 
-    fn adapts(&self, projection: &str) -> bool {
+    /// Whether the projection of this name is adapted.
+    pub(crate) fn adapts(&self, projection: &str) -> bool {
         let is_it = |target: &String| {
             projection.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
@@ -73,7 +77,7 @@ impl LatentRecommender {
     ///
     /// # Errors
     ///
-    /// A rank of 0, or a target that is no projection of the model.
+    /// A rank of 0 or above a projection's sizes, an alpha that is not finite, or a target that is no projection of the model.
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
         let device = self.device();
         self.merged().attach(config, &mut Parameters::fresh(seed, &device))
@@ -82,25 +86,35 @@ impl LatentRecommender {
     /// The model with adapters whose factors come from `parameters`.
     pub(crate) fn attach(mut self, config: &LoraConfig, parameters: &mut Parameters) -> Result<Self, ModelError> {
         config.check()?;
-        let mut projections = Projections(BTreeSet::new());
-        visit_named(&self, &mut projections);
-        let Projections(projections) = projections;
+        let projections = self.projections();
         for target in &config.targets {
             let alone = LoraConfig { targets: vec![target.clone()], ..config.clone() };
-            if !projections.iter().any(|projection| alone.adapts(projection)) {
+            if !projections.keys().any(|projection| alone.adapts(projection)) {
                 return Err(ModelError::Input(format!(
                     "the model has no projection `{target}` to adapt; each block has {}",
                     PROJECTIONS.join(", ")
                 )));
             }
         }
-        let weights = projections.iter().filter(|projection| config.adapts(projection));
-        let group = ParamGroup::from_paths(weights.map(|projection| format!("{projection}.weight")).collect());
-        self.backbone = self.backbone.apply_lora(Lora::new(config.rank, config.alpha).set_param_group(group));
+        let adapted: Vec<_> = projections.into_iter().filter(|(projection, _)| config.adapts(projection)).collect();
+        if let Some((projection, size)) = adapted.iter().find(|(_, size)| config.rank > size[0].min(size[1])) {
+            let rank = config.rank;
+            return Err(ModelError::Input(format!("a LoRA rank of {rank} is more than `{projection}` has, {size:?}")));
+        }
+        let weights = adapted.into_iter().map(|(projection, _)| format!("{projection}.weight")).collect();
+        let lora = Lora::new(config.rank, config.alpha).set_param_group(ParamGroup::from_paths(weights));
+        self.backbone = self.backbone.apply_lora(lora);
         self.backbone.lora = Some(config.clone());
         let mut begin = Begin { parameters, error: None };
         let model = map_named(self, &mut begin);
         begin.error.map_or(Ok(model), Err)
+    }
+
+    /// Names of the blocks' projections and sizes of their weights.
+    pub(crate) fn projections(&self) -> BTreeMap<String, [usize; 2]> {
+        let mut projections = Projections(BTreeMap::new());
+        visit_named(self, &mut projections);
+        projections.0
     }
 
     /// What of the backbone is adapted, if anything is.
@@ -111,21 +125,22 @@ impl LatentRecommender {
     /// The model whose adapters, if it has any, are part of its weights.
     pub fn merged(mut self) -> Self {
         if self.backbone.lora.take().is_some() {
-            self.backbone = self.backbone.materialize();
+            // All of it trains again.
+            self.backbone = self.backbone.materialize().set_require_grad(true);
         }
         self
     }
 }
 
-/// Collects the names of the blocks' projections.
-struct Projections(BTreeSet<String>);
+struct Projections(BTreeMap<String, [usize; 2]>);
 
 impl NamedVisitor for Projections {
-    fn visit<const D: usize>(&mut self, name: &str, _: &Param<Tensor<D>>) {
-        if let Some(projection) = name.strip_suffix("_proj.weight")
-            && name.starts_with("model.layers.")
+    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+        let projection = name.strip_suffix(".weight").filter(|name| name.starts_with("model.layers."));
+        if let (Some(projection), &[rows, columns]) = (projection, &parameter.dims()[..])
+            && projection.ends_with("_proj")
         {
-            self.0.insert(format!("{projection}_proj"));
+            self.0.insert(projection.to_owned(), [rows, columns]);
         }
     }
 }

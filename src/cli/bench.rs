@@ -107,6 +107,12 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if args.batch.unwrap_or(1) > MOST_ROWS {
         return Err(CliError::Usage(format!("--batch goes up to {MOST_ROWS}")));
     }
+    if args.lora_rank.is_some() && args.what != What::Sft {
+        return Err(CliError::Usage("--lora-rank is for sft".into()));
+    }
+    if args.gradient_checkpointing && args.what == What::Eval {
+        return Err(CliError::Usage("--gradient-checkpointing is for sft and grpo".into()));
+    }
     check_json(args.dump.as_deref())?;
     let file = TokenFile::read(&args.tokens)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?;

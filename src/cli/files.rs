@@ -33,7 +33,7 @@ pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<La
         };
         return Err(CliError::Input { path: folder, line: None, problem: problem.into() });
     }
-    if !["config.json", "adapter_config.json"].iter().any(|file| folder.join(file).exists()) {
+    if !["config.json", hub::ADAPTER_CONFIG_FILE].iter().any(|file| folder.join(file).exists()) {
         let problem = "is no model folder: it has neither config.json nor adapter_config.json".into();
         return Err(CliError::Input { path: folder, line: None, problem });
     }
@@ -60,7 +60,7 @@ pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, Cli
     for (folder, prefix) in std::iter::once((folder, "")).chain(other) {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             if let Ok(name) = entry.file_name().into_string()
-                && name.ends_with(".safetensors")
+                && (name.ends_with(".safetensors") || name == hub::ADAPTER_CONFIG_FILE)
                 && name != "optimizer.safetensors"
             {
                 let sum = hub::file_sha256(&entry.path())?;
@@ -89,13 +89,20 @@ pub(super) fn check_fit(model: &LatentRecommender, folder: &Path, prepared: &Pre
             config.max_positions
         )));
     }
-    let own = folder.join(TOKENIZER_FILE);
-    if own.exists() && !same_tokenizer(&load_tokenizer(&own)?, &prepared.tokenizer)? {
+    if let Some(own) = own_tokenizer(folder)?
+        && !same_tokenizer(&load_tokenizer(&own)?, &prepared.tokenizer)?
+    {
         return Err(error(
             "its tokenizer is not the one that the data was prepared with; prepare again with --tokenizer".into(),
         ));
     }
     Ok(())
+}
+
+/// The tokenizer of the model in a folder: the one beside it, or where it is an adapter only, beside its model.
+pub(super) fn own_tokenizer(folder: &Path) -> Result<Option<PathBuf>, CliError> {
+    let candidates = [folder.to_owned(), hub::base_folder(folder)?].map(|folder| folder.join(TOKENIZER_FILE));
+    Ok(candidates.into_iter().find(|path| path.exists()))
 }
 
 /// Whether two tokenizers have the same vocabulary and spell a text alike.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::files::{TOKENIZER_FILE, check_free, load_model, model_folder};
+use super::files::{TOKENIZER_FILE, check_free, load_model, model_folder, own_tokenizer};
 use super::report::print;
 use super::{CliError, CommonArgs};
 use crate::data::{EndToken, load_tokenizer, vocab_size};
@@ -67,7 +67,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
             let model = load_model(base, seed, &args.common.device)?;
             (
                 model.with_thoughts(ThoughtKind::LatentAttention, args.thoughts, seed)?,
-                Some(model_folder(base).join(TOKENIZER_FILE)),
+                own_tokenizer(&model_folder(base))?,
             )
         }
         None => (fresh(args)?, args.tokenizer.clone()),

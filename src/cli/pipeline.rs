@@ -113,6 +113,8 @@ pub(super) struct Resumption<'a> {
     pub data: Option<&'a Path>,
     /// Another device to compute on.
     pub device: Option<&'a str>,
+    /// To compute activations again from now on.
+    pub gradient_checkpointing: bool,
     /// Makes sure that further options are those of the run.
     pub check: &'a dyn Fn(&RunDescription) -> Result<(), CliError>,
 }
@@ -161,6 +163,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     if let Some(device) = asked.device {
         description.device = device.to_owned();
     }
+    description.train.gradient_checkpointing |= asked.gradient_checkpointing;
     let data = load_data(&description)?;
     if let Some(names) = differences(&description.data_files, data.prepared.files()) {
         let folder = description.data.display();
@@ -274,7 +277,10 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
         StageConfig::Sft { thoughts, source, lora } => {
             let model = model.with_thoughts(*source, *thoughts, seed)?;
             match lora {
-                Some(lora) => model.with_lora(lora, seed)?,
+                Some(lora) => {
+                    let base = Some(description.model.display().to_string());
+                    model.with_lora(&LoraConfig { base, ..lora.clone() }, seed)?
+                }
                 None => model,
             }
         }

@@ -27,7 +27,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
     /// Go on with this run from its last checkpoint; it goes on as it began and needs no other option, but takes --data
-    /// if the data was moved, and another --device
+    /// if the data was moved, another --device, and --gradient-checkpointing
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]
     resume: Option<PathBuf>,
     /// This is one of several processes that train together, each on its share of every batch: `mpirun -n 4 latentr3 ...`;
@@ -62,7 +62,8 @@ pub(super) struct LoopArgs {
     /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, not results
     #[arg(long, value_name = "ROWS", default_value_t = 32)]
     micro_batch: usize,
-    /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results
+    /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results, and may be
+    /// given beside --resume
     #[arg(long)]
     gradient_checkpointing: bool,
     /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
@@ -357,6 +358,7 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
                 stage: description.stage.name(),
                 data: run.data.as_deref(),
                 device: run.given.iter().any(|option| option == "device").then_some(run.common.device.as_str()),
+                gradient_checkpointing: training.gradient_checkpointing,
                 check: &|recorded| check_same(&run.given, &description, recorded),
             };
             resume(folder, &asked, manner)
@@ -377,14 +379,13 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 36] = [
+const RECORDED: [(&str, &str); 35] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
     ("patience", "/train/patience"),
     ("batch", "/train/batch"),
     ("micro_batch", "/train/micro_batch"),
-    ("gradient_checkpointing", "/train/gradient_checkpointing"),
     ("schedule", "/train/schedule"),
     ("weight_decay", "/train/optimizer/weight_decay"),
     ("clip_norm", "/train/clip_norm"),
@@ -443,7 +444,8 @@ mod tests {
     #[test]
     fn every_training_option_is_compared_when_a_run_goes_on() {
         // What may change between two parts of a run.
-        let free = ["model", "out", "data", "device", "mpi", "json", "quiet", "resume", "help"];
+        let free =
+            ["model", "out", "data", "device", "gradient_checkpointing", "mpi", "json", "quiet", "resume", "help"];
         let cli = crate::cli::Cli::command();
         for name in ["pretrain", "sft", "grpo"] {
             let command = cli.find_subcommand(name).unwrap();

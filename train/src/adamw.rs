@@ -5,9 +5,9 @@ use std::path::Path;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
-use latentr3_models::hub::{StoredTensor, read_tensors, write_tensors};
+use latentr3_models::hub::{PendingTensor, StoredTensor, read_tensors, write_tensors};
 use latentr3_models::ops::{AdamWStep, adamw};
-use latentr3_models::{LatentRecommender, NamedMapper, host, map_named, on_tape};
+use latentr3_models::{LatentRecommender, NamedMapper, map_named, on_tape};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -104,19 +104,14 @@ impl AdamW {
     ///
     /// What the system refuses.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let stored = |tensor: &Tensor<2>| {
-            let shape = tensor.dims().to_vec();
-            StoredTensor { shape, values: host::read(tensor.clone()) }
-        };
-        let mut tensors = BTreeMap::new();
-        for (name, moments) in &self.moments {
-            tensors.insert(format!("{name}.first"), stored(&moments.first));
-            tensors.insert(format!("{name}.second"), stored(&moments.second));
-        }
+        let moments = self.moments.iter().flat_map(|(name, Moments { first, second })| {
+            [("first", first), ("second", second)]
+                .map(|(which, moment)| PendingTensor::of(format!("{name}.{which}"), moment.clone()))
+        });
         // A float32 holds whole numbers of 16 bits exactly.
         let steps = [self.steps >> 16, self.steps & 0xffff].map(|half| half as f32).to_vec();
-        tensors.insert(STEPS.into(), StoredTensor { shape: vec![2], values: steps });
-        Ok(write_tensors(path, &tensors)?)
+        let steps = PendingTensor { name: STEPS.into(), shape: vec![2], values: Box::new(|| steps) };
+        Ok(write_tensors(path, moments.chain([steps]).collect())?)
     }
 
     /// Reads a state that [`Self::save`] wrote.

@@ -57,18 +57,22 @@ impl Cut {
         }
     }
 
-    /// Goes back from the head with all that was collected; `None` if nothing was.
+    /// Goes back from the head with all that was collected; `None` if nothing was, or nothing that trains had a part in the head.
     pub fn backward(self) -> Option<Gradients> {
         // A function whose gradient by the head is what was collected.
         let along = |tensor: Tensor<1>, gradient: Tensor<1>| {
             let gradient = on_tape(gradient, tensor.gradient_checkpointing_strategy());
             (tensor * gradient).sum()
         };
+        // Where only some of the model trains, it may be that nothing of it had a part in the keys or values of a layer.
         let by_layers = key_values(&self.whole)
             .zip(self.by_key_values)
+            .filter(|(tensor, _)| tensor.is_tracked())
             .map(|(tensor, gradient)| along(tensor.clone().flatten(0, 3), gradient.flatten(0, 3)));
-        let by_hidden =
-            self.by_hidden.map(|gradient| along(self.whole.hidden.clone().flatten(0, 2), gradient.flatten(0, 2)));
+        let by_hidden = self
+            .by_hidden
+            .filter(|_| self.whole.hidden.is_tracked())
+            .map(|gradient| along(self.whole.hidden.clone().flatten(0, 2), gradient.flatten(0, 2)));
         let sum = by_layers.chain(by_hidden).reduce(|sum, part| sum + part)?;
         Some(sum.backward())
     }

@@ -52,7 +52,7 @@ impl Linear {
             }
         };
         match &self.bias {
-            Some(bias) => product + bias.val().unsqueeze(),
+            Some(bias) => ops::add_bias(product, bias.val()),
             None => product,
         }
     }

@@ -1,17 +1,18 @@
 //! Low-rank adapters in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::read::read_json;
-use super::tensors::{StoredTensor, read_tensors, write_atomically, write_tensors};
+use super::tensors::{PendingTensor, StoredTensor, read_tensors, write_atomically, write_tensors};
 use crate::ModelError;
 use crate::lora::{FACTOR_A, FACTOR_B, LoraConfig, MOST_RANK};
 
-const CONFIG_FILE: &str = "adapter_config.json";
-const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// An adapter's configuration.
+pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
+const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model's own modules.
 const PREFIX: &str = "base_model.model.";
 
@@ -35,19 +36,19 @@ const EXTENSIONS: [&str; 16] = [
     "velora_config",
 ];
 
-/// An adapter's files.
-pub(super) struct StoredAdapter {
-    pub config: LoraConfig,
-    /// The factors, by their names in the model.
-    pub tensors: BTreeMap<String, StoredTensor>,
-    /// The model that it was made for, as its file says.
-    base: Option<String>,
+/// Ways to begin that change the model's own weights, so that the adapter fits no other.
+const OTHER_BEGINNINGS: [&str; 4] = ["pissa", "corda", "olora", "loftq"];
+
+/// What an adapter's configuration says.
+pub(super) struct AdapterConfig {
+    pub lora: LoraConfig,
+    path: PathBuf,
 }
 
-impl StoredAdapter {
-    /// The adapter in `folder`, if there is one.
+impl AdapterConfig {
+    /// The configuration of the adapter in `folder`, if there is one.
     pub fn read(folder: &Path) -> Result<Option<Self>, ModelError> {
-        let path = folder.join(CONFIG_FILE);
+        let path = folder.join(ADAPTER_CONFIG_FILE);
         if !path.exists() {
             return Ok(None);
         }
@@ -63,7 +64,12 @@ impl StoredAdapter {
             Value::Object(map) => map.is_empty(),
             _ => false,
         };
-        let kinds = [("peft_type", "LORA"), ("bias", "none")].map(|(field, plain)| (field, content[field] == plain));
+        let begins = content["init_lora_weights"].as_str().unwrap_or_default();
+        let kinds = [
+            ("peft_type", content["peft_type"] == "LORA"),
+            ("bias", content["bias"] == "none"),
+            ("init_lora_weights", !OTHER_BEGINNINGS.iter().any(|other| begins.starts_with(other))),
+        ];
         for (field, is_plain) in kinds.into_iter().chain(EXTENSIONS.map(|field| (field, false))) {
             let value = &content[field];
             if !is_plain && !is_absent(value) {
@@ -78,16 +84,15 @@ impl StoredAdapter {
             return Err(error("lora_alpha", format!("is {}; must be a number", content["lora_alpha"])));
         };
         // Rank-stabilised: the product is divided by the root of the rank.
-        let is_stabilized = content["use_rslora"] == true;
-        let alpha = if is_stabilized { alpha * (rank as f64).sqrt() } else { alpha };
-        let tensors: BTreeMap<String, StoredTensor> = read_tensors(&folder.join(WEIGHTS_FILE))?
-            .into_iter()
-            .map(|(name, tensor)| (name.strip_prefix(PREFIX).unwrap_or(&name).to_owned(), tensor))
-            .collect();
-        let targets = tensors.keys().filter_map(|name| name.strip_suffix(FACTOR_A)).map(str::to_owned).collect();
-        let config = LoraConfig { rank, alpha, targets };
+        let alpha = match &content["use_rslora"] {
+            Value::Bool(true) => alpha * (rank as f64).sqrt(),
+            Value::Bool(false) | Value::Null => alpha,
+            other => return Err(error("use_rslora", format!("is {other}; must be true or false"))),
+        };
+        let names = content["target_modules"].as_array().into_iter().flatten();
+        let targets = names.filter_map(|name| name.as_str().map(str::to_owned)).collect();
         let base = content["base_model_name_or_path"].as_str().map(str::to_owned);
-        Ok(Some(Self { config, tensors, base }))
+        Ok(Some(Self { lora: LoraConfig { rank, alpha, targets, base }, path }))
     }
 
     /// The folder of the model that the adapter in `folder` was made for: `folder` itself if it holds one, else the one that its
@@ -96,16 +101,32 @@ impl StoredAdapter {
         if is_model(folder) {
             return Ok(folder.to_owned());
         }
-        let named = self.base.as_ref().map(|base| folder.join(base));
-        named.filter(|base| is_model(base)).ok_or_else(|| ModelError::Config {
-            path: folder.join(CONFIG_FILE),
+        let error = |problem: String| ModelError::Config {
+            path: self.path.clone(),
             field: "base_model_name_or_path".into(),
-            problem: format!(
+            problem,
+        };
+        let named = self.lora.base.as_deref();
+        let Some(base) = named.map(|base| folder.join(base)).filter(|base| is_model(base)) else {
+            return Err(error(format!(
                 "is {}; must be a folder with the config.json and weights that the adapter was made for, or these must lie \
                  beside the adapter",
-                self.base.as_deref().map_or("missing".into(), |base| format!("`{base}`"))
-            ),
-        })
+                named.map_or("missing".into(), |base| format!("`{base}`"))
+            )));
+        };
+        if base.join(ADAPTER_CONFIG_FILE).exists() {
+            let base = base.display();
+            return Err(error(format!(
+                "is `{base}`, which has an adapter of its own; merge that one first: `latentr3 init --base`"
+            )));
+        }
+        Ok(base)
+    }
+
+    /// The factors of the adapter in `folder`, by their names in the model.
+    pub fn factors(&self, folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
+        let tensors = read_tensors(&folder.join(ADAPTER_WEIGHTS_FILE))?.into_iter();
+        Ok(tensors.map(|(name, tensor)| (name.strip_prefix(PREFIX).unwrap_or(&name).to_owned(), tensor)).collect())
     }
 }
 
@@ -115,7 +136,7 @@ impl StoredAdapter {
 ///
 /// An adapter that is damaged, or whose model is not to be found.
 pub fn base_folder(folder: &Path) -> Result<PathBuf, ModelError> {
-    match StoredAdapter::read(folder)? {
+    match AdapterConfig::read(folder)? {
         Some(adapter) => adapter.base(folder),
         None => Ok(folder.to_owned()),
     }
@@ -126,42 +147,45 @@ pub(super) fn is_factor(name: &str) -> bool {
     name.ends_with(FACTOR_A) || name.ends_with(FACTOR_B)
 }
 
-/// Writes an adapter into `folder`; without one, makes sure that the folder has none.
+/// Makes sure that `folder` has no adapter.
+pub(super) fn remove_adapter(folder: &Path) -> Result<(), ModelError> {
+    for file in [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE].map(|file| folder.join(file)) {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ModelError::io(&file)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes an adapter into `folder`.
 pub(super) fn write_adapter(
     folder: &Path,
-    config: Option<&LoraConfig>,
-    tensors: BTreeMap<String, StoredTensor>,
+    config: &LoraConfig,
+    mut factors: Vec<PendingTensor>,
 ) -> Result<(), ModelError> {
-    let [config_file, weights_file] = [CONFIG_FILE, WEIGHTS_FILE].map(|file| folder.join(file));
-    let Some(config) = config else {
-        for file in [config_file, weights_file] {
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ModelError::io(&file)(error)),
-                _ => {}
-            }
-        }
-        return Ok(());
-    };
-    let named = tensors.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)).collect();
-    write_tensors(&weights_file, &named)?;
-    let targets: BTreeSet<&str> = config.targets.iter().map(String::as_str).collect();
+    for factor in &mut factors {
+        factor.name.insert_str(0, PREFIX);
+    }
+    write_tensors(&folder.join(ADAPTER_WEIGHTS_FILE), factors)?;
     let content = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": null,
+        "base_model_name_or_path": config.base,
         "r": config.rank,
         "lora_alpha": config.alpha,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
-        "target_modules": targets,
+        "target_modules": config.targets,
     });
     let mut text = serde_json::to_vec_pretty(&content).expect("a JSON map can be written");
     text.push(b'\n');
-    write_atomically(&config_file, &text)
+    write_atomically(&folder.join(ADAPTER_CONFIG_FILE), &text)
 }
 
 fn is_model(folder: &Path) -> bool {
-    folder.join("config.json").is_file()
+    let has = |file: &str| folder.join(file).is_file();
+    has("config.json") && (has(super::WEIGHTS_FILE) || has(super::INDEX_FILE))
 }

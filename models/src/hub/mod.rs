@@ -11,12 +11,13 @@ mod read;
 mod tensors;
 mod write;
 
-pub use adapter::base_folder;
+pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
 pub use checksums::{file_sha256, sha256, verify_checksums, write_checksums};
 pub(crate) use parameters::{Init, Parameters};
 pub use read::{load, load_with_adapter, read_json};
 pub use tensors::{
-    StoredTensor, TEMPORARY_PREFIX, is_occupied, read_tensors, sync_folder, write_atomically, write_tensors,
+    PendingTensor, StoredTensor, TEMPORARY_PREFIX, is_occupied, read_tensors, sync_folder, write_atomically,
+    write_tensors,
 };
 pub use write::save;
 
@@ -26,3 +27,5 @@ const THOUGHTS_FIELD: &str = "latent_thoughts";
 const SOURCE_FIELD: &str = "latent_thought_source";
 /// The weights' file, where there is one only.
 const WEIGHTS_FILE: &str = "model.safetensors";
+/// What says in which files the weights are where they are several.
+const INDEX_FILE: &str = "model.safetensors.index.json";

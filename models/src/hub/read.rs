@@ -6,12 +6,13 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde_json::Value;
 
-use super::adapter::StoredAdapter;
+use super::adapter::AdapterConfig;
 use super::parameters::Parameters;
 use super::tensors::{StoredTensor, read_tensors};
-use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, verify_checksums};
+use super::{INDEX_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, verify_checksums};
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
+use crate::lora::FACTOR_A;
 use crate::recommender::MOST_THOUGHTS;
 use crate::{LatentRecommender, ModelError};
 
@@ -36,7 +37,7 @@ pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommend
 /// See [`load`].
 pub fn load_with_adapter(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
     verify_checksums(folder)?;
-    let Some(adapter) = StoredAdapter::read(folder)? else {
+    let Some(adapter) = AdapterConfig::read(folder)? else {
         return load_weights(folder, seed, device);
     };
     let base = adapter.base(folder)?;
@@ -44,8 +45,15 @@ pub fn load_with_adapter(folder: &Path, seed: u64, device: &Device) -> Result<La
         verify_checksums(&base)?;
     }
     let model = load_weights(&base, seed, device)?;
-    let mut parameters = Parameters::stored(folder.to_owned(), adapter.tensors, device);
-    let model = model.attach(&adapter.config, &mut parameters).map_err(|error| match error {
+    let factors = adapter.factors(folder)?;
+    let has_factors = |projection: &str| factors.contains_key(&format!("{projection}{FACTOR_A}"));
+    let mut lora = adapter.lora;
+    if model.projections().keys().any(|projection| lora.adapts(projection) != has_factors(projection)) {
+        // Chosen in a way that is not understood here, such as a pattern: what has factors is adapted.
+        lora.targets = factors.keys().filter_map(|name| name.strip_suffix(FACTOR_A)).map(str::to_owned).collect();
+    }
+    let mut parameters = Parameters::stored(folder.to_owned(), factors, device);
+    let model = model.attach(&lora, &mut parameters).map_err(|error| match error {
         ModelError::Input(problem) => ModelError::weights(folder, problem),
         other => other,
     })?;
@@ -119,7 +127,7 @@ fn thoughts_of(
 /// All tensors of the folder, from the one weights' file or from the shards that the index names.
 fn read_weights(folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
     let single = folder.join(WEIGHTS_FILE);
-    let index = folder.join("model.safetensors.index.json");
+    let index = folder.join(INDEX_FILE);
     if single.exists() || !index.exists() {
         return read_tensors(&single);
     }

@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
-use crate::ModelError;
+use crate::{ModelError, host};
 
 /// What the names of files begin with while they are written; a program that is killed then leaves one behind.
 pub const TEMPORARY_PREFIX: &str = ".latentr3-";
@@ -89,7 +90,25 @@ fn to_f32(view: &TensorView) -> Option<Vec<f32>> {
     }
 }
 
-/// Writes tensors as a safetensors file of float32, in place of an older one only when it is whole.
+/// A tensor to be written, whose values are fetched when it is its turn.
+pub struct PendingTensor<'a> {
+    /// Its name in the file.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Gives its values, the last dimension fastest.
+    pub values: Box<dyn FnOnce() -> Vec<f32> + 'a>,
+}
+
+impl PendingTensor<'_> {
+    /// A tensor of a device.
+    pub fn of<const D: usize>(name: String, tensor: Tensor<D>) -> Self {
+        Self { name, shape: tensor.dims().to_vec(), values: Box::new(|| host::read(tensor)) }
+    }
+}
+
+/// Writes tensors, in the order of their names, as a safetensors file of float32, in place of an older one only when it is whole.
+/// No more than one of them is copied at a time.
 ///
 /// # Errors
 ///
@@ -98,25 +117,29 @@ fn to_f32(view: &TensorView) -> Option<Vec<f32>> {
 /// # Panics
 ///
 /// If a shape does not fit its values.
-pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, StoredTensor>) -> Result<(), ModelError> {
+pub fn write_tensors(path: &Path, mut tensors: Vec<PendingTensor>) -> Result<(), ModelError> {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut start = 0;
-    let place = |(name, StoredTensor { shape, values }): (&String, &StoredTensor)| {
-        let end = start + values.len() * size_of::<f32>();
+    let place = |PendingTensor { name, shape, .. }: &PendingTensor| {
+        let end = start + shape.iter().product::<usize>() * size_of::<f32>();
         let info = TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) };
         start = end;
         (name.clone(), info)
     };
     let places = tensors.iter().map(place).collect();
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let header = Metadata::new(Some(format), places).expect("the shapes fit the values");
+    let header = Metadata::new(Some(format), places).expect("the places follow from the shapes");
     let mut header = serde_json::to_vec(&header).expect("a header can be written as JSON");
     header.resize(header.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
     replace_atomically(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        // Their bytes are made as they are written.
-        let mut values = tensors.values().flat_map(|tensor| &tensor.values);
-        values.try_for_each(|value| file.write_all(&value.to_le_bytes()))
+        for tensor in tensors {
+            let values = (tensor.values)();
+            assert_eq!(values.len(), tensor.shape.iter().product::<usize>(), "the shape fits the values");
+            values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
+        }
+        Ok(())
     })
 }
 

@@ -1,17 +1,16 @@
 //! Writing a model folder.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::Param;
 use burn::tensor::Tensor;
 use serde_json::json;
 
-use super::adapter::{is_factor, write_adapter};
-use super::tensors::{StoredTensor, write_atomically, write_tensors};
+use super::adapter::{is_factor, remove_adapter, write_adapter};
+use super::tensors::{PendingTensor, write_atomically, write_tensors};
 use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
 use crate::named::{NamedVisitor, visit_named};
-use crate::{LatentRecommender, ModelError, host};
+use crate::{LatentRecommender, ModelError};
 
 /// Writes `config.json` and `model.safetensors` (float32) into `folder`, which is made if need be, and low-rank adapters in
 /// PEFT's layout beside them. Each file replaces an older one only when it is whole.
@@ -28,20 +27,22 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
     text.push(b'\n');
     write_atomically(&folder.join("config.json"), &text)?;
 
-    let mut collected = Collect(BTreeMap::new());
+    let mut collected = Collect(Vec::new());
     visit_named(model, &mut collected);
-    let (factors, weights): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        collected.0.into_iter().partition(|(name, _)| is_factor(name));
-    write_tensors(&folder.join(WEIGHTS_FILE), &weights)?;
-    write_adapter(folder, model.lora(), factors)
+    let (factors, weights): (Vec<_>, Vec<_>) = collected.0.into_iter().partition(|tensor| is_factor(&tensor.name));
+    // No moment at which an older adapter lies beside weights that have it already.
+    remove_adapter(folder)?;
+    write_tensors(&folder.join(WEIGHTS_FILE), weights)?;
+    match model.lora() {
+        Some(lora) => write_adapter(folder, lora, factors),
+        None => Ok(()),
+    }
 }
 
-struct Collect(BTreeMap<String, StoredTensor>);
+struct Collect(Vec<PendingTensor<'static>>);
 
 impl NamedVisitor for Collect {
     fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
-        let shape = parameter.dims().to_vec();
-        let values = host::read(parameter.val());
-        self.0.insert(name.to_owned(), StoredTensor { shape, values });
+        self.0.push(PendingTensor::of(name.to_owned(), parameter.val()));
     }
 }

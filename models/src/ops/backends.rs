@@ -9,13 +9,17 @@ mod flex {
 
     use super::super::adamw::{self, AdamWStep, UpdateOps};
     use super::super::attention::{self, Visible};
+    use super::super::backward::{AttentionGradients, FusedGradients};
     use super::super::route::FusedOps;
-    use super::super::tape::{AttentionGradients, FusedGradients};
-    use super::super::{RowMoves, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
+    use super::super::{RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
 
     impl FusedOps for Flex {
         fn keep(x: FloatTensor<Self>) -> FloatTensor<Self> {
             x
+        }
+
+        fn add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+            bias::forward::<Self>(x, bias)
         }
 
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -129,9 +133,9 @@ macro_rules! generic_bodies {
 
             use super::super::adamw::{self, AdamWStep, UpdateOps};
             use super::super::attention::{self, Visible};
+            use super::super::backward::{AttentionGradients, FusedGradients};
             use super::super::route::FusedOps;
-            use super::super::tape::{AttentionGradients, FusedGradients};
-            use super::super::{RowMoves, log_probs, move_rows, rms_norm, rotary, swiglu};
+            use super::super::{RowMoves, bias, log_probs, move_rows, rms_norm, rotary, swiglu};
 
             fn float<const D: usize>(x: FloatTensor<$backend>) -> Tensor<D> {
                 Tensor::<D, Float>::from_primitive::<$backend>(x)
@@ -148,6 +152,10 @@ macro_rules! generic_bodies {
             impl FusedOps for $backend {
                 fn keep(x: FloatTensor<Self>) -> FloatTensor<Self> {
                     x
+                }
+
+                fn add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+                    bias::forward::<Self>(x, bias)
                 }
 
                 fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -2,7 +2,7 @@
 //!
 //! Each file holds one operation: what it computes from Burn's own tensor operations (the generic body, which every
 //! backend without a kernel runs), the kernel for `flex`, and the backward pass. `FusedOps` routes a call to the
-//! backend that the tensors live on; the backward passes are entered into the tape by `Autodiff`'s implementation.
+//! backend that the tensors live on; the backward passes are entered into the tape by `Autodiff`'s implementation, in `backward`.
 
 #![cfg_attr(
     not(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
@@ -12,6 +12,8 @@
 mod adamw;
 mod attention;
 mod backends;
+mod backward;
+mod bias;
 mod keep;
 mod log_probs;
 mod move_rows;
@@ -26,12 +28,19 @@ mod simd;
 mod swiglu;
 mod tape;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(feature = "flex")]
 mod values;
 
+/// Operations that gradient checkpointing had this thread do again.
+#[cfg(test)]
+pub(crate) fn operations_done_again() -> usize {
+    tape::DONE_AGAIN.get()
+}
+
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{attend_also, attend_causally, mixed_values};
+pub use bias::add_bias;
 pub use keep::keep;
 pub use log_probs::log_probs;
 pub use move_rows::{RowMoves, move_rows};
@@ -69,6 +78,8 @@ mod route {
     pub trait FusedOps: Backend {
         /// See [`super::keep`].
         fn keep(x: FloatTensor<Self>) -> FloatTensor<Self>;
+        /// See [`super::add_bias`].
+        fn add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::project`].
         fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::rms_norm`].

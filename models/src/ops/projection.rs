@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        for rows in [1, 30, 300] {
+        for rows in [1, 30, 300, 400] {
             let inputs = [random([rows, 20], 1), random([10, 20], 2)];
             check_gradients(inputs, |[x, weight]| project(x, weight), |[x, weight]| x.matmul(weight.transpose()));
         }

@@ -173,8 +173,8 @@ fn side_by_side<S: Simd>(simd: S, x: &[f32], depth: usize) -> Vec<S::f32s> {
 #[inline(always)]
 fn transpose<S: Simd>(simd: S, square: &mut [S::f32s; MOST_LANES]) {
     let mut places = [0; MOST_LANES];
-    for i in 0..MOST_LANES {
-        places[i] = i as u32;
+    for (i, place) in places.iter_mut().enumerate() {
+        *place = i as u32;
     }
     let places = S::as_simd_u32s(&places).0[0];
     let mut half = lanes::<S>() / 2;
@@ -249,8 +249,8 @@ fn products<S: Simd, const R: usize, const W: usize>(
     let mut sums = [[simd.splat_f32s(0.0); R]; W];
     let whole = depth - depth % LINE;
     for start in (0..whole).step_by(LINE) {
-        for j in 0..W {
-            prefetch(&next[j][start]);
+        for row in &next {
+            prefetch(&row[start]);
         }
         // Of a length that the compiler knows: it unrolls this loop.
         let (x, weights) = (within(x, start, LINE), within(weights, start, LINE));
@@ -325,6 +325,9 @@ mod tests {
             let (x, weight) = (numbers(rows * depth, 1), numbers(width * depth, 2));
             let mut out = vec![f32::NAN; rows * width];
             multiply_few_rows(&mut out, &x, &weight, depth);
+            let mut alone = vec![f32::NAN; rows * width];
+            multiply_by_rows_alone(&mut alone, &x, &weight, depth);
+            assert!(out == alone, "{rows} {depth} {width}: the threads change the result");
             for (i, x) in x.chunks(depth).enumerate() {
                 for (j, weight) in weight.chunks(depth).enumerate() {
                     let plain: f32 = x.iter().zip(weight).map(|(a, b)| a * b).sum();

@@ -1,0 +1,44 @@
+//! A bias on every row.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, TensorMetadata};
+use burn::tensor::{Shape, Tensor};
+
+use super::route::FusedOps;
+
+/// `x + b` of `x`, `[rows, width]`, and `b`, `[width]`.
+///
+/// # Panics
+///
+/// If `x` is not as wide as the bias.
+pub fn add_bias(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    assert_eq!(x.dims()[1], bias.dims()[0], "x is as wide as the bias");
+    Tensor::from_dispatch(Dispatch::add_bias(x.into_dispatch(), bias.into_dispatch()))
+}
+
+/// The same on any backend.
+pub(super) fn forward<B: Backend>(x: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
+    let width = bias.shape().num_elements();
+    B::float_add(x, B::float_reshape(bias, Shape::new([1, width])))
+}
+
+/// The gradient by the bias.
+pub(super) fn by_bias<B: Backend>(gradient: FloatTensor<B>) -> FloatTensor<B> {
+    let [_, width] = gradient.shape().dims();
+    B::float_reshape(B::float_sum_dim(gradient, 0), Shape::new([width]))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Tensor;
+
+    use super::add_bias;
+    use crate::ops::testing::{check_gradients, random};
+
+    #[test]
+    fn equals_a_sum_forward_and_backward() {
+        let inputs = [random([7, 5], 1), random([1, 5], 2)];
+        let row = |bias: Tensor<2>| bias.squeeze_dim::<1>(0);
+        check_gradients(inputs, |[x, bias]| add_bias(x, row(bias)), |[x, bias]| x + bias);
+    }
+}
