@@ -168,6 +168,18 @@ fn exhaustive(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], pen
     scores
 }
 
+#[test]
+fn prompts_of_a_wide_search_run_apart_and_find_the_same() {
+    let model = small_model(1, 3);
+    let trie = ItemTrie::new(&[vec![3, 4, 0], vec![3, 5, 0], vec![6, 0], vec![7, 7, 7, 0]]).unwrap();
+    let config = BeamConfig { beams: 700, ..BeamConfig::default() };
+    let together = beam_search(&model, &trie, &PROMPTS, config).unwrap();
+    assert_eq!(together.len(), PROMPTS.len());
+    for (prompt, found) in PROMPTS.iter().zip(together) {
+        assert_eq!(vec![found], beam_search(&model, &trie, &[prompt], config).unwrap());
+    }
+}
+
 /// The search as its definition says it: candidates are the best `2 * beams` continuations, an ended one counts among
 /// the first `beams`, and the search goes on until nothing is left.
 fn plain_search(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], beams: usize) -> Vec<(f64, Vec<u32>)> {
