@@ -95,16 +95,12 @@ impl<B: Backend, O: Operation<B, N>, const N: usize> Backward<B, N> for Back<O> 
 
 /// An operation done again.
 #[derive(Debug)]
-struct Again<O, T, const N: usize> {
+struct Again<B: Backend, O, const N: usize> {
     operation: O,
-    inputs: [Saved<T>; N],
+    inputs: [Saved<FloatTensor<B>>; N],
 }
 
-impl<B, O, const N: usize> RetroForward for Again<(O, std::marker::PhantomData<B>), FloatTensor<B>, N>
-where
-    B: Backend,
-    O: Operation<B, N>,
-{
+impl<B: Backend, O: Operation<B, N>, const N: usize> RetroForward for Again<B, O, N> {
     fn forward(&self, states: &mut BackwardStates, output: NodeId) {
         let inputs = self.inputs.each_ref().map(|input| match input {
             Saved::Here(value) => value.clone(),
@@ -112,7 +108,7 @@ where
         });
         #[cfg(test)]
         DONE_AGAIN.set(DONE_AGAIN.get() + 1);
-        states.save(output, self.operation.0.forward(inputs));
+        states.save(output, self.operation.forward(inputs));
     }
 }
 
@@ -124,25 +120,24 @@ pub(super) fn record<B: Backend, C: CheckpointStrategy, O: Operation<B, N>, cons
     let output = operation.forward(inputs.each_ref().map(|input| input.primitive().clone()));
     let nodes = inputs.each_ref().map(|input| input.node());
     let step = Back(operation.clone()).prepare::<C>(nodes);
-    let step = if O::CAN_BE_DONE_AGAIN && inputs.iter().any(|input| input.is_tracked()) {
+    let tracked = inputs.each_ref().map(|input| input.is_tracked());
+    let step = if O::CAN_BE_DONE_AGAIN && tracked.contains(&true) {
         let saved = inputs.each_ref().map(|input| match input.is_tracked() {
             true => Saved::OnTape(input.id()),
             false => Saved::Here(input.primitive().clone()),
         });
-        let again = Again { operation: (operation, std::marker::PhantomData::<B>), inputs: saved };
+        let again = Again::<B, O, N> { operation, inputs: saved };
         step.memory_bound().retro_forward(again).parents(inputs.iter().filter(|input| input.is_tracked()))
     } else {
         step.compute_bound()
     };
     match step.stateful() {
         OpsKind::Tracked(mut step) => {
-            let needs = O::needs(inputs.each_ref().map(|input| input.is_tracked()));
-            let mut place = 0;
-            let saved = inputs.map(|input| {
-                place += 1;
-                needs[place - 1].then(|| match input.is_tracked() {
-                    true => Saved::OnTape(step.checkpoint(&input)),
-                    false => Saved::Here(input.into_primitive()),
+            let needs = O::needs(tracked);
+            let saved = std::array::from_fn(|i| {
+                needs[i].then(|| match tracked[i] {
+                    true => Saved::OnTape(step.checkpoint(&inputs[i])),
+                    false => Saved::Here(inputs[i].primitive().clone()),
                 })
             });
             let keeps_output = O::WANTS_OUTPUT && TypeId::of::<C>() == TypeId::of::<NoCheckpointing>();
