@@ -34,6 +34,14 @@ fn the_whole_way_from_data_to_recommendations() {
     assert_eq!(result["ranks"].as_array().unwrap().len(), 6);
     assert!(result["by_item"]["hr"]["10"].is_number() && result["by_item"]["hr"]["20"].is_null());
     assert!(result["popularity"]["hr"]["10"].is_number());
+    assert_eq!(result["targets"]["warm"]["users"], 6);
+    assert!(result["exposure"]["coverage"].as_f64().unwrap() > 0.5, "12 beams over 12 items");
+    // The run has it too, and knows that it was read.
+    assert_eq!(w.json("grpo/evaluations/test.json"), result);
+    let again = latentr3(&["evaluate", "--model", &model, "--data", &data, "--split", "test", "--thoughts", "0"]);
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("read 1 times before"));
+    assert_eq!(w.json("grpo/evaluations/test.json"), result, "a model without its thought is not the run's");
+    assert_eq!(w.bytes("grpo/evaluations/log.jsonl").iter().filter(|&&byte| byte == b'\n').count(), 2);
 
     let said = succeed(&[
         "recommend",

@@ -2,11 +2,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::files::{check_fit, check_json, load_model, model_folder, weight_files, write_json};
+use super::evaluation_log;
+use super::files::{check_fit, check_json, is_run, load_model, model_folder, weight_files, write_json};
 use super::report::{Progress, duration, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
-use crate::eval::{CUTOFFS, EvalConfig, EvaluationResult, Ranking, Shard, evaluate, sample};
+use crate::eval::{CUTOFFS, EvalConfig, EvaluationResult, Exposure, Ranking, Shard, TargetGroups, evaluate, sample};
+use crate::models::ThoughtKind;
 use crate::models::decode::{BeamConfig, ItemTrie};
 
 /// Options of `evaluate`.
@@ -27,6 +29,9 @@ pub(super) struct EvaluateArgs {
     /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
     #[arg(long, default_value_t = 1.0)]
     length_penalty: f64,
+    /// Think this many thoughts instead of as many as the model was trained with; 0 shows what the thought changes
+    #[arg(long)]
+    thoughts: Option<usize>,
     /// Evaluate this many users, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -70,10 +75,17 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     }
     check_json(args.json.as_deref())?;
     let prepared = Prepared::load(&args.data)?;
-    let model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    let mut model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    if let Some(thoughts) = args.thoughts {
+        let kind = model.source.kind();
+        if thoughts > 0 && (model.thoughts() == 0 || (kind == ThoughtKind::Constants && thoughts != model.thoughts())) {
+            return Err(CliError::Usage(format!("the model has learnt {} thoughts, not {thoughts}", model.thoughts())));
+        }
+        model = model.with_thoughts(kind, thoughts, args.common.seed)?;
+    }
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     // Of what was loaded, for the file: a run may go on meanwhile.
-    let model_files = if args.json.is_some() { weight_files(&args.model)? } else { Default::default() };
+    let model_files = weight_files(&args.model)?;
     let trie = ItemTrie::new(&prepared.item_tokens)?;
     let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
@@ -94,6 +106,10 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         evaluation,
     };
     write_json(args.json.as_deref(), &result)?;
+    if is_run(&args.model) && args.shard == Shard::WHOLE {
+        let is_plain = args.thoughts.is_none() && beam == BeamConfig { beams: beam.beams, ..Default::default() };
+        evaluation_log::record(&args.model, &result, is_plain)?;
+    }
     if args.common.quiet { Ok(()) } else { show(&result) }
 }
 
@@ -108,7 +124,22 @@ pub(super) fn show(result: &EvaluationResult) -> Result<(), CliError> {
     };
     let (users, time) = (evaluation.users, duration(evaluation.seconds));
     let speed = users as f64 / evaluation.seconds;
-    print(&format!("{}{users} users{part} in {time}, {speed:.1} users/s\n", figures(&rankings)))
+    let TargetGroups { cold, warm, head, middle, tail } = &evaluation.targets;
+    let groups = [("cold", cold), ("warm", warm), ("head", head), ("middle", middle), ("tail", tail)];
+    let groups = groups.map(|(name, group)| (format!("{name} ({} users)", group.users), &group.by_item));
+    let groups = groups.each_ref().map(|(name, ranking)| (name.as_str(), *ranking));
+    let shown = evaluation.exposure.as_ref().map_or(String::new(), |exposure| {
+        let Exposure { k, average_popularity, coverage, gini, entropy } = exposure;
+        format!(
+            "first {k} places: chosen {average_popularity:.1} times in training, coverage {coverage:.4}, Gini {gini:.4}, \
+             entropy {entropy:.2} bits\n"
+        )
+    });
+    print(&format!(
+        "{}\nby the popularity of the user's item\n{}{shown}{users} users{part} in {time}, {speed:.1} users/s\n",
+        figures(&rankings),
+        figures(&groups)
+    ))
 }
 
 /// HR and NDCG of several rankings as a table.

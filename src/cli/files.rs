@@ -18,7 +18,12 @@ pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// The model folder that `--model` means: a Hugging Face folder itself, or a run folder's best checkpoint.
 pub(super) fn model_folder(path: &Path) -> PathBuf {
-    if path.join("run.json").exists() { path.join("best") } else { path.to_owned() }
+    if is_run(path) { path.join("best") } else { path.to_owned() }
+}
+
+/// Whether a folder is a run's.
+pub(super) fn is_run(path: &Path) -> bool {
+    path.join("run.json").exists()
 }
 
 /// Loads the model that `--model` means.

@@ -6,6 +6,7 @@ mod demo_data;
 mod devices;
 mod error;
 mod evaluate;
+mod evaluation_log;
 mod files;
 mod init;
 mod interrupt;

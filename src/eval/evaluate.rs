@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use burn::module::Module;
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 
-use super::metrics::{Ranking, expected_rank};
+use super::evaluation::{Evaluation, Method};
+use super::ranks::{Found, Popularity};
 use super::shard::Shard;
 use crate::data::{Prepared, PreparedRow};
-use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
+use crate::models::decode::{BeamConfig, Hypothesis, ItemTrie, beam_search};
 use crate::models::random::generator;
 use crate::models::{LatentRecommender, ModelError};
 
@@ -27,47 +27,6 @@ pub struct EvalConfig {
     pub shard: Shard,
 }
 
-/// Where one user's item came in the user's list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UserRank {
-    /// Place of the user among all that are evaluated, from 0.
-    pub row: usize,
-    /// The user's id.
-    pub user: String,
-    /// The item's id.
-    pub item: String,
-    /// The item's rank, from 1; items of one title share the mean of their ranks. Null where it was not found.
-    pub rank: Option<f64>,
-    /// The title's rank among titles, from 1.
-    pub title_rank: Option<f64>,
-    /// The item's rank where everybody gets the items by how often they were chosen in training, equally often in random
-    /// order.
-    pub popularity_rank: f64,
-}
-
-/// A model's figures on some users.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Number of users.
-    pub users: usize,
-    /// Items of the catalog.
-    pub items: usize,
-    /// Beams of the search.
-    pub beams: usize,
-    /// Exponent of the length in the score.
-    pub length_penalty: f64,
-    /// The items by how often they were chosen in training, the same list for everybody.
-    pub popularity: Ranking,
-    /// By item.
-    pub by_item: Ranking,
-    /// By title: a hit if the target's title is in the list, whichever of its items was meant.
-    pub by_title: Ranking,
-    /// Seconds of prefill and search.
-    pub seconds: f64,
-    /// Each user's rank.
-    pub ranks: Vec<UserRank>,
-}
-
 /// `limit` rows drawn without replacement in an order that depends on `seed` only; all rows in their order without a limit.
 pub fn sample<T>(rows: &[T], limit: Option<usize>, seed: u64) -> Vec<&T> {
     let mut places: Vec<usize> = (0..rows.len()).collect();
@@ -77,26 +36,6 @@ pub fn sample<T>(rows: &[T], limit: Option<usize>, seed: u64) -> Vec<&T> {
         places.sort_unstable();
     }
     places.into_iter().map(|place| &rows[place]).collect()
-}
-
-impl Evaluation {
-    /// The figures that follow from the users' ranks.
-    pub(super) fn of(ranks: Vec<UserRank>, items: usize, beam: BeamConfig, seconds: f64) -> Self {
-        let by = |rank: fn(&UserRank) -> Option<f64>, longest| {
-            Ranking::of(&ranks.iter().map(rank).collect::<Vec<_>>(), longest)
-        };
-        Self {
-            users: ranks.len(),
-            items,
-            beams: beam.beams,
-            length_penalty: beam.length_penalty,
-            popularity: by(|user| Some(user.popularity_rank), items),
-            by_item: by(|user| user.rank, beam.beams),
-            by_title: by(|user| user.title_rank, beam.beams),
-            seconds,
-            ranks,
-        }
-    }
 }
 
 /// Searches the best titles for the shard's rows and ranks each one's item among them. `progress` is told how many rows
@@ -114,6 +53,26 @@ pub fn evaluate(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, ModelError> {
     let model = model.valid();
+    let BeamConfig { beams, length_penalty } = config.beam;
+    let method =
+        Method { method: "beam search".into(), beams, length_penalty: Some(length_penalty), guidance_scale: None };
+    evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
+        let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
+        let found = beam_search(&model, trie, &prompts, config.beam)?;
+        let list = |found: Vec<Hypothesis>| found.into_iter().map(|hypothesis| hypothesis.items).collect();
+        Ok(rows.iter().zip(found).map(|(row, found)| Found::in_titles(row.item, list(found))).collect())
+    })
+}
+
+/// Ranks the shard's rows by what `find` finds for the rows of a batch.
+pub(super) fn evaluate_lists<E>(
+    prepared: &Prepared,
+    rows: &[&PreparedRow],
+    config: EvalConfig,
+    method: Method,
+    progress: &mut dyn FnMut(usize, usize),
+    find: &mut dyn FnMut(&[&PreparedRow]) -> Result<Vec<Found>, E>,
+) -> Result<Evaluation, E> {
     let clock = Instant::now();
     // Prompts of like length together.
     let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -123,52 +82,15 @@ pub fn evaluate(
     let popularity = Popularity::new(prepared);
     let (mut ranks, all) = (Vec::new(), batches.iter().map(|places| places.len()).sum());
     for places in batches {
-        let prompts: Vec<&[u32]> = places.iter().map(|&place| rows[place].prompt.as_slice()).collect();
-        let found = beam_search(&model, trie, &prompts, config.beam)?;
-        for (&place, hypotheses) in places.iter().zip(found) {
-            let lists: Vec<&[u32]> = hypotheses.iter().map(|hypothesis| hypothesis.items.as_slice()).collect();
-            ranks.push(rank(place, rows[place], &lists, prepared, &popularity));
-        }
+        let batch: Vec<&PreparedRow> = places.iter().map(|&place| rows[place]).collect();
+        let found = find(&batch)?;
+        ranks.extend(
+            places.iter().zip(found).map(|(&place, found)| found.of(place, rows[place], prepared, &popularity)),
+        );
         progress(ranks.len(), all);
     }
     ranks.sort_unstable_by_key(|user| user.row);
-    Ok(Evaluation::of(ranks, prepared.catalog.len(), config.beam, clock.elapsed().as_secs_f64()))
-}
-
-/// Ranks a row's item in a list whose places hold one title's items each.
-fn rank(number: usize, row: &PreparedRow, places: &[&[u32]], prepared: &Prepared, popularity: &Popularity) -> UserRank {
-    let place = places.iter().position(|items| items.contains(&(row.item as u32)));
-    let before = |place: usize| places[..place].iter().map(|items| items.len()).sum();
-    UserRank {
-        row: number,
-        user: row.user.clone(),
-        item: prepared.catalog.items()[row.item].id.clone(),
-        rank: place.map(|place| expected_rank(before(place), places[place].len())),
-        title_rank: place.map(|place| place as f64 + 1.0),
-        popularity_rank: popularity.rank(row.item),
-    }
-}
-
-/// How often each item was chosen in training.
-struct Popularity {
-    counts: Vec<u64>,
-    sorted: Vec<u64>,
-}
-
-impl Popularity {
-    fn new(prepared: &Prepared) -> Self {
-        let counts = prepared.train_counts();
-        let mut sorted = counts.clone();
-        sorted.sort_unstable();
-        Self { counts, sorted }
-    }
-
-    fn rank(&self, item: usize) -> f64 {
-        let count = self.counts[item];
-        let below = self.sorted.partition_point(|&other| other < count);
-        let up_to = self.sorted.partition_point(|&other| other <= count);
-        expected_rank(self.sorted.len() - up_to, up_to - below)
-    }
+    Ok(Evaluation::of(ranks, popularity.counts, method, clock.elapsed().as_secs_f64()))
 }
 
 #[cfg(test)]

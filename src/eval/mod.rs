@@ -1,11 +1,21 @@
 //! Ranking metrics and the evaluation of a model on a split.
 
 mod evaluate;
+mod evaluation;
+mod exposure;
 mod metrics;
+mod ranks;
 mod result;
+mod scored;
 mod shard;
+mod target_groups;
 
-pub use evaluate::{EvalConfig, Evaluation, UserRank, evaluate, sample};
+pub use evaluate::{EvalConfig, evaluate, sample};
+pub use evaluation::{Evaluation, Method};
+pub use exposure::Exposure;
 pub use metrics::{CUTOFFS, Ranking, expected_rank};
+pub use ranks::UserRank;
 pub use result::{EvaluationResult, MergeError};
+pub use scored::evaluate_scores;
 pub use shard::Shard;
+pub use target_groups::{TargetGroup, TargetGroups};

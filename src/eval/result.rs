@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::Evaluation;
+use super::evaluation::Evaluation;
 use super::shard::Shard;
-use crate::models::decode::BeamConfig;
 
 /// The figures of a model on a split, and on which data and with which model they were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,8 +80,8 @@ impl EvaluationResult {
             let rows: BTreeSet<usize> = ranks.iter().map(|user| user.row).filter(|&row| row < all).collect();
             return Err(MergeError::Ranks(rows.len(), all));
         }
-        let Evaluation { items, beams, length_penalty, .. } = whole.evaluation;
-        whole.evaluation = Evaluation::of(ranks, items, BeamConfig { beams, length_penalty }, seconds);
+        let Evaluation { item_counts, method, .. } = whole.evaluation;
+        whole.evaluation = Evaluation::of(ranks, item_counts, method, seconds);
         Ok(whole)
     }
 
@@ -97,8 +96,8 @@ impl EvaluationResult {
             ("batch", self.batch == other.batch),
             ("users", self.users_of_all_parts == other.users_of_all_parts),
             ("number of parts", self.shard.count() == other.shard.count()),
-            ("items", a.items == b.items),
-            ("beams or length penalty", (a.beams, a.length_penalty) == (b.beams, b.length_penalty)),
+            ("items", a.item_counts == b.item_counts),
+            ("beams or another setting of the search", a.method == b.method),
         ];
         same.into_iter().find(|(_, is_same)| !is_same).map(|(field, _)| field)
     }

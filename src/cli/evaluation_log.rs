@@ -1,0 +1,69 @@
+//! What a run folder knows of its evaluations.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::CliError;
+use super::files::write_json;
+use super::report::note;
+use crate::eval::EvaluationResult;
+use crate::models::ModelError;
+
+const FOLDER: &str = "evaluations";
+const LOG: &str = "log.jsonl";
+
+/// The result of a run's last evaluation on a whole split by plain beam search.
+pub(super) fn result_file(run: &Path, split: &str) -> PathBuf {
+    run.join(FOLDER).join(format!("{split}.json"))
+}
+
+/// Records an evaluation of a run: a line in the log, and the result itself where it is of the whole split and `is_plain`,
+/// which is the model as it was trained under plain beam search. Says so where the test split was read before.
+pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
+    let folder = run.join(FOLDER);
+    fs::create_dir_all(&folder).map_err(io(&folder))?;
+    let path = folder.join(LOG);
+    let before = times_read(&path, &result.split)?;
+    if result.split == "test" && before > 0 {
+        note(&format!("note: the test split was read {before} times before for this run; choose settings on valid"));
+    }
+    let evaluation = &result.evaluation;
+    let line = json!({
+        "time": jiff::Timestamp::now().to_string(),
+        "split": result.split,
+        "limit": result.limit,
+        "seed": result.seed,
+        "users": evaluation.users,
+        "method": evaluation.method,
+        "hr": evaluation.by_item.hr,
+        "ndcg": evaluation.by_item.ndcg,
+        "model_files": result.model_files,
+        "data_fingerprint": result.data_fingerprint,
+    });
+    let append = |mut file: File| file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
+    OpenOptions::new().create(true).append(true).open(&path).and_then(append).map_err(io(&path))?;
+    match is_plain && result.limit.is_none() {
+        true => write_json(Some(&result_file(run, &result.split)), result),
+        false => Ok(()),
+    }
+}
+
+/// How often the log has a split.
+fn times_read(log: &Path, split: &str) -> Result<usize, CliError> {
+    match fs::read_to_string(log) {
+        Ok(text) => {
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            Ok(lines.filter(|line| line["split"] == split).count())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(io(log)(error)),
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CliError + use<> {
+    let path = path.to_owned();
+    move |source| CliError::Model(ModelError::Io { path, source })
+}

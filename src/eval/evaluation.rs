@@ -1,0 +1,75 @@
+//! The figures that follow from the users' ranks and lists.
+
+use serde::{Deserialize, Serialize};
+
+use super::exposure::Exposure;
+use super::metrics::Ranking;
+use super::ranks::UserRank;
+use super::target_groups::TargetGroups;
+
+/// Longest list that [`Exposure`] looks at.
+const SHOWN: usize = 10;
+
+/// How the lists were made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Method {
+    /// Its name, as `beam search` or `popularity`.
+    pub method: String,
+    /// Length of the lists; in a search the beams.
+    pub beams: usize,
+    /// Exponent of the length in the score of a search.
+    pub length_penalty: Option<f64>,
+    /// The language model's part in a guided search.
+    pub guidance_scale: Option<f64>,
+}
+
+/// A model's figures on some users.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Number of users.
+    pub users: usize,
+    /// Items of the catalog.
+    pub items: usize,
+    /// How the lists were made.
+    #[serde(flatten)]
+    pub method: Method,
+    /// The items by how often they were chosen in training, the same list for everybody.
+    pub popularity: Ranking,
+    /// By item.
+    pub by_item: Ranking,
+    /// By title: a hit if the target's title is in the list, whichever of its items was meant.
+    pub by_title: Ranking,
+    /// The users by how popular the item is that they chose.
+    pub targets: TargetGroups,
+    /// What the lists show; absent where they are empty.
+    pub exposure: Option<Exposure>,
+    /// Seconds of prefill and search.
+    pub seconds: f64,
+    /// How often each item was chosen in training, by place in the catalog.
+    pub item_counts: Vec<u64>,
+    /// Each user's rank.
+    pub ranks: Vec<UserRank>,
+}
+
+impl Evaluation {
+    /// All figures of some users.
+    pub(super) fn of(ranks: Vec<UserRank>, item_counts: Vec<u64>, method: Method, seconds: f64) -> Self {
+        let (items, longest) = (item_counts.len(), method.beams);
+        let by = |rank: fn(&UserRank) -> Option<f64>, longest| {
+            Ranking::of(&ranks.iter().map(rank).collect::<Vec<_>>(), longest)
+        };
+        Self {
+            users: ranks.len(),
+            items,
+            popularity: by(|user| Some(user.popularity_rank), items),
+            by_item: by(|user| user.rank, longest),
+            by_title: by(|user| user.title_rank, longest),
+            targets: TargetGroups::of(&ranks, &item_counts, longest),
+            exposure: Exposure::of(ranks.iter().map(|user| user.list.as_slice()), &item_counts, longest.min(SHOWN)),
+            method,
+            seconds,
+            item_counts,
+            ranks,
+        }
+    }
+}
