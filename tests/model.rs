@@ -9,7 +9,9 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
+use latentr3::models::decode::{
+    BeamConfig, Guide, ItemTrie, TitleEmbeddings, beam_search, beam_search_after, generate, guided_beam_search,
+};
 use latentr3::models::host::read;
 use latentr3::models::hub::{PendingTensor, StoredTensor};
 use latentr3::models::{LatentRecommender, ThoughtKind, hub};
@@ -258,6 +260,30 @@ proptest! {
     }
 
     #[test]
+    fn a_guided_search_mixes_the_scores_of_both_models(
+        items in catalog(), scale in 0.0f64..=1.0, logits in prop::collection::vec(-3.0f32..3.0, 25)
+    ) {
+        let model = small_model(1, 2);
+        let trie = ItemTrie::new(&items).unwrap();
+        let all = logits[..items.len()].iter().map(|logit| logit.exp()).sum::<f32>().ln();
+        let log_probs: Vec<f32> = logits[..items.len()].iter().map(|logit| logit - all).collect();
+        let guides = vec![Guide::new(&trie, &log_probs, scale).unwrap(); PROMPTS.len()];
+        let config = BeamConfig { beams: items.len(), length_penalty: 0.0 };
+        let found = guided_beam_search(&model, &trie, &PROMPTS, &guides, config).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            let alone = exhaustive(&model, prompt, &items, 0.0);
+            prop_assert_eq!(found.len(), alone.len());
+            prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+            for hypothesis in found {
+                let own = alone.iter().find(|(_, tokens)| *tokens == hypothesis.tokens).unwrap().0;
+                let mass: f64 = hypothesis.items.iter().map(|&item| f64::from(log_probs[item as usize]).exp()).sum();
+                let expected = scale * own + (1.0 - scale) * mass.ln();
+                prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
     fn few_beams_equal_the_definition(items in catalog(), beams in 1usize..5, seed in 0u64..4) {
         let model = small_model(1, seed);
         let trie = ItemTrie::new(&items).unwrap();
@@ -269,6 +295,59 @@ proptest! {
             prop_assert_eq!(tokens, expected_tokens);
         }
     }
+}
+
+#[test]
+fn free_text_is_the_most_likely_token_again_and_again() {
+    let model = small_model(1, 4);
+    let mut state = model.reason(&PROMPTS).unwrap();
+    let texts = generate(&model, &mut state, 5, None).unwrap();
+    for (row, (prompt, text)) in PROMPTS.iter().zip(&texts).enumerate() {
+        assert_eq!(text.len(), 5);
+        assert_eq!(state.lengths()[row], prompt.len() + 1 + 5);
+        for end in 0..5 {
+            let score = |token: u32| log_probs(&model, &[prompt], &[&[&text[..end], &[token]].concat()])[end];
+            let best = (0..40).max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap();
+            assert_eq!(text[end], best, "prompt {row}, token {end}");
+        }
+        // A row with an end token stops there, whatever the others do.
+        let stop = text[2];
+        let first = text.iter().position(|&token| token == stop).unwrap();
+        let stopped = generate(&model, &mut model.reason(&[prompt]).unwrap(), 5, Some(stop)).unwrap();
+        assert_eq!(stopped[0], text[..=first]);
+    }
+}
+
+#[test]
+fn a_search_goes_on_after_text_as_after_a_longer_prompt() {
+    let model = small_model(0, 5);
+    let trie = ItemTrie::new(&[vec![3, 4, 0], vec![3, 5, 0], vec![6, 0], vec![7, 7, 7, 0]]).unwrap();
+    let mut state = model.reason(&PROMPTS).unwrap();
+    let texts = generate(&model, &mut state, 3, None).unwrap();
+    let found = beam_search_after(&model, &trie, state, BeamConfig::default()).unwrap();
+    for ((prompt, text), found) in PROMPTS.iter().zip(texts).zip(found) {
+        let longer = [prompt, text.as_slice()].concat();
+        let expected = &beam_search(&model, &trie, &[&longer], BeamConfig::default()).unwrap()[0];
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!(a.tokens == b.tokens && (a.score - b.score).abs() < 1e-5, "{a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn a_title_is_nearest_to_itself() {
+    let model = small_model(1, 6);
+    let items = [vec![3, 4, 0], vec![3, 5, 0], vec![6, 0], vec![3, 4, 0]];
+    let titles = TitleEmbeddings::new(&model, &items).unwrap();
+    for (item, tokens) in items.iter().enumerate() {
+        let nearness = &titles.nearness(&model, &[tokens]).unwrap()[0];
+        assert!(nearness[item].abs() < 1e-3, "{nearness:?}");
+        let others = (0..4).filter(|&other| items[other] != *tokens);
+        assert!(others.map(|other| nearness[other]).all(|other| other < nearness[item] - 1e-2), "{nearness:?}");
+    }
+    assert_eq!(titles.nearness(&model, &[&[6, 0]]).unwrap()[0][0], titles.nearness(&model, &[&[6, 0]]).unwrap()[0][3]);
+    assert!(TitleEmbeddings::new(&model, &[]).is_err());
 }
 
 #[test]

@@ -115,6 +115,20 @@ impl LatentRecommender {
         None
     }
 
+    /// Runs a batch of prompts and all their thoughts; what follows sees both.
+    ///
+    /// # Errors
+    ///
+    /// As [`prefill`](Self::prefill).
+    pub fn reason(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
+        let mut state = self.prefill(prompts)?;
+        if let Some(thought) = self.think(&mut state) {
+            let segment = self.backbone.extend(thought.unsqueeze_dim(1), &vec![1; prompts.len()], &state);
+            state.push(segment);
+        }
+        Ok(state)
+    }
+
     /// Log-probabilities of the targets' tokens given their prompts and thoughts.
     ///
     /// `thought` is `[rows, d_model]` with one row per target; there are as many targets as prompts in `state` or a

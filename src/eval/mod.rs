@@ -3,6 +3,7 @@
 mod evaluate;
 mod evaluation;
 mod exposure;
+mod grounded;
 mod metrics;
 mod ranks;
 mod result;
@@ -13,6 +14,7 @@ mod target_groups;
 pub use evaluate::{EvalConfig, evaluate, sample};
 pub use evaluation::{Evaluation, Method};
 pub use exposure::Exposure;
+pub use grounded::evaluate_grounded;
 pub use metrics::{CUTOFFS, Ranking, expected_rank};
 pub use ranks::UserRank;
 pub use result::{EvaluationResult, MergeError};

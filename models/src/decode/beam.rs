@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use super::guide::Guide;
 use super::trie::ItemTrie;
 use crate::backbone::{PromptState, Segment};
 use crate::{LatentRecommender, ModelError, host};
@@ -58,19 +59,80 @@ pub fn beam_search(
     prompts: &[&[u32]],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
+    search_in_parts(model, trie, prompts, None, config)
+}
+
+/// [`beam_search`] by scores that each prompt's guide has mixed with a collaborative model's.
+///
+/// # Errors
+///
+/// As [`beam_search`], and where there is not a guide for each prompt.
+pub fn guided_beam_search(
+    model: &LatentRecommender,
+    trie: &ItemTrie,
+    prompts: &[&[u32]],
+    guides: &[Guide],
+    config: BeamConfig,
+) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
+    if guides.len() != prompts.len() {
+        return Err(ModelError::Input(format!("{} guides for {} prompts", guides.len(), prompts.len())));
+    }
+    search_in_parts(model, trie, prompts, Some(guides), config)
+}
+
+fn search_in_parts(
+    model: &LatentRecommender,
+    trie: &ItemTrie,
+    prompts: &[&[u32]],
+    guides: Option<&[Guide]>,
+    config: BeamConfig,
+) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
+    let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
+    let part = |(at, prompts): (usize, &[&[u32]])| {
+        let guides = guides.map(|guides| &guides[at * at_once..][..prompts.len()]);
+        search(model, trie, model.reason(prompts)?, guides, config)
+    };
+    if prompts.is_empty() {
+        return Err(ModelError::Input("a search needs a prompt".into()));
+    }
+    Ok(prompts.chunks(at_once).enumerate().map(part).collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// [`beam_search`] after prompts that have run, and whatever followed them.
+///
+/// # Errors
+///
+/// A token of the tree outside the vocabulary.
+pub fn beam_search_after(
+    model: &LatentRecommender,
+    trie: &ItemTrie,
+    state: PromptState,
+    config: BeamConfig,
+) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
+    search(model, trie, state, None, config)
+}
+
+fn search(
+    model: &LatentRecommender,
+    trie: &ItemTrie,
+    mut state: PromptState,
+    guides: Option<&[Guide]>,
+    config: BeamConfig,
+) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     if config.beams == 0 {
         return Err(ModelError::Input("a beam search needs at least one beam".into()));
     }
-    let at_once = (MOST_TOGETHER / config.beams).max(1);
-    if prompts.len() > at_once {
-        let parts = prompts.chunks(at_once).map(|prompts| beam_search(model, trie, prompts, config));
-        return Ok(parts.collect::<Result<Vec<_>, _>>()?.concat());
-    }
+    let guided = |user: usize, node: u32, mut scores: Vec<f32>| {
+        if let Some(guides) = guides {
+            guides[user].mix(trie, node, &mut scores);
+        }
+        scores
+    };
     // Prompts still searched, in the order of the tensors' rows.
-    let mut open: Vec<usize> = (0..prompts.len()).collect();
-    let (mut state, hidden) = begin(model, prompts)?;
-    let scores = allowed_scores(model, trie, hidden, &vec![ItemTrie::ROOT; prompts.len()])?;
-    let mut searches: Vec<Search> = scores.into_iter().map(Search::new).collect();
+    let mut open: Vec<usize> = (0..state.rows()).collect();
+    let scores = allowed_scores(model, trie, state.last_hidden(), &vec![ItemTrie::ROOT; open.len()])?;
+    let root = |(user, scores)| Search::new(guided(user, ItemTrie::ROOT, scores));
+    let mut searches: Vec<Search> = scores.into_iter().enumerate().map(root).collect();
     let mut generated: Option<Segment> = None;
     loop {
         let goes_on = |user: usize| searches[user].step_while_known(trie, config);
@@ -90,21 +152,12 @@ pub fn beam_search(
         let mut scores = allowed_scores(model, trie, hidden, &nodes)?.into_iter();
         let width = ways.len() / open.len();
         for (row, way) in ways.iter().enumerate().filter(|(_, way)| !way.nodes.is_empty()) {
-            searches[open[row / width]].live[row % width].known = scores.by_ref().take(way.nodes.len()).collect();
+            let user = open[row / width];
+            let known = way.nodes.iter().zip(scores.by_ref()).map(|(&node, scores)| guided(user, node, scores));
+            searches[user].live[row % width].known = known.collect();
         }
     }
     Ok(searches.into_iter().map(|search| search.finish(trie)).collect())
-}
-
-/// Runs the prompts and their thoughts: the state, and the hidden states `[prompts, d_model]` that predict the first token.
-fn begin(model: &LatentRecommender, prompts: &[&[u32]]) -> Result<(PromptState, Tensor<2>), ModelError> {
-    let mut state = model.prefill(prompts)?;
-    if let Some(thought) = model.think(&mut state) {
-        let segment = model.backbone.extend(thought.unsqueeze_dim(1), &vec![1; prompts.len()], &state);
-        state.push(segment);
-    }
-    let hidden = state.last_hidden();
-    Ok((state, hidden))
 }
 
 /// What a row of the next pass runs.

@@ -1,7 +1,13 @@
-//! Decoding that can only write items of the catalog.
+//! Decoding: a search that can only write items of the catalog, and free text that is grounded in it.
 
 mod beam;
+mod generate;
+mod ground;
+mod guide;
 mod trie;
 
-pub use beam::{BeamConfig, Hypothesis, beam_search};
+pub use beam::{BeamConfig, Hypothesis, beam_search, beam_search_after, guided_beam_search};
+pub use generate::generate;
+pub use ground::TitleEmbeddings;
+pub use guide::Guide;
 pub use trie::{ItemTrie, TrieError};

@@ -95,6 +95,16 @@ impl ItemTrie {
         })
     }
 
+    /// Number of nodes; they are numbered from 0, children after their parents.
+    pub fn node_count(&self) -> usize {
+        self.longest.len()
+    }
+
+    /// Number of items.
+    pub fn item_count(&self) -> usize {
+        self.items.len()
+    }
+
     /// The tokens that may follow at a node, ascending, and the nodes they lead to.
     pub fn children(&self, node: u32) -> (&[u32], &[u32]) {
         let range = self.first_edge[node as usize] as usize..self.first_edge[node as usize + 1] as usize;
