@@ -41,7 +41,27 @@ fn the_whole_way_from_data_to_recommendations() {
     let again = latentr3(&["evaluate", "--model", &model, "--data", &data, "--split", "test", "--thoughts", "0"]);
     assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("read 1 times before"));
     assert_eq!(w.json("grpo/evaluations/test.json"), result, "a model without its thought is not the run's");
-    assert_eq!(w.bytes("grpo/evaluations/log.jsonl").iter().filter(|&&byte| byte == b'\n').count(), 2);
+    succeed(&[
+        "evaluate",
+        "--model",
+        &model,
+        "--data",
+        &data,
+        "--split",
+        "valid",
+        "--decode",
+        "grounding",
+        "--json",
+        &json,
+    ]);
+    let grounded = w.json("result.json");
+    assert_eq!((&grounded["method"], &grounded["users"]), (&"grounding".into(), &6.into()));
+    assert!(
+        grounded["ranks"].as_array().unwrap().iter().all(|user| user["rank"].is_number()),
+        "nothing is unreachable"
+    );
+    assert!(!Path::new(&w.path("grpo/evaluations/valid.json")).exists());
+    assert_eq!(w.bytes("grpo/evaluations/log.jsonl").iter().filter(|&&byte| byte == b'\n').count(), 3);
 
     let said = succeed(&[
         "recommend",
@@ -127,6 +147,12 @@ fn score_and_bench_read_token_files() {
         };
         assert!(keys.iter().all(|key| result.get(key).is_some()), "{result}");
     }
+    let args = ["bench", "latency", "--model", &model, "--tokens", &tokens, "--steps", "1", "--batch", "2", "--quiet"];
+    let result: Value = serde_json::from_str(&succeed(&args)).unwrap();
+    let kinds: Vec<_> = result["latency"].as_array().unwrap().iter().map(|row| row["length"].clone()).collect();
+    assert_eq!(kinds, [0, 1, 2, 4, 32, 64, 128]);
+    let p50 = |at: usize| result["latency"][at]["p50_ms"].as_f64().unwrap();
+    assert!(p50(6) > p50(1), "128 tokens take longer than a thought: {result}");
     let dump = w.json("dump.json");
     assert_eq!(dump[0][0].as_array().unwrap().len(), 3);
     assert_eq!(dump[0][1].as_array().unwrap().len(), 3);

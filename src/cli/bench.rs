@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::files::{check_json, load_model, write_json};
+use super::latency::{self, Plan};
 use super::report::print;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
@@ -33,13 +34,13 @@ pub(super) struct BenchArgs {
     /// Hugging Face folder or run folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Token file; for eval its first line is the catalog
+    /// Token file; for eval and latency its first line is the catalog
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// Training steps
+    /// Training steps, or rounds of latency over the users
     #[arg(long, default_value_t = 3)]
     steps: usize,
-    /// Rows a step (sft), rollouts a step (grpo), users at once (eval); 32, 64 and 8 if not given
+    /// Rows a step (sft), rollouts a step (grpo), users at once (eval, latency); 32, 64, 8, and both 1 and 16 if not given
     #[arg(long)]
     batch: Option<usize>,
     /// Prompts that run through the model at once, for grpo with all their samples
@@ -78,9 +79,14 @@ pub(super) struct BenchArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
+    /// Steps of stage 1
     Sft,
+    /// Steps of stage 2
     Grpo,
+    /// The search
     Eval,
+    /// What a request waits, by the kind and length of reasoning, for one user and for 16 at once
+    Latency,
 }
 
 impl BenchArgs {
@@ -110,7 +116,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if args.lora_rank.is_some() && args.what != What::Sft {
         return Err(CliError::Usage("--lora-rank is for sft".into()));
     }
-    if args.gradient_checkpointing && args.what == What::Eval {
+    if args.gradient_checkpointing && !matches!(args.what, What::Sft | What::Grpo) {
         return Err(CliError::Usage("--gradient-checkpointing is for sft and grpo".into()));
     }
     check_json(args.dump.as_deref())?;
@@ -139,7 +145,16 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             let stage = Grpo::new(config, args.micro, args.common.seed, &model)?;
             train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
         }
-        What::Eval => search(args, &model.valid(), file)?,
+        What::Eval => search(args, &model.valid(), &file)?,
+        What::Latency => {
+            let trie = ItemTrie::new(catalog(&args.tokens, &file)?)?;
+            let batches = args.batch.map_or(vec![1, 16], |batch| vec![batch]);
+            let prompts: Vec<&[u32]> = file.rows.iter().take(args.users).map(|row| row.prompt.as_slice()).collect();
+            let beam = BeamConfig { beams: args.beams, length_penalty: 1.0 };
+            let plan = Plan { batches, rounds: args.steps, beam };
+            let table = latency::measure(model.valid(), &trie, &prompts, &plan, args.common.quiet)?;
+            json!({ "latency": table, "peak_mib": peak_mib() })
+        }
     };
     print(&format!("{result}\n"))
 }
@@ -186,13 +201,16 @@ fn train(
     }))
 }
 
-fn search(args: &BenchArgs, model: &LatentRecommender, file: TokenFile) -> Result<Value, CliError> {
-    let catalog = file.catalog.ok_or_else(|| CliError::Input {
-        path: args.tokens.clone(),
+fn catalog<'a>(path: &Path, file: &'a TokenFile) -> Result<&'a [Vec<u32>], CliError> {
+    file.catalog.as_deref().ok_or_else(|| CliError::Input {
+        path: path.to_owned(),
         line: Some(1),
         problem: r#"must be the catalog, {"catalog": [[ids]], "eos": id}"#.into(),
-    })?;
-    let trie = ItemTrie::new(&catalog)?;
+    })
+}
+
+fn search(args: &BenchArgs, model: &LatentRecommender, file: &TokenFile) -> Result<Value, CliError> {
+    let trie = ItemTrie::new(catalog(&args.tokens, &file)?)?;
     let rows = &file.rows[..args.users.min(file.rows.len())];
     let config = BeamConfig { beams: args.beams, length_penalty: 1.0 };
     let clock = Instant::now();

@@ -7,7 +7,9 @@ use super::files::{check_fit, check_json, is_run, load_model, model_folder, weig
 use super::report::{Progress, duration, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
-use crate::eval::{CUTOFFS, EvalConfig, EvaluationResult, Exposure, Ranking, Shard, TargetGroups, evaluate, sample};
+use crate::eval::{
+    CUTOFFS, EvalConfig, EvaluationResult, Exposure, Ranking, Shard, TargetGroups, evaluate, evaluate_grounded, sample,
+};
 use crate::models::ThoughtKind;
 use crate::models::decode::{BeamConfig, ItemTrie};
 
@@ -26,6 +28,9 @@ pub(super) struct EvaluateArgs {
     /// Beams of the search, and length of the list
     #[arg(long, default_value_t = 10)]
     beams: usize,
+    /// How titles are found
+    #[arg(long, value_enum, default_value_t = DecodeArg::Trie)]
+    decode: DecodeArg,
     /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
     #[arg(long, default_value_t = 1.0)]
     length_penalty: f64,
@@ -47,6 +52,14 @@ pub(super) struct EvaluateArgs {
     json: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DecodeArg {
+    /// A beam search over the prefix tree of the catalog
+    Trie,
+    /// Free text, and the titles whose embeddings are nearest to it (BIGRec)
+    Grounding,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -86,13 +99,18 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     // Of what was loaded, for the file: a run may go on meanwhile.
     let model_files = weight_files(&args.model)?;
-    let trie = ItemTrie::new(&prepared.item_tokens)?;
     let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
     let config = EvalConfig { beam, batch: args.batch, shard: args.shard };
     let mut progress = Progress::new("evaluate", args.common.quiet);
     let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
-    let evaluation = evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?;
+    let evaluation = match args.decode {
+        DecodeArg::Trie => {
+            let trie = ItemTrie::new(&prepared.item_tokens)?;
+            evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?
+        }
+        DecodeArg::Grounding => evaluate_grounded(&model, &prepared, &rows, config, &mut advance)?,
+    };
     drop(progress);
     let result = EvaluationResult {
         split: Split::from(args.split).name().into(),
@@ -107,7 +125,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     };
     write_json(args.json.as_deref(), &result)?;
     if is_run(&args.model) && args.shard == Shard::WHOLE {
-        let is_plain = args.thoughts.is_none() && beam == BeamConfig { beams: beam.beams, ..Default::default() };
+        let is_plain = args.thoughts.is_none()
+            && args.decode == DecodeArg::Trie
+            && beam == BeamConfig { beams: beam.beams, ..Default::default() };
         evaluation_log::record(&args.model, &result, is_plain)?;
     }
     if args.common.quiet { Ok(()) } else { show(&result) }

@@ -10,6 +10,7 @@ mod evaluation_log;
 mod files;
 mod init;
 mod interrupt;
+mod latency;
 mod merge;
 mod pipeline;
 mod prepare;
@@ -60,7 +61,7 @@ enum Command {
     Score(score::ScoreArgs),
     /// List the devices that this program was built for; with --check, whether each computes what it should
     Devices(devices::DevicesArgs),
-    /// Time the training steps and the decoder on a token file; prints one JSON line
+    /// Time training steps, search and reasoning on a token file; prints one JSON line
     Bench(bench::BenchArgs),
 }
 

@@ -1,0 +1,126 @@
+//! What a request waits, with thoughts and with an explicit chain of tokens.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::CliError;
+use super::report::note;
+use crate::models::decode::{BeamConfig, ItemTrie, beam_search_after, generate};
+use crate::models::{LatentRecommender, ThoughtKind};
+
+/// Numbers of thoughts to measure.
+const THOUGHTS: [usize; 4] = [0, 1, 2, 4];
+/// Lengths of a chain of thought in words, in tokens.
+const CHAINS: [usize; 3] = [32, 64, 128];
+
+/// What to measure.
+pub(super) struct Plan {
+    /// Users of a request.
+    pub batches: Vec<usize>,
+    /// How often every user asks.
+    pub rounds: usize,
+    pub beam: BeamConfig,
+}
+
+/// How long requests of one kind took.
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    /// `thoughts` or `tokens`.
+    reasoning: &'static str,
+    /// How many.
+    length: usize,
+    /// Users of a request.
+    batch: usize,
+    requests: usize,
+    /// Half of the requests took at most so many milliseconds, for all of their users.
+    p50_ms: f64,
+    /// Nineteen in twenty.
+    p95_ms: f64,
+    /// Milliseconds of all requests by their users.
+    mean_ms_per_user: f64,
+}
+
+/// Times prefill, reasoning and search for every kind of reasoning and size of a request. Tokens of a chain are chosen greedily,
+/// without an end: what they say is of no matter to the time. Kinds take turns from request to request, so that a
+/// machine that slows down slows all.
+pub(super) fn measure(
+    model: LatentRecommender,
+    trie: &ItemTrie,
+    prompts: &[&[u32]],
+    plan: &Plan,
+    quiet: bool,
+) -> Result<Vec<Latency>, CliError> {
+    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    let most = longest + CHAINS[CHAINS.len() - 1] + trie.longest(ItemTrie::ROOT);
+    let positions = model.backbone.config().max_positions;
+    if most > positions {
+        return Err(CliError::Usage(format!(
+            "a chain of 128 tokens needs {most} positions; the model has {positions}"
+        )));
+    }
+    let kind = match model.source.kind() {
+        ThoughtKind::LastHidden => ThoughtKind::LastHidden,
+        _ => ThoughtKind::LatentAttention,
+    };
+    let with = |thoughts| model.clone().with_thoughts(kind, thoughts, 0);
+    let mut kinds = Vec::new();
+    for length in THOUGHTS {
+        kinds.push(("thoughts", length, with(length)?));
+    }
+    for length in CHAINS {
+        kinds.push(("tokens", length, with(0)?));
+    }
+    let mut table = Vec::new();
+    for &batch in &plan.batches {
+        let requests: Vec<Vec<&[u32]>> = (0..(prompts.len() / batch).max(1) * plan.rounds)
+            .map(|request| (0..batch).map(|user| prompts[(request * batch + user) % prompts.len()]).collect())
+            .collect();
+        let mut seconds = vec![Vec::new(); kinds.len()];
+        for (at, request) in requests.iter().enumerate() {
+            for ((reasoning, length, model), seconds) in kinds.iter().zip(&mut seconds) {
+                let clock = Instant::now();
+                let mut state = model.reason(request)?;
+                if *reasoning == "tokens" {
+                    generate(model, &mut state, *length, None)?;
+                }
+                beam_search_after(model, trie, state, plan.beam)?;
+                seconds.push(clock.elapsed().as_secs_f64());
+            }
+            if !quiet {
+                note(&format!("latency: request {} of {} with {batch} users", at + 1, requests.len()));
+            }
+        }
+        for ((reasoning, length, _), mut seconds) in kinds.iter().zip(seconds) {
+            seconds.sort_by(f64::total_cmp);
+            table.push(Latency {
+                reasoning,
+                length: *length,
+                batch,
+                requests: seconds.len(),
+                p50_ms: 1e3 * quantile(&seconds, 0.5),
+                p95_ms: 1e3 * quantile(&seconds, 0.95),
+                mean_ms_per_user: 1e3 * seconds.iter().sum::<f64>() / (seconds.len() * batch) as f64,
+            });
+        }
+    }
+    Ok(table)
+}
+
+/// The smallest value that at least the given share of the values, which ascend, do not exceed.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let rank = (share * values.len() as f64).ceil() as usize;
+    values[rank.clamp(1, values.len()) - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=20).map(f64::from).collect();
+        assert_eq!([0.0, 0.5, 0.95, 1.0].map(|share| quantile(&values, share)), [1.0, 10.0, 19.0, 20.0]);
+        assert_eq!(quantile(&[3.0], 0.95), 3.0);
+    }
+}
