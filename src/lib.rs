@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod data;
 pub mod eval;
+pub mod experiment;
 pub mod golden;
 
 pub use latentr3_models as models;

@@ -37,6 +37,14 @@ pub enum CliError {
     /// A golden folder cannot be checked.
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    /// A step of an experiment failed.
+    #[error("step `{step}` failed; what it said is in {}", log.display())]
+    Step {
+        /// Its name.
+        step: String,
+        /// What it printed.
+        log: PathBuf,
+    },
     /// Devices do not compute what they should.
     #[error("not usable: {0}")]
     Devices(String),
@@ -66,7 +74,7 @@ impl CliError {
             Self::Model(ModelError::Io { source, .. })
             | Self::Train(TrainError::Model(ModelError::Io { source, .. }))
             | Self::Golden(GoldenError::Model(ModelError::Io { source, .. })) => is_failure(source),
-            Self::Train(TrainError::NotFinite { .. }) | Self::Devices(_) => true,
+            Self::Train(TrainError::NotFinite { .. }) | Self::Devices(_) | Self::Step { .. } => true,
             _ => false,
         };
         if failed { 1 } else { 2 }

@@ -7,6 +7,7 @@ mod devices;
 mod error;
 mod evaluate;
 mod evaluation_log;
+mod experiment;
 mod files;
 mod init;
 mod interrupt;
@@ -55,6 +56,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Make one evaluation of the parts that several processes made
     Merge(merge::MergeArgs),
+    /// Run the steps of an experiment's file that are not done yet, and print its tables
+    Experiment(experiment::ExperimentArgs),
     /// Recommend items to someone who chose the given titles
     Recommend(recommend::RecommendArgs),
     /// Log-probabilities of the targets in a token file, as JSON lines
@@ -125,6 +128,7 @@ impl Command {
             Self::Grpo(args) => train_args::grpo(&args),
             Self::Evaluate(args) => evaluate::run(&args),
             Self::Merge(args) => merge::run(&args),
+            Self::Experiment(args) => experiment::run(&args),
             Self::Recommend(args) => recommend::run(&args),
             Self::Score(args) => score::run(&args),
             Self::Devices(args) => devices::run(&args),

@@ -1,0 +1,209 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::expand::{Bindings, combinations, expand};
+use super::table::Table;
+
+/// Why an experiment cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlanError(pub(super) String);
+
+/// An experiment as its file says it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// What it is about.
+    pub title: String,
+    /// What it asks, and how.
+    #[serde(default)]
+    pub about: String,
+    /// Minutes that it is planned to take.
+    pub minutes: Option<f64>,
+    /// What the user must give, by name, and what each is.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// The values that steps vary over.
+    #[serde(default)]
+    matrix: BTreeMap<String, Vec<Value>>,
+    #[serde(default)]
+    step: Vec<StepTemplate>,
+    /// Tables of what came out.
+    #[serde(default)]
+    table: Vec<Table>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepTemplate {
+    name: String,
+    run: String,
+    makes: Option<String>,
+    #[serde(default)]
+    needs: Vec<String>,
+    #[serde(default)]
+    keep: bool,
+}
+
+/// One call of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Its name; no two steps have the same.
+    pub name: String,
+    /// The command's words. `{json}` among them is where its result goes, and a name of the experiment's inputs in
+    /// braces is what the user gave.
+    pub command: Vec<String>,
+    /// The folder that it makes, in the working folder.
+    pub makes: Option<String>,
+    /// Steps that must be done before, by their places among all.
+    pub needs: Vec<usize>,
+    /// Whether its result is kept for good.
+    pub keep: bool,
+}
+
+impl Experiment {
+    /// Reads an experiment's file.
+    ///
+    /// # Errors
+    ///
+    /// Text that is no experiment; the message has the line.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))
+    }
+
+    /// All steps, each after those that it needs.
+    ///
+    /// # Errors
+    ///
+    /// Names in braces that stand for nothing, two steps of one name, a need that is not an earlier step, or a folder to make
+    /// that is not within the working folder.
+    pub fn steps(&self) -> Result<Vec<Step>, PlanError> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut places = HashMap::new();
+        for template in &self.step {
+            for bindings in combinations(&template.name, &self.matrix)? {
+                let step = template.step(bindings, &self.inputs, &places)?;
+                if places.insert(step.name.clone(), steps.len()).is_some() {
+                    return Err(PlanError(format!("two steps are called `{}`", step.name)));
+                }
+                steps.push(step);
+            }
+        }
+        Ok(steps)
+    }
+
+    /// All tables, with the names of the steps whose results they show.
+    ///
+    /// # Errors
+    ///
+    /// Names in braces that stand for nothing.
+    pub fn tables(&self) -> Result<Vec<Table>, PlanError> {
+        let mut tables = Vec::new();
+        for table in &self.table {
+            for bindings in combinations(&table.title, &self.matrix)? {
+                tables.push(table.expanded(&bindings, &self.matrix)?);
+            }
+        }
+        Ok(tables)
+    }
+}
+
+impl StepTemplate {
+    fn step(
+        &self,
+        mut bindings: Bindings,
+        inputs: &BTreeMap<String, String>,
+        places: &HashMap<String, usize>,
+    ) -> Result<Step, PlanError> {
+        let none = BTreeSet::new();
+        let name = expand(&self.name, &bindings, &none)?;
+        let is_plain = |name: &str| {
+            !name.is_empty()
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                && !name.starts_with('.')
+        };
+        if !is_plain(&name) {
+            return Err(PlanError(format!("`{name}` is no name for a step: letters, digits, `-`, `_` and `.` only")));
+        }
+        let makes = self.makes.as_ref().map(|makes| expand(makes, &bindings, &none)).transpose()?;
+        if let Some(makes) = &makes {
+            let is_within = Path::new(makes).components().all(|part| matches!(part, Component::Normal(_)));
+            if !is_within || makes.is_empty() {
+                return Err(PlanError(format!(
+                    "step `{name}` makes `{makes}`, which is not within the working folder"
+                )));
+            }
+            bindings.insert("makes".into(), makes.clone());
+        }
+        // What is known only when the step runs.
+        let later: BTreeSet<&str> = inputs.keys().map(String::as_str).chain(["json"]).collect();
+        let word = |word: &str| expand(word, &bindings, &later);
+        let command = self.run.split_whitespace().map(word).collect::<Result<_, _>>()?;
+        let need = |need: &String| {
+            let need = expand(need, &bindings, &none)?;
+            let place = places.get(&need).copied();
+            place.ok_or_else(|| PlanError(format!("step `{name}` needs `{need}`, which is no step before it")))
+        };
+        let needs = self.needs.iter().map(need).collect::<Result<_, _>>()?;
+        Ok(Step { command, makes, needs, keep: self.keep, name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO_SEEDS: &str = r#"
+        title = "t"
+        inputs = { cds = "a folder" }
+        [matrix]
+        seed = [0, 1]
+        data = [{ name = "albums", folder = "{cds}/x", domain = "music albums" }]
+        [[step]]
+        name = "prepared-{data}"
+        run = "prepare --data {folder} --domain {domain} --out {makes}"
+        makes = "prepared/{data}"
+        [[step]]
+        name = "sft-{data}-{seed}"
+        run = "sft --data prepared/{data} --seed {seed} --out {makes} --json {json}"
+        makes = "runs/sft-{data}-{seed}"
+        needs = ["prepared-{data}"]
+        keep = true
+        [[table]]
+        title = "{data}"
+        columns = ["hr@10"]
+        rows = [{ name = "SFT", results = "sft-{data}-{seed}" }]
+    "#;
+
+    #[test]
+    fn steps_come_after_what_they_need_and_inputs_stay_names() {
+        let experiment = Experiment::parse(TWO_SEEDS).unwrap();
+        let steps = experiment.steps().unwrap();
+        let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["prepared-albums", "sft-albums-0", "sft-albums-1"]);
+        let words = ["prepare", "--data", "{cds}/x", "--domain", "music albums", "--out", "prepared/albums"];
+        assert_eq!(steps[0].command, words);
+        assert_eq!(steps[2].command.last().unwrap(), "{json}");
+        assert_eq!((steps[2].needs.as_slice(), steps[2].keep), (&[0][..], true));
+        let tables = experiment.tables().unwrap();
+        assert_eq!(tables[0].rows[0].steps, ["sft-albums-0", "sft-albums-1"]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let refused = |from: &str, to: &str, part: &str| {
+            let error = Experiment::parse(&TWO_SEEDS.replace(from, to)).and_then(|experiment| experiment.steps());
+            let message = error.unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        };
+        refused("needs = [\"prepared-{data}\"]", "needs = [\"later\"]", "needs `later`");
+        refused("prepared/{data}\"\n        [[", "../{data}\"\n        [[", "not within");
+        refused("sft-{data}-{seed}\"\n        run", "sft-{data}\"\n        run", "{seed}");
+        refused("name = \"sft-{data}-{seed}\"", "name = \"a/b-{seed}-{data}\"", "no name for a step");
+        refused("[[step]]", "[[stop]]", "stop");
+        refused("seed = [0, 1]", "seed = [0, 0]", "two steps");
+    }
+}

@@ -1,0 +1,129 @@
+//! Tables of results.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::expand::{Bindings, combinations, expand};
+use super::plan::PlanError;
+
+/// A table with a row for each kind of model.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Its heading.
+    pub title: String,
+    /// What it shows of each result: `hr@10`, `ndcg@5`, with `title ` before it by title; else a path of fields, as
+    /// `targets.cold.by_item.hr.10` or `seconds`.
+    pub columns: Vec<String>,
+    /// Its rows.
+    pub rows: Vec<Row>,
+}
+
+/// A row: one or several results, as of several seeds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// What it is called.
+    pub name: String,
+    /// The steps' name, in braces what varies.
+    results: String,
+    /// The steps.
+    #[serde(skip)]
+    pub steps: Vec<String>,
+}
+
+impl Table {
+    pub(super) fn expanded(
+        &self,
+        bindings: &Bindings,
+        matrix: &BTreeMap<String, Vec<Value>>,
+    ) -> Result<Self, PlanError> {
+        let none = BTreeSet::new();
+        let row = |row: &Row| {
+            let all = combinations(&row.results, matrix)?.into_iter();
+            // What the title has chosen does not vary.
+            let chosen =
+                all.filter(|one| bindings.iter().all(|(name, value)| one.get(name).is_none_or(|own| own == value)));
+            let steps = chosen.map(|one| expand(&row.results, &one, &none)).collect::<Result<_, _>>()?;
+            Ok(Row { steps, ..row.clone() })
+        };
+        let rows = self.rows.iter().map(row).collect::<Result<_, PlanError>>()?;
+        Ok(Self { title: expand(&self.title, bindings, &none)?, columns: self.columns.clone(), rows })
+    }
+}
+
+/// The table in Markdown: the mean over a row's results and, where there are several, their standard deviation. `result` gives a
+/// step's result, if it is done.
+pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String {
+    let mut text = format!(
+        "### {}\n\n| | n | {} |\n|---|---|{}\n",
+        table.title,
+        table.columns.join(" | "),
+        "---|".repeat(table.columns.len())
+    );
+    for row in &table.rows {
+        let results: Vec<Value> = row.steps.iter().filter_map(|step| result(step)).collect();
+        let cell = |column: &String| {
+            let values: Vec<f64> = results.iter().filter_map(|result| figure(result, column)).collect();
+            match values.len() {
+                0 => String::new(),
+                1 => format!("{:.4}", values[0]),
+                n => {
+                    let mean = values.iter().sum::<f64>() / n as f64;
+                    let deviation =
+                        (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt();
+                    format!("{mean:.4} ± {deviation:.4}")
+                }
+            }
+        };
+        let cells: Vec<String> = table.columns.iter().map(cell).collect();
+        text += &format!("| {} | {} | {} |\n", row.name, results.len(), cells.join(" | "));
+    }
+    text
+}
+
+/// What a column shows of a result.
+fn figure(result: &Value, column: &str) -> Option<f64> {
+    let (by, metric) = match column.strip_prefix("title ") {
+        Some(metric) => ("by_title", metric),
+        None => ("by_item", column),
+    };
+    match metric.split_once('@') {
+        Some((metric, k)) => result[by][metric][k].as_f64(),
+        None => column.split('.').fold(result, |value, field| &value[field]).as_f64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_the_mean_of_its_results_with_their_spread() {
+        let row = |name: &str, steps: &[&str]| Row {
+            name: name.into(),
+            results: String::new(),
+            steps: steps.iter().map(|step| step.to_string()).collect(),
+        };
+        let table = Table {
+            title: "CDs".into(),
+            columns: vec!["hr@10".into(), "title ndcg@5".into(), "targets.cold.users".into()],
+            rows: vec![row("SFT", &["a", "b"]), row("popularity", &["c"]), row("later", &["d"])],
+        };
+        let of = |hr: f64| json!({"by_item": {"hr": {"10": hr}}, "by_title": {"ndcg": {"5": 0.5}}, "targets": {"cold": {"users": 7}}});
+        let result = |step: &str| match step {
+            "a" => Some(of(0.1)),
+            "b" => Some(of(0.2)),
+            "c" => Some(of(0.05)),
+            _ => None,
+        };
+        let text = markdown(&table, &result);
+        assert!(text.contains("| SFT | 2 | 0.1500 ± 0.0707 | 0.5000 ± 0.0000 | 7.0000 ± 0.0000 |"), "{text}");
+        assert!(text.contains("| popularity | 1 | 0.0500 | 0.5000 | 7.0000 |"), "{text}");
+        assert!(text.contains("| later | 0 |  |  |  |"), "{text}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Experiments that are stopped, gone on with, and skipped where they are done.
+
+#[path = "common/program.rs"]
+mod program;
+
+use program::{Workshop, latentr3, refuse, succeed};
+
+const EXPERIMENT: &str = r#"
+title = "Two seeds"
+inputs = { made = "a folder with prepared data and a model" }
+
+[matrix]
+seed = [0, 1]
+
+[[step]]
+name = "sft-{seed}"
+run = "sft --model {made}/base --data {made}/prepared --seed {seed} --epochs 2 --batch 4 --lr 3e-3 --out {makes} --quiet"
+makes = "runs/sft-{seed}"
+
+[[step]]
+name = "eval-{seed}"
+run = "evaluate --model runs/sft-{seed} --data {made}/prepared --split test --json {json} --quiet"
+needs = ["sft-{seed}"]
+keep = true
+
+[[table]]
+title = "What came out"
+columns = ["hr@10", "title ndcg@10"]
+rows = [{ name = "SFT", results = "eval-{seed}" }]
+"#;
+
+fn workshop() -> (Workshop, [String; 4]) {
+    let w = Workshop::new();
+    std::fs::write(w.path("two-seeds.toml"), EXPERIMENT).unwrap();
+    let made = format!("made={}", w.folder.path().display());
+    let paths = [w.path("two-seeds.toml"), made, w.path("work"), w.path("results")];
+    (w, paths)
+}
+
+fn command<'a>([file, made, work, results]: &'a [String; 4], more: &[&'a str]) -> Vec<&'a str> {
+    [&["experiment", file, "--input", made, "--work", work, "--results", results], more].concat()
+}
+
+#[test]
+fn what_is_done_is_skipped_and_what_is_missing_is_made() {
+    let (w, paths) = workshop();
+    let planned = succeed(&command(&paths, &["--dry-run"]));
+    assert!(planned.contains("sft-0: latentr3 sft") && planned.contains("| SFT | 0 |"), "{planned}");
+    succeed(&command(&paths, &["--only", "eval-0"]));
+    let first = w.bytes("results/eval-0.json");
+    assert!(!std::path::Path::new(&w.path("results/eval-1.json")).exists());
+    let said = succeed(&command(&paths, &[]));
+    assert!(said.contains("### What came out") && said.contains("| SFT | 2 |") && said.contains("±"), "{said}");
+    assert_eq!(w.bytes("results/eval-0.json"), first, "it was done");
+
+    let kept = w.json("results/eval-1.json");
+    assert_eq!(kept["command"][0], "evaluate");
+    assert!(!kept.to_string().contains(w.folder.path().to_str().unwrap()), "no path of this machine: {kept}");
+    assert!(kept["result"]["by_item"]["hr"]["10"].is_number() && kept["result"].get("ranks").is_none());
+    let mut ranks = String::new();
+    let packed = std::fs::File::open(w.path("results/eval-1.ranks.csv.gz")).unwrap();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed), &mut ranks).unwrap();
+    assert_eq!((ranks.lines().next(), ranks.lines().count()), (Some("row,item,rank,title_rank"), 7));
+
+    // Results outlive what made them, and a step that is asked for otherwise is made again from what it needs.
+    std::fs::remove_dir_all(w.path("work")).unwrap();
+    succeed(&command(&paths, &[]));
+    assert!(!std::path::Path::new(&w.path("work")).exists());
+    std::fs::write(w.path("two-seeds.toml"), EXPERIMENT.replace("--split test", "--split test --beams 12")).unwrap();
+    let planned = succeed(&command(&paths, &["--dry-run"]));
+    assert!(planned.contains("sft-0") && planned.contains("eval-1"), "{planned}");
+}
+
+#[test]
+fn an_experiment_that_is_killed_goes_on_with_its_runs() {
+    let (w, paths) = workshop();
+    for minutes in ["0", "0.005", "0.01"] {
+        succeed(&command(&paths, &["--minutes", minutes]));
+    }
+    succeed(&command(&paths, &[]));
+    let (other, other_paths) = workshop();
+    succeed(&command(&other_paths, &[]));
+    let figures = |w: &Workshop, seed| w.json(&format!("results/eval-{seed}.json"))["result"]["by_item"].clone();
+    for seed in 0..2 {
+        assert_eq!(figures(&w, seed), figures(&other, seed));
+        let weights = format!("work/runs/sft-{seed}/last/model.safetensors");
+        assert_eq!(w.bytes(&weights), other.bytes(&weights), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_says_why() {
+    let (w, paths) = workshop();
+    let [file, _, work, results] = &paths;
+    let message = refuse(&["experiment", file, "--work", work, "--results", results]);
+    assert!(message.contains("--input") && message.contains("{made}"), "{message}");
+    for (from, to, part) in [
+        ("title =", "titel =", "titel"),
+        ("needs = [\"sft-{seed}\"]", "needs = [\"x\"]", "needs `x`"),
+        ("seed = [0, 1]", "seed = [[0], 1]", "neither text nor a number"),
+    ] {
+        std::fs::write(file, EXPERIMENT.replace(from, to)).unwrap();
+        let message = refuse(&command(&paths, &[]));
+        assert!(message.contains("two-seeds.toml") && message.contains(part), "{message}");
+    }
+    std::fs::write(file, EXPERIMENT.replace("--epochs 2", "--epochs none")).unwrap();
+    let failed = latentr3(&command(&paths, &[]));
+    let message = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(message.contains("step `sft-0` failed") && message.contains("sft-0.txt"), "{message}");
+    assert!(String::from_utf8_lossy(&w.bytes("work/log/sft-0.txt")).contains("--epochs"));
+}
