@@ -22,6 +22,7 @@ mod named;
 pub mod ops;
 pub mod random;
 mod recommender;
+pub mod sasrec;
 
 pub use device::{BACKENDS, Driver, compiled_backends, device, driver};
 pub use error::ModelError;

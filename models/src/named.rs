@@ -3,7 +3,6 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-use crate::LatentRecommender;
 use crate::lora::{FACTOR_A, FACTOR_B};
 
 /// Is shown every parameter.
@@ -18,13 +17,13 @@ pub trait NamedMapper {
     fn map<const D: usize>(&mut self, name: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>>;
 }
 
-/// Shows every parameter of the model, by its name in the checkpoint (`model.layers.0.mlp.up_proj.weight`).
-pub fn visit_named(model: &LatentRecommender, visitor: &mut impl NamedVisitor) {
+/// Shows every parameter of a model, by its name in the checkpoint (`model.layers.0.mlp.up_proj.weight`).
+pub fn visit_named(model: &impl Module, visitor: &mut impl NamedVisitor) {
     model.visit(&mut Walk { path: Vec::new(), inner: visitor });
 }
 
-/// Replaces every parameter of the model; see [`visit_named`] for the names.
-pub fn map_named(model: LatentRecommender, mapper: &mut impl NamedMapper) -> LatentRecommender {
+/// Replaces every parameter of a model; see [`visit_named`] for the names.
+pub fn map_named<M: Module>(model: M, mapper: &mut impl NamedMapper) -> M {
     model.map(&mut Walk { path: Vec::new(), inner: mapper })
 }
 

@@ -19,6 +19,7 @@ pub use tensors::{
     PendingTensor, StoredTensor, TEMPORARY_PREFIX, is_occupied, read_tensors, sync_folder, write_atomically,
     write_tensors,
 };
+pub(crate) use write::pending_parameters;
 pub use write::save;
 
 /// Field of `config.json` with the number of thoughts.
@@ -26,6 +27,6 @@ const THOUGHTS_FIELD: &str = "latent_thoughts";
 /// Field of `config.json` with the kind of the thoughts' source.
 const SOURCE_FIELD: &str = "latent_thought_source";
 /// The weights' file, where there is one only.
-const WEIGHTS_FILE: &str = "model.safetensors";
+pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
 /// What says in which files the weights are where they are several.
 const INDEX_FILE: &str = "model.safetensors.index.json";

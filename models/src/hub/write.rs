@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use serde_json::json;
 
@@ -27,9 +27,8 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
     text.push(b'\n');
     write_atomically(&folder.join("config.json"), &text)?;
 
-    let mut collected = Collect(Vec::new());
-    visit_named(model, &mut collected);
-    let (factors, weights): (Vec<_>, Vec<_>) = collected.0.into_iter().partition(|tensor| is_factor(&tensor.name));
+    let (factors, weights): (Vec<_>, Vec<_>) =
+        pending_parameters(model).into_iter().partition(|tensor| is_factor(&tensor.name));
     // No moment at which an older adapter lies beside weights that have it already.
     remove_adapter(folder)?;
     write_tensors(&folder.join(WEIGHTS_FILE), weights)?;
@@ -39,10 +38,15 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
     }
 }
 
-struct Collect(Vec<PendingTensor<'static>>);
-
-impl NamedVisitor for Collect {
-    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
-        self.0.push(PendingTensor::of(name.to_owned(), parameter.val()));
+/// All parameters of a model by name, to be written.
+pub(crate) fn pending_parameters(model: &impl Module) -> Vec<PendingTensor<'static>> {
+    struct Collect(Vec<PendingTensor<'static>>);
+    impl NamedVisitor for Collect {
+        fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+            self.0.push(PendingTensor::of(name.to_owned(), parameter.val()));
+        }
     }
+    let mut collected = Collect(Vec::new());
+    visit_named(model, &mut collected);
+    collected.0
 }

@@ -1,0 +1,58 @@
+//! The sizes of the model.
+
+use serde::{Deserialize, Serialize};
+
+/// Most that a size of the model may be.
+const MOST: usize = 1 << 12;
+
+/// Sizes of a [`SasRec`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SasRecConfig {
+    /// Items of the catalog.
+    pub items: usize,
+    /// A name for the catalog, so that the model is not taken for one of another.
+    #[serde(default)]
+    pub catalog: Option<String>,
+    /// Newest items of a history that the model sees.
+    pub max_history: usize,
+    /// Width of the embeddings.
+    pub d_model: usize,
+    /// Width within the feed-forward networks.
+    pub d_ff: usize,
+    /// Blocks of attention and feed-forward network.
+    pub blocks: usize,
+    /// Heads of each attention.
+    pub heads: usize,
+    /// Share of the values that training sets to zero: of the embeddings, and of what each attention and feed-forward network adds.
+    pub dropout: f64,
+}
+
+impl SasRecConfig {
+    /// The usual sizes for a catalog: two blocks of one head, 64 wide, as in the paper, and its dropout for sparse data, a half.
+    pub fn new(items: usize, max_history: usize) -> Self {
+        Self { items, catalog: None, max_history, d_model: 64, d_ff: 64, blocks: 2, heads: 1, dropout: 0.5 }
+    }
+
+    /// The first field that makes no sense, and what is wrong with it.
+    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+        let sizes = [
+            ("max_history", self.max_history),
+            ("d_model", self.d_model),
+            ("d_ff", self.d_ff),
+            ("blocks", self.blocks),
+            ("heads", self.heads),
+        ];
+        if let Some((field, size)) = sizes.into_iter().find(|(_, size)| !(1..=MOST).contains(size)) {
+            return Some((field, format!("is {size}; must be from 1 to {MOST}")));
+        }
+        if !(1..=i32::MAX as usize).contains(&self.items) {
+            return Some(("items", format!("is {}; must be from 1 to {}", self.items, i32::MAX)));
+        }
+        if !self.d_model.is_multiple_of(self.heads) {
+            return Some(("heads", format!("is {}; must divide d_model, {}", self.heads, self.d_model)));
+        }
+        let is_share = (0.0..1.0).contains(&self.dropout);
+        (!is_share).then(|| ("dropout", format!("is {}; must be from 0 to below 1", self.dropout)))
+    }
+}

@@ -1,0 +1,60 @@
+//! The model as a folder: `config.json` and `model.safetensors`.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde_json::json;
+
+use super::{SasRec, SasRecConfig};
+use crate::ModelError;
+use crate::hub::{self, Parameters, WEIGHTS_FILE};
+
+const CONFIG_FILE: &str = "config.json";
+
+/// Field of `config.json` with the kind of the model, and what it says of this one.
+const KIND: (&str, &str) = ("model_type", "sasrec");
+
+impl SasRec {
+    /// Loads the model that [`Self::save`] wrote into `folder`.
+    ///
+    /// # Errors
+    ///
+    /// Files missing, damaged, not as `SHA256SUMS` beside them records, or of another model; each names the file.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        hub::verify_checksums(folder)?;
+        let path = folder.join(CONFIG_FILE);
+        let error =
+            |field: &str, problem: String| ModelError::Config { path: path.clone(), field: field.into(), problem };
+        let mut content = hub::read_json(&path)?;
+        let kind = content.as_object_mut().and_then(|fields| fields.remove(KIND.0)).unwrap_or_default();
+        if kind != KIND.1 {
+            return Err(error(KIND.0, format!("is {kind}; a model of SASRec has `{}`", KIND.1)));
+        }
+        let config: SasRecConfig =
+            serde_json::from_value(content).map_err(|cause| ModelError::weights(&path, cause.to_string()))?;
+        if let Some((field, problem)) = config.fault() {
+            return Err(error(field, problem));
+        }
+        let stored = hub::read_tensors(&folder.join(WEIGHTS_FILE))?;
+        let mut parameters = Parameters::stored(folder.to_owned(), stored, device);
+        let model = Self::build(&mut parameters, config, device)?;
+        parameters.finish()?;
+        Ok(model)
+    }
+
+    /// Writes `config.json` and `model.safetensors` into `folder`, which is made if need be. Each file replaces an older one
+    /// only when it is whole.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses, with the file's name.
+    pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
+        std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
+        let mut config = json!(self.config);
+        config[KIND.0] = json!(KIND.1);
+        let mut text = serde_json::to_vec_pretty(&config).expect("a JSON value can be written");
+        text.push(b'\n');
+        hub::write_atomically(&folder.join(CONFIG_FILE), &text)?;
+        hub::write_tensors(&folder.join(WEIGHTS_FILE), hub::pending_parameters(self))
+    }
+}

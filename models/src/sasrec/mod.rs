@@ -1,0 +1,163 @@
+//! SASRec, a recommender that attends to the ids of a user's last items and knows no words: a baseline, and the collaborative
+//! model that guides a search (Kang and McAuley, arXiv 1808.09781).
+
+mod block;
+mod config;
+mod folder;
+
+use burn::module::Module;
+use burn::nn::LayerNorm;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor};
+
+pub use block::{Dropout, SasRecBlock};
+pub use config::SasRecConfig;
+
+use crate::ModelError;
+use crate::backbone::{Embedding, indices};
+use crate::hub::Parameters;
+use crate::ops::{self, Packing};
+use block::layer_norm;
+
+/// The model: a causal transformer over item ids.
+#[derive(Module, Debug)]
+pub struct SasRec {
+    /// Embeddings of the items, `[items, d_model]`, which also read out the scores.
+    pub item_embedding: Embedding,
+    /// Embeddings of the places in a history, the oldest item's first, `[max_history, d_model]`.
+    pub position_embedding: Embedding,
+    /// The blocks, first to last.
+    pub blocks: Vec<SasRecBlock>,
+    /// The norm after the last block.
+    pub norm: LayerNorm,
+    #[module(skip)]
+    config: SasRecConfig,
+}
+
+impl SasRec {
+    /// A new model with random weights.
+    ///
+    /// # Errors
+    ///
+    /// Sizes that make no sense; the message names the field.
+    pub fn new(config: SasRecConfig, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        match config.fault() {
+            Some((field, problem)) => Err(ModelError::Input(format!("{field} {problem}"))),
+            None => Self::build(&mut Parameters::fresh(seed, device), config, device),
+        }
+    }
+
+    fn build(parameters: &mut Parameters, config: SasRecConfig, device: &Device) -> Result<Self, ModelError> {
+        let d_model = config.d_model;
+        let block = |index| SasRecBlock::build(parameters, &format!("blocks.{index}"), &config, device);
+        let blocks = (0..config.blocks).map(block).collect::<Result<_, _>>()?;
+        Ok(Self {
+            item_embedding: Embedding::build(parameters, "item_embedding", config.items, d_model)?,
+            position_embedding: Embedding::build(parameters, "position_embedding", config.max_history, d_model)?,
+            blocks,
+            norm: layer_norm(parameters, "norm", d_model, device)?,
+            config,
+        })
+    }
+
+    /// The sizes of the model.
+    pub fn config(&self) -> &SasRecConfig {
+        &self.config
+    }
+
+    /// The device of the weights, without autodiff.
+    pub fn device(&self) -> Device {
+        self.item_embedding.weight.val().device().inner()
+    }
+
+    /// What the model makes of each item of some histories, given the items up to it; of a history that is too long only the
+    /// newest items are seen. Histories may be of any lengths, there is no padding.
+    ///
+    /// # Shapes
+    ///
+    /// - histories: catalog indices, oldest first
+    /// - output: `[items of all histories, d_model]`, history by history
+    ///
+    /// # Errors
+    ///
+    /// No history, an empty one, or an item outside the catalog.
+    pub fn forward(&self, histories: &[&[usize]], dropout: &mut Dropout) -> Result<Tensor<2>, ModelError> {
+        let histories: Vec<&[usize]> = histories.iter().map(|history| self.newest(history)).collect();
+        self.check(&histories)?;
+        let lengths: Vec<usize> = histories.iter().map(|history| history.len()).collect();
+        let items: Vec<u32> = histories.iter().copied().flatten().map(|&item| item as u32).collect();
+        let places: Vec<u32> = lengths.iter().flat_map(|&length| 0..length as u32).collect();
+        let packing = Packing::new(&lengths, lengths.iter().copied().max().unwrap_or(0));
+        let embed = |embedding: &Embedding, ids: &[u32]| embedding.forward(ids, 1).squeeze_dim::<2>(0);
+        let scale = (self.config.d_model as f64).sqrt();
+        let x = embed(&self.item_embedding, &items).mul_scalar(scale) + embed(&self.position_embedding, &places);
+        let blocks = self.blocks.iter();
+        let x = blocks.fold(dropout.apply(x), |x, block| block.forward(x, &packing, dropout));
+        Ok(self.norm.forward(x))
+    }
+
+    /// Log-probabilities of the targets, the items that followed the histories, `[histories]`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::forward`].
+    ///
+    /// # Panics
+    ///
+    /// If there is not one target for each history.
+    pub fn target_log_probs(
+        &self,
+        histories: &[&[usize]],
+        targets: &[usize],
+        dropout: &mut Dropout,
+    ) -> Result<Tensor<1>, ModelError> {
+        assert_eq!(histories.len(), targets.len(), "a target for each history");
+        self.check(&[targets])?;
+        let last = self.last(histories, dropout)?;
+        let targets: Vec<i32> = targets.iter().map(|&target| target as i32).collect();
+        let targets = indices(&targets, &self.device()).unsqueeze_dim(1);
+        Ok(ops::log_probs(last, self.item_embedding.weight.val(), targets).squeeze_dim(1))
+    }
+
+    /// Log-probabilities of all items to follow each history, `[histories, items]`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::forward`].
+    pub fn log_probs(&self, histories: &[&[usize]]) -> Result<Tensor<2>, ModelError> {
+        let last = self.last(histories, &mut Dropout::none())?;
+        Ok(log_softmax(ops::project(last, self.item_embedding.weight.val()), 1))
+    }
+
+    /// What the model makes of each whole history, `[histories, d_model]`.
+    fn last(&self, histories: &[&[usize]], dropout: &mut Dropout) -> Result<Tensor<2>, ModelError> {
+        let hidden = self.forward(histories, dropout)?;
+        let mut end = 0;
+        let last = |history: &&[usize]| {
+            end += self.newest(history).len() as i32;
+            end - 1
+        };
+        let places: Vec<i32> = histories.iter().map(last).collect();
+        Ok(hidden.select(0, indices(&places, &self.device())))
+    }
+
+    fn newest<'a>(&self, history: &'a [usize]) -> &'a [usize] {
+        &history[history.len().saturating_sub(self.config.max_history)..]
+    }
+
+    fn check(&self, histories: &[&[usize]]) -> Result<(), ModelError> {
+        if histories.is_empty() || histories.iter().any(|history| history.is_empty()) {
+            return Err(ModelError::Input(
+                "at least one history is needed and every one with at least one item".into(),
+            ));
+        }
+        let items = self.config.items;
+        match histories.iter().copied().flatten().find(|&&item| item >= items) {
+            None => Ok(()),
+            Some(item) => Err(ModelError::Input(format!("item {item} is outside the model's catalog of {items}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
