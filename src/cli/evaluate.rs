@@ -1,17 +1,19 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log;
 use super::files::{check_fit, check_json, is_run, load_model, model_folder, weight_files, write_json};
-use super::report::{Progress, duration, print, table};
+use super::report::{Progress, duration, note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
 use crate::eval::{
-    CUTOFFS, EvalConfig, EvaluationResult, Exposure, Ranking, Shard, TargetGroups, evaluate, evaluate_grounded, sample,
+    CUTOFFS, EvalConfig, EvaluationResult, Exposure, Guidance, Ranking, Shard, TargetGroups, evaluate,
+    evaluate_grounded, evaluate_guided, sample,
 };
-use crate::models::ThoughtKind;
 use crate::models::decode::{BeamConfig, ItemTrie};
+use crate::models::sasrec::SasRec;
+use crate::models::{LatentRecommender, ThoughtKind, device};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -31,6 +33,17 @@ pub(super) struct EvaluateArgs {
     /// How titles are found
     #[arg(long, value_enum, default_value_t = DecodeArg::Trie)]
     decode: DecodeArg,
+    /// A SASRec run (`latentr3 baseline sasrec`) that guides the search by what it says of each branch of the tree; D3 is this
+    /// with --length-penalty 0
+    #[arg(long, value_name = "SASREC_RUN")]
+    guidance: Option<PathBuf>,
+    /// The language model's part in a guided search, from 0 to 1; of several the one with the best NDCG@10 on validation users is
+    /// taken
+    #[arg(long, value_name = "SCALES", value_delimiter = ',', default_values_t = [0.2, 0.4, 0.6, 0.8], requires = "guidance")]
+    guidance_scale: Vec<f64>,
+    /// Validation users to choose the scale by
+    #[arg(long, value_name = "N", default_value_t = 500, requires = "guidance")]
+    guidance_users: usize,
     /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
     #[arg(long, default_value_t = 1.0)]
     length_penalty: f64,
@@ -86,6 +99,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if args.beams == 0 || args.batch == 0 || args.limit == Some(0) {
         return Err(CliError::Usage("--beams, --batch and --limit must be at least 1".into()));
     }
+    if args.guidance.is_some() && args.decode == DecodeArg::Grounding {
+        return Err(CliError::Usage("--guidance is for the search over the tree; free text is not guided".into()));
+    }
     check_json(args.json.as_deref())?;
     let prepared = Prepared::load(&args.data)?;
     let mut model = load_model(&args.model, args.common.seed, &args.common.device)?;
@@ -107,7 +123,15 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let evaluation = match args.decode {
         DecodeArg::Trie => {
             let trie = ItemTrie::new(&prepared.item_tokens)?;
-            evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?
+            match &args.guidance {
+                None => evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?,
+                Some(run) => {
+                    let guide = load_guide(run, &prepared, args)?;
+                    let scale = choose_scale(&model, &guide, &prepared, &trie, args)?;
+                    let guidance = Guidance { model: &guide, scale };
+                    evaluate_guided(&model, guidance, &prepared, &trie, &rows, config, &mut advance)?
+                }
+            }
         }
         DecodeArg::Grounding => evaluate_grounded(&model, &prepared, &rows, config, &mut advance)?,
     };
@@ -127,10 +151,53 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if is_run(&args.model) && args.shard == Shard::WHOLE {
         let is_plain = args.thoughts.is_none()
             && args.decode == DecodeArg::Trie
+            && args.guidance.is_none()
             && beam == BeamConfig { beams: beam.beams, ..Default::default() };
         evaluation_log::record(&args.model, &result, is_plain)?;
     }
     if args.common.quiet { Ok(()) } else { show(&result) }
+}
+
+fn load_guide(run: &Path, prepared: &Prepared, args: &EvaluateArgs) -> Result<SasRec, CliError> {
+    let folder = model_folder(run);
+    let guide = SasRec::load(&folder, &device(&args.common.device)?)?;
+    let (items, own) = (guide.config().items, prepared.catalog.len());
+    if items != own {
+        let problem = format!("is a model of {items} items; the catalog has {own}");
+        return Err(CliError::Input { path: folder, line: None, problem });
+    }
+    Ok(guide)
+}
+
+/// The scale with the best NDCG@10, or of the longest list, on validation users.
+fn choose_scale(
+    model: &LatentRecommender,
+    guide: &SasRec,
+    prepared: &Prepared,
+    trie: &ItemTrie,
+    args: &EvaluateArgs,
+) -> Result<f64, CliError> {
+    if let [scale] = args.guidance_scale[..] {
+        return Ok(scale);
+    }
+    let rows = sample(prepared.rows.get(Split::Valid), Some(args.guidance_users), args.common.seed);
+    let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
+    let config = EvalConfig { beam, batch: args.batch, shard: Shard::WHOLE };
+    let mut best = None;
+    for &scale in &args.guidance_scale {
+        let guidance = Guidance { model: guide, scale };
+        let evaluation = evaluate_guided(model, guidance, prepared, trie, &rows, config, &mut |_, _| {})?;
+        let ndcg = &evaluation.by_item.ndcg;
+        let figure =
+            CUTOFFS.iter().rev().filter(|&&k| k <= 10).find_map(|k| ndcg[&k.to_string()].as_f64()).unwrap_or(0.0);
+        if !args.common.quiet {
+            note(&format!("guidance scale {scale}: NDCG {figure:.4} on {} validation users", rows.len()));
+        }
+        if best.is_none_or(|(most, _)| figure > most) {
+            best = Some((figure, scale));
+        }
+    }
+    best.map(|(_, scale)| scale).ok_or_else(|| CliError::Usage("--guidance-scale needs a value".into()))
 }
 
 /// Prints the figures of an evaluation.

@@ -9,9 +9,10 @@ use super::evaluation::{Evaluation, Method};
 use super::ranks::{Found, Popularity};
 use super::shard::Shard;
 use crate::data::{Prepared, PreparedRow};
-use crate::models::decode::{BeamConfig, Hypothesis, ItemTrie, beam_search};
+use crate::models::decode::{BeamConfig, Guide, Hypothesis, ItemTrie, beam_search, guided_beam_search};
 use crate::models::random::generator;
-use crate::models::{LatentRecommender, ModelError};
+use crate::models::sasrec::SasRec;
+use crate::models::{LatentRecommender, ModelError, host};
 
 /// Marks the sampling's generator.
 const SAMPLE: u64 = 0x5341_4d50_4c45_0000;
@@ -52,16 +53,71 @@ pub fn evaluate(
     config: EvalConfig,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, ModelError> {
+    search(model, None, prepared, trie, rows, config, progress)
+}
+
+/// A collaborative model that guides the search.
+#[derive(Debug, Clone, Copy)]
+pub struct Guidance<'a> {
+    /// The model; its items are those of the catalog.
+    pub model: &'a SasRec,
+    /// The language model's part, from 0 to 1; see [`Guide`].
+    pub scale: f64,
+}
+
+/// [`evaluate`] with a guided search (D3, "Decoding Matters", arXiv 2406.14900).
+///
+/// # Errors
+///
+/// As [`evaluate`], and where the guiding model is of another catalog or the scale is no share.
+pub fn evaluate_guided(
+    model: &LatentRecommender,
+    guidance: Guidance,
+    prepared: &Prepared,
+    trie: &ItemTrie,
+    rows: &[&PreparedRow],
+    config: EvalConfig,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Evaluation, ModelError> {
+    search(model, Some(guidance), prepared, trie, rows, config, progress)
+}
+
+fn search(
+    model: &LatentRecommender,
+    guidance: Option<Guidance>,
+    prepared: &Prepared,
+    trie: &ItemTrie,
+    rows: &[&PreparedRow],
+    config: EvalConfig,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Evaluation, ModelError> {
     let model = model.valid();
     let BeamConfig { beams, length_penalty } = config.beam;
-    let method =
-        Method { method: "beam search".into(), beams, length_penalty: Some(length_penalty), guidance_scale: None };
+    let method = Method {
+        method: if guidance.is_some() { "guided beam search" } else { "beam search" }.into(),
+        beams,
+        length_penalty: Some(length_penalty),
+        guidance_scale: guidance.map(|guidance| guidance.scale),
+    };
     evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
-        let found = beam_search(&model, trie, &prompts, config.beam)?;
+        let found = match guidance {
+            None => beam_search(&model, trie, &prompts, config.beam)?,
+            Some(guidance) => guided_beam_search(&model, trie, &prompts, &guidance.of(rows, trie)?, config.beam)?,
+        };
         let list = |found: Vec<Hypothesis>| found.into_iter().map(|hypothesis| hypothesis.items).collect();
         Ok(rows.iter().zip(found).map(|(row, found)| Found::in_titles(row.item, list(found))).collect())
     })
+}
+
+impl Guidance<'_> {
+    /// What guides the search for each row.
+    fn of(&self, rows: &[&PreparedRow], trie: &ItemTrie) -> Result<Vec<Guide>, ModelError> {
+        let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
+        let log_probs = self.model.log_probs(&histories)?;
+        let [_, items] = log_probs.dims();
+        host::read(log_probs).chunks(items).map(|log_probs| Guide::new(trie, log_probs, self.scale)).collect()
+    }
 }
 
 /// Ranks the shard's rows by what `find` finds for the rows of a batch.

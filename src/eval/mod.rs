@@ -11,7 +11,7 @@ mod scored;
 mod shard;
 mod target_groups;
 
-pub use evaluate::{EvalConfig, evaluate, sample};
+pub use evaluate::{EvalConfig, Guidance, evaluate, evaluate_guided, sample};
 pub use evaluation::{Evaluation, Method};
 pub use exposure::Exposure;
 pub use grounded::evaluate_grounded;
