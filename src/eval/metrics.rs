@@ -1,5 +1,8 @@
 //! HR@k and NDCG@k for one relevant item per user.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -9,6 +12,70 @@ pub const CUTOFFS: [usize; 5] = [1, 3, 5, 10, 20];
 /// The expected rank, from 1, of an item behind `before` others and in random order with `equal` items, itself included.
 pub fn expected_rank(before: usize, equal: usize) -> f64 {
     before as f64 + (equal as f64 + 1.0) / 2.0
+}
+
+/// What is counted of a list's first k places; written `HR@10`, read in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Metric {
+    /// Whether the item is among the first k.
+    Hr(usize),
+    /// `1 / log2(1 + rank)` where the item is among the first k; the best possible is 1.
+    Ndcg(usize),
+}
+
+impl Metric {
+    /// The places of the list that count.
+    pub fn cutoff(self) -> usize {
+        match self {
+            Self::Hr(k) | Self::Ndcg(k) => k,
+        }
+    }
+
+    /// One user's value, from 0 to 1, where the item has a rank, from 1, or was not found.
+    pub fn gain(self, rank: Option<f64>) -> f64 {
+        match (self, rank) {
+            (Self::Hr(k), Some(rank)) if rank <= k as f64 => 1.0,
+            (Self::Ndcg(k), Some(rank)) if rank <= k as f64 => 1.0 / (1.0 + rank).log2(),
+            _ => 0.0,
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Hr(k) => write!(formatter, "HR@{k}"),
+            Self::Ndcg(k) => write!(formatter, "NDCG@{k}"),
+        }
+    }
+}
+
+impl From<Metric> for String {
+    fn from(metric: Metric) -> Self {
+        metric.to_string()
+    }
+}
+
+impl FromStr for Metric {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('@').and_then(|(name, k)| Some((name.to_ascii_lowercase(), k.parse().ok()?)));
+        match parts {
+            Some((name, k)) if k > 0 && name == "hr" => Ok(Self::Hr(k)),
+            Some((name, k)) if k > 0 && name == "ndcg" => Ok(Self::Ndcg(k)),
+            _ => Err(format!("`{text}` is no metric; write hr@10 or ndcg@10")),
+        }
+    }
+}
+
+impl TryFrom<String> for Metric {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 /// Hit rates and NDCG over some users.
@@ -23,17 +90,13 @@ pub struct Ranking {
 impl Ranking {
     /// The metrics of the users' ranks, from 1; `None` where the item was not found. Lists are `longest` items long.
     pub fn of(ranks: &[Option<f64>], longest: usize) -> Self {
-        let mean = |gain: &dyn Fn(f64) -> f64| {
-            ranks.iter().flatten().map(|&rank| gain(rank)).sum::<f64>() / ranks.len().max(1) as f64
-        };
-        let at = |gain: &dyn Fn(f64) -> f64| {
-            let value = |k: usize| match k <= longest {
-                true => json!(mean(&|rank| if rank <= k as f64 { gain(rank) } else { 0.0 })),
-                false => Value::Null,
-            };
+        let mean =
+            |metric: Metric| ranks.iter().map(|&rank| metric.gain(rank)).sum::<f64>() / ranks.len().max(1) as f64;
+        let at = |metric: fn(usize) -> Metric| {
+            let value = |k: usize| if k <= longest { json!(mean(metric(k))) } else { Value::Null };
             CUTOFFS.into_iter().map(|k| (k.to_string(), value(k))).collect()
         };
-        Self { hr: at(&|_| 1.0), ndcg: at(&|rank| 1.0 / (1.0 + rank).log2()) }
+        Self { hr: at(Metric::Hr), ndcg: at(Metric::Ndcg) }
     }
 }
 
@@ -49,6 +112,35 @@ mod tests {
         assert_eq!(ranking.hr["10"], json!(0.5));
         assert_eq!(ranking.ndcg["10"], json!((1.0 + 0.5) / 4.0));
         assert_eq!(ranking.hr["20"], Value::Null, "the lists are 10 long");
+    }
+
+    #[test]
+    fn figures_equal_those_of_other_libraries() {
+        let text = include_str!("../../tests/data/ranking/values.json");
+        let file: Value = serde_json::from_str(text).unwrap();
+        let ranks: Vec<Option<f64>> = serde_json::from_value(file["ranks"].clone()).unwrap();
+        let ours = serde_json::to_value(Ranking::of(&ranks, 20)).unwrap();
+        let libraries = file["values"].as_object().unwrap();
+        assert_eq!((ranks.len(), libraries.len()), (400, 2));
+        for (library, theirs) in libraries {
+            for metric in ["hr", "ndcg"] {
+                for k in CUTOFFS.map(|k| k.to_string()) {
+                    let [ours, theirs] = [&ours, theirs].map(|values| values[metric][&k].as_f64().unwrap());
+                    assert!((ours - theirs).abs() < 1e-14, "{metric}@{k}: {ours}, {library} has {theirs}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_metric_is_read_as_it_is_written_and_in_lower_case() {
+        for metric in [Metric::Hr(10), Metric::Ndcg(7)] {
+            assert_eq!(metric.to_string().parse(), Ok(metric));
+            assert_eq!(metric.to_string().to_lowercase().parse(), Ok(metric));
+        }
+        for text in ["", "hr", "hr@", "hr@0", "hr@-1", "hr@1.5", "map@10", "@10", "hr@@1"] {
+            assert!(text.parse::<Metric>().is_err(), "{text}");
+        }
     }
 
     #[test]
