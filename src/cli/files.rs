@@ -10,6 +10,7 @@ use tokenizers::Tokenizer;
 use super::CliError;
 use super::report::note;
 use crate::data::{Prepared, encode, load_tokenizer};
+use crate::eval::EvaluationResult;
 use crate::models::hub::{self, write_atomically};
 use crate::models::{Driver, LatentRecommender, device, driver};
 
@@ -145,6 +146,15 @@ pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
         return Err(CliError::Input { path: folder.to_owned(), line: None, problem });
     }
     Ok(())
+}
+
+/// Reads what `latentr3 evaluate --json` wrote.
+pub(super) fn read_result(path: &Path) -> Result<EvaluationResult, CliError> {
+    serde_json::from_value(hub::read_json(path)?).map_err(|error| CliError::Input {
+        path: path.to_owned(),
+        line: None,
+        problem: format!("is no result of `latentr3 evaluate --json`: {error}"),
+    })
 }
 
 /// Writes a command's result where `--json` asks for it.

@@ -3,10 +3,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::evaluate::show;
-use super::files::{check_json, write_json};
+use super::files::{check_json, read_result, write_json};
 use super::{CliError, CommonArgs};
 use crate::eval::EvaluationResult;
-use crate::models::hub::read_json;
 
 /// Options of `merge`.
 #[derive(Debug, Args)]
@@ -27,15 +26,7 @@ pub(super) struct MergeArgs {
 
 pub(super) fn run(args: &MergeArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
-    let read = |path: &PathBuf| {
-        let problem = |error| format!("is no result of `latentr3 evaluate --json`: {error}");
-        serde_json::from_value::<EvaluationResult>(read_json(path)?).map_err(|error| CliError::Input {
-            path: path.clone(),
-            line: None,
-            problem: problem(error),
-        })
-    };
-    let parts = args.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let parts = args.parts.iter().map(|path| read_result(path)).collect::<Result<Vec<_>, _>>()?;
     let whole = EvaluationResult::merge(parts).map_err(|error| CliError::Usage(error.to_string()))?;
     write_json(args.json.as_deref(), &whole)?;
     if args.common.quiet { Ok(()) } else { show(&whole) }

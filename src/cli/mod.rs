@@ -1,6 +1,7 @@
 //! The program's commands: each a thin call into the library.
 
 mod bench;
+mod compare;
 mod demo;
 mod demo_data;
 mod devices;
@@ -56,6 +57,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Make one evaluation of the parts that several processes made
     Merge(merge::MergeArgs),
+    /// Tell whether one model ranks better than another, from the evaluations of runs of several seeds
+    Compare(compare::CompareArgs),
     /// Run the steps of an experiment's file that are not done yet, and print its tables
     Experiment(experiment::ExperimentArgs),
     /// Recommend items to someone who chose the given titles
@@ -128,6 +131,7 @@ impl Command {
             Self::Grpo(args) => train_args::grpo(&args),
             Self::Evaluate(args) => evaluate::run(&args),
             Self::Merge(args) => merge::run(&args),
+            Self::Compare(args) => compare::run(&args),
             Self::Experiment(args) => experiment::run(&args),
             Self::Recommend(args) => recommend::run(&args),
             Self::Score(args) => score::run(&args),

@@ -1,5 +1,6 @@
-//! Ranking metrics and the evaluation of a model on a split.
+//! Ranking metrics, the evaluation of a model on a split, and whether one model ranks better than another.
 
+pub mod compare;
 mod evaluate;
 mod evaluation;
 mod exposure;
@@ -15,7 +16,7 @@ pub use evaluate::{EvalConfig, Guidance, evaluate, evaluate_guided, sample};
 pub use evaluation::{Evaluation, Method};
 pub use exposure::Exposure;
 pub use grounded::evaluate_grounded;
-pub use metrics::{CUTOFFS, Ranking, expected_rank};
+pub use metrics::{CUTOFFS, Metric, Ranking, expected_rank};
 pub use ranks::UserRank;
 pub use result::{EvaluationResult, MergeError};
 pub use scored::evaluate_scores;

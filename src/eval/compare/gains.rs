@@ -1,0 +1,89 @@
+//! Gains of users from the ranks of their rows.
+
+use std::collections::HashMap;
+
+use super::{By, Run};
+use crate::eval::{Metric, UserRank};
+
+/// Gains are of the order of 1; less than this between two of them is rounding.
+const ROUNDING: f64 = 1e-12;
+
+/// Which user each row is of. A user can have several rows, which are not independent of each other: users are what is drawn,
+/// with all of their rows.
+pub(super) struct Users {
+    pub of_row: Vec<usize>,
+    /// How many rows each user has.
+    pub rows: Vec<f64>,
+}
+
+impl Users {
+    pub fn of(ranks: &[UserRank]) -> Self {
+        let mut numbers = HashMap::new();
+        let mut rows = Vec::new();
+        let number = |row: &UserRank| {
+            let number = *numbers.entry(row.user.clone()).or_insert(rows.len());
+            match rows.get_mut(number) {
+                Some(count) => *count += 1.0,
+                None => rows.push(1.0),
+            }
+            number
+        };
+        Self { of_row: ranks.iter().map(number).collect(), rows }
+    }
+
+    /// The mean over rows of what is summed for each user.
+    pub fn mean(&self, sums: &[f64]) -> f64 {
+        sums.iter().sum::<f64>() / self.of_row.len() as f64
+    }
+
+    /// The variance that [`Self::mean`] has because users like these might have been others.
+    ///
+    /// The mean is a ratio, for the number of rows is drawn with the users:
+    /// `U / (U - 1) sum_u (x_u - m n_u)^2 / (sum_u n_u)^2` for U users with the sums x_u over n_u rows, and m their mean.
+    pub fn variance(&self, sums: &[f64]) -> f64 {
+        let mean = self.mean(sums);
+        let squares: f64 = sums.iter().zip(&self.rows).map(|(sum, rows)| (sum - mean * rows).powi(2)).sum();
+        let users = self.rows.len() as f64;
+        users / (users - 1.0) * squares / (self.of_row.len() as f64).powi(2)
+    }
+}
+
+/// The gains of one model in one metric.
+pub(super) struct Gains {
+    /// Each run's gains, summed over each user's rows: `[runs][users]`.
+    pub runs: Vec<Vec<f64>>,
+    /// Their mean over the runs: `[users]`.
+    pub mean: Vec<f64>,
+}
+
+impl Gains {
+    pub fn of(runs: &[Run], metric: Metric, by: By, users: &Users) -> Self {
+        let of_run = |run: &Run| {
+            let mut sums = vec![0.0; users.rows.len()];
+            for (row, &user) in run.result.evaluation.ranks.iter().zip(&users.of_row) {
+                sums[user] += metric.gain(by.rank(row));
+            }
+            sums
+        };
+        Self::of_sums(runs.iter().map(of_run).collect())
+    }
+
+    pub(super) fn of_sums(runs: Vec<Vec<f64>>) -> Self {
+        let users = runs.first().map_or(0, Vec::len);
+        let mean = (0..users).map(|user| runs.iter().map(|sums| sums[user]).sum::<f64>() / runs.len() as f64).collect();
+        Self { runs, mean }
+    }
+
+    /// What each user gains from this model over another: `[users]`.
+    pub fn over(&self, baseline: &Self) -> Vec<f64> {
+        // The mean of the same gains in another order of the runs is another by a bit, which is no difference.
+        let exact = |difference: f64| if difference.abs() < ROUNDING { 0.0 } else { difference };
+        self.mean.iter().zip(&baseline.mean).map(|(own, other)| exact(own - other)).collect()
+    }
+}
+
+/// `[metrics][users]` as one row of metrics for each user.
+pub(super) fn by_user(differences: &[Vec<f64>]) -> Vec<f64> {
+    let users = differences.first().map_or(0, Vec::len);
+    (0..users).flat_map(|user| differences.iter().map(move |of_users| of_users[user])).collect()
+}
