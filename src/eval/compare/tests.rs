@@ -83,6 +83,7 @@ const FIVE_PERCENT_OF_400: std::ops::RangeInclusive<u64> = 8..=35;
 #[test]
 fn sign_flips_find_a_difference_between_equal_models_in_one_case_of_twenty() {
     let false_positives = found(400, |number| p_of_users(WORLD, 3, 0.0, number));
+    println!("3 runs that differ by users only: {false_positives} of 400");
     assert!(FIVE_PERCENT_OF_400.contains(&false_positives), "{false_positives}");
     // Single runs, and users of 4 rows that find their items together.
     let of_few = World { users: 1500, rows_of_user: 4, ..WORLD };
@@ -96,7 +97,7 @@ fn seeds_alone_make_no_difference_to_the_test_over_runs() {
     for (runs, run_deviation) in cases {
         let world = World { run_deviation, ..WORLD };
         let false_positives = found(400, |number| p_of_runs(world, runs, 0.0, number));
-        println!("{runs} runs, {run_deviation:?}: {false_positives} of 400");
+        println!("the training, {runs} runs, {run_deviation:?}: {false_positives} of 400");
         assert!(false_positives <= *FIVE_PERCENT_OF_400.end(), "{runs} runs, {run_deviation:?}: {false_positives}");
     }
 }
@@ -107,7 +108,7 @@ fn seeds_alone_make_a_difference_to_the_test_over_users() {
     let world = World { run_deviation: [0.003; 2], ..WORLD };
     for runs in [1, 3] {
         let found = found(400, |number| p_of_users(world, runs, 0.0, number));
-        println!("{runs} runs: {found} of 400");
+        println!("these runs, {runs}: {found} of 400");
         assert!(found > *FIVE_PERCENT_OF_400.end(), "{runs} runs: {found}");
     }
 }
