@@ -60,7 +60,13 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
     let mut ranks = String::new();
     let packed = std::fs::File::open(w.path("results/eval-1.ranks.csv.gz")).unwrap();
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed), &mut ranks).unwrap();
-    assert_eq!((ranks.lines().next(), ranks.lines().count()), (Some("row,item,rank,title_rank"), 7));
+    assert_eq!(
+        (ranks.lines().next(), ranks.lines().count()),
+        (Some("row,user,item,item_count,rank,title_rank,popularity_rank"), 7)
+    );
+    let said =
+        succeed(&["compare", &w.path("results/eval-0.json"), &w.path("results/eval-1.json"), "--metrics", "hr@10"]);
+    assert!(said.contains("eval-1"), "{said}");
 
     // Results outlive what made them, and a step that is asked for otherwise is made again from what it needs.
     std::fs::remove_dir_all(w.path("work")).unwrap();

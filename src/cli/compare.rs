@@ -203,7 +203,9 @@ fn list_line(lists: &OtherLists) -> String {
     let of_runs = of_runs.map(|(name, share)| {
         share.map_or(String::new(), |share| format!(", {} between two runs of {name}", percent(share)))
     });
-    format!("\nLists that differ: {} between the models{}\n", percent(lists.between_models), of_runs.concat())
+    lists.between_models.map_or(String::new(), |between| {
+        format!("\nLists that differ: {} between the models{}\n", percent(between), of_runs.concat())
+    })
 }
 
 fn signed(value: f64) -> String {

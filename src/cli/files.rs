@@ -11,6 +11,7 @@ use super::CliError;
 use super::report::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
+use crate::experiment::Kept;
 use crate::models::hub::{self, write_atomically};
 use crate::models::{Driver, LatentRecommender, device, driver};
 
@@ -148,9 +149,13 @@ pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Reads what `latentr3 evaluate --json` wrote.
+/// Reads what `latentr3 evaluate --json` wrote, or what an experiment kept of it.
 pub(super) fn read_result(path: &Path) -> Result<EvaluationResult, CliError> {
-    serde_json::from_value(hub::read_json(path)?).map_err(|error| CliError::Input {
+    let value = hub::read_json(path)?;
+    if value.get("command").is_some() {
+        return Ok(Kept::evaluation(path)?);
+    }
+    serde_json::from_value(value).map_err(|error| CliError::Input {
         path: path.to_owned(),
         line: None,
         problem: format!("is no result of `latentr3 evaluate --json`: {error}"),

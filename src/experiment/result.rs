@@ -1,14 +1,15 @@
 //! What is kept of a step.
 
-use std::io::Write;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::eval::UserRank;
+use crate::eval::{EvaluationResult, UserRank};
 use crate::models::ModelError;
 use crate::models::hub::{read_json, write_atomically};
 
@@ -55,6 +56,35 @@ impl Kept {
         serde_json::from_value(read_json(&path)?).map(Some).map_err(problem)
     }
 
+    /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists were not kept.
+    ///
+    /// # Errors
+    ///
+    /// No figures of an evaluation, or ranks that are missing or damaged.
+    pub fn evaluation(file: &Path) -> Result<EvaluationResult, ModelError> {
+        let problem = |path: &Path, error: &dyn std::fmt::Display| {
+            ModelError::Input(format!("{}: is no kept evaluation: {error}", path.display()))
+        };
+        let mut kept: Self = serde_json::from_value(read_json(file)?).map_err(|error| problem(file, &error))?;
+        let step = file.file_stem().unwrap_or_default().to_string_lossy();
+        let ranks_file = Self::ranks_file(file.parent().unwrap_or(Path::new("")), &step);
+        let packed =
+            std::fs::read(&ranks_file).map_err(|source| ModelError::Io { path: ranks_file.clone(), source })?;
+        let ranks = unpacked(&packed).map_err(|error| problem(&ranks_file, &error))?;
+        if let Some(fields) = kept.result.as_object_mut() {
+            fields.insert("item_counts".into(), json!([]));
+            fields.insert("ranks".into(), json!([]));
+        }
+        let mut result: EvaluationResult =
+            serde_json::from_value(kept.result).map_err(|error| problem(file, &error))?;
+        if ranks.len() != result.evaluation.users {
+            let other = format!("{} ranks for {} users", ranks.len(), result.evaluation.users);
+            return Err(problem(&ranks_file, &other));
+        }
+        result.evaluation.ranks = ranks;
+        Ok(result)
+    }
+
     /// Writes it; the ranks first, so that a step with figures is done.
     ///
     /// # Errors
@@ -64,7 +94,7 @@ impl Kept {
         if let Some(fields) = self.result.as_object_mut() {
             let ranks = fields.get("ranks").map(|ranks| serde_json::from_value::<Vec<UserRank>>(ranks.clone()));
             if let Some(Ok(ranks)) = ranks {
-                write_atomically(&Self::ranks_file(results, step), &packed(&ranks))?;
+                write_atomically(&Self::ranks_file(results, step), &packed(ranks))?;
             }
             for field in LONG_FIELDS {
                 fields.shift_remove(field);
@@ -76,17 +106,60 @@ impl Kept {
     }
 }
 
-/// The users' ranks as a compressed table; rows that were not found have no rank.
-fn packed(ranks: &[UserRank]) -> Vec<u8> {
-    let mut table = csv::Writer::from_writer(Vec::new());
-    let cell = |rank: Option<f64>| rank.map_or(String::new(), |rank| rank.to_string());
-    let written = table.write_record(["row", "item", "rank", "title_rank"]).and_then(|()| {
-        ranks.iter().try_for_each(|user| {
-            table.write_record([&user.row.to_string(), &user.item, &cell(user.rank), &cell(user.title_rank)])
-        })
-    });
-    written.expect("memory can be written");
-    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    let text = table.into_inner().expect("memory can be written");
-    packed.write_all(&text).and_then(|()| packed.finish()).expect("memory can be written")
+/// A row of the table of ranks.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    row: usize,
+    user: String,
+    item: String,
+    item_count: u64,
+    rank: Option<f64>,
+    title_rank: Option<f64>,
+    popularity_rank: f64,
+}
+
+/// The users' ranks as a compressed table; one that was not found is an empty cell.
+fn packed(ranks: Vec<UserRank>) -> Vec<u8> {
+    let mut table = csv::Writer::from_writer(GzEncoder::new(Vec::new(), Compression::best()));
+    for user in ranks {
+        let UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list: _ } = user;
+        let line = Line { row, user, item, item_count, rank, title_rank, popularity_rank };
+        table.serialize(line).expect("memory can be written");
+    }
+    let packed = table.into_inner().map(GzEncoder::finish);
+    packed.expect("memory can be written").expect("memory can be written")
+}
+
+fn unpacked(packed: &[u8]) -> Result<Vec<UserRank>, csv::Error> {
+    let user = |line: Result<Line, csv::Error>| {
+        let Line { row, user, item, item_count, rank, title_rank, popularity_rank } = line?;
+        Ok(UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list: Vec::new() })
+    };
+    let mut table = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut table)?;
+    csv::Reader::from_reader(table.as_slice()).into_deserialize().map(user).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_come_back_as_they_were() {
+        let user = |row: usize, rank: Option<f64>| UserRank {
+            row,
+            user: format!("user, \"{row}\""),
+            item: "a\nb".into(),
+            item_count: 7,
+            rank,
+            title_rank: rank.map(|rank| rank - 0.5),
+            popularity_rank: 3.5,
+            list: Vec::new(),
+        };
+        let ranks = vec![user(0, Some(1.5)), user(1, None)];
+        let bytes = packed(ranks.clone());
+        assert_eq!(unpacked(&bytes).unwrap(), ranks);
+        assert!(unpacked(&bytes[..bytes.len() / 2]).is_err());
+        assert!(unpacked(b"row,user").is_err());
+    }
 }

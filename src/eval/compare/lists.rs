@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Group, Run};
+use crate::eval::UserRank;
 
 /// Shares of the rows whose lists differ anywhere, as means over pairs of runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,8 +12,8 @@ pub struct OtherLists {
     pub baseline: String,
     /// Name of the other model.
     pub other: String,
-    /// Between a run of the one and a run of the other.
-    pub between_models: f64,
+    /// Between a run of the one and a run of the other; null where lists were not kept.
+    pub between_models: Option<f64>,
     /// Between two runs of the baseline; null where it has one.
     pub between_baseline_runs: Option<f64>,
     /// Between two runs of the other model; null where it has one.
@@ -25,7 +26,7 @@ impl OtherLists {
         Self {
             baseline: baseline.name.clone(),
             other: other.name.clone(),
-            between_models: mean(across).unwrap_or(0.0),
+            between_models: mean(across),
             between_baseline_runs: between_runs(baseline),
             between_other_runs: between_runs(other),
         }
@@ -37,12 +38,15 @@ fn between_runs(group: &Group) -> Option<f64> {
     mean(runs.iter().enumerate().flat_map(|(at, run)| runs[..at].iter().map(move |other| share(run, other))))
 }
 
-fn share(a: &Run, b: &Run) -> f64 {
+fn share(a: &Run, b: &Run) -> Option<f64> {
     let [a, b] = [a, b].map(|run| &run.result.evaluation.ranks);
-    a.iter().zip(b).filter(|(a, b)| a.list != b.list).count() as f64 / a.len() as f64
+    let is_known = |ranks: &[UserRank]| ranks.iter().any(|user| !user.list.is_empty());
+    let others = || a.iter().zip(b).filter(|(a, b)| a.list != b.list).count();
+    (is_known(a) && is_known(b)).then(|| others() as f64 / a.len() as f64)
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let values: Vec<f64> = values.collect();
+/// The mean of values that are all known and at least one.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = values.collect::<Option<_>>()?;
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }

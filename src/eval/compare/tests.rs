@@ -258,7 +258,7 @@ fn lists_that_differ_are_counted_between_models_and_between_runs() {
     assert_eq!((lists.baseline.as_str(), lists.other.as_str()), ("a", "b"));
     assert_eq!(
         (lists.between_models, lists.between_baseline_runs, lists.between_other_runs),
-        (0.375, Some(0.25), None)
+        (Some(0.375), Some(0.25), None)
     );
 }
 
