@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use latentr3_models::hub::{PendingTensor, StoredTensor, read_tensors, write_tensors};
 use latentr3_models::ops::{AdamWStep, adamw};
-use latentr3_models::{LatentRecommender, NamedMapper, map_named, on_tape};
+use latentr3_models::{NamedMapper, map_named, on_tape};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -58,13 +58,7 @@ impl AdamW {
     }
 
     /// Moves every parameter that has a gradient, by its gradient times `factor`.
-    pub fn step(
-        &mut self,
-        model: LatentRecommender,
-        gradients: Gradients,
-        factor: f64,
-        learning_rate: f64,
-    ) -> LatentRecommender {
+    pub fn step<M: Module>(&mut self, model: M, gradients: Gradients, factor: f64, learning_rate: f64) -> M {
         self.steps += 1;
         map_named(model, &mut Update { optimizer: self, gradients, factor, learning_rate })
     }

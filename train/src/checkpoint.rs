@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use latentr3_models::LatentRecommender;
 use latentr3_models::hub::{self, write_atomically, write_checksums};
+use latentr3_models::{LatentRecommender, ModelError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
@@ -26,16 +28,16 @@ pub struct Trained {
     pub progress: Progress,
 }
 
-/// Writes a checkpoint in the place of the one at `target`, together with `assets` (name and content).
+/// Writes a checkpoint in the place of the one at `target`: the model, by `save_model`, and `assets` (name and content).
 pub(crate) fn save(
     target: &Path,
-    model: &LatentRecommender,
+    save_model: impl FnOnce(&Path) -> Result<(), ModelError>,
     adamw: &AdamW,
-    progress: &Progress,
+    progress: &impl Serialize,
     assets: &[(String, Vec<u8>)],
 ) -> Result<(), TrainError> {
     replace(target, |folder| {
-        hub::save(model, folder)?;
+        save_model(folder)?;
         adamw.save(&folder.join(OPTIMIZER_FILE))?;
         let text = serde_json::to_vec_pretty(progress).expect("progress can be written as JSON");
         write_atomically(&folder.join(PROGRESS_FILE), &text)?;
@@ -63,12 +65,17 @@ pub(crate) fn copy(source: &Path, target: &Path) -> Result<(), TrainError> {
 pub(crate) fn load(folder: &Path, optimizer: AdamWConfig, device: &Device) -> Result<Trained, TrainError> {
     // The first verifies the checksums of all files.
     let model = hub::load_with_adapter(folder, 0, device)?;
-    let adamw = AdamW::load(&folder.join(OPTIMIZER_FILE), optimizer, device)?;
+    let adamw = load_optimizer(folder, optimizer, device)?;
     Ok(Trained { model, adamw, progress: progress(folder)? })
 }
 
+/// The optimiser's state at a checkpoint.
+pub(crate) fn load_optimizer(folder: &Path, config: AdamWConfig, device: &Device) -> Result<AdamW, TrainError> {
+    AdamW::load(&folder.join(OPTIMIZER_FILE), config, device)
+}
+
 /// Where the run stood at a checkpoint.
-pub(crate) fn progress(folder: &Path) -> Result<Progress, TrainError> {
+pub(crate) fn progress<P: DeserializeOwned>(folder: &Path) -> Result<P, TrainError> {
     let path = folder.join(PROGRESS_FILE);
     serde_json::from_value(hub::read_json(&path)?)
         .map_err(|error| TrainError::run(&path, format!("is damaged or of another version: {error}")))

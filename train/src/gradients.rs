@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::tensor::{Gradients as Tape, Tensor, TensorData};
 use latentr3_models::{LatentRecommender, NamedVisitor, host, visit_named};
 
@@ -16,8 +16,8 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Takes the gradients of the model's parameters from a backward pass.
-    pub fn collect(model: &LatentRecommender, tape: Tape) -> Self {
+    /// Takes the gradients of a model's parameters from a backward pass.
+    pub fn collect(model: &impl Module, tape: Tape) -> Self {
         let mut collector = Collector { tape, by_name: BTreeMap::new() };
         visit_named(model, &mut collector);
         Self { by_name: collector.by_name }
@@ -73,7 +73,7 @@ impl Gradients {
 }
 
 /// Shapes `[first dimension, the others]` of the parameters that train.
-pub(crate) fn trained_shapes(model: &LatentRecommender) -> BTreeMap<String, [usize; 2]> {
+pub(crate) fn trained_shapes(model: &impl Module) -> BTreeMap<String, [usize; 2]> {
     struct Shapes(BTreeMap<String, [usize; 2]>);
     impl NamedVisitor for Shapes {
         fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {

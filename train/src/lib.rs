@@ -16,6 +16,7 @@ mod likelihood;
 mod mpi;
 mod optimizer;
 mod run;
+pub mod sasrec;
 mod schedule;
 pub mod sft;
 mod trainer;

@@ -139,7 +139,7 @@ impl RunFolder {
     /// There are checkpoints and all are damaged; the error is the newest one's.
     pub fn newest(&self, optimizer: AdamWConfig, device: &Device) -> Result<Option<Found>, TrainError> {
         let mut older: Vec<(usize, PathBuf)> = self.kept()?;
-        if let Ok(progress) = checkpoint::progress(&self.best()) {
+        if let Ok(progress) = checkpoint::progress::<Progress>(&self.best()) {
             older.push((progress.step, self.best()));
         }
         older.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
@@ -194,7 +194,7 @@ impl RunFolder {
         progress: &Progress,
         keep: Option<Keep>,
     ) -> Result<(), TrainError> {
-        checkpoint::save(&self.last(), model, adamw, progress, &self.assets)?;
+        checkpoint::save(&self.last(), |folder| hub::save(model, folder), adamw, progress, &self.assets)?;
         self.copy_last(progress, keep)
     }
 
@@ -270,7 +270,8 @@ impl RunFolder {
 
 /// Whether the checkpoint in a folder is whole and of the given step.
 fn is_whole(folder: &Path, step: usize) -> bool {
-    hub::verify_checksums(folder).is_ok() && checkpoint::progress(folder).is_ok_and(|progress| progress.step == step)
+    hub::verify_checksums(folder).is_ok()
+        && checkpoint::progress(folder).is_ok_and(|progress: Progress| progress.step == step)
 }
 
 /// What the system refused at `path`.

@@ -1,0 +1,62 @@
+//! What is asked of a run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// How the model trains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SasRecTrainConfig {
+    /// Passes over the training rows at most.
+    pub epochs: usize,
+    /// Rows a step.
+    pub batch: usize,
+    /// Learning rate; it stays.
+    pub learning_rate: f64,
+    /// Stop after this many epochs without a better validation.
+    pub patience: usize,
+    /// Seed of the shuffling and of dropout.
+    pub seed: u64,
+}
+
+impl Default for SasRecTrainConfig {
+    /// The learning rate is the paper's (arXiv 1808.09781).
+    fn default() -> Self {
+        Self { epochs: 300, batch: 256, learning_rate: 1e-3, patience: 10, seed: 0 }
+    }
+}
+
+impl SasRecTrainConfig {
+    /// # Errors
+    ///
+    /// A value that makes no sense; the message names it.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let at_least_one = [("epochs", self.epochs), ("batch", self.batch), ("patience", self.patience)];
+        if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(TrainError::config(field, "is 0; must be at least 1"));
+        }
+        let rate = self.learning_rate as f32;
+        if !(rate.is_finite() && rate > 0.0) {
+            return Err(TrainError::config("learning_rate", format!("is {}; must be positive", self.learning_rate)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_by_name() {
+        let refused = |change: fn(&mut SasRecTrainConfig)| {
+            let mut config = SasRecTrainConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(refused(|config| config.batch = 0).contains("batch"));
+        assert!(refused(|config| config.patience = 0).contains("patience"));
+        assert!(refused(|config| config.learning_rate = f64::NAN).contains("learning_rate"));
+    }
+}
