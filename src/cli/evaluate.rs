@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -9,7 +9,7 @@ use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
 use crate::eval::{
     CUTOFFS, EvalConfig, EvaluationResult, Exposure, Guidance, Ranking, Shard, TargetGroups, evaluate,
-    evaluate_grounded, evaluate_guided, sample,
+    evaluate_grounded, evaluate_guided, load_sasrec, sample,
 };
 use crate::models::decode::{BeamConfig, ItemTrie};
 use crate::models::sasrec::SasRec;
@@ -76,7 +76,7 @@ enum DecodeArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum SplitArg {
+pub(super) enum SplitArg {
     Train,
     Valid,
     Test,
@@ -126,7 +126,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
             match &args.guidance {
                 None => evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?,
                 Some(run) => {
-                    let guide = load_guide(run, &prepared, args)?;
+                    let guide = load_sasrec(&model_folder(run), &prepared, &device(&args.common.device)?)?;
                     let scale = choose_scale(&model, &guide, &prepared, &trie, args)?;
                     let guidance = Guidance { model: &guide, scale };
                     evaluate_guided(&model, guidance, &prepared, &trie, &rows, config, &mut advance)?
@@ -156,17 +156,6 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         evaluation_log::record(&args.model, &result, is_plain)?;
     }
     if args.common.quiet { Ok(()) } else { show(&result) }
-}
-
-fn load_guide(run: &Path, prepared: &Prepared, args: &EvaluateArgs) -> Result<SasRec, CliError> {
-    let folder = model_folder(run);
-    let guide = SasRec::load(&folder, &device(&args.common.device)?)?;
-    let (items, own) = (guide.config().items, prepared.catalog.len());
-    if items != own {
-        let problem = format!("is a model of {items} items; the catalog has {own}");
-        return Err(CliError::Input { path: folder, line: None, problem });
-    }
-    Ok(guide)
 }
 
 /// The scale with the best NDCG@10, or of the longest list, on validation users.

@@ -5,6 +5,8 @@ use std::collections::hash_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
+use crate::models::hub::sha256;
+
 /// One item of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
@@ -85,6 +87,12 @@ impl Catalog {
         self.by_id.get(id).copied()
     }
 
+    /// A name for the items and their order, 64 hexadecimal digits: the SHA-256 of the ids, each with its length before it.
+    pub fn fingerprint(&self) -> String {
+        let ids: String = self.items.iter().map(|item| format!("{} {}\n", item.id.len(), item.id)).collect();
+        sha256(ids.as_bytes())
+    }
+
     /// For each item the number of its title; items with the same title have the same number.
     ///
     /// Numbers count up from 0 in the order in which titles first appear.
@@ -138,6 +146,15 @@ mod tests {
         assert_eq!(catalog.titles(), 3);
         assert_eq!(catalog.position("c"), Some(2));
         assert_eq!(catalog.position("C"), None);
+    }
+
+    #[test]
+    fn the_fingerprint_is_that_of_the_ids_in_their_order() {
+        let of = |items: &[(&str, &str)]| catalog(items).unwrap().fingerprint();
+        assert_eq!(of(&[("a", "x"), ("b", "y")]), of(&[("a", "other"), ("b", "titles")]));
+        for other in [&[("b", "y"), ("a", "x")][..], &[("a", "x")], &[("a\n1 b", "x")]] {
+            assert_ne!(of(&[("a", "x"), ("b", "y")]), of(other));
+        }
     }
 
     #[test]

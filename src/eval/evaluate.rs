@@ -7,12 +7,13 @@ use rand::seq::SliceRandom;
 
 use super::evaluation::{Evaluation, Method};
 use super::ranks::{Found, Popularity};
+use super::sasrec::sasrec_scores;
 use super::shard::Shard;
 use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{BeamConfig, Guide, Hypothesis, ItemTrie, beam_search, guided_beam_search};
 use crate::models::random::generator;
 use crate::models::sasrec::SasRec;
-use crate::models::{LatentRecommender, ModelError, host};
+use crate::models::{LatentRecommender, ModelError};
 
 /// Marks the sampling's generator.
 const SAMPLE: u64 = 0x5341_4d50_4c45_0000;
@@ -113,10 +114,7 @@ fn search(
 impl Guidance<'_> {
     /// What guides the search for each row.
     fn of(&self, rows: &[&PreparedRow], trie: &ItemTrie) -> Result<Vec<Guide>, ModelError> {
-        let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
-        let log_probs = self.model.log_probs(&histories)?;
-        let [_, items] = log_probs.dims();
-        host::read(log_probs).chunks(items).map(|log_probs| Guide::new(trie, log_probs, self.scale)).collect()
+        sasrec_scores(self.model, rows)?.iter().map(|log_probs| Guide::new(trie, log_probs, self.scale)).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Ranking metrics, the evaluation of a model on a split, and whether one model ranks better than another.
 
+mod baselines;
 pub mod compare;
 mod evaluate;
 mod evaluation;
@@ -8,10 +9,12 @@ mod grounded;
 mod metrics;
 mod ranks;
 mod result;
+mod sasrec;
 mod scored;
 mod shard;
 mod target_groups;
 
+pub use baselines::{Counting, Counts};
 pub use evaluate::{EvalConfig, Guidance, evaluate, evaluate_guided, sample};
 pub use evaluation::{Evaluation, Method};
 pub use exposure::Exposure;
@@ -19,6 +22,7 @@ pub use grounded::evaluate_grounded;
 pub use metrics::{CUTOFFS, Metric, Ranking, expected_rank};
 pub use ranks::UserRank;
 pub use result::{EvaluationResult, MergeError};
+pub use sasrec::{load_sasrec, sasrec_config, sasrec_scores};
 pub use scored::evaluate_scores;
 pub use shard::Shard;
 pub use target_groups::{TargetGroup, TargetGroups};
