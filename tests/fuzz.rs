@@ -21,6 +21,7 @@ use latentr3::data::{Interactions, Prepared, PromptTemplate, RawConfig, ReadOpti
 use latentr3::eval::EvaluationResult;
 use latentr3::golden::Golden;
 use latentr3::models::random::generator;
+use latentr3::models::sasrec::{SasRec, SasRecConfig};
 use latentr3::models::{device, hub};
 use latentr3::train::{AdamWConfig, RunFolder};
 use program::{GRPO, SFT, Workshop, run, succeed};
@@ -339,6 +340,12 @@ fn models() {
     fs::rename(&path, folder.join("a.safetensors")).unwrap();
     fs::write(&sharded, index.replace("model.safetensors\"", "a.safetensors\"")).unwrap();
     fuzz_file("indices", &sharded, || drop(hub::load(&folder, 0, &flex)));
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = SasRecConfig { d_model: 8, d_ff: 8, ..SasRecConfig::new(12, 4) };
+    SasRec::new(sizes, 0, &flex).unwrap().save(folder.path()).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fuzz_file("SASRec", &folder.path().join(file), || drop(SasRec::load(folder.path(), &flex)));
+    }
 }
 
 #[test]

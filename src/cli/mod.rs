@@ -1,5 +1,6 @@
 //! The program's commands: each a thin call into the library.
 
+mod baseline;
 mod bench;
 mod compare;
 mod demo;
@@ -18,6 +19,7 @@ mod pipeline;
 mod prepare;
 mod recommend;
 mod report;
+mod sasrec_run;
 mod score;
 mod threads;
 mod train_args;
@@ -55,6 +57,8 @@ enum Command {
     Grpo(train_args::GrpoArgs),
     /// Rank the catalog for each user of a split and report HR@k and NDCG@k
     Evaluate(evaluate::EvaluateArgs),
+    /// Evaluate what a recommender should beat: popular items, the last ones again, transition counts, SASRec
+    Baseline(baseline::BaselineArgs),
     /// Make one evaluation of the parts that several processes made
     Merge(merge::MergeArgs),
     /// Tell whether one model ranks better than another, from the evaluations of runs of several seeds
@@ -130,6 +134,7 @@ impl Command {
             Self::Sft(args) => train_args::sft(&args),
             Self::Grpo(args) => train_args::grpo(&args),
             Self::Evaluate(args) => evaluate::run(&args),
+            Self::Baseline(args) => baseline::run(&args),
             Self::Merge(args) => merge::run(&args),
             Self::Compare(args) => compare::run(&args),
             Self::Experiment(args) => experiment::run(&args),

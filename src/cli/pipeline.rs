@@ -238,12 +238,12 @@ fn begin(
     execute(description, data, place, manner, |training| training.start(stage, model))
 }
 
-fn absolute(path: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The names that two lists of checksums do not agree on.
-fn differences(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
+pub(super) fn differences(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
     let names = recorded.keys().chain(now.keys()).collect::<BTreeSet<_>>();
     let different: Vec<&str> =
         names.into_iter().filter(|name| recorded.get(*name) != now.get(*name)).map(String::as_str).collect();

@@ -1,0 +1,227 @@
+//! Runs of the baseline SASRec.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::baseline::EvaluationArgs;
+use super::interrupt::interrupted;
+use super::pipeline::{absolute, differences};
+use super::report::{Progress, duration};
+use super::{CliError, CommonArgs};
+use crate::data::{Prepared, PreparedRow, Split};
+use crate::eval::sasrec_config;
+use crate::models::device;
+use crate::models::sasrec::{SasRec, SasRecConfig};
+use crate::train::RunFolder;
+use crate::train::sasrec::{Choice, Epoch, SasRecTrainConfig, SasRecTraining};
+
+/// The stage that `run.json` names.
+const STAGE: &str = "sasrec";
+
+/// Options of `baseline sasrec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Trains on the training rows by cross-entropy over the whole catalog, keeps the epoch with the best NDCG@10 \
+on the validation rows, and evaluates it on --split. Give --out to train, --model to evaluate a run again, --resume to go on \
+with one that was stopped."
+)]
+pub(super) struct SasRecArgs {
+    /// Prepared data
+    #[arg(long, value_name = "PREPARED", required_unless_present = "resume")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    pub evaluation: EvaluationArgs,
+}
+
+/// Where the model is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RunArgs {
+    /// Run folder to make: train, then evaluate
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Run folder, or a folder with a model, to evaluate only
+    #[arg(long, value_name = "RUN")]
+    model: Option<PathBuf>,
+    /// Go on with this run from its last epoch, then evaluate; it goes on as it began, and takes --data if the data was moved
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+}
+
+/// The model and its training, for a new run.
+#[derive(Debug, Args)]
+#[group(multiple = true, conflicts_with_all = ["model", "resume"])]
+struct RecipeArgs {
+    /// Width of the embeddings
+    #[arg(long, value_name = "WIDTH", default_value_t = 64)]
+    hidden: usize,
+    /// Blocks of attention and feed-forward network
+    #[arg(long, default_value_t = 2)]
+    layers: usize,
+    /// Attention heads
+    #[arg(long, default_value_t = 1)]
+    heads: usize,
+    /// Width within the feed-forward networks [default: as --hidden]
+    #[arg(long, value_name = "WIDTH")]
+    ff: Option<usize>,
+    /// Share of the activations that training sets to zero; the sparser the data, the more
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    dropout: f64,
+    /// Passes over the training rows at most
+    #[arg(long, default_value_t = 300)]
+    epochs: usize,
+    /// Rows a step
+    #[arg(long, default_value_t = 256)]
+    batch: usize,
+    /// Learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// Stop after this many epochs without a better NDCG@10 on the validation rows
+    #[arg(long, value_name = "EPOCHS", default_value_t = 10)]
+    patience: usize,
+}
+
+/// Everything that makes a run what it is; `run.json` holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    /// Version of the program that began the run.
+    latentr3: String,
+    stage: String,
+    model: SasRecConfig,
+    train: SasRecTrainConfig,
+    data: PathBuf,
+    /// SHA-256 of the data's files, so that a run does not go on with other data.
+    data_files: BTreeMap<String, String>,
+}
+
+/// The data and the folder of the model, after training where that was asked for.
+pub(super) fn trained(args: &SasRecArgs, common: &CommonArgs) -> Result<(Prepared, PathBuf), CliError> {
+    let data = args.data.as_deref();
+    match (&args.run, data) {
+        (RunArgs { model: Some(model), .. }, Some(data)) => Ok((Prepared::load(data)?, model.clone())),
+        (RunArgs { out: Some(out), .. }, Some(data)) => {
+            let prepared = Prepared::load(data)?;
+            let description = args.recipe.description(&prepared, data, common.seed);
+            description.train.check()?;
+            let fresh = SasRec::new(description.model.clone(), common.seed, &device(&common.device)?)?;
+            let value = serde_json::to_value(&description).expect("a description can be written as JSON");
+            let run = RunFolder::create(out, &value, Vec::new())?;
+            train(args, common, &description, &prepared, &run, fresh)?;
+            Ok((prepared, out.clone()))
+        }
+        (RunArgs { resume: Some(folder), .. }, data) => {
+            let (description, prepared) = recorded(folder, data)?;
+            let fresh = SasRec::new(description.model.clone(), description.train.seed, &device(&common.device)?)?;
+            let run = RunFolder::open(folder, Vec::new())?;
+            train(args, common, &description, &prepared, &run, fresh)?;
+            Ok((prepared, folder.clone()))
+        }
+        _ => Err(CliError::Usage("--data and one of --out, --model and --resume are needed".into())),
+    }
+}
+
+impl RecipeArgs {
+    fn description(&self, prepared: &Prepared, data: &Path, seed: u64) -> Description {
+        let model = SasRecConfig {
+            d_model: self.hidden,
+            d_ff: self.ff.unwrap_or(self.hidden),
+            blocks: self.layers,
+            heads: self.heads,
+            dropout: self.dropout,
+            ..sasrec_config(prepared)
+        };
+        let Self { epochs, batch, lr: learning_rate, patience, .. } = *self;
+        Description {
+            latentr3: env!("CARGO_PKG_VERSION").into(),
+            stage: STAGE.into(),
+            model,
+            train: SasRecTrainConfig { epochs, batch, learning_rate, patience, seed },
+            data: absolute(data),
+            data_files: prepared.files().clone(),
+        }
+    }
+}
+
+/// What a run that is to go on records, and its data, which may have been moved.
+fn recorded(folder: &Path, data: Option<&Path>) -> Result<(Description, Prepared), CliError> {
+    let path = folder.join("run.json");
+    let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
+    let value = RunFolder::description(folder)?;
+    let stage = value.get("stage").cloned().unwrap_or_default();
+    if stage != STAGE {
+        return Err(error("is no run of `baseline sasrec`".into()));
+    }
+    let description: Description =
+        serde_json::from_value(value).map_err(|cause| error(format!("is damaged or of another version: {cause}")))?;
+    description.train.check()?;
+    let data = data.unwrap_or(&description.data).to_owned();
+    let prepared = Prepared::load(&data)?;
+    if let Some(names) = differences(&description.data_files, prepared.files()) {
+        let data = data.display();
+        return Err(error(format!(
+            "was made with other data than {data} holds now: {names} differ; give the folder with --data if it was moved"
+        )));
+    }
+    Ok((description, prepared))
+}
+
+fn train(
+    args: &SasRecArgs,
+    common: &CommonArgs,
+    description: &Description,
+    prepared: &Prepared,
+    run: &RunFolder,
+    fresh: SasRec,
+) -> Result<(), CliError> {
+    let choices = |split| prepared.rows.get(split).iter().map(choice).collect::<Vec<_>>();
+    let (train, valid) = (choices(Split::Train), choices(Split::Valid));
+    let mut progress = Progress::new(STAGE, common.quiet);
+    let epochs = description.train.epochs;
+    let mut observer = |Epoch { epoch, loss, ndcg, is_best }: Epoch| {
+        let best = if is_best { ", best so far" } else { "" };
+        progress.advance(
+            epoch as u64,
+            epochs as u64,
+            0,
+            &format!("epochs, loss {loss:.4}, valid NDCG@10 {ndcg:.4}{best}"),
+        );
+    };
+    let training = SasRecTraining {
+        config: &description.train,
+        train: &train,
+        valid: &valid,
+        run,
+        observer: &mut observer,
+        interrupted: interrupted(),
+    };
+    let end = training.go_on(fresh)?;
+    if !end.finished {
+        let stage = match Split::from(args.evaluation.split) {
+            Split::Train => "baseline sasrec --split train",
+            Split::Valid => "baseline sasrec --split valid",
+            Split::Test => "baseline sasrec --split test",
+        };
+        let step = end.epoch * train.len().div_ceil(description.train.batch);
+        return Err(CliError::Interrupted { stage, run: run.path().into(), step });
+    }
+    let (best, ndcg) = end.best.unwrap_or_default();
+    progress.say(&format!(
+        "done after {} epochs in {}; the best, epoch {best} with an NDCG@10 of {ndcg:.4} on valid, is {}",
+        end.epoch,
+        duration(end.seconds),
+        run.best().display()
+    ));
+    Ok(())
+}
+
+fn choice(row: &PreparedRow) -> Choice<'_> {
+    Choice { history: &row.history, item: row.item }
+}

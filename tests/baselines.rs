@@ -1,0 +1,155 @@
+//! The baselines as a user meets them.
+
+#[path = "common/program.rs"]
+mod program;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use program::{Workshop, latentr3, refuse, succeed};
+use serde_json::Value;
+
+/// Small enough for a second, and sure to learn.
+const RECIPE: [&str; 14] = [
+    "--hidden",
+    "16",
+    "--layers",
+    "1",
+    "--dropout",
+    "0.1",
+    "--epochs",
+    "40",
+    "--batch",
+    "6",
+    "--lr",
+    "1e-2",
+    "--patience",
+    "40",
+];
+
+fn baseline(w: &Workshop, name: &str, more: &[&str]) -> Value {
+    let (data, json) = (w.path("prepared"), w.path("baseline.json"));
+    let options = ["--data", &data, "--split", "test", "--json", &json];
+    let said = succeed(&[&["baseline", name], &options[..], more].concat());
+    assert!(said.contains("HR@10") && said.contains(" users in "), "{said}");
+    w.json("baseline.json")
+}
+
+#[test]
+fn counts_rank_what_they_say() {
+    let w = Workshop::new();
+    let popularity = baseline(&w, "popularity", &[]);
+    assert_eq!(popularity["by_item"]["hr"]["10"], popularity["popularity"]["hr"]["10"]);
+    assert_eq!(popularity["method"], "popularity");
+    assert_eq!(popularity["users"], 6);
+    assert!(popularity["by_item"]["ndcg"]["20"].is_number() && popularity["by_title"]["hr"]["1"].is_number());
+    // Everybody goes through the items in order: the next one follows the last one, and nobody takes one again.
+    let transition = baseline(&w, "transition", &[]);
+    assert_eq!(transition["by_item"]["hr"]["1"], 1.0);
+    let recent = baseline(&w, "recent", &[]);
+    for rank in recent["ranks"].as_array().unwrap() {
+        assert!(rank["rank"].as_f64().unwrap() > 4.0, "four items of the history come first: {rank}");
+    }
+    assert_eq!(baseline(&w, "recent", &["--limit", "2", "--top", "3"])["by_item"]["hr"]["5"], Value::Null);
+}
+
+#[test]
+fn sasrec_trains_and_is_evaluated_again_from_its_folder() {
+    let w = Workshop::new();
+    let run = w.path("run");
+    let mut trained = baseline(&w, "sasrec", &[&["--out", &run], &RECIPE[..]].concat());
+    assert!(trained["by_item"]["hr"]["1"].as_f64().unwrap() >= 0.5, "{}", trained["by_item"]);
+    assert_eq!(trained["model_files"].as_object().unwrap().keys().collect::<Vec<_>>(), ["model.safetensors"]);
+    let best = format!("{run}/best");
+    for again in [["--model", &run], ["--model", &best], ["--resume", &run]] {
+        let mut again = baseline(&w, "sasrec", &again);
+        for result in [&mut trained, &mut again] {
+            result["seconds"] = Value::Null;
+        }
+        assert_eq!(again, trained);
+    }
+    let log = String::from_utf8(w.bytes("run/metrics.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 40);
+    assert_eq!(w.json("run/last/progress.json")["epoch"], 40);
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_to_the_same_end() {
+    let w = Workshop::new();
+    let data = w.path("prepared");
+    let args = |out: &str| {
+        let fixed = ["baseline", "sasrec", "--data", &data, "--split", "valid", "--quiet", "--out", &w.path(out)];
+        [&fixed[..], &RECIPE[..]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let program = || Command::new(env!("CARGO_BIN_EXE_latentr3"));
+    assert!(program().args(args("whole")).status().unwrap().success());
+    let mut child = program().args(args("killed")).spawn().unwrap();
+    let clock = Instant::now();
+    while !Path::new(&w.path("killed/best")).exists() {
+        assert!(clock.elapsed() < Duration::from_secs(120), "no epoch was done");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_ne!(w.json("killed/last/progress.json")["finished"], true, "it was killed in time");
+    std::fs::rename(w.path("prepared"), w.path("moved")).unwrap();
+    let [killed, moved] = ["killed", "moved"].map(|name| w.path(name));
+    succeed(&["baseline", "sasrec", "--resume", &killed, "--data", &moved, "--split", "valid", "--quiet"]);
+    for file in ["last/model.safetensors", "last/optimizer.safetensors", "best/model.safetensors", "metrics.jsonl"] {
+        assert!(w.bytes(&format!("killed/{file}")) == w.bytes(&format!("whole/{file}")), "{file}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_nothing_is_overwritten() {
+    let w = Workshop::new();
+    let [data, run, out, base] = ["prepared", "run", "out", "base"].map(|name| w.path(name));
+    let quick = ["--epochs", "1", "--hidden", "8"];
+    baseline(&w, "sasrec", &[&["--out", &run], &quick[..]].concat());
+    let expect = |args: &[&str], parts: &[&str]| {
+        let message = refuse(&[&["baseline", "sasrec", "--split", "valid"], args].concat());
+        assert!(parts.iter().all(|part| message.contains(part)), "{args:?}: {message}");
+    };
+    let before = w.bytes("run/run.json");
+    expect(&["--data", &data], &["--out", "--model", "--resume"]);
+    expect(&["--out", &out], &["--data"]);
+    expect(&["--data", &data, "--out", &run], &["run", "exists", "--resume"]);
+    expect(&["--data", &data, "--model", &run, "--lr", "0.1"], &["--lr", "--model"]);
+    expect(&["--resume", &run, "--epochs", "9"], &["--epochs", "--resume"]);
+    expect(&["--data", &data, "--out", &out, "--heads", "5"], &["heads is 5"]);
+    expect(&["--data", &data, "--out", &out, "--dropout", "1"], &["dropout"]);
+    expect(&["--data", &data, "--out", &out, "--hidden", "99999999999"], &["d_model"]);
+    expect(&["--data", &data, "--out", &out, "--batch", "0"], &["batch"]);
+    expect(&["--data", &data, "--out", &out, "--top", "0"], &["--top"]);
+    expect(&["--data", &data, "--model", &base], &["config.json", "model_type"]);
+    expect(&["--data", &data, "--model", &out], &["out"]);
+    expect(&["--resume", &base], &["run.json"]);
+    assert!(!Path::new(&out).exists(), "nothing was made for a run that could not begin");
+    assert!(refuse(&["evaluate", "--model", &run, "--data", &data, "--split", "valid"]).contains("config.json"));
+
+    // A run of other data, and a damaged one.
+    let catalog = String::from_utf8(w.bytes("prepared/catalog.jsonl")).unwrap();
+    let lines: Vec<&str> = catalog.lines().collect();
+    let turned = [&[lines[1], lines[0]], &lines[2..]].concat().join("\n");
+    std::fs::write(w.path("prepared/catalog.jsonl"), turned).unwrap();
+    expect(&["--data", &data, "--model", &run], &["another catalog"]);
+    expect(&["--resume", &run], &["other data", "catalog.jsonl"]);
+    std::fs::write(w.path("prepared/catalog.jsonl"), catalog).unwrap();
+    for (file, part) in [("best/model.safetensors", "damaged"), ("last/progress.json", "damaged")] {
+        let good = w.bytes(&format!("run/{file}"));
+        std::fs::write(w.path(&format!("run/{file}")), &good[..good.len() / 2]).unwrap();
+        let which = if file.starts_with("best") { ["--model", &run] } else { ["--resume", &run] };
+        expect(&[&which[..], &["--data", &data]].concat(), &[file, part]);
+        std::fs::write(w.path(&format!("run/{file}")), good).unwrap();
+    }
+    for content in ["", "[]", "{\"stage\": \"sasrec\"}"] {
+        std::fs::write(w.path("run/run.json"), content).unwrap();
+        expect(&["--resume", &run], &["run.json"]);
+    }
+    std::fs::write(w.path("run/run.json"), before).unwrap();
+    // A loss that is no number ends the run with a failure.
+    let lost = latentr3(&["baseline", "sasrec", "--data", &data, "--split", "valid", "--out", &out, "--lr", "1e38"]);
+    let message = String::from_utf8_lossy(&lost.stderr);
+    assert!(lost.status.code() == Some(1) && message.contains("loss is"), "{message}");
+}
