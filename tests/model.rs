@@ -14,7 +14,7 @@ use latentr3::models::decode::{
 };
 use latentr3::models::host::read;
 use latentr3::models::hub::{PendingTensor, StoredTensor};
-use latentr3::models::{LatentRecommender, ThoughtKind, hub};
+use latentr3::models::{LatentRecommender, ThoughtKind, ThoughtSource, hub};
 use proptest::prelude::*;
 use small::{small_model, weights};
 
@@ -90,6 +90,39 @@ fn samples_of_one_prompt_equal_as_many_prompts() {
     let shared = read(model.target_log_probs(&state, Some(repeated), &targets).unwrap().values);
     let copied = log_probs(&model, &[PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]], &targets);
     assert_close(&shared, &copied, 1e-5);
+}
+
+#[test]
+fn attention_weights_add_up_to_one_spare_the_padding_and_make_the_thought() {
+    // With two thoughts the last one attends to the first, too.
+    for thoughts in [1, 2] {
+        let model = small_model(thoughts, 6);
+        let ThoughtSource::LatentAttention(attention) = &model.source else { panic!("the model has latent attention") };
+        let mut state = model.prefill(&PROMPTS).unwrap();
+        let thought = read(model.think(&mut state).unwrap());
+        let weights = attention.weights(&state);
+        let [prompts, tokens] = weights.dims();
+        let weights = read(weights);
+        let width = thought.len() / prompts;
+        // All prompts begin with [1, 2], which has run once; then come up to six tokens of each, then the thoughts so far.
+        assert_eq!((prompts, tokens), (3, 2 + 6 + thoughts - 1));
+        let hidden: Vec<Vec<f32>> = state.segments().iter().map(|segment| read(segment.hidden())).collect();
+        for (prompt, row) in weights.chunks(tokens).enumerate() {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
+            let own = PROMPTS[prompt].len();
+            assert!(row[own..8].iter().all(|&weight| weight == 0.0), "{row:?}");
+            assert!(row[..own].iter().chain(&row[8..]).all(|&weight| weight > 0.0), "{row:?}");
+            let state_at = |token: usize| match token {
+                0..2 => &hidden[0][token * width..][..width],
+                2..8 => &hidden[1][(prompt * 6 + token - 2) * width..][..width],
+                _ => &hidden[2][prompt * width..][..width],
+            };
+            let mean = |at: usize| (0..tokens).map(|token| row[token] * state_at(token)[at]).sum::<f32>();
+            let mean: Vec<f32> = (0..width).map(mean).collect();
+            let mean = Tensor::<1>::from_data(mean.as_slice(), &common::device()).unsqueeze_dim(0);
+            assert_close(&read(attention.value.forward(mean)), &thought[prompt * width..][..width], 1e-4);
+        }
+    }
 }
 
 #[test]

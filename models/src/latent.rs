@@ -118,6 +118,14 @@ impl LatentAttention {
     /// Since the weights of the attention add up to one, the value projection is applied once, to the weighted
     /// mean of the hidden states, and not at every position.
     pub fn forward(&self, state: &PromptState) -> Tensor<2> {
+        self.value.forward(weighted_mean(self.weights(state), state))
+    }
+
+    /// How much the thought that follows `state` attends to each token: `[prompts, tokens]`, each row adding up to one.
+    ///
+    /// Tokens lie as in the state's segments, one segment after the other with its padding, whose weights are zero. A single
+    /// prompt has no padding: its tokens come first, then the thoughts so far.
+    pub fn weights(&self, state: &PromptState) -> Tensor<2> {
         let prompts = state.rows();
         let last = state.last_hidden();
         let [_, d_model] = last.dims();
@@ -126,23 +134,8 @@ impl LatentAttention {
         let angles = self.rope.angles(&at, prompts, &device);
         let query = angles.rotate(self.query.forward(last).reshape([prompts, 1, 1, d_model]));
         let query = query.mul_scalar((d_model as f64).powf(-0.5)).reshape([prompts, d_model]);
-
-        let scores: Vec<Tensor<2>> = state.segments().iter().map(|segment| self.scores(&query, segment)).collect();
-        let widths: Vec<usize> = scores.iter().map(|score| score.dims()[1]).collect();
-        let weights = softmax(Tensor::cat(scores, 1), 1);
-        let mut start = 0;
-        let mut mean: Option<Tensor<2>> = None;
-        for (segment, width) in state.segments().iter().zip(widths) {
-            let rows = segment.rows();
-            let weights = weights.clone().narrow(1, start, width).reshape([rows, prompts / rows, width]);
-            let part = weights.matmul(segment.hidden()).reshape([prompts, d_model]);
-            mean = Some(match mean {
-                Some(mean) => mean + part,
-                None => part,
-            });
-            start += width;
-        }
-        self.value.forward(mean.expect("a prompt has run"))
+        let scores = state.segments().iter().map(|segment| self.scores(&query, segment)).collect();
+        softmax(Tensor::cat(scores, 1), 1)
     }
 
     /// Scores `[prompts, tokens]` of the queries `[prompts, d_model]` against one segment.
@@ -164,6 +157,25 @@ impl LatentAttention {
         }
         scores.reshape([prompts, tokens])
     }
+}
+
+/// The mean of all hidden states of each prompt by the given weights, `[prompts, tokens]`: `[prompts, d_model]`.
+fn weighted_mean(weights: Tensor<2>, state: &PromptState) -> Tensor<2> {
+    let prompts = state.rows();
+    let mut start = 0;
+    let mut mean: Option<Tensor<2>> = None;
+    for segment in state.segments() {
+        let hidden = segment.hidden();
+        let [rows, tokens, d_model] = hidden.dims();
+        let weights = weights.clone().narrow(1, start, tokens).reshape([rows, prompts / rows, tokens]);
+        let part = weights.matmul(hidden).reshape([prompts, d_model]);
+        mean = Some(match mean {
+            Some(mean) => mean + part,
+            None => part,
+        });
+        start += tokens;
+    }
+    mean.expect("a prompt has run")
 }
 
 /// `[rows, 1, tokens]`: 0 up to each row's length, minus infinity after it; `None` if all rows are full.
