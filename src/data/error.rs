@@ -251,6 +251,15 @@ pub enum DataError {
         /// The end token.
         end_token: String,
     },
+    /// A prompt that is not made of its row's history.
+    #[error(
+        "the prompt of user `{}` is not what wording and tokenizer make of the history; prepare the data again",
+        shortened(user)
+    )]
+    OtherPrompt {
+        /// The user's id.
+        user: String,
+    },
     /// An output folder that already holds something.
     #[error("{}: exists already; choose another --out or remove it first", path.display())]
     OutputExists {

@@ -131,6 +131,39 @@ impl Prompt {
             title: (*newest).into(),
         })
     }
+
+    /// For each token of the text for a history, the place in `titles` of the title that it belongs to; none for the
+    /// wording around the history.
+    ///
+    /// A title has its quotes and the comma after it. A token across a border belongs to the side with more of its bytes,
+    /// or else to the first.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses the text.
+    pub fn titles_of_tokens(&self, tokenizer: &Tokenizer, titles: &[&str]) -> Result<Vec<Option<usize>>, DataError> {
+        let text = self.render(titles);
+        // Where parts end: what stands before the history, each title, what stands after.
+        let mut ends = vec![self.head.len()];
+        for (at, title) in titles.iter().enumerate() {
+            let comma = if at + 1 < titles.len() { ", ".len() } else { 0 };
+            ends.push(ends[at] + "\"\"".len() + title.len() + comma);
+        }
+        ends.push(text.len());
+        let encoding = tokenizer.encode(text.as_str(), false);
+        let encoding =
+            encoding.map_err(|error| DataError::Encode { text: text.clone(), problem: error.to_string() })?;
+        let part_of = |&(start, end): &(usize, usize)| {
+            let bytes = |part: usize| {
+                let from = if part == 0 { 0 } else { ends[part - 1] };
+                end.min(ends[part]).saturating_sub(start.max(from))
+            };
+            let first = ends.partition_point(|&part_end| part_end <= start).min(ends.len() - 1);
+            let touched = (first + 1..ends.len()).take_while(|&part| ends[part - 1] < end);
+            touched.fold(first, |best, part| if bytes(part) > bytes(best) { part } else { best })
+        };
+        let title_of = |part: usize| (1..=titles.len()).contains(&part).then(|| part - 1);
+        Ok(encoding.get_offsets().iter().map(part_of).map(title_of).collect())
+    }
 }
 
 /// Titles in double quotes, joined by commas.
@@ -199,6 +232,31 @@ mod tests {
                 (other, wanted) => panic!("{max_tokens}: {other:?}, wanted {wanted:?}"),
             }
         }
+    }
+
+    #[test]
+    fn every_token_of_a_title_is_known_by_it() {
+        let prompt = PromptTemplate::parse("Head \"of\" {history} and tail").unwrap().fill("");
+        let titles = ["Zoë's “best”, 2", "", "Zoë's “best”, 2", "\", \""];
+        // With bytes as tokens every byte is where the text has it.
+        let bytes = train_bpe(&["text"], 257).unwrap();
+        let owners = prompt.titles_of_tokens(&bytes, &titles).unwrap();
+        let lengths = [titles[0].len() + 4, 4, titles[2].len() + 4, titles[3].len() + 2];
+        let mut expected = vec![None; prompt.head().len()];
+        for (title, length) in lengths.into_iter().enumerate() {
+            expected.extend(vec![Some(title); length]);
+        }
+        expected.extend(vec![None; " and tail".len()]);
+        // A character of several bytes is at one place for all of them, which does not matter within a title.
+        assert_eq!(owners, expected);
+        // Larger tokens: as many as the prompt has, and `", "` across two titles goes with the first.
+        let words = train_bpe(&[prompt.render(&titles), "\"a\", \"b\", \"c\"".into()], 400).unwrap();
+        let owners = prompt.titles_of_tokens(&words, &["a", "b"]).unwrap();
+        let tokens = encode(&words, &prompt.render(&["a", "b"])).unwrap();
+        assert_eq!(owners.len(), tokens.len());
+        assert!(owners.contains(&Some(0)) && owners.contains(&Some(1)));
+        assert!(owners[0].is_none() && owners[owners.len() - 1].is_none());
+        assert!(owners.iter().flatten().is_sorted());
     }
 
     #[test]
