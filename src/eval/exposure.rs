@@ -23,31 +23,35 @@ impl Exposure {
     /// The exposure in the first `k` places of `lists`; `counts` says how often each item was chosen in training.
     /// Nothing where the lists are empty.
     pub fn of<'a>(lists: impl Iterator<Item = &'a [Vec<u32>]>, counts: &[u64], k: usize) -> Option<Self> {
-        let mut shown = vec![0.0; counts.len()];
-        for list in lists {
-            let mut before = 0;
-            for items in list.iter().take_while(|items| !items.is_empty()) {
-                let within = items.len().min(k.saturating_sub(before)) as f64 / items.len() as f64;
-                if within == 0.0 {
-                    break;
-                }
-                for &item in items {
-                    // A result that was read from a file may name items that the catalog has not.
-                    *shown.get_mut(item as usize)? += within;
-                }
-                before += items.len();
-            }
-        }
+        let shown = shown(lists, counts.len(), k)?;
         let all: f64 = shown.iter().sum();
-        if all == 0.0 {
-            return None;
-        }
         let popularity = shown.iter().zip(counts).map(|(shown, &count)| shown * count as f64).sum::<f64>() / all;
         let entropy =
             shown.iter().filter(|&&shown| shown > 0.0).map(|shown| -(shown / all) * (shown / all).log2()).sum();
         let coverage = shown.iter().filter(|&&shown| shown > 0.0).count() as f64 / counts.len() as f64;
         Some(Self { k, average_popularity: popularity, coverage, gini: gini(shown), entropy })
     }
+}
+
+/// How many of the first `k` places of `lists` each of a catalog's `items` has. Nothing where the lists are empty or name items
+/// that the catalog has not.
+pub fn shown<'a>(lists: impl Iterator<Item = &'a [Vec<u32>]>, items: usize, k: usize) -> Option<Vec<f64>> {
+    let mut shown = vec![0.0; items];
+    for list in lists {
+        let mut before = 0;
+        for items in list.iter().take_while(|items| !items.is_empty()) {
+            let within = items.len().min(k.saturating_sub(before)) as f64 / items.len() as f64;
+            if within == 0.0 {
+                break;
+            }
+            for &item in items {
+                // A result that was read from a file may name items that the catalog has not.
+                *shown.get_mut(item as usize)? += within;
+            }
+            before += items.len();
+        }
+    }
+    shown.iter().any(|&places| places > 0.0).then_some(shown)
 }
 
 /// `sum_i (2 i - n - 1) x_i / (n sum_i x_i)` over the values in ascending order, `i` from 1.

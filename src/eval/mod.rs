@@ -17,7 +17,7 @@ mod target_groups;
 pub use baselines::{Counting, Counts};
 pub use evaluate::{EvalConfig, Guidance, evaluate, evaluate_guided, sample};
 pub use evaluation::{Evaluation, Method};
-pub use exposure::Exposure;
+pub use exposure::{Exposure, shown};
 pub use grounded::evaluate_grounded;
 pub use metrics::{CUTOFFS, Metric, Ranking, expected_rank};
 pub use ranks::UserRank;
