@@ -17,6 +17,7 @@ pub mod data;
 pub mod eval;
 pub mod experiment;
 pub mod golden;
+pub mod report;
 
 pub use latentr3_models as models;
 pub use latentr3_train as train;

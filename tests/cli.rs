@@ -220,9 +220,20 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
 #[test]
 fn help_teaches() {
     let help = succeed(&["--help"]);
-    for command in
-        ["demo", "prepare", "init", "pretrain", "sft", "grpo", "evaluate", "compare", "recommend", "score", "bench"]
-    {
+    for command in [
+        "demo",
+        "prepare",
+        "init",
+        "pretrain",
+        "sft",
+        "grpo",
+        "evaluate",
+        "compare",
+        "recommend",
+        "report",
+        "score",
+        "bench",
+    ] {
         assert!(help.contains(command), "{command}");
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("--device") && help.contains("--seed"), "{command}: {help}");

@@ -4,6 +4,7 @@ use crate::data::DataError;
 use crate::golden::GoldenError;
 use crate::models::ModelError;
 use crate::models::decode::TrieError;
+use crate::report::ReportError;
 use crate::train::TrainError;
 
 /// The exit code of a program that the user stopped.
@@ -24,6 +25,9 @@ pub enum CliError {
     /// The catalog.
     #[error(transparent)]
     Trie(#[from] TrieError),
+    /// A report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// The user stopped a run, which is saved.
     #[error("stopped after step {step}, which is saved; go on with `latentr3 {stage} --resume {}`", run.display())]
     Interrupted {
@@ -73,7 +77,8 @@ impl CliError {
             Self::Data(DataError::Io { source, .. }) => is_failure(source),
             Self::Model(ModelError::Io { source, .. })
             | Self::Train(TrainError::Model(ModelError::Io { source, .. }))
-            | Self::Golden(GoldenError::Model(ModelError::Io { source, .. })) => is_failure(source),
+            | Self::Golden(GoldenError::Model(ModelError::Io { source, .. }))
+            | Self::Report(ReportError::Model(ModelError::Io { source, .. })) => is_failure(source),
             Self::Train(TrainError::NotFinite { .. }) | Self::Devices(_) | Self::Step { .. } => true,
             _ => false,
         };

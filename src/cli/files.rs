@@ -11,7 +11,6 @@ use super::CliError;
 use super::report::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
-use crate::experiment::Kept;
 use crate::models::hub::{self, write_atomically};
 use crate::models::{Driver, LatentRecommender, device, driver};
 
@@ -128,9 +127,11 @@ pub(super) fn tokenizer_asset(tokenizer: &Tokenizer) -> Result<(String, Vec<u8>)
 
 /// Makes sure before any work that a result can be written where `--json` asks for it.
 pub(super) fn check_json(path: Option<&Path>) -> Result<(), CliError> {
-    let Some(path) = path else {
-        return Ok(());
-    };
+    path.map_or(Ok(()), check_writable)
+}
+
+/// Makes sure before any work that a file can be written at a path.
+pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let problem = match (parent.is_dir(), path.is_dir()) {
         (true, false) => return Ok(()),
@@ -151,15 +152,7 @@ pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
 
 /// Reads what `latentr3 evaluate --json` wrote, or what an experiment kept of it.
 pub(super) fn read_result(path: &Path) -> Result<EvaluationResult, CliError> {
-    let value = hub::read_json(path)?;
-    if value.get("command").is_some() {
-        return Ok(Kept::evaluation(path)?);
-    }
-    serde_json::from_value(value).map_err(|error| CliError::Input {
-        path: path.to_owned(),
-        line: None,
-        problem: format!("is no result of `latentr3 evaluate --json`: {error}"),
-    })
+    Ok(crate::report::read_result(path)?)
 }
 
 /// Writes a command's result where `--json` asks for it.

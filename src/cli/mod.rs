@@ -19,6 +19,7 @@ mod pipeline;
 mod prepare;
 mod recommend;
 mod report;
+mod report_page;
 mod sasrec_run;
 mod score;
 mod threads;
@@ -67,6 +68,8 @@ enum Command {
     Experiment(experiment::ExperimentArgs),
     /// Recommend items to someone who chose the given titles
     Recommend(recommend::RecommendArgs),
+    /// Write one page about some runs: figures, learning curves, speed, popularity, and what their thoughts attend to
+    Report(report_page::ReportArgs),
     /// Log-probabilities of the targets in a token file, as JSON lines
     Score(score::ScoreArgs),
     /// List the devices that this program was built for; with --check, whether each computes what it should
@@ -139,6 +142,7 @@ impl Command {
             Self::Compare(args) => compare::run(&args),
             Self::Experiment(args) => experiment::run(&args),
             Self::Recommend(args) => recommend::run(&args),
+            Self::Report(args) => report_page::run(&args),
             Self::Score(args) => score::run(&args),
             Self::Devices(args) => devices::run(&args),
             Self::Bench(args) => bench::run(&args),

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::CliError;
 use crate::models::ModelError;
+pub(super) use crate::report::duration;
 
 /// Seconds between two plain lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
@@ -94,16 +95,6 @@ impl Drop for Progress {
     }
 }
 
-/// `75` as `1m15s`.
-pub(super) fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s:02}s"),
-        (h, m, _) => format!("{h}h{m:02}m"),
-    }
-}
-
 /// A table as text: the first column left, the others right.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -132,10 +123,5 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "9".to_owned()]];
         assert_eq!(table(&rows), "a     10\nlong   9\n");
-    }
-
-    #[test]
-    fn durations_are_short() {
-        assert_eq!([5.0, 75.0, 3700.0].map(duration), ["5s", "1m15s", "1h01m"]);
     }
 }

@@ -1,0 +1,75 @@
+//! How the page calls its subjects: by a letter and a colour.
+
+use super::contents::{Contents, Evaluated};
+use super::html::{Text, isolated};
+use crate::eval::Method;
+
+/// Colours in the style sheet.
+const COLOURS: [&str; 8] = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"];
+
+/// The class that gives a subject its colour; after the last one they begin again, while letters stay different.
+pub(super) fn colour(subject: usize) -> &'static str {
+    COLOURS[subject % COLOURS.len()]
+}
+
+/// A to Z, then AA, AB, ...
+pub(super) fn letter(subject: usize) -> String {
+    let last = char::from(b'A' + (subject % 26) as u8);
+    match subject / 26 {
+        0 => last.to_string(),
+        more => letter(more - 1) + &last.to_string(),
+    }
+}
+
+/// A subject's letter on its colour, as HTML.
+pub(super) fn badge(subject: usize) -> String {
+    format!("<span class=\"badge {}\">{}</span>", colour(subject), letter(subject))
+}
+
+/// Letter and name of a subject, as HTML.
+pub(super) fn named(contents: &Contents, subject: usize) -> String {
+    format!("{} {}", badge(subject), isolated(&contents.subjects[subject].name))
+}
+
+/// The name of an evaluation among those it is compared with, as HTML: its subject's, how its lists were made where others
+/// were made otherwise, and whether its model is no longer the run's best.
+pub(super) fn evaluation(contents: &Contents, group: &[&Evaluated], one: &Evaluated) -> String {
+    let mut name = named(contents, one.subject);
+    let Method { method, beams, length_penalty, guidance_scale } = &one.result.evaluation.method;
+    if group.iter().any(|other| other.result.evaluation.method != one.result.evaluation.method) {
+        let mut how = format!("{}, {beams} beams", Text(method));
+        for (what, value) in [("length penalty", length_penalty), ("guidance scale", guidance_scale)] {
+            how += &value.map(|value| format!(", {what} {value}")).unwrap_or_default();
+        }
+        name += &format!(" <small>{how}</small>");
+    }
+    if one.is_outdated {
+        name += " <small>an earlier best</small>";
+    }
+    name
+}
+
+/// `75` seconds as `1m15s`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!([5.0, 75.0, 3700.0].map(duration), ["5s", "1m15s", "1h01m"]);
+    }
+
+    #[test]
+    fn no_two_subjects_have_the_same_letters() {
+        assert_eq!([0, 25, 26, 27, 51, 52, 701, 702].map(letter), ["A", "Z", "AA", "AB", "AZ", "BA", "ZZ", "AAA"]);
+    }
+}

@@ -1,0 +1,28 @@
+//! One self-contained page about some runs: figures, learning curves, speed, popularity, and what thoughts attend to.
+//!
+//! The page needs nothing but itself: no script, no font, no network. Whatever comes from outside, such as titles, is
+//! escaped, and the page forbids itself to load or run anything.
+
+mod attention;
+mod axis;
+mod chart;
+mod contents;
+mod curves;
+mod error;
+mod html;
+mod label;
+mod log;
+mod overview;
+mod page;
+mod popularity;
+mod quality;
+mod run;
+mod speed;
+
+pub use attention::{Attended, Examples, View, views};
+pub use contents::{Contents, Evaluated, Subject, read_result};
+pub use error::ReportError;
+pub(crate) use label::duration;
+pub use log::{Log, Point};
+pub use page::page;
+pub use run::Run;
