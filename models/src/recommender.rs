@@ -103,16 +103,23 @@ impl LatentRecommender {
     /// Thinks: all thoughts but the last one join the state, the last one, `[prompts, d_model]`, is returned, for noise
     /// may still be added to it. `None` for a model without thoughts.
     pub fn think(&self, state: &mut PromptState) -> Option<Tensor<2>> {
-        for index in 0..self.thoughts {
-            let thought = self.source.thought(index, state);
-            if index + 1 == self.thoughts {
-                return Some(thought);
-            }
-            let rows = state.rows();
-            let segment = self.backbone.extend(thought.unsqueeze_dim(1), &vec![1; rows], state);
+        self.think_ahead(state);
+        self.last_thought(state)
+    }
+
+    /// The first part of [`Self::think`]: all thoughts but the last one join the state.
+    pub fn think_ahead(&self, state: &mut PromptState) {
+        for index in 0..self.thoughts.saturating_sub(1) {
+            let thought = self.source.thought(index, state).unsqueeze_dim(1);
+            let segment = self.backbone.extend(thought, &vec![1; state.rows()], state);
             state.push(segment);
         }
-        None
+    }
+
+    /// The second part of [`Self::think`]: the last thought, `[prompts, d_model]`, after a state that all others have
+    /// joined.
+    pub fn last_thought(&self, state: &PromptState) -> Option<Tensor<2>> {
+        Some(self.source.thought(self.thoughts.checked_sub(1)?, state))
     }
 
     /// Runs a batch of prompts and all their thoughts; what follows sees both.
