@@ -229,7 +229,7 @@ pub(super) struct GrpoArgs {
     /// default the largest float32, which the published reward overflows at
     #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
     max_perplexity: f64,
-    /// What a reward is compared with: the batch's noise-free samples, or its own group
+    /// What a reward is compared with
     #[arg(long, value_enum, default_value_t = AdvantageArg::Batch)]
     advantage: AdvantageArg,
     /// Clip the probability ratio below 1 minus this
@@ -253,8 +253,14 @@ pub(super) struct GrpoArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum AdvantageArg {
+    /// The mean of the batch's samples without noise: the published one
     Batch,
+    /// The mean of its own group: plain GRPO
     Group,
+    /// Its own group's sample without noise
+    Own,
+    /// The mean of all samples of the batch
+    Pool,
 }
 
 impl From<AdvantageArg> for AdvantageKind {
@@ -262,6 +268,8 @@ impl From<AdvantageArg> for AdvantageKind {
         match advantage {
             AdvantageArg::Batch => Self::Batch,
             AdvantageArg::Group => Self::Group,
+            AdvantageArg::Own => Self::Own,
+            AdvantageArg::Pool => Self::Pool,
         }
     }
 }

@@ -11,6 +11,10 @@ pub enum AdvantageKind {
     Batch,
     /// With the samples of its own group: [`group_advantage`].
     Group,
+    /// With the noise-free sample of its own group: [`own_advantage`].
+    Own,
+    /// With all samples of the whole batch: [`pool_advantage`].
+    Pool,
 }
 
 impl AdvantageKind {
@@ -19,6 +23,8 @@ impl AdvantageKind {
         match self {
             Self::Batch => Box::new(batch_advantage),
             Self::Group => Box::new(group_advantage),
+            Self::Own => Box::new(own_advantage),
+            Self::Pool => Box::new(pool_advantage),
         }
     }
 }
@@ -32,8 +38,28 @@ pub fn baseline(rewards: &[f64], group: usize) -> f64 {
 /// LatentR3's advantage: the distance to [`baseline`], divided by its Euclidean norm over the batch plus 1e-6.
 pub fn batch_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
     let baseline = baseline(rewards, group);
-    let norm = rewards.iter().map(|reward| (reward - baseline).powi(2)).sum::<f64>().sqrt();
-    rewards.iter().map(|reward| (reward - baseline) / (norm + 1e-6)).collect()
+    with_norm_one(rewards.iter().map(|reward| reward - baseline).collect())
+}
+
+/// The distance to the reward of the group's own first sample, which is free of noise, divided by its Euclidean norm over
+/// the batch plus 1e-6. The first sample itself has none.
+pub fn own_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
+    let differences = |samples: &[f64]| samples.iter().map(|reward| reward - samples[0]).collect::<Vec<_>>();
+    with_norm_one(rewards.chunks(group).flat_map(differences).collect())
+}
+
+/// [`batch_advantage`] without the noise-free baseline: the distance to the mean reward of all samples of the batch, noisy
+/// or not, divided by its Euclidean norm over the batch plus 1e-6.
+pub fn pool_advantage(rewards: &[f64], _group: usize) -> Vec<f64> {
+    let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
+    with_norm_one(rewards.iter().map(|reward| reward - mean).collect())
+}
+
+/// The differences divided by their Euclidean norm plus 1e-6.
+fn with_norm_one(mut differences: Vec<f64>) -> Vec<f64> {
+    let norm = differences.iter().map(|difference| difference.powi(2)).sum::<f64>().sqrt();
+    differences.iter_mut().for_each(|difference| *difference /= norm + 1e-6);
+    differences
 }
 
 /// Plain GRPO's advantage (arXiv 2402.03300): the distance to the group's mean, divided by the group's standard deviation
@@ -69,8 +95,23 @@ mod tests {
     }
 
     #[test]
+    fn the_own_advantage_is_the_difference_to_the_group_s_first_sample() {
+        let norm = f64::sqrt(1.0 + 4.0) + 1e-6;
+        assert_eq!(own_advantage(&REWARDS, 2), [0.0, 1.0 / norm, 0.0, -2.0 / norm]);
+    }
+
+    #[test]
+    fn the_pool_advantage_is_the_difference_to_the_mean_of_all_samples() {
+        // The mean is -3.25, where the noise-free samples' is -3.
+        let differences = [1.25, 2.25, -0.75, -2.75];
+        let norm = f64::sqrt(1.5625 + 5.0625 + 0.5625 + 7.5625) + 1e-6;
+        assert_eq!(pool_advantage(&REWARDS, 2), differences.map(|difference| difference / norm));
+    }
+
+    #[test]
     fn equal_rewards_have_no_advantage() {
-        assert_eq!(batch_advantage(&[-1.0; 4], 2), [0.0; 4]);
-        assert_eq!(group_advantage(&[-1.0; 4], 2), [0.0; 4]);
+        for kind in [AdvantageKind::Batch, AdvantageKind::Group, AdvantageKind::Own, AdvantageKind::Pool] {
+            assert_eq!(kind.function()(&[-1.0; 4], 2), [0.0; 4], "{kind:?}");
+        }
     }
 }

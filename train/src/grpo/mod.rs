@@ -11,7 +11,9 @@ mod reward;
 mod rollout;
 mod stage;
 
-pub use advantage::{Advantage, AdvantageKind, baseline, batch_advantage, group_advantage};
+pub use advantage::{
+    Advantage, AdvantageKind, baseline, batch_advantage, group_advantage, own_advantage, pool_advantage,
+};
 pub use config::GrpoConfig;
 pub use loss::{PolicyLoss, policy_loss};
 pub use noise::group_noise;
