@@ -285,6 +285,7 @@ impl Golden {
             let model = prepare_model(self.with_thoughts(1)?, &stage.config);
             let rollouts = Rollouts {
                 noise: self.noise(),
+                densities: None,
                 log_probs: expected.old_logps.as_ref().unwrap_or(&expected.logps).clone(),
                 reference: expected.ref_logps.clone(),
                 rewards: expected.reward.clone(),

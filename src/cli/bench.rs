@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::files::{check_json, load_model, write_json};
 use super::latency::{self, Plan};
 use super::report::print;
+use super::train_args::EstimatorArg;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
@@ -58,6 +59,9 @@ pub(super) struct BenchArgs {
     /// Standard deviation of the noise
     #[arg(long, default_value_t = 1.5)]
     sigma: f64,
+    /// How the gradient is estimated (grpo)
+    #[arg(long, value_enum, default_value_t = EstimatorArg::Likelihood)]
+    estimator: EstimatorArg,
     /// Learning rate
     #[arg(long, default_value_t = 1e-4)]
     lr: f64,
@@ -140,7 +144,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
                     args.group
                 )));
             }
-            let config = GrpoConfig { group: args.group, sigma: args.sigma, ..Default::default() };
+            let estimator = args.estimator.into();
+            let config = GrpoConfig { group: args.group, sigma: args.sigma, estimator, ..Default::default() };
             let model = prepare_model(model, &config);
             let stage = Grpo::new(config, args.micro, args.common.seed, &model)?;
             train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?

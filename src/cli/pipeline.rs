@@ -212,7 +212,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         StageConfig::Grpo { config } => {
             trained.model = prepare_model(trained.model, config);
             let reference = folder.join(REFERENCE);
-            let start = match config.kl > 0.0 {
+            let start = match config.needs_reference() {
                 true => hub::load(&reference, 0, &device)?,
                 false => trained.model.clone(),
             };
@@ -264,7 +264,7 @@ fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
 /// Keeps the model that the KL divergence is measured from, for a run that is resumed.
 fn save_reference(description: &RunDescription, start: &LatentRecommender, run: &Path) -> Result<(), CliError> {
     match &description.stage {
-        StageConfig::Grpo { config } if config.kl > 0.0 => Ok(hub::save(start, &run.join(REFERENCE))?),
+        StageConfig::Grpo { config } if config.needs_reference() => Ok(hub::save(start, &run.join(REFERENCE))?),
         _ => Ok(()),
     }
 }
@@ -317,7 +317,8 @@ fn execute(
         StageConfig::Grpo { .. } => ("grpo", "reward"),
     };
     let run = place.run.as_ref();
-    let mut progress = Progress::new(name, manner.quiet || run.is_none());
+    let is_first = run.is_some();
+    let mut progress = Progress::new(name, manner.quiet || !is_first);
     let mut observer = |event: Event| match event {
         Event::Step { step, steps, tokens, headline } => {
             progress.advance(step as u64, steps as u64, tokens, &format!("{unit} {headline:.4}"))
@@ -331,6 +332,11 @@ fn execute(
         Event::Skipped { step, fault } => {
             progress.say(&format!("step {step}: skipped, the {} is {}", fault.what, fault.value))
         }
+        Event::Alarmed { step, alarm } if is_first => {
+            let word = if alarm.stops { "stopping" } else { "warning" };
+            progress.insist(&format!("step {step}: {word}: {}", alarm.reason))
+        }
+        Event::Alarmed { .. } => {}
     };
     let trie = match description.rank_sample {
         0 => None,
@@ -352,7 +358,8 @@ fn execute(
         return Err(CliError::Interrupted { stage: name, run: place.folder.into(), step: end.step });
     }
     progress.say(&format!(
-        "done after {} steps{} in {}; the best model, of step {}, is {}",
+        "{} after {} steps{} in {}; the best model, of step {}, is {}",
+        if end.stopped.is_some() { "stopped" } else { "done" },
         end.step,
         if end.skipped > 0 { format!(" ({} skipped)", end.skipped) } else { String::new() },
         duration(end.seconds),
@@ -367,6 +374,7 @@ fn execute(
         "best_step": end.best_step,
         "best_validation": end.best,
         "skipped": end.skipped,
+        "stopped": end.stopped,
         "seconds": end.seconds,
         "train_examples": data.train.len(),
         "valid_examples": data.valid.len(),

@@ -79,10 +79,16 @@ impl Progress {
 
     /// A line that stays.
     pub fn say(&self, text: &str) {
+        if !self.quiet {
+            self.insist(text);
+        }
+    }
+
+    /// A line that stays, and that even a quiet command says.
+    pub fn insist(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("{}: {text}", self.label)),
-            None if !self.quiet => note(&format!("{}: {text}", self.label)),
-            None => {}
+            None => note(&format!("{}: {text}", self.label)),
         }
     }
 }

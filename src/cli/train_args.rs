@@ -11,7 +11,7 @@ use super::{
     files::{check_json, write_json},
 };
 use crate::models::{LoraConfig, ThoughtKind};
-use crate::train::grpo::{AdvantageKind, GrpoConfig};
+use crate::train::grpo::{AdvantageKind, Estimator, GrpoConfig};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig, Workers};
 
 /// What a run reads and writes.
@@ -206,9 +206,9 @@ impl From<SourceArg> for ThoughtKind {
 /// Options of `grpo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The defaults are the published settings (arXiv 2505.19092). Watch reward_noise_free, noise_norm and thought_norm in \
+    after_help = "The defaults are the published settings (arXiv 2505.19092). Watch perplexity_growth, noise_norm and thought_norm in \
 metrics.jsonl: sigma is absolute and can drown the thought of a small model; --sigma-relative cannot. The best checkpoint is \
-chosen by validation loss and may be the start itself."
+chosen by validation loss and may be the start itself. docs/stage-2.md tells more."
 )]
 pub(super) struct GrpoArgs {
     #[command(flatten)]
@@ -229,6 +229,9 @@ pub(super) struct GrpoArgs {
     /// default the largest float32, which the published reward overflows at
     #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
     max_perplexity: f64,
+    /// How the gradient is estimated
+    #[arg(long, value_enum, default_value_t = EstimatorArg::Likelihood)]
+    estimator: EstimatorArg,
     /// What a reward is compared with
     #[arg(long, value_enum, default_value_t = AdvantageArg::Batch)]
     advantage: AdvantageArg,
@@ -238,7 +241,8 @@ pub(super) struct GrpoArgs {
     /// Clip the probability ratio above 1 plus this
     #[arg(long, default_value_t = 0.28)]
     clip_high: f64,
-    /// Weight of the KL divergence to the model as it was at the start
+    /// Weight of the KL divergence to the model as it was at the start: of the target's tokens, or with --estimator score of
+    /// the thought
     #[arg(long, default_value_t = 0.0)]
     kl: f64,
     /// Updates made on one rollout
@@ -247,8 +251,32 @@ pub(super) struct GrpoArgs {
     /// Train the backbone too, not only the source of the thoughts
     #[arg(long)]
     train_backbone: bool,
+    /// Stop when a step's estimate of the KL divergence of the target's tokens to the model as it was at the start is larger
+    #[arg(long, value_name = "DIVERGENCE")]
+    max_kl: Option<f64>,
+    /// Stop when the perplexity without noise is this many times what it was at the start; without this option a run only
+    /// warns, at 1.5 times [if given without FACTOR: 1.5]
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1.5")]
+    stop_on_collapse: Option<f64>,
     #[command(flatten)]
     training: LoopArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum EstimatorArg {
+    /// The published one: the gradient of the target's likelihood, weighted by the advantage
+    Likelihood,
+    /// The gradient of the samples' own density, weighted by the advantage; no backward pass through the backbone
+    Score,
+}
+
+impl From<EstimatorArg> for Estimator {
+    fn from(estimator: EstimatorArg) -> Self {
+        match estimator {
+            EstimatorArg::Likelihood => Self::Likelihood,
+            EstimatorArg::Score => Self::Score,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -294,12 +322,15 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         sigma: args.sigma,
         sigma_relative: args.sigma_relative,
         max_perplexity: args.max_perplexity,
+        estimator: args.estimator.into(),
         advantage: args.advantage.into(),
         clip_low: args.clip_low,
         clip_high: args.clip_high,
         kl: args.kl,
         updates: args.updates,
         train_backbone: args.train_backbone,
+        max_kl: args.max_kl,
+        stop_on_collapse: args.stop_on_collapse,
     };
     config.check()?;
     if args.rollouts == 0 || !args.rollouts.is_multiple_of(args.group) {
@@ -387,7 +418,7 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 35] = [
+const RECORDED: [(&str, &str); 38] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -417,12 +448,15 @@ const RECORDED: [(&str, &str); 35] = [
     ("sigma", "/stage/config/sigma"),
     ("sigma_relative", "/stage/config/sigma_relative"),
     ("max_perplexity", "/stage/config/max_perplexity"),
+    ("estimator", "/stage/config/estimator"),
     ("advantage", "/stage/config/advantage"),
     ("clip_low", "/stage/config/clip_low"),
     ("clip_high", "/stage/config/clip_high"),
     ("kl", "/stage/config/kl"),
     ("updates", "/stage/config/updates"),
     ("train_backbone", "/stage/config/train_backbone"),
+    ("max_kl", "/stage/config/max_kl"),
+    ("stop_on_collapse", "/stage/config/stop_on_collapse"),
 ];
 
 /// Makes sure that the options given beside `--resume` are those that the run began with.

@@ -11,6 +11,7 @@ mod error;
 mod example;
 mod gradients;
 pub mod grpo;
+mod guard;
 mod likelihood;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -28,6 +29,7 @@ pub use config::{Keep, OnNonfinite, TrainConfig};
 pub use error::TrainError;
 pub use example::Example;
 pub use gradients::Gradients;
+pub use guard::{Alarm, Guards, WARNING_FACTOR, Watch, Watched};
 pub use likelihood::{Validation, validate};
 pub use optimizer::{Applied, Optimizer};
 pub use run::{Found, RunFolder};

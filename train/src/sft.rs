@@ -72,6 +72,6 @@ impl Stage for Sft {
         let (model, applied) = optimizer.apply(model, gradients, vec![("loss", loss)], share.workers);
         let Applied { figures, norm, fault } = applied;
         let metrics = Map::from_iter([("loss".into(), json!(figures[0])), ("gradient_norm".into(), json!(norm))]);
-        Ok((model, StepReport { headline: figures[0], metrics, fault }))
+        Ok((model, StepReport { headline: figures[0], metrics, fault, watched: None }))
     }
 }

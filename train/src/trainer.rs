@@ -14,6 +14,7 @@ use crate::batches::epoch_order;
 use crate::checkpoint::Trained;
 use crate::config::{OnNonfinite, Plan, TrainConfig};
 use crate::gradients::trained_shapes;
+use crate::guard::{Alarm, Guards, Watch, Watched};
 use crate::likelihood::{Validation, unlikely_rows, validate};
 use crate::optimizer::Optimizer;
 use crate::run::{Metrics, RunFolder};
@@ -37,6 +38,11 @@ pub trait Stage {
         optimizer: &mut Optimizer,
         share: &Share,
     ) -> Result<(LatentRecommender, StepReport), TrainError>;
+
+    /// What the run must keep to, where the stage has anything to watch.
+    fn guards(&self) -> Option<Guards> {
+        None
+    }
 }
 
 /// What a step has to say.
@@ -48,6 +54,8 @@ pub struct StepReport {
     pub metrics: Map<String, Value>,
     /// What was not finite, for which the model was not moved.
     pub fault: Option<Fault>,
+    /// What guards look at, where the stage has it.
+    pub watched: Option<Watched>,
 }
 
 /// A figure that is not finite.
@@ -86,6 +94,12 @@ pub struct Progress {
     pub skipped_in_a_row: usize,
     /// Whether the run is over.
     pub finished: bool,
+    /// Why it is to end before its last step, if it is.
+    #[serde(default)]
+    pub stopped: Option<String>,
+    /// What guards remember.
+    #[serde(default)]
+    pub watch: Watch,
     /// Bytes of the metrics file that belong to the steps done.
     pub metrics_bytes: u64,
     /// Seconds of training so far.
@@ -103,6 +117,8 @@ impl Progress {
             skipped: 0,
             skipped_in_a_row: 0,
             finished: false,
+            stopped: None,
+            watch: Watch::default(),
             metrics_bytes: 0,
             seconds: 0.0,
         }
@@ -138,6 +154,13 @@ pub enum Event<'a> {
         validation: &'a Validation,
         /// Whether it is the best so far.
         is_best: bool,
+    },
+    /// A guard found something wrong.
+    Alarmed {
+        /// After this step.
+        step: usize,
+        /// What.
+        alarm: &'a Alarm,
     },
 }
 
@@ -204,7 +227,7 @@ impl Training<'_> {
             return Err(TrainError::run(&folder, problem));
         }
         let metrics = self.run.map(|run| run.metrics(progress.metrics_bytes)).transpose()?;
-        let mut log = Log { metrics, before: progress.seconds, clock: Instant::now() };
+        let mut log = Log { metrics, before: progress.seconds, clock: Instant::now(), guards: stage.guards() };
         if is_new {
             // From here on the run needs nothing but its own folder and the data.
             self.save(&model, &optimizer, &mut progress, &mut log)?;
@@ -220,7 +243,8 @@ impl Training<'_> {
                     Err(error) => return Err(error),
                 }
                 let is_over = self.config.patience.is_some_and(|most| progress.validations_since_best >= most);
-                progress.finished = !progress.validation_due && (progress.step == plan.steps || is_over);
+                let is_last = progress.step == plan.steps || is_over || progress.stopped.is_some();
+                progress.finished = !progress.validation_due && is_last;
                 self.save(&model, &optimizer, &mut progress, &mut log)?;
                 if progress.validation_due {
                     break;
@@ -245,7 +269,8 @@ impl Training<'_> {
             progress.step += 1;
             self.log_step(&model, &rows, report, &optimizer, &mut progress, &mut log)?;
 
-            progress.validation_due = plan.validates_after(progress.step);
+            // A run that is stopped shows what has become of its model.
+            progress.validation_due = plan.validates_after(progress.step) || progress.stopped.is_some();
             let keeps = self.config.keep.is_some_and(|keep| progress.step.is_multiple_of(keep.every));
             if !progress.validation_due && (keeps || progress.step.is_multiple_of(self.config.checkpoint_every)) {
                 self.save(&model, &optimizer, &mut progress, &mut log)?;
@@ -270,7 +295,7 @@ impl Training<'_> {
         run.save(model, &optimizer.adamw, progress, self.config.keep)
     }
 
-    /// Logs a step that was done, or counts it where it was skipped.
+    /// Logs a step that was done and looks at it, or counts it where it was skipped.
     fn log_step(
         &mut self,
         model: &LatentRecommender,
@@ -289,6 +314,11 @@ impl Training<'_> {
             let tokens = rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).sum();
             let steps = self.config.steps(self.train.len());
             (self.observer)(Event::Step { step, steps, tokens, headline: report.headline });
+            if let (Some(guards), Some(watched)) = (log.guards, report.watched) {
+                let alarm = guards.after_step(&mut progress.watch, watched);
+                line.insert("perplexity_growth".into(), json!(progress.watch.growth()));
+                self.heed(alarm, &mut line, progress);
+            }
             return log.append(&line);
         };
         progress.skipped += 1;
@@ -300,6 +330,18 @@ impl Training<'_> {
         line.insert("skipped".into(), json!(fault.what));
         (self.observer)(Event::Skipped { step, fault });
         log.append(&line)
+    }
+
+    /// Notes and tells what a guard found.
+    fn heed(&mut self, alarm: Option<Alarm>, line: &mut Map<String, Value>, progress: &mut Progress) {
+        let Some(alarm) = alarm else {
+            return;
+        };
+        line.insert(if alarm.stops { "stop" } else { "warning" }.into(), json!(alarm.reason));
+        (self.observer)(Event::Alarmed { step: progress.step, alarm: &alarm });
+        if alarm.stops {
+            progress.stopped = Some(alarm.reason);
+        }
     }
 
     /// Validates the model, logs it and notes whether it is the best so far.
@@ -327,8 +369,13 @@ impl Training<'_> {
         }
         let is_best = progress.best.as_ref().is_none_or(|best| validation.loss < best.loss);
         line.insert("best".into(), json!(is_best));
-        log.append(&line)?;
         (self.observer)(Event::Validated { step: progress.step, validation: &validation, is_best });
+        // One that is stopped already needs no further reason.
+        if let (Some(guards), None) = (log.guards, &progress.stopped) {
+            let alarm = guards.after_validation(&mut progress.watch, &validation);
+            self.heed(alarm, &mut line, progress);
+        }
+        log.append(&line)?;
         if is_best {
             (progress.best, progress.best_step) = (Some(validation), Some(progress.step));
             progress.validations_since_best = 0;
@@ -346,6 +393,8 @@ struct Log {
     /// Seconds of training before this program took the run up.
     before: f64,
     clock: Instant,
+    /// What its figures are looked at for.
+    guards: Option<Guards>,
 }
 
 impl Log {

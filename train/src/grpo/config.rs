@@ -3,10 +3,23 @@ use serde::{Deserialize, Serialize};
 use super::advantage::AdvantageKind;
 use crate::TrainError;
 use crate::config::TrainConfig;
+use crate::guard::Guards;
 use crate::schedule::Schedule;
 
 /// Most samples of a prompt.
 const LARGEST_GROUP: usize = 1 << 16;
+
+/// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Estimator {
+    /// The published one: the advantage-weighted gradient of the target's likelihood, which goes back through the
+    /// backbone.
+    Likelihood,
+    /// The advantage-weighted gradient of `log N(r_k; r, sigma^2 I)`, the density of the samples themselves (Williams, 1992),
+    /// which needs no backward pass through the backbone.
+    Score,
+}
 
 /// Knobs of stage 2. The defaults are the published settings (arXiv 2505.19092).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,18 +36,27 @@ pub struct GrpoConfig {
     /// perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
     /// that rewards are the published ones wherever those are finite.
     pub max_perplexity: f64,
+    /// How the gradient is estimated.
+    pub estimator: Estimator,
     /// What a reward is compared with.
     pub advantage: AdvantageKind,
     /// The probability ratio is clipped below `1 - clip_low`.
     pub clip_low: f64,
     /// The probability ratio is clipped above `1 + clip_high`; a wider upper side is DAPO's (arXiv 2503.14476).
     pub clip_high: f64,
-    /// Weight of the KL divergence to the reference policy, the model as stage 2 found it.
+    /// Weight of the KL divergence to the reference policy, the model as stage 2 found it: of the distributions of the
+    /// target's tokens, or with [`Estimator::Score`] of the thought's.
     pub kl: f64,
     /// Updates made on one rollout.
     pub updates: usize,
     /// Whether the backbone trains too.
     pub train_backbone: bool,
+    /// Stop the run when a step's estimate of the tokens' KL divergence to the reference policy is larger; absent, never. Where `kl` is 0
+    /// this costs a forward pass of the reference over each sample's target.
+    pub max_kl: Option<f64>,
+    /// Stop the run when the perplexity without noise is so many times what it was at the start; absent, only warn, at
+    /// [`WARNING_FACTOR`](crate::WARNING_FACTOR).
+    pub stop_on_collapse: Option<f64>,
 }
 
 impl Default for GrpoConfig {
@@ -44,12 +66,15 @@ impl Default for GrpoConfig {
             sigma: 1.5,
             sigma_relative: None,
             max_perplexity: f64::from(f32::MAX),
+            estimator: Estimator::Likelihood,
             advantage: AdvantageKind::Batch,
             clip_low: 0.2,
             clip_high: 0.28,
             kl: 0.0,
             updates: 1,
             train_backbone: false,
+            max_kl: None,
+            stop_on_collapse: None,
         }
     }
 }
@@ -69,6 +94,16 @@ impl GrpoConfig {
             patience: None,
             ..Default::default()
         }
+    }
+
+    /// Whether the model as stage 2 found it is needed to the end.
+    pub fn needs_reference(&self) -> bool {
+        self.kl > 0.0 || self.max_kl.is_some()
+    }
+
+    /// What a run must keep to.
+    pub fn guards(&self) -> Guards {
+        Guards { max_kl: self.max_kl, stop_on_collapse: self.stop_on_collapse }
     }
 
     /// # Errors
@@ -93,11 +128,31 @@ impl GrpoConfig {
             ("clip_high", self.clip_high),
             ("kl", self.kl),
         ];
+        self.guards().check()?;
+        if self.estimator == Estimator::Score {
+            self.check_score()?;
+        }
         match not_negative.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             None => Ok(()),
             Some((field, value)) => {
                 Err(TrainError::config(field, format!("is {value}; must be a number and not negative")))
             }
         }
+    }
+
+    /// What makes no sense together with [`Estimator::Score`].
+    fn check_score(&self) -> Result<(), TrainError> {
+        if self.train_backbone {
+            let problem = "is score, which moves the thoughts by a fixed reward; a backbone that trains changes the reward: use likelihood";
+            return Err(TrainError::config("estimator", problem));
+        }
+        let (field, spread) = match self.sigma_relative {
+            Some(share) => ("sigma_relative", share),
+            None => ("sigma", self.sigma),
+        };
+        if spread == 0.0 {
+            return Err(TrainError::config(field, "is 0; the score estimator learns from the noise"));
+        }
+        Ok(())
     }
 }

@@ -36,11 +36,15 @@ pub fn policy_loss(
     let (mean_ratio, outside) = (mean(plain), mean(is_outside.float()));
     let clipped = ratio.clone().clamp(lower, upper);
     let gain = (ratio * advantages.clone()).min_pair(clipped * advantages);
-    let loss = mean(gain).neg();
+    let mut loss = mean(gain).neg();
     let Some(reference) = reference else {
         return PolicyLoss { loss, kl: None, ratio: mean_ratio, clipped: outside };
     };
     let difference = reference - log_probs;
     let kl = mean((difference.clone().exp() - difference).sub_scalar(1.0));
-    PolicyLoss { loss: loss + kl.clone().mul_scalar(config.kl), kl: Some(kl), ratio: mean_ratio, clipped: outside }
+    // One that is only watched may be infinite.
+    if config.kl > 0.0 {
+        loss = loss + kl.clone().mul_scalar(config.kl);
+    }
+    PolicyLoss { loss, kl: Some(kl), ratio: mean_ratio, clipped: outside }
 }

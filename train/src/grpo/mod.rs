@@ -9,14 +9,15 @@ mod loss;
 mod noise;
 mod reward;
 mod rollout;
+mod score;
 mod stage;
 
 pub use advantage::{
     Advantage, AdvantageKind, baseline, batch_advantage, group_advantage, own_advantage, pool_advantage,
 };
-pub use config::GrpoConfig;
+pub use config::{Estimator, GrpoConfig};
 pub use loss::{PolicyLoss, policy_loss};
 pub use noise::group_noise;
 pub use reward::{Reward, negative_perplexity};
-pub use rollout::{Pool, Rollouts};
+pub use rollout::{Densities, Pool, Rollouts};
 pub use stage::{Grpo, Update, prepare_model};

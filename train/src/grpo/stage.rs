@@ -5,13 +5,14 @@ use latentr3_models::{LatentRecommender, ThoughtKind};
 use serde_json::{Map, Value, json};
 
 use super::advantage::Advantage;
-use super::config::GrpoConfig;
+use super::config::{Estimator, GrpoConfig};
 use super::loss::policy_loss;
 use super::noise::group_noise;
 use super::reward::{Reward, negative_perplexity};
-use super::rollout::{Pool, Rollouts, Sensitivity, gather_noise, repeat_rows, repeated_targets};
+use super::rollout::{Pool, Rollouts, Thoughts, gather_noise, no_thoughts, repeat_rows, repeated_targets};
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
+use crate::guard::{Guards, Watched};
 use crate::likelihood::{common_head, prompts};
 use crate::optimizer::Optimizer;
 use crate::trainer::{Fault, Stage, StepReport};
@@ -30,7 +31,8 @@ pub struct Grpo {
     pub reward: Reward,
     /// Advantages of a batch; those of the configuration unless replaced.
     pub advantage: Advantage,
-    /// The policy that the KL divergence is measured from, needed where its weight is not 0.
+    /// The policy that the KL divergence is measured from, where [`GrpoConfig::needs_reference`]. While the backbone is frozen its
+    /// prompts are taken from the policy's.
     pub reference: Option<LatentRecommender>,
 }
 
@@ -41,7 +43,8 @@ pub struct Update {
     pub gradients: Gradients,
     /// Figures by their names, each `[1]`, which add up over the shares of a batch: `loss`, the mean probability `ratio` over
     /// the target tokens, `clip_share`, the share of tokens whose ratio is outside the clip range, and, where there is a
-    /// reference, the estimated `kl` divergence to it.
+    /// reference, the estimated `kl` divergence to it. [`Estimator::Score`] counts noisy samples instead of tokens, and adds
+    /// `thought_kl`, the divergence of the thoughts, where it has a weight.
     pub figures: Vec<(&'static str, Tensor<1>)>,
 }
 
@@ -76,15 +79,15 @@ impl Grpo {
             return Err(TrainError::config("train_backbone", problem));
         }
         let advantage = config.advantage.function();
-        let reference = (config.kl > 0.0).then(|| start.valid());
+        let reference = config.needs_reference().then(|| start.valid());
         Ok(Self { config, micro_batch, seed, reward: Box::new(negative_perplexity), advantage, reference })
     }
 
     /// Samples and rewards a share of a batch, and gives its part of the policy's gradients from the same forward pass.
     ///
-    /// This holds while the ratio is 1, which is at the first update on a rollout, for a frozen backbone, one thought and
-    /// no reference: the loss is then `-A_k log p_k / tokens` up to a constant, and its gradient by the thought a weighted
-    /// sum of each sample's own.
+    /// With [`Estimator::Likelihood`] this holds while the ratio is 1, which is at the first update on a rollout, for a
+    /// frozen backbone, one thought and no KL divergence in the loss: it is then `-A_k log p_k / tokens` up to a constant, and
+    /// its gradient by the thought a weighted sum of each sample's own.
     ///
     /// # Errors
     ///
@@ -95,10 +98,25 @@ impl Grpo {
         share: &Share,
         noise: &[f32],
     ) -> Result<(Rollouts, Update), TrainError> {
-        let (rollouts, sensitivities) = self.sample(model, share, noise, true)?;
+        let (rollouts, thoughts) = self.sample(model, share, noise, true)?;
+        let update = match self.config.estimator {
+            Estimator::Likelihood => self.likelihood_update(model, share, &rollouts, thoughts),
+            Estimator::Score => self.score_update(model, share, &rollouts, thoughts)?,
+        };
+        Ok((rollouts, update))
+    }
+
+    fn likelihood_update(
+        &self,
+        model: &LatentRecommender,
+        share: &Share,
+        rollouts: &Rollouts,
+        thoughts: Vec<Thoughts>,
+    ) -> Update {
         let (group, total) = (self.config.group, self.tokens(share) as f64);
         let mut gradients = Gradients::default();
-        for Sensitivity { places, thought, by_sample } in sensitivities {
+        for Thoughts { places, thought, by_sample } in thoughts {
+            let by_sample = by_sample.expect("this estimator's rollouts have it");
             let weight = |place: &usize| {
                 rollouts.advantages[place * group..(place + 1) * group].iter().map(|a| (-a / total) as f32)
             };
@@ -111,22 +129,36 @@ impl Grpo {
             gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
         }
         let weighted = rollouts.advantages.iter().zip(&rollouts.log_probs).map(|(a, row)| -a * row.len() as f64);
-        let figure = |value: f64| Tensor::from_data([value as f32], &model.device());
         let tokens = rollouts.log_probs.iter().map(Vec::len).sum::<usize>() as f64;
-        let figures = vec![
-            ("loss", figure(weighted.sum::<f64>() / total)),
-            ("ratio", figure(tokens / total)),
-            ("clip_share", figure(0.0)),
+        let mut figures = vec![
+            ("loss", figure(model, weighted.sum::<f64>() / total)),
+            ("ratio", figure(model, tokens / total)),
+            ("clip_share", figure(model, 0.0)),
         ];
-        Ok((rollouts, Update { gradients, figures }))
+        figures.extend(self.kl_figure(model, share, rollouts));
+        Update { gradients, figures }
     }
 
-    /// A share's part of loss and gradients of one update on given rollouts, in a forward pass of its own.
+    /// A share's part of the KL divergence to the reference at the rollouts, where there is one.
+    pub(super) fn kl_figure(
+        &self,
+        model: &LatentRecommender,
+        share: &Share,
+        rollouts: &Rollouts,
+    ) -> Option<(&'static str, Tensor<1>)> {
+        Some(("kl", figure(model, rollouts.kl()? / self.tokens(share) as f64)))
+    }
+
+    /// A share's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with
+    /// [`Estimator::Score`] one of the prompts only.
     ///
     /// # Errors
     ///
     /// What the model refuses, or a model without thoughts.
     pub fn update(&self, model: &LatentRecommender, share: &Share, rollouts: &Rollouts) -> Result<Update, TrainError> {
+        if self.config.estimator == Estimator::Score {
+            return self.score_update(model, share, rollouts, self.think_again(model, share)?);
+        }
         let (group, total, device) = (self.config.group, self.tokens(share), model.device());
         let mut gradients = Gradients::default();
         let mut sums: Vec<Tensor<1>> = Vec::new();
@@ -139,9 +171,7 @@ impl Grpo {
             let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
             let head = cut.as_ref().map(Cut::head).or(head.as_ref());
             let mut state = model.backbone.prefill_after(head, &prompts(&rows))?;
-            let thought = model
-                .think(&mut state)
-                .ok_or_else(|| TrainError::config("thoughts", "stage 2 needs a model that thinks"))?;
+            let thought = model.think(&mut state).ok_or_else(no_thoughts)?;
             let [_, width] = thought.dims();
             let noise = gather_noise(&rollouts.noise, &places, group * width, width, &device);
             let samples = repeat_rows(thought, group) + noise;
@@ -164,12 +194,8 @@ impl Grpo {
                 cut.collect(&mut tape);
             }
             gradients.add(Gradients::collect(model, tape));
-            let figures = [Some(loss.loss.inner()), Some(loss.ratio), Some(loss.clipped), loss.kl.map(Tensor::inner)];
-            let figures = figures.into_iter().flatten();
-            sums = match sums.is_empty() {
-                true => figures.collect(),
-                false => sums.into_iter().zip(figures).map(|(sum, figure)| sum + figure).collect(),
-            };
+            let kl = loss.kl.map(Tensor::inner);
+            add_figures(&mut sums, [Some(loss.loss.inner()), Some(loss.ratio), Some(loss.clipped), kl]);
         }
         if let Some(tape) = cut.and_then(Cut::backward) {
             gradients.add(Gradients::collect(model, tape));
@@ -191,8 +217,23 @@ impl Grpo {
     }
 
     fn rolls_out_and_updates_at_once(&self, model: &LatentRecommender) -> bool {
-        self.config.updates == 1 && self.reference.is_none() && !self.config.train_backbone && model.thoughts() == 1
+        let GrpoConfig { estimator, updates, kl, train_backbone, .. } = self.config;
+        updates == 1 && (estimator == Estimator::Score || (kl == 0.0 && !train_backbone && model.thoughts() == 1))
     }
+}
+
+/// A figure on the device, as large as a float32 can be at most.
+fn figure(model: &LatentRecommender, value: f64) -> Tensor<1> {
+    Tensor::from_data([value.min(f64::from(f32::MAX)) as f32], &model.device())
+}
+
+/// Adds the figures of a further micro-batch.
+pub(super) fn add_figures(sums: &mut Vec<Tensor<1>>, figures: [Option<Tensor<1>>; 4]) {
+    let figures = figures.into_iter().flatten();
+    *sums = match sums.is_empty() {
+        true => figures.collect(),
+        false => sums.drain(..).zip(figures).map(|(sum, figure)| sum + figure).collect(),
+    };
 }
 
 impl Stage for Grpo {
@@ -231,7 +272,13 @@ impl Stage for Grpo {
         }
         metrics.extend(describe(&rollouts.pool, self.config.group));
         let reward = mean(rollouts.pool.rewards.iter().copied());
-        Ok((model, StepReport { headline: reward, metrics, fault }))
+        let kl = metrics.get("kl").and_then(Value::as_f64);
+        let watched = Watched { loss: mean(rollouts.pool.losses.iter().copied()), kl };
+        Ok((model, StepReport { headline: reward, metrics, fault, watched: Some(watched) }))
+    }
+
+    fn guards(&self) -> Option<Guards> {
+        Some(self.config.guards())
     }
 }
 
@@ -248,6 +295,7 @@ fn describe(pool: &Pool, group: usize) -> Map<String, Value> {
     let figures = [
         ("reward_noise_free", samples(&pool.rewards, true)),
         ("reward_noisy", samples(&pool.rewards, false)),
+        ("loss_noise_free", mean(pool.losses.iter().copied())),
         ("advantage_spread", spread),
         ("advantage_largest_share", if square_sum > 0.0 { largest / square_sum } else { 0.0 }),
         ("thought_norm", mean(pool.thought_norms.iter().copied())),

@@ -1,0 +1,105 @@
+//! The score estimator: the gradient of the samples' own density, weighted by their advantages.
+//!
+//! A thought `r` is the mean of a Gaussian policy, `r_k ~ N(r, sigma^2 I)`, and the reward a function of the sample that need
+//! not be differentiated: `d E[s] / d r = E[A_k e_k] / sigma^2` for `e_k = r_k - r` (Williams, 1992). Only the thought's source is
+//! on the tape.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use latentr3_models::LatentRecommender;
+
+use super::loss::{PolicyLoss, policy_loss};
+use super::rollout::{Densities, Rollouts, Thoughts, gather_noise, no_thoughts};
+use super::stage::{Grpo, Update, add_figures};
+use crate::TrainError;
+use crate::batches::micro_batches;
+use crate::gradients::Gradients;
+use crate::likelihood::{common_head, prompts};
+use crate::workers::Share;
+
+impl Grpo {
+    /// The last thoughts of a share's prompts with their gradient history; what they follow has none, so that with
+    /// several thoughts the earlier ones count as given.
+    pub(super) fn think_again(&self, model: &LatentRecommender, share: &Share) -> Result<Vec<Thoughts>, TrainError> {
+        let plain = model.valid();
+        let head = common_head(&plain, &share.rows)?;
+        let think = |places: Vec<usize>| {
+            let rows: Vec<_> = places.iter().map(|&place| share.rows[place]).collect();
+            let mut state = plain.backbone.prefill_after(head.as_ref(), &prompts(&rows))?;
+            plain.think_ahead(&mut state);
+            let thought = model.last_thought(&state).ok_or_else(no_thoughts)?;
+            Ok(Thoughts { places, thought, by_sample: None })
+        };
+        micro_batches(&share.rows, self.micro_batch).into_iter().map(think).collect()
+    }
+
+    /// A share's part of loss and gradients of one update on given rollouts.
+    pub(super) fn score_update(
+        &self,
+        model: &LatentRecommender,
+        share: &Share,
+        rollouts: &Rollouts,
+        thoughts: Vec<Thoughts>,
+    ) -> Result<Update, TrainError> {
+        let densities = rollouts.densities.as_ref().ok_or_else(|| {
+            TrainError::config("estimator", "is score, for which the rollouts must hold what they were drawn from")
+        })?;
+        let mut gradients = Gradients::default();
+        let mut sums = Vec::new();
+        for Thoughts { places, thought, .. } in thoughts {
+            let loss = self.score_loss(thought, &places, share.batch, rollouts, densities);
+            gradients.add(Gradients::collect(model, loss.loss.backward()));
+            add_figures(&mut sums, [Some(loss.loss.inner()), Some(loss.ratio), Some(loss.clipped), loss.kl]);
+        }
+        let names =
+            ["loss", "ratio", "clip_share", "thought_kl"].into_iter().take(3 + usize::from(self.config.kl > 0.0));
+        sums.resize_with(names.len(), || Tensor::zeros([1], &model.device()));
+        let mut figures: Vec<_> = names.zip(sums).collect();
+        figures.extend(self.kl_figure(model, share, rollouts));
+        Ok(Update { gradients, figures })
+    }
+
+    /// The loss of a micro-batch of thoughts `[prompts, d_model]` as its part of the mean over the noisy samples of the batch; the
+    /// first sample of a group is not drawn from the density. `kl` is the divergence of the Gaussians, a mean over the prompts.
+    fn score_loss(
+        &self,
+        thought: Tensor<2>,
+        places: &[usize],
+        batch: usize,
+        rollouts: &Rollouts,
+        densities: &Densities,
+    ) -> PolicyLoss {
+        let ([prompts, width], group, noisy) = (thought.dims(), self.config.group, self.config.group - 1);
+        let device = thought.device().inner();
+        let column = |values: Vec<f32>| {
+            let rows = values.len() / prompts;
+            Tensor::<2>::from_data(TensorData::new(values, [prompts, rows]), &device)
+        };
+        let means = |of: &[f32]| gather_noise(of, places, width, width, &device);
+        // Without spread there is nothing to learn from.
+        let precision = |&place: &usize| match densities.deviations[place] {
+            0.0 => 0.0,
+            deviation => 1.0 / (deviation * deviation),
+        };
+        let precisions = column(places.iter().map(precision).collect());
+        let noise = gather_noise(&rollouts.noise, places, group * width, width, &device);
+        let noise = noise.reshape([prompts, group, width]).narrow(1, 1, noisy);
+        let own = |place: &usize| rollouts.advantages[place * group + 1..(place + 1) * group].iter().map(|&a| a as f32);
+        let advantages = column(places.iter().flat_map(own).collect()).reshape([prompts * noisy]);
+
+        // The logarithm of N(r_k; r, sigma^2) / N(r_k; r_old, sigma^2), without the large squares that cancel in it.
+        let shift = thought.clone() - means(&densities.means);
+        let along = (noise * shift.clone().unsqueeze_dim::<3>(1)).sum_dim(2).reshape([prompts, noisy]);
+        let log_ratio = (along - shift.square().sum_dim(1).mul_scalar(0.5)) * precisions.clone();
+        let log_ratio = log_ratio.reshape([prompts * noisy]);
+        let old = advantages.zeros_like();
+        let mut loss = policy_loss(log_ratio, old, advantages, None, batch * noisy, &self.config);
+        if let (true, Some(reference)) = (self.config.kl > 0.0, &densities.reference_means) {
+            let squares = (thought - means(reference)).square().sum_dim(1);
+            let kl = (squares * precisions).sum().div_scalar(2.0 * batch as f64);
+            loss.loss = loss.loss + kl.clone().mul_scalar(self.config.kl);
+            loss.kl = Some(kl.inner());
+        }
+        loss
+    }
+}
