@@ -1,4 +1,4 @@
-//! The score estimator of stage 2, by hand and against the expected reward itself.
+//! The estimators of stage 2 that climb the expected reward, by hand and against the expected reward itself.
 
 mod common;
 #[path = "common/small.rs"]
@@ -343,4 +343,47 @@ fn what_makes_no_sense_is_refused_by_name() {
         assert!(error.contains(message), "{error}");
     }
     assert!(GrpoConfig { updates: 3, sigma_relative: Some(0.1), ..config(4, 0.0) }.check().is_ok());
+}
+
+#[test]
+fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
+    let (examples, workers, group) = (examples(), Workers::alone(), 4);
+    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let config = GrpoConfig { group, sigma: 0.7, estimator: Estimator::Pathwise, ..Default::default() };
+    let model = prepare_model(small_model(1, 3), &config);
+    let stage = Grpo::new(config.clone(), 2, 0, &model).unwrap();
+    let standard = noise(1, group);
+    let (rollouts, update) = stage.roll_out_and_update(&model, &share, &standard).unwrap();
+    let loss = |model: &LatentRecommender| {
+        let rewards = stage.roll_out(&model.valid(), &share, &standard).unwrap().rewards;
+        -rewards.iter().sum::<f64>() / rewards.len() as f64
+    };
+    let (name, figure) = &update.figures[0];
+    assert!(*name == "loss" && (f64::from(read(figure.clone())[0]) - loss(&model)).abs() < 1e-4);
+    let step = 0.02;
+    let slope = |i: usize| {
+        let shift = |by: f32| (0..WIDTH).map(|j| if i == j { by } else { 0.0 }).collect::<Vec<f32>>();
+        let [above, below] = [step, -step].map(|by| loss(&shifted(model.clone(), &shift(by))));
+        (above - below) / f64::from(2.0 * step)
+    };
+    assert_close(&gradient(&update.gradients, BIAS), &(0..WIDTH).map(slope).collect::<Vec<_>>(), 1e-2);
+
+    // Beyond the bound a reward does not change.
+    let worst = rollouts.rewards.iter().fold(0.0, |worst: f64, reward| worst.min(*reward));
+    let bounded = GrpoConfig { max_perplexity: -worst * 0.999, ..config };
+    let bounded = Grpo::new(bounded, 2, 0, &model).unwrap().roll_out_and_update(&model, &share, &standard).unwrap().1;
+    assert_ne!(gradient(&bounded.gradients, BIAS), gradient(&update.gradients, BIAS));
+}
+
+#[test]
+fn a_pathwise_gradient_that_would_be_wrong_is_refused() {
+    let refused = |config: GrpoConfig, thoughts: usize| {
+        let config = GrpoConfig { estimator: Estimator::Pathwise, ..config };
+        let problem = Grpo::new(config, 2, 0, &small_model(thoughts, 3)).err().unwrap().to_string();
+        assert!(problem.contains("pathwise"), "{problem}");
+    };
+    refused(GrpoConfig { updates: 2, ..Default::default() }, 1);
+    refused(GrpoConfig { kl: 0.1, ..Default::default() }, 1);
+    refused(GrpoConfig { train_backbone: true, ..Default::default() }, 1);
+    refused(GrpoConfig::default(), 2);
 }

@@ -268,6 +268,8 @@ pub(super) enum EstimatorArg {
     Likelihood,
     /// The gradient of the samples' own density, weighted by the advantage; no backward pass through the backbone
     Score,
+    /// The derivative of the reward at every sample, without an advantage
+    Pathwise,
 }
 
 impl From<EstimatorArg> for Estimator {
@@ -275,6 +277,7 @@ impl From<EstimatorArg> for Estimator {
         match estimator {
             EstimatorArg::Likelihood => Self::Likelihood,
             EstimatorArg::Score => Self::Score,
+            EstimatorArg::Pathwise => Self::Pathwise,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::schedule::Schedule;
 /// Most samples of a prompt.
 const LARGEST_GROUP: usize = 1 << 16;
 
-/// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives both.
+/// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Estimator {
@@ -19,6 +19,9 @@ pub enum Estimator {
     /// The advantage-weighted gradient of `log N(r_k; r, sigma^2 I)`, the density of the samples themselves (Williams, 1992),
     /// which needs no backward pass through the backbone.
     Score,
+    /// The derivative of the reward itself at every sample, which needs no advantage (the pathwise or reparameterised
+    /// gradient; Kingma and Welling, arXiv 1312.6114).
+    Pathwise,
 }
 
 /// Knobs of stage 2. The defaults are the published settings (arXiv 2505.19092).
@@ -129,8 +132,10 @@ impl GrpoConfig {
             ("kl", self.kl),
         ];
         self.guards().check()?;
-        if self.estimator == Estimator::Score {
-            self.check_score()?;
+        match self.estimator {
+            Estimator::Likelihood => {}
+            Estimator::Score => self.check_score()?,
+            Estimator::Pathwise => self.check_pathwise()?,
         }
         match not_negative.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             None => Ok(()),
@@ -138,6 +143,15 @@ impl GrpoConfig {
                 Err(TrainError::config(field, format!("is {value}; must be a number and not negative")))
             }
         }
+    }
+
+    /// What makes no sense together with [`Estimator::Pathwise`].
+    fn check_pathwise(&self) -> Result<(), TrainError> {
+        if self.updates > 1 || self.kl > 0.0 || self.train_backbone {
+            let problem = "is pathwise, which has no ratio to go on with: a single update on each rollout, no kl, a frozen backbone";
+            return Err(TrainError::config("estimator", problem));
+        }
+        Ok(())
     }
 
     /// What makes no sense together with [`Estimator::Score`].

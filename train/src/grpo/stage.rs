@@ -27,7 +27,7 @@ pub struct Grpo {
     pub micro_batch: usize,
     /// Seed of the noise.
     pub seed: u64,
-    /// Reward of a sample; [`negative_perplexity`] unless replaced.
+    /// Reward of a sample; [`negative_perplexity`] unless replaced, which [`Estimator::Pathwise`] needs.
     pub reward: Reward,
     /// Advantages of a batch; those of the configuration unless replaced.
     pub advantage: Advantage,
@@ -78,6 +78,10 @@ impl Grpo {
             let problem = "is off, and the last hidden state as thought has no parameters: nothing would train";
             return Err(TrainError::config("train_backbone", problem));
         }
+        if config.estimator == Estimator::Pathwise && start.thoughts() != 1 {
+            let problem = format!("is pathwise, which is for one thought; the model has {}", start.thoughts());
+            return Err(TrainError::config("estimator", problem));
+        }
         let advantage = config.advantage.function();
         let reference = config.needs_reference().then(|| start.valid());
         Ok(Self { config, micro_batch, seed, reward: Box::new(negative_perplexity), advantage, reference })
@@ -100,7 +104,7 @@ impl Grpo {
     ) -> Result<(Rollouts, Update), TrainError> {
         let (rollouts, thoughts) = self.sample(model, share, noise, true)?;
         let update = match self.config.estimator {
-            Estimator::Likelihood => self.likelihood_update(model, share, &rollouts, thoughts),
+            Estimator::Likelihood | Estimator::Pathwise => self.likelihood_update(model, share, &rollouts, thoughts),
             Estimator::Score => self.score_update(model, share, &rollouts, thoughts)?,
         };
         Ok((rollouts, update))
@@ -113,30 +117,46 @@ impl Grpo {
         rollouts: &Rollouts,
         thoughts: Vec<Thoughts>,
     ) -> Update {
-        let (group, total) = (self.config.group, self.tokens(share) as f64);
+        let (group, weights) = (self.config.group, self.weights(share, rollouts));
         let mut gradients = Gradients::default();
         for Thoughts { places, thought, by_sample } in thoughts {
             let by_sample = by_sample.expect("this estimator's rollouts have it");
-            let weight = |place: &usize| {
-                rollouts.advantages[place * group..(place + 1) * group].iter().map(|a| (-a / total) as f32)
-            };
-            let weights: Vec<f32> = places.iter().flat_map(weight).collect();
+            let own = |place: &usize| weights[place * group..(place + 1) * group].iter().map(|&weight| weight as f32);
+            let own: Vec<f32> = places.iter().flat_map(own).collect();
             let [prompts, width] = thought.dims();
-            let weights = Tensor::<2>::from_data(TensorData::new(weights, [prompts * group, 1]), &by_sample.device());
-            let by_thought =
-                (by_sample * weights).reshape([prompts, group, width]).sum_dim(1).reshape([prompts, width]);
+            let own = Tensor::<2>::from_data(TensorData::new(own, [prompts * group, 1]), &by_sample.device());
+            let by_thought = (by_sample * own).reshape([prompts, group, width]).sum_dim(1).reshape([prompts, width]);
             // A function whose gradient by the thought is the weighted sum.
             gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
         }
-        let weighted = rollouts.advantages.iter().zip(&rollouts.log_probs).map(|(a, row)| -a * row.len() as f64);
+        let total = self.tokens(share) as f64;
+        let loss: f64 = match self.config.estimator {
+            Estimator::Pathwise => -rollouts.rewards.iter().sum::<f64>() / (share.batch * group) as f64,
+            _ => weights.iter().zip(&rollouts.log_probs).map(|(weight, row)| weight * row.len() as f64).sum(),
+        };
         let tokens = rollouts.log_probs.iter().map(Vec::len).sum::<usize>() as f64;
         let mut figures = vec![
-            ("loss", figure(model, weighted.sum::<f64>() / total)),
+            ("loss", figure(model, loss)),
             ("ratio", figure(model, tokens / total)),
             ("clip_share", figure(model, 0.0)),
         ];
         figures.extend(self.kl_figure(model, share, rollouts));
         Update { gradients, figures }
+    }
+
+    /// The derivative of the loss by each rollout's summed log-probabilities: `-A_k / tokens`, or with [`Estimator::Pathwise`] that
+    /// of minus the mean reward, `s_k / (|y| rollouts)`, which is 0 where the reward is bounded.
+    fn weights(&self, share: &Share, rollouts: &Rollouts) -> Vec<f64> {
+        if self.config.estimator == Estimator::Pathwise {
+            let all = (share.batch * self.config.group) as f64;
+            let weight = |(&reward, row): (&f64, &Vec<f32>)| match reward > -self.config.max_perplexity {
+                true => reward / (row.len() as f64 * all),
+                false => 0.0,
+            };
+            return rollouts.rewards.iter().zip(&rollouts.log_probs).map(weight).collect();
+        }
+        let total = self.tokens(share) as f64;
+        rollouts.advantages.iter().map(|advantage| -advantage / total).collect()
     }
 
     /// A share's part of the KL divergence to the reference at the rollouts, where there is one.
