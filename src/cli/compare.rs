@@ -64,7 +64,7 @@ impl From<ByArg> for By {
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
-    let groups = args.models.iter().map(|argument| read_group(argument)).collect::<Result<Vec<_>, _>>()?;
+    let groups = args.models.iter().map(read_group).collect::<Result<Vec<_>, _>>()?;
     groups.iter().for_each(warn_of_equal_runs);
     let mut metrics: Vec<Metric> = Vec::new();
     for &metric in &args.metrics {

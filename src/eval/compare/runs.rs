@@ -26,30 +26,32 @@ pub(super) struct RunTest {
 ///
 /// So `V = V_u + max(0, V_r - V_i)`: never less than what the users alone make. The degrees of freedom are Satterthwaite's,
 /// `V^2 / (V_u^2 / (U - 1) + sum_g (s_g^2 / a_g)^2 / (a_g - 1))`, and at least those of the part that has fewest.
-/// With normal errors and equal models, p is at most .05 in 5% of all cases or less where both models' runs spread alike, in 7%
-/// with two runs each; in up to 8% with three runs each, and 13% with two, where only one model's runs spread.
+/// Of equal models with normal errors it says p <= .05 in 5% of all cases or less where the runs of both spread alike, in 7% with
+/// two runs each; where only one model's runs spread, in up to 8% with three runs each and 13% with two.
 pub(super) fn test(baseline: &Gains, other: &Gains, users: &Users) -> Option<RunTest> {
     let spreads = [Spread::of(baseline, users)?, Spread::of(other, users)?];
     let difference = other.over(baseline);
-    let mean = users.mean(&difference);
-    let by_users = users.variance(&difference);
+    Some(t_test(users.mean(&difference), users.variance(&difference), (users.rows.len() - 1) as f64, spreads))
+}
+
+/// The test of a mean difference, from its variance over users with their degrees of freedom, and the runs' spreads.
+fn t_test(mean: f64, by_users: f64, users_freedom: f64, spreads: [Spread; 2]) -> RunTest {
     let sum = |part: fn(&Spread) -> f64| spreads.iter().map(part).sum::<f64>();
     let variance = by_users + (sum(|spread| spread.of_mean) - sum(|spread| spread.luck)).max(0.0);
-    let users_freedom = (users.rows.len() - 1) as f64;
     let uncertainty = by_users.powi(2) / users_freedom + sum(|spread| spread.of_mean.powi(2) / spread.freedom);
     let degrees_of_freedom = if uncertainty > 0.0 { variance.powi(2) / uncertainty } else { users_freedom };
     // Without luck taken off, it could not be less.
-    let degrees_of_freedom =
-        spreads.iter().fold(users_freedom, |least, spread| least.min(spread.freedom)).max(degrees_of_freedom);
+    let fewest = spreads.iter().fold(users_freedom, |fewest, spread| fewest.min(spread.freedom));
+    let degrees_of_freedom = degrees_of_freedom.max(fewest);
     let standard_error = variance.sqrt();
-    let t = StudentsT::new(0.0, 1.0, degrees_of_freedom).expect("degrees of freedom are positive");
+    let t = StudentsT::new(0.0, 1.0, degrees_of_freedom).expect("degrees of freedom are at least 1");
     let half = t.inverse_cdf(0.975) * standard_error;
     let p = match (mean == 0.0, standard_error > 0.0) {
         (true, _) => 1.0,
         (false, true) => 2.0 * t.sf(mean.abs() / standard_error),
         (false, false) => 0.0,
     };
-    Some(RunTest { standard_error, degrees_of_freedom, interval: [mean - half, mean + half], p })
+    RunTest { standard_error, degrees_of_freedom, interval: [mean - half, mean + half], p }
 }
 
 /// How far the runs of one model lie apart.
@@ -79,7 +81,11 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    use rand::RngExt;
+    use statrs::distribution::Normal;
+
     use super::*;
+    use crate::models::random::generator;
 
     fn users(count: usize) -> Users {
         Users { of_row: (0..count).collect(), rows: vec![1.0; count] }
@@ -136,5 +142,42 @@ mod tests {
         let model = |runs| Gains::of_sums(vec![vec![1.0, 0.0]; runs]);
         assert!(test(&model(1), &model(3), &users(2)).is_none());
         assert!(test(&model(3), &model(1), &users(2)).is_none());
+    }
+
+    /// The share of 4,000 equal models with p <= .05: the users' part has the variance 1 and is known, each run's mean varies
+    /// by `variances`, which is no luck.
+    fn level(runs: usize, variances: [f64; 2]) -> f64 {
+        let normal = Normal::standard();
+        let mut random = generator([5, 5, runs as u64, variances[0].to_bits() ^ variances[1].to_bits().rotate_left(1)]);
+        let mut draw = || normal.inverse_cdf(random.random::<f64>());
+        let (size, freedom) = (runs as f64, runs as f64 - 1.0);
+        let mut is_found = || {
+            let models = variances.map(|variance| {
+                let means: Vec<f64> = (0..runs).map(|_| variance.sqrt() * draw()).collect();
+                let mean = means.iter().sum::<f64>() / size;
+                let squares: f64 = means.iter().map(|own| (own - mean).powi(2)).sum();
+                (mean, Spread { of_mean: squares / freedom / size, luck: 0.0, freedom })
+            });
+            let [(baseline, first), (other, second)] = models;
+            t_test(draw() + other - baseline, 1.0, 1e4, [first, second]).p <= 0.05
+        };
+        (0..4000).filter(|_| is_found()).count() as f64 / 4000.0
+    }
+
+    #[test]
+    fn equal_models_are_found_different_as_rarely_as_documented() {
+        for (runs, alike, one) in [(2, 0.07, 0.13), (3, 0.05, 0.08), (5, 0.05, 0.06)] {
+            let worst = |variances: fn(f64) -> [f64; 2]| {
+                [0.5, 2.0, 8.0, 16.0]
+                    .map(|share| level(runs, variances(share * runs as f64)))
+                    .into_iter()
+                    .fold(0.0, f64::max)
+            };
+            for (level, documented) in [(worst(|v| [v / 2.0; 2]), alike), (worst(|v| [0.0, v]), one)] {
+                println!("{runs} runs: {level}, documented {documented}");
+                // Three standard errors of a share of 4,000.
+                assert!(level < documented + 3.0 * f64::sqrt(documented / 4000.0), "{runs} runs: {level}");
+            }
+        }
     }
 }
