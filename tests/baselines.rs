@@ -75,6 +75,33 @@ fn sasrec_trains_and_is_evaluated_again_from_its_folder() {
 }
 
 #[test]
+fn sasrec_guides_a_search_at_a_scale_chosen_on_validation() {
+    let w = Workshop::new();
+    let [run, base, data, json] = ["run", "base", "prepared", "guided.json"].map(|name| w.path(name));
+    baseline(&w, "sasrec", &[&["--out", &run], &RECIPE[..]].concat());
+    let evaluate = |more: &[&str]| {
+        let fixed = ["evaluate", "--model", &base, "--data", &data, "--split", "test", "--length-penalty", "0"];
+        succeed(&[&fixed[..], &["--guidance", &run, "--json", &json], more].concat());
+        w.json("guided.json")
+    };
+    // The language model knows nothing yet: alone it finds little, and guided by SASRec alone it is SASRec.
+    let guided = evaluate(&[]);
+    assert_eq!((&guided["method"], guided["guidance_scale"].as_f64()), (&"guided beam search".into(), Some(0.2)));
+    let collaborative = evaluate(&["--guidance-scale", "0", "--beams", "12"]);
+    assert_eq!(collaborative["by_item"], baseline(&w, "sasrec", &["--model", &run, "--top", "12"])["by_item"]);
+    let alone = evaluate(&["--guidance-scale", "1"]);
+    assert!(alone["by_item"]["hr"]["1"].as_f64() < collaborative["by_item"]["hr"]["1"].as_f64());
+
+    let [path, model] = ["--guidance", "--model"].map(|_| base.as_str());
+    let fixed = ["evaluate", "--model", model, "--data", &data, "--split", "test"];
+    assert!(refuse(&[&fixed[..], &["--guidance", path]].concat()).contains("config.json"));
+    for scale in ["1.5", "x", "-1"] {
+        refuse(&[&fixed[..], &["--guidance", &run, &format!("--guidance-scale={scale}")]].concat());
+    }
+    refuse(&[&fixed[..], &["--guidance", &run, "--decode", "grounding"]].concat());
+}
+
+#[test]
 fn a_run_that_is_killed_goes_on_to_the_same_end() {
     let w = Workshop::new();
     let data = w.path("prepared");
