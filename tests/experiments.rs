@@ -23,6 +23,12 @@ run = "evaluate --model runs/sft-{seed} --data {made}/prepared --split test --js
 needs = ["sft-{seed}"]
 keep = true
 
+[[step]]
+name = "compared"
+run = "compare A={results}/eval-0.json B={results}/eval-1.json --metrics hr@10 --resamples 100 --json {json}"
+reads = ["eval-0", "eval-1"]
+keep = true
+
 [[table]]
 title = "What came out"
 columns = ["hr@10", "title ndcg@10"]
@@ -68,10 +74,17 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
         succeed(&["compare", &w.path("results/eval-0.json"), &w.path("results/eval-1.json"), "--metrics", "hr@10"]);
     assert!(said.contains("eval-1"), "{said}");
 
-    // Results outlive what made them, and a step that is asked for otherwise is made again from what it needs.
+    let compared = w.json("results/compared.json");
+    assert_eq!(compared["result"]["models"][1]["runs"][0], "{results}/eval-1.json");
+
+    // Results outlive what made them, also for one that reads them, and a step that is asked for otherwise is made again from what it needs.
     std::fs::remove_dir_all(w.path("work")).unwrap();
     succeed(&command(&paths, &[]));
     assert!(!std::path::Path::new(&w.path("work")).exists());
+    std::fs::remove_file(w.path("results/compared.json")).unwrap();
+    let planned = succeed(&command(&paths, &["--dry-run"]));
+    assert!(planned.contains("compared: latentr3") && !planned.contains("eval-0: latentr3"), "{planned}");
+    succeed(&command(&paths, &[]));
     std::fs::write(w.path("two-seeds.toml"), EXPERIMENT.replace("--split test", "--split test --beams 12")).unwrap();
     let planned = succeed(&command(&paths, &["--dry-run"]));
     assert!(planned.contains("sft-0") && planned.contains("eval-1"), "{planned}");

@@ -39,7 +39,7 @@ pub(super) struct ExperimentArgs {
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
     input: Vec<(String, String)>,
     /// Only steps whose names contain one of these, and what they need
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", allow_hyphen_values = true)]
     only: Vec<String>,
     /// Stop after so many minutes, in the middle of a step if need be
     #[arg(long, value_name = "MINUTES")]
@@ -75,10 +75,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     let is_asked = |step: &Step| args.only.is_empty() || args.only.iter().any(|part| step.name.contains(part));
     let mut asked = Vec::new();
     for (at, step) in steps.iter().enumerate() {
-        if step.keep
-            && is_asked(step)
-            && Kept::read(&place.results, &step.name)?.is_none_or(|kept| kept.command != step.command)
-        {
+        if step.keep && is_asked(step) && !place.is_kept(step)? {
             asked.push(at);
         }
     }
@@ -124,9 +121,20 @@ impl Place {
             if !due[at] && (asked.contains(&at) || !self.is_made(&steps[at])?) {
                 due[at] = true;
                 open.extend(&steps[at].needs);
+                for &read in &steps[at].reads {
+                    if !due[read] && !self.is_kept(&steps[read])? {
+                        due[read] = true;
+                        open.extend(&steps[read].needs);
+                    }
+                }
             }
         }
         Ok((0..steps.len()).filter(|&at| due[at]).collect())
+    }
+
+    /// Whether a step's result is kept, of the very same command.
+    fn is_kept(&self, step: &Step) -> Result<bool, CliError> {
+        Ok(Kept::read(&self.results, &step.name)?.is_some_and(|kept| kept.command == step.command))
     }
 
     /// Whether a step has made its folder, by the very same command.
@@ -172,7 +180,7 @@ impl Place {
         let seconds = clock.elapsed().as_secs_f64();
         note(&format!("{} took {}", step.name, duration(seconds)));
         if step.keep {
-            let result = if json.exists() { read_json(&json)? } else { Value::Null };
+            let result = if json.exists() { self.without_places(&read_json(&json)?) } else { Value::Null };
             let kept = Kept {
                 latentr3: env!("CARGO_PKG_VERSION").into(),
                 command: step.command.clone(),
@@ -186,11 +194,23 @@ impl Place {
         Ok(true)
     }
 
+    /// A result with the names of folders instead of where they are on this machine.
+    fn without_places(&self, result: &Value) -> Value {
+        let folders = [("{results}", &self.results), ("{work}", &self.work)];
+        let named = folders.into_iter().map(|(name, folder)| (name.to_owned(), folder.to_string_lossy().into_owned()));
+        let inputs = self.inputs.iter().map(|(name, path)| (format!("{{{name}}}"), path.clone()));
+        let escaped = |path: String| json!(path).to_string().trim_matches('"').to_owned();
+        let text =
+            named.chain(inputs).fold(result.to_string(), |text, (name, path)| text.replace(&escaped(path), &name));
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
     /// The words to call the program with. A run that was begun goes on; what else was left half made goes.
     fn words(&self, step: &Step, json: &Path) -> Result<Vec<String>, CliError> {
         let mut words = Vec::new();
         for word in &step.command {
             let mut word = word.replace("{json}", &json.to_string_lossy());
+            word = word.replace("{results}", &self.results.to_string_lossy());
             for (name, value) in &self.inputs {
                 word = word.replace(&format!("{{{name}}}"), value);
             }

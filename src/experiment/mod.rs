@@ -27,7 +27,8 @@
 //! ```
 //!
 //! A step stands for one of every combination of the matrix's values that its name mentions; a value that is a table gives
-//! its fields too. Only what `keep` says is kept for good; all else is made when something needs it.
+//! its fields too. Only what `keep` says is kept for good; all else is made when something needs it. A step that only `reads` others
+//! takes their kept results, `{results}/NAME.json`, and does not have what they made made again.
 
 mod expand;
 mod plan;

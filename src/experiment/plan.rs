@@ -45,6 +45,8 @@ struct StepTemplate {
     #[serde(default)]
     needs: Vec<String>,
     #[serde(default)]
+    reads: Vec<String>,
+    #[serde(default)]
     keep: bool,
 }
 
@@ -53,13 +55,15 @@ struct StepTemplate {
 pub struct Step {
     /// Its name; no two steps have the same.
     pub name: String,
-    /// The command's words. `{json}` among them is where its result goes, and a name of the experiment's inputs in
-    /// braces is what the user gave.
+    /// The command's words. `{json}` among them is where its result goes, `{results}` the folder with what was kept, and a name
+    /// of the experiment's inputs in braces is what the user gave.
     pub command: Vec<String>,
     /// The folder that it makes, in the working folder.
     pub makes: Option<String>,
-    /// Steps that must be done before, by their places among all.
+    /// Steps of which it needs what they make, by their places among all.
     pub needs: Vec<usize>,
+    /// Steps of which it needs the kept results only.
+    pub reads: Vec<usize>,
     /// Whether its result is kept for good.
     pub keep: bool,
 }
@@ -139,7 +143,7 @@ impl StepTemplate {
             bindings.insert("makes".into(), makes.clone());
         }
         // What is known only when the step runs.
-        let later: BTreeSet<&str> = inputs.keys().map(String::as_str).chain(["json"]).collect();
+        let later: BTreeSet<&str> = inputs.keys().map(String::as_str).chain(["json", "results"]).collect();
         let word = |word: &str| expand(word, &bindings, &later);
         let command = self.run.split_whitespace().map(word).collect::<Result<_, _>>()?;
         let need = |need: &String| {
@@ -148,7 +152,8 @@ impl StepTemplate {
             place.ok_or_else(|| PlanError(format!("step `{name}` needs `{need}`, which is no step before it")))
         };
         let needs = self.needs.iter().map(need).collect::<Result<_, _>>()?;
-        Ok(Step { command, makes, needs, keep: self.keep, name })
+        let reads = self.reads.iter().map(need).collect::<Result<_, _>>()?;
+        Ok(Step { command, makes, needs, reads, keep: self.keep, name })
     }
 }
 
