@@ -181,6 +181,25 @@ fn one_page_tells_of_runs_and_their_evaluations() {
 }
 
 #[test]
+fn a_baseline_stands_beside_the_models() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "sft", &["--epochs", "1"]));
+    let [sft, data, out, transition] = ["sft", "prepared", "sasrec", "transition.json"].map(|name| w.path(name));
+    succeed(&["evaluate", "--model", &sft, "--data", &data, "--split", "test", "--quiet"]);
+    let fixed = ["--data", &data, "--split", "test", "--quiet"];
+    succeed(&[&["baseline", "sasrec", "--out", &out, "--epochs", "3", "--hidden", "8"], &fixed[..]].concat());
+    succeed(&[&["baseline", "transition", "--json", &transition], &fixed[..]].concat());
+    let page = report(&w, &["sft", "sasrec", "transition.json"], &[]);
+    for part in ["Baseline: SASRec", "3 epochs", "Validation NDCG@10", ">epoch</text>", "which is no language model"] {
+        assert!(page.contains(part), "{part}");
+    }
+    // How a list was made is said where others were made otherwise, unless the name says it.
+    assert!(page.contains("<bdi>sft</bdi> <small>beam search, lists of 10</small>"));
+    assert!(page.contains("<bdi>transition</bdi> <small>lists of 20</small>"));
+    assert_eq!(page.matches("<article").count(), 3, "the prompts are looked into with the one model that thinks");
+}
+
+#[test]
 fn a_run_alone_without_evaluations_or_data_still_has_a_page() {
     let w = Workshop::new();
     run(&w.train("sft", "base", "sft", &["--epochs", "1"]));

@@ -97,6 +97,9 @@ fn look_into<'a>(
 
 /// Why a run's model cannot look at the data's prompts.
 fn why_not(run: &Run, prepared: &Prepared) -> Option<&'static str> {
+    if !["pretrain", "sft", "grpo"].contains(&run.stage()) {
+        return Some("which is no language model");
+    }
     if run.data_files() != *prepared.files() {
         return Some("which was made with other data");
     }

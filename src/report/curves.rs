@@ -57,7 +57,7 @@ const REWARD: Figure = figure(
     Kind::Stepwise,
     &[("reward_noise_free", "without noise"), ("reward_noisy", "with noise")],
 );
-const REINFORCED: [Figure; 4] = [
+const REINFORCED: [Figure; 5] = [
     figure("Advantage spread", "standard deviation over the batch", Kind::Stepwise, &[("advantage_spread", "")]),
     figure(
         "Thought and noise",
@@ -65,12 +65,26 @@ const REINFORCED: [Figure; 4] = [
         Kind::Stepwise,
         &[("thought_norm", "thought"), ("noise_norm", "noise")],
     ),
+    figure(
+        "Perplexity growth",
+        "of the latest steps without noise, as a factor on the first steps'",
+        Kind::Stepwise,
+        &[("perplexity_growth", "")],
+    ),
     figure("Policy loss", "of the last update on a rollout", Kind::Stepwise, &[("loss", "")]),
     figure("KL divergence", "from the policy that stage 2 began with", Kind::Stepwise, &[("kl", "")]),
 ];
 
+const BASELINE: [Figure; 2] = [
+    figure("Training loss", "mean over the epoch", Kind::Stepwise, &[("loss", "")]),
+    figure("Validation NDCG@10", "on the validation rows", Kind::Share, &[("valid_ndcg", "")]),
+];
+
 /// The charts of a stage.
 fn figures(stage: &str) -> Vec<&'static Figure> {
+    if stage == "sasrec" {
+        return BASELINE.iter().collect();
+    }
     let (first, rest): (&Figure, &[Figure]) =
         if stage == "grpo" { (&REWARD, &REINFORCED) } else { (&TRAINING_LOSS, &[]) };
     std::iter::once(first).chain(&VALIDATION).chain([&GRADIENT]).chain(rest).collect()
@@ -81,6 +95,7 @@ fn stage_title(stage: &str) -> String {
         "pretrain" => "Pretraining".into(),
         "sft" => "Stage 1: supervised fine-tuning".into(),
         "grpo" => "Stage 2: reinforcement (GRPO)".into(),
+        "sasrec" => "Baseline: SASRec".into(),
         other => format!("Stage <code>{}</code>", Text(other)),
     }
 }
@@ -113,12 +128,19 @@ fn of_stage(contents: &Contents, at: usize, stage: &str) -> String {
     for (subject, _) in &runs {
         html += &format!("<span>{}</span> ", named(contents, *subject));
     }
-    html += "</p>\n<div class=\"charts\">\n";
+    html += "</p>\n";
+    for (subject, log) in &runs {
+        for (step, reason) in &log.alarms {
+            html += &format!("<p>{} at step {step}: {}.</p>\n", badge(*subject), Text(reason));
+        }
+    }
+    html += "<div class=\"charts\">\n";
+    let unit = if runs.iter().any(|(_, log)| log.is_by_epoch) { "epoch" } else { "step" };
     let mut rows = Vec::new();
     for (number, figure) in figures(stage).into_iter().enumerate() {
         let lines = lines(contents, figure, &runs);
         if !lines.is_empty() {
-            let (id, across) = (format!("curve-{at}-{number}"), Across::Numbers("step"));
+            let (id, across) = (format!("curve-{at}-{number}"), Across::Numbers(unit));
             let Figure { title, note, kind, .. } = figure;
             html += &Chart { id, title, note, across, from_zero: *kind == Kind::Share, lines }.figure();
             rows.extend(in_numbers(figure, &runs));

@@ -35,13 +35,27 @@ pub(super) fn named(contents: &Contents, subject: usize) -> String {
 /// were made otherwise, and whether its model is no longer the run's best.
 pub(super) fn evaluation(contents: &Contents, group: &[&Evaluated], one: &Evaluated) -> String {
     let mut name = named(contents, one.subject);
-    let Method { method, beams, length_penalty, guidance_scale } = &one.result.evaluation.method;
-    if group.iter().any(|other| other.result.evaluation.method != one.result.evaluation.method) {
-        let mut how = format!("{}, {beams} beams", Text(method));
-        for (what, value) in [("length penalty", length_penalty), ("guidance scale", guidance_scale)] {
-            how += &value.map(|value| format!(", {what} {value}")).unwrap_or_default();
+    let method = &one.result.evaluation.method;
+    let others: Vec<&Method> = group.iter().map(|other| &other.result.evaluation.method).collect();
+    let mut how = Vec::new();
+    if others.iter().any(|other| other.method != method.method) && method.method != contents.subjects[one.subject].name
+    {
+        how.push(Text(&method.method).to_string());
+    }
+    if others.iter().any(|other| other.beams != method.beams) {
+        how.push(format!("lists of {}", method.beams));
+    }
+    let settings: [(&str, fn(&Method) -> Option<f64>); 2] =
+        [("length penalty", |method| method.length_penalty), ("guidance scale", |method| method.guidance_scale)];
+    for (what, of) in settings {
+        if let Some(value) = of(method)
+            && others.iter().filter_map(|other| of(other)).any(|other| other != value)
+        {
+            how.push(format!("{what} {value}"));
         }
-        name += &format!(" <small>{how}</small>");
+    }
+    if !how.is_empty() {
+        name += &format!(" <small>{}</small>", how.join(", "));
     }
     if one.is_outdated {
         name += " <small>an earlier best</small>";

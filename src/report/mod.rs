@@ -18,6 +18,7 @@ mod popularity;
 mod quality;
 mod run;
 mod speed;
+mod standing;
 
 pub use attention::{Attended, Examples, View, views};
 pub use contents::{Contents, Evaluated, Subject, read_result};
@@ -26,3 +27,4 @@ pub(crate) use label::duration;
 pub use log::{Log, Point};
 pub use page::page;
 pub use run::Run;
+pub use standing::{Best, Standing};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::contents::Contents;
-use super::html::{Table, Text};
+use super::html::{Table, Text, share};
 use super::label::{badge, duration, named};
 use super::run::Run;
+use super::standing::{Best, Standing};
 
 /// Settings that have a row of their own in every report, by their paths in `run.json`.
 const HEADLINES: [(&str, &str); 4] =
@@ -64,14 +65,15 @@ fn rows(runs: &[(usize, &Run)]) -> Vec<Row> {
     }
     rows.push(("Steps".to_owned(), of(&steps)));
     rows.push(("Best step".to_owned(), of(&best_step)));
-    rows.push(("Best validation loss".to_owned(), of(&best_loss)));
-    let time = |run: &Run| run.progress.as_ref().map_or("–".into(), |progress| duration(progress.seconds));
+    rows.push(("Best validation".to_owned(), of(&best)));
+    let time = |run: &Run| run.standing.as_ref().map_or("–".into(), |standing| duration(standing.seconds));
     rows.push(("Time".to_owned(), of(&time)));
     if runs.iter().any(|(_, run)| !run.evaluated.is_empty()) {
         rows.push(("Evaluated on".to_owned(), of(&evaluated)));
     }
-    let is_headline =
-        |path: &str| ["stage.name", "model"].contains(&path) || HEADLINES.iter().any(|(headline, _)| *headline == path);
+    let is_headline = |path: &str| {
+        ["stage", "stage.name", "model"].contains(&path) || HEADLINES.iter().any(|(headline, _)| *headline == path)
+    };
     let differs = |(name, values): &Row| {
         let mut known = values.iter().filter(|value| *value != ABSENT);
         let first = known.next();
@@ -143,25 +145,31 @@ fn value_of(run: &Run, setting: &str) -> Option<String> {
 }
 
 fn steps(run: &Run) -> String {
-    let done = run.progress.as_ref().map_or(run.log.steps, |progress| progress.step);
-    let unfinished = if run.progress.as_ref().is_some_and(|progress| progress.finished) {
-        ""
-    } else {
-        " <small>not finished</small>"
+    let done = run.standing.as_ref().map_or(run.log.steps, |standing| standing.done);
+    let unit = if run.log.is_by_epoch { " epochs" } else { "" };
+    let state = match &run.standing {
+        Some(Standing { stopped: Some(why), .. }) => format!(" <small class=\"why\">stopped: {}</small>", Text(why)),
+        Some(Standing { finished: true, .. }) => String::new(),
+        _ => " <small>not finished</small>".into(),
     };
-    let skipped =
-        if run.log.skipped > 0 { format!(" <small>{} skipped</small>", run.log.skipped) } else { String::new() };
-    format!("{done}{unfinished}{skipped}")
+    let skipped = match run.log.skipped {
+        0 => String::new(),
+        count => format!(" <small>{count} skipped</small>"),
+    };
+    format!("{done}{unit}{state}{skipped}")
 }
 
 fn best_step(run: &Run) -> String {
-    let step = run.progress.as_ref().and_then(|progress| progress.best_step);
+    let step = run.standing.as_ref().and_then(|standing| standing.best_at);
     step.map_or("–".into(), |step| step.to_string())
 }
 
-fn best_loss(run: &Run) -> String {
-    let best = run.progress.as_ref().and_then(|progress| progress.best.as_ref());
-    best.map_or("–".into(), |best| format!("{:.4} <small>perplexity {:.3}</small>", best.loss, best.perplexity))
+fn best(run: &Run) -> String {
+    match run.standing.as_ref().and_then(|standing| standing.best) {
+        Some(Best::Loss { loss, perplexity }) => format!("loss {loss:.4} <small>perplexity {perplexity:.3}</small>"),
+        Some(Best::Ndcg10(ndcg)) => format!("NDCG@10 {}", share(ndcg)),
+        None => "–".into(),
+    }
 }
 
 /// How often the run's best model was evaluated on each split.

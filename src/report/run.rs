@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::error::ReportError;
 use super::log::Log;
-use crate::models::hub::read_json;
-use crate::train::{Progress, RunFolder};
+use super::standing::Standing;
+use crate::train::RunFolder;
 
 /// A run as its folder tells of it.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct Run {
     /// Content of `run.json`.
     pub description: Value,
     /// Where the run stands; absent before its first checkpoint.
-    pub progress: Option<Progress>,
+    pub standing: Option<Standing>,
     /// Its log.
     pub log: Log,
     /// How often its best model was evaluated on each split.
@@ -33,21 +33,15 @@ impl Run {
     /// It is no run folder, or one of its files is damaged.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let description = RunFolder::description(path)?;
-        let file = path.join("last/progress.json");
-        let progress = match file.exists() {
-            true => serde_json::from_value(read_json(&file)?).map(Some).map_err(|error| {
-                ReportError::input(&file, None, format!("is damaged or of another version: {error}"))
-            })?,
-            false => None,
-        };
+        let standing = Standing::read(path, stage(&description))?;
         let log = Log::read(&path.join("metrics.jsonl"))?;
         let evaluated = read_evaluations(&path.join("evaluations/log.jsonl"))?;
-        Ok(Self { path: path.to_owned(), description, progress, log, evaluated })
+        Ok(Self { path: path.to_owned(), description, standing, log, evaluated })
     }
 
     /// The stage, as the program's commands are called.
     pub fn stage(&self) -> &str {
-        self.description["stage"]["name"].as_str().unwrap_or("unknown")
+        stage(&self.description)
     }
 
     /// The folder of the prepared data, as the run knew it.
@@ -82,6 +76,12 @@ impl Run {
         let best = self.best_weights();
         !best.is_empty() && best.iter().all(|(name, sum)| model_files.get(name) == Some(sum))
     }
+}
+
+/// The stage by name, alone or with its options.
+fn stage(description: &Value) -> &str {
+    let stage = &description["stage"];
+    stage["name"].as_str().or(stage.as_str()).unwrap_or("unknown")
 }
 
 /// How often a run was evaluated on each split, by its `evaluations/log.jsonl`, which may not be there.

@@ -17,7 +17,7 @@ pub(super) fn section(contents: &Contents) -> String {
         return "<p>Without an evaluation there are no times.</p>\n".into();
     }
     let mut html = String::from(
-        "<p>Seconds of prefill and search, divided by the users. They depend on the machine, on what else it did, and on how many \
+        "<p>Time of the search, or of whatever makes a list, divided by the users. They depend on the machine, on what else it did, and on how many \
          users are searched at once (the batch): compare only what was measured in the same way. Bars reach one standard error up and \
          down.</p>\n",
     );
@@ -68,7 +68,7 @@ fn table(contents: &Contents, at: usize, group: &[&Evaluated]) -> Table {
         ];
         (evaluation(contents, group, one), cells)
     };
-    let head = ["Model", "ms/user", "users/s", "beams", "batch"].map(str::to_owned).to_vec();
-    let caption = "<b>Time of the search</b>".to_owned();
+    let head = ["Model", "ms/user", "users/s", "places", "batch"].map(str::to_owned).to_vec();
+    let caption = "<b>Time</b>, and places of the lists".to_owned();
     Table { id: format!("speed-table-{at}"), caption, head, rows: group.iter().map(row).collect() }
 }
