@@ -12,7 +12,7 @@ use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::ops::{self, generic};
 use latentr3::models::random::generator;
-use latentr3::models::{LatentRecommender, ThoughtKind, device};
+use latentr3::models::{LatentRecommender, Precision, ThoughtKind, device};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, Stage, Workers};
@@ -154,8 +154,8 @@ fn operations(criterion: &mut Criterion) {
             criterion,
             &format!("project, {rows} rows"),
             [[rows, 256], [768, 256]],
-            |[x, weight]| ops::project(x, weight),
-            |[x, weight]| x.matmul(weight.transpose()),
+            |[x, weight]| ops::project(x, weight, Precision::F32),
+            |[x, weight]| generic::project(x, weight, Precision::F32),
         );
     }
 }

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use crate::Precision;
+
 /// What can go wrong in reading, writing or running a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -37,6 +39,14 @@ pub enum ModelError {
         /// What is wrong and which feature or name helps.
         problem: String,
     },
+    /// A precision was asked for in which the device does not compute.
+    #[error("precision `{asked}`: the device does not compute in it, but in {}", listed(possible))]
+    Precision {
+        /// The precision.
+        asked: Precision,
+        /// Those in which it does.
+        possible: Vec<Precision>,
+    },
     /// An input that the model cannot take: an empty prompt, a token outside the vocabulary.
     #[error("{0}")]
     Input(String),
@@ -50,4 +60,8 @@ impl ModelError {
     pub(crate) fn weights(path: &Path, problem: impl Into<String>) -> Self {
         Self::Weights { path: path.to_owned(), problem: problem.into() }
     }
+}
+
+fn listed(precisions: &[Precision]) -> String {
+    precisions.iter().map(Precision::to_string).collect::<Vec<_>>().join(" and ")
 }

@@ -4,9 +4,9 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
 use super::config::INIT_STD;
-use crate::ModelError;
 use crate::hub::{Init, Parameters};
 use crate::ops;
+use crate::{ModelError, Precision};
 
 /// `x W^T + b`.
 #[derive(Module, Debug)]
@@ -15,6 +15,9 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// What it multiplies in.
+    #[module(skip)]
+    pub(crate) precision: Precision,
 }
 
 impl Linear {
@@ -28,7 +31,7 @@ impl Linear {
     ) -> Result<Self, ModelError> {
         let weight = parameters.take(&format!("{name}.weight"), [d_output, d_input], init)?;
         let bias = bias.then(|| parameters.take(&format!("{name}.bias"), [d_output], bias_init)).transpose()?;
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, precision: Precision::F32 })
     }
 
     /// A projection of the backbone: normal weights, zero bias.
@@ -43,12 +46,13 @@ impl Linear {
 
     /// `[rows, d_input]` to `[rows, d_output]`, by the weight and its low-rank adapter if it has one.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let project = |x, weight| ops::project(x, weight, self.precision);
         let product = match self.weight.adapter() {
-            None => ops::project(x, self.weight.val()),
+            None => project(x, self.weight.val()),
             // Factor by factor: nothing as large as the weight is computed, forward or backward.
             Some(adapter) => {
-                let reduced = ops::project(x.clone(), adapter.b.val());
-                ops::project(x, self.weight.base()) + ops::project(reduced, adapter.a.val()).mul_scalar(adapter.scale)
+                let reduced = project(x.clone(), adapter.b.val());
+                project(x, self.weight.base()) + project(reduced, adapter.a.val()).mul_scalar(adapter.scale)
             }
         };
         match &self.bias {

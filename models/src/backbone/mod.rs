@@ -20,7 +20,7 @@ pub use state::{CommonHead, PromptState, Segment};
 
 use crate::hub::Parameters;
 use crate::ops::{self, Packing};
-use crate::{LoraConfig, ModelError};
+use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
 pub(crate) use state::indices;
 
@@ -226,7 +226,7 @@ impl Backbone {
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        ops::project(hidden, self.output_matrix())
+        ops::project(hidden, self.output_matrix(), Precision::F32)
     }
 
     /// Log-probabilities `[n, chosen]` of the given tokens `[n, chosen]` after hidden states `[n, d_model]`.

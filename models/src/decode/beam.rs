@@ -236,7 +236,9 @@ fn allowed_scores(
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [allowed.len(), most]), &model.device());
     let scores = host::read(model.backbone.log_probs(hidden, ids));
     if scores.iter().any(|score| score.is_nan()) {
-        return Err(ModelError::Input("the model's scores are not numbers; its weights are damaged".into()));
+        return Err(ModelError::Input(
+            "the model's scores are not numbers; its weights are damaged, or too large for f16".into(),
+        ));
     }
     Ok(allowed.iter().zip(scores.chunks(most)).map(|(tokens, scores)| scores[..tokens.len()].to_vec()).collect())
 }

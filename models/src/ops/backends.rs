@@ -12,6 +12,7 @@ mod flex {
     use super::super::backward::{AttentionGradients, FusedGradients};
     use super::super::route::FusedOps;
     use super::super::{RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
+    use crate::Precision;
 
     impl FusedOps for Flex {
         fn keep(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -22,8 +23,8 @@ mod flex {
             bias::forward::<Self>(x, bias)
         }
 
-        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-            projection::kernel::forward(x, weight)
+        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+            projection::kernel::forward(x, weight, precision)
         }
 
         fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
@@ -72,8 +73,9 @@ mod flex {
         fn project_backward(
             inputs: [Option<FloatTensor<Self>>; 2],
             gradient: FloatTensor<Self>,
+            precision: Precision,
         ) -> [Option<FloatTensor<Self>>; 2] {
-            projection::kernel::backward(inputs, gradient)
+            projection::kernel::backward(inputs, gradient, precision)
         }
 
         fn rms_norm_backward(
@@ -135,7 +137,8 @@ macro_rules! generic_bodies {
             use super::super::attention::{self, Visible};
             use super::super::backward::{AttentionGradients, FusedGradients};
             use super::super::route::FusedOps;
-            use super::super::{RowMoves, bias, log_probs, move_rows, rms_norm, rotary, swiglu};
+            use super::super::{RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
+            use crate::Precision;
 
             fn float<const D: usize>(x: FloatTensor<$backend>) -> Tensor<D> {
                 Tensor::<D, Float>::from_primitive::<$backend>(x)
@@ -158,8 +161,8 @@ macro_rules! generic_bodies {
                     bias::forward::<Self>(x, bias)
                 }
 
-                fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-                    own(float::<2>(x).matmul(float::<2>(weight).transpose()))
+                fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+                    own(projection::generic::forward(float(x), float(weight), precision))
                 }
 
                 fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
@@ -216,12 +219,12 @@ macro_rules! generic_bodies {
 
             impl FusedGradients for $backend {
                 fn project_backward(
-                    [x, weight]: [Option<FloatTensor<Self>>; 2],
+                    inputs: [Option<FloatTensor<Self>>; 2],
                     gradient: FloatTensor<Self>,
+                    precision: Precision,
                 ) -> [Option<FloatTensor<Self>>; 2] {
-                    let gradient = float::<2>(gradient);
-                    let by_weight = x.map(|x| own(gradient.clone().transpose().matmul(float::<2>(x))));
-                    [weight.map(|weight| own(gradient.matmul(float::<2>(weight)))), by_weight]
+                    let inputs = inputs.map(|input| input.map(float));
+                    projection::generic::backward(inputs, float(gradient), precision).map(|by| by.map(own))
                 }
 
                 fn rms_norm_backward(

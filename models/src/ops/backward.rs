@@ -10,6 +10,7 @@ use super::attention::Visible;
 use super::route::FusedOps;
 use super::tape::{Operation, Way, record};
 use super::{RowMoves, bias};
+use crate::Precision;
 
 /// What the backward passes need of a backend. Each gives the gradients by the operation's inputs in their order.
 pub trait FusedGradients: FusedOps {
@@ -17,6 +18,7 @@ pub trait FusedGradients: FusedOps {
     fn project_backward(
         inputs: [Option<FloatTensor<Self>>; 2],
         gradient: FloatTensor<Self>,
+        precision: Precision,
     ) -> [Option<FloatTensor<Self>>; 2];
 
     /// By `x` and `weight`.
@@ -60,8 +62,8 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         record::<B, C, _, 2>(AddBias, [x, bias])
     }
 
-    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        record::<B, C, _, 2>(Project, [x, weight])
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        record::<B, C, _, 2>(Project { precision }, [x, weight])
     }
 
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
@@ -145,11 +147,13 @@ impl<B: FusedGradients> Operation<B, 2> for AddBias {
 }
 
 #[derive(Debug, Clone)]
-struct Project;
+struct Project {
+    precision: Precision,
+}
 
 impl<B: FusedGradients> Operation<B, 2> for Project {
     fn forward(&self, [x, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
-        B::project(x, weight)
+        B::project(x, weight, self.precision)
     }
 
     fn needs([by_x, by_weight]: [bool; 2]) -> [bool; 2] {
@@ -157,7 +161,7 @@ impl<B: FusedGradients> Operation<B, 2> for Project {
     }
 
     fn gradients(self, way: Way<B, 2>) -> [Option<FloatTensor<B>>; 2] {
-        B::project_backward(way.inputs, way.gradient)
+        B::project_backward(way.inputs, way.gradient, self.precision)
     }
 }
 

@@ -55,6 +55,7 @@ pub mod generic {
     pub use super::attention::generic::{attend_also, attend_causally};
     pub use super::log_probs::generic::forward as log_probs;
     pub use super::move_rows::generic::forward as move_rows;
+    pub use super::projection::generic::forward as project;
     pub use super::rms_norm::generic::forward as rms_norm;
     pub use super::rotary::generic::forward as rotate;
     pub use super::swiglu::generic::forward as swiglu;
@@ -67,6 +68,7 @@ mod route {
     use burn::backend::{Backend, backend_extension};
 
     use super::RowMoves;
+    use crate::Precision;
 
     /// Routes each operation to the backend of its tensors.
     #[backend_extension(
@@ -81,7 +83,7 @@ mod route {
         /// See [`super::add_bias`].
         fn add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::project`].
-        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self>;
         /// See [`super::rms_norm`].
         fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
         /// See [`super::swiglu`].
