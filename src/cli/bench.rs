@@ -215,7 +215,7 @@ fn catalog<'a>(path: &Path, file: &'a TokenFile) -> Result<&'a [Vec<u32>], CliEr
 }
 
 fn search(args: &BenchArgs, model: &LatentRecommender, file: &TokenFile) -> Result<Value, CliError> {
-    let trie = ItemTrie::new(catalog(&args.tokens, &file)?)?;
+    let trie = ItemTrie::new(catalog(&args.tokens, file)?)?;
     let rows = &file.rows[..args.users.min(file.rows.len())];
     let config = BeamConfig { beams: args.beams, length_penalty: 1.0 };
     let clock = Instant::now();

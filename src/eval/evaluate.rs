@@ -118,6 +118,9 @@ impl Guidance<'_> {
     }
 }
 
+/// What is found for the rows of a batch.
+pub(super) type Find<'a, E> = dyn FnMut(&[&PreparedRow]) -> Result<Vec<Found>, E> + 'a;
+
 /// Ranks the shard's rows by what `find` finds for the rows of a batch.
 pub(super) fn evaluate_lists<E>(
     prepared: &Prepared,
@@ -125,7 +128,7 @@ pub(super) fn evaluate_lists<E>(
     config: EvalConfig,
     method: Method,
     progress: &mut dyn FnMut(usize, usize),
-    find: &mut dyn FnMut(&[&PreparedRow]) -> Result<Vec<Found>, E>,
+    find: &mut Find<E>,
 ) -> Result<Evaluation, E> {
     let clock = Instant::now();
     // Prompts of like length together.

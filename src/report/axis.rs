@@ -149,7 +149,7 @@ fn round_numbers(low: f64, high: f64) -> Vec<f64> {
 /// A number as people write it: with commas between thousands, with an exponent where it is very large or small.
 pub(super) fn number(value: f64, decimals: usize) -> String {
     let size = value.abs();
-    if value != 0.0 && (size >= 1e6 || size < 1e-4) {
+    if value != 0.0 && !(1e-4..1e6).contains(&size) {
         return format!("{value:.1e}").replace(".0e", "e").replace('-', "−");
     }
     // A power of ten below one needs its own decimals.

@@ -127,7 +127,7 @@ impl Chart<'_> {
         }
         let (Across::Numbers(unit) | Across::Names(unit, _)) = self.across;
         let _ =
-            write!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{unit}</text></g>\n", WIDTH - RIGHT, HEIGHT - 4.0);
+            writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{unit}</text></g>", WIDTH - RIGHT, HEIGHT - 4.0);
     }
 
     /// The subjects' letters: where their lines end, or above their points; moved apart where they would lie on each other.

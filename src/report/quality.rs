@@ -5,8 +5,11 @@ use super::html::{Table, Text, share_and_error};
 use super::label::evaluation;
 use crate::eval::{CUTOFFS, EvaluationResult, Metric, UserRank};
 
+/// A measure's name, what it means, and the metric at a length of the list.
+type Measure = (&'static str, &'static str, fn(usize) -> Metric);
+
 /// The two measures with their names and what they mean.
-const MEASURES: [(&str, &str, fn(usize) -> Metric); 2] = [
+const MEASURES: [Measure; 2] = [
     ("HR", "share of users whose item is among the first k", Metric::Hr),
     ("NDCG", "1 / log2(1 + rank) where it is, else 0, mean over users", Metric::Ndcg),
 ];

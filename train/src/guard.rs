@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_divergence_stops_a_run_in_the_step_in_which_it_is_too_large() {
         let guards = Guards { max_kl: Some(0.1), ..Default::default() };
-        let mut step = |kl| guards.after_step(&mut Watch::default(), Watched { loss: 1.0, kl });
+        let step = |kl| guards.after_step(&mut Watch::default(), Watched { loss: 1.0, kl });
         assert_eq!(step(Some(0.1)), None);
         assert_eq!(step(None), None);
         assert!(step(Some(0.11)).is_some_and(|alarm| alarm.stops && alarm.reason.contains("0.1100")));

@@ -13,10 +13,10 @@ use burn::tensor::{Device, Tensor};
 pub use block::{Dropout, SasRecBlock};
 pub use config::SasRecConfig;
 
-use crate::ModelError;
 use crate::backbone::{Embedding, indices};
 use crate::hub::Parameters;
 use crate::ops::{self, Packing};
+use crate::{ModelError, Precision};
 use block::layer_norm;
 
 /// The model: a causal transformer over item ids.
@@ -126,7 +126,7 @@ impl SasRec {
     /// See [`Self::forward`].
     pub fn log_probs(&self, histories: &[&[usize]]) -> Result<Tensor<2>, ModelError> {
         let last = self.last(histories, &mut Dropout::none())?;
-        Ok(log_softmax(ops::project(last, self.item_embedding.weight.val()), 1))
+        Ok(log_softmax(ops::project(last, self.item_embedding.weight.val(), Precision::F32), 1))
     }
 
     /// What the model makes of each whole history, `[histories, d_model]`.
