@@ -31,9 +31,6 @@ pub(super) fn named(contents: &Contents, subject: usize) -> String {
     format!("{} {}", badge(subject), isolated(&contents.subjects[subject].name))
 }
 
-/// A setting of a search by its name.
-type Setting = (&'static str, fn(&Method) -> Option<f64>);
-
 /// The name of an evaluation among those it is compared with, as HTML: its subject's, how its lists were made where others
 /// were made otherwise, and whether its model is no longer the run's best.
 pub(super) fn evaluation(contents: &Contents, group: &[&Evaluated], one: &Evaluated) -> String {
@@ -48,15 +45,15 @@ pub(super) fn evaluation(contents: &Contents, group: &[&Evaluated], one: &Evalua
     if others.iter().any(|other| other.beams != method.beams) {
         how.push(format!("lists of {}", method.beams));
     }
-    let settings: [Setting; 2] =
-        [("length penalty", |method| method.length_penalty), ("guidance scale", |method| method.guidance_scale)];
-    for (what, of) in settings {
+    let mut tell = |what: &str, of: fn(&Method) -> Option<f64>| {
         if let Some(value) = of(method)
             && others.iter().filter_map(|other| of(other)).any(|other| other != value)
         {
             how.push(format!("{what} {value}"));
         }
-    }
+    };
+    tell("length penalty", |method| method.length_penalty);
+    tell("guidance scale", |method| method.guidance_scale);
     if !how.is_empty() {
         name += &format!(" <small>{}</small>", how.join(", "));
     }

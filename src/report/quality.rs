@@ -5,11 +5,11 @@ use super::html::{Table, Text, share_and_error};
 use super::label::evaluation;
 use crate::eval::{CUTOFFS, EvaluationResult, Metric, UserRank};
 
-/// A measure's name, what it means, and the metric at a length of the list.
-type Measure = (&'static str, &'static str, fn(usize) -> Metric);
+/// A metric of the first k places.
+type Measure = fn(usize) -> Metric;
 
 /// The two measures with their names and what they mean.
-const MEASURES: [Measure; 2] = [
+const MEASURES: [(&str, &str, Measure); 2] = [
     ("HR", "share of users whose item is among the first k", Metric::Hr),
     ("NDCG", "1 / log2(1 + rank) where it is, else 0, mean over users", Metric::Ndcg),
 ];
@@ -69,7 +69,7 @@ fn tables(contents: &Contents, at: usize, group: &[&Evaluated]) -> String {
 type Figures = Vec<Option<(f64, Option<f64>)>>;
 
 /// The rows of a table: name and figures of each evaluation.
-fn rows(contents: &Contents, group: &[&Evaluated], measure: fn(usize) -> Metric, rank: Rank) -> Vec<(String, Figures)> {
+fn rows(contents: &Contents, group: &[&Evaluated], measure: Measure, rank: Rank) -> Vec<(String, Figures)> {
     let of = |one: &&Evaluated| {
         let longest = one.result.evaluation.method.beams;
         (evaluation(contents, group, one), figures(one, measure, rank, longest))
@@ -78,12 +78,12 @@ fn rows(contents: &Contents, group: &[&Evaluated], measure: fn(usize) -> Metric,
 }
 
 /// The row of the items by how often they were chosen in training.
-fn popularity(one: &Evaluated, measure: fn(usize) -> Metric) -> (String, Figures) {
+fn popularity(one: &Evaluated, measure: Measure) -> (String, Figures) {
     let figures = figures(one, measure, |user| Some(user.popularity_rank), one.result.evaluation.items);
     ("popularity <small>(the same list for all)</small>".into(), figures)
 }
 
-fn figures(one: &Evaluated, measure: fn(usize) -> Metric, rank: Rank, longest: usize) -> Figures {
+fn figures(one: &Evaluated, measure: Measure, rank: Rank, longest: usize) -> Figures {
     let at = |k: usize| {
         let gains = one.result.evaluation.ranks.iter().map(|user| measure(k).gain(rank(user)));
         (k <= longest).then(|| mean_and_error(&gains.collect::<Vec<_>>()))
