@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::models::decode::{BeamConfig, ItemTrie, TrieError, beam_search};
-use crate::models::{LatentRecommender, ModelError, ThoughtKind, host, hub};
+use crate::models::{LatentRecommender, ModelError, Precision, ThoughtKind, host, hub};
 use crate::train::grpo::{AdvantageKind, Grpo, GrpoConfig, Rollouts, Update, baseline, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{Example, Gradients, TrainError, Workers};
@@ -152,6 +152,15 @@ impl Golden {
             return Err(GoldenError::Figures { path, problem });
         }
         Ok(Self { model: hub::load(folder, 0, device)?, figures })
+    }
+
+    /// The same checks of the model as it computes in another precision, for which their limits are not meant.
+    ///
+    /// # Errors
+    ///
+    /// The device does not compute in it.
+    pub fn with_precision(self, precision: Precision) -> Result<Self, ModelError> {
+        Ok(Self { model: self.model.with_precision(precision)?, ..self })
     }
 
     /// All checks.

@@ -105,10 +105,12 @@ fn the_parts_of_an_evaluation_make_the_whole_of_one_process() {
     // What is no whole is refused.
     let before = w.bytes("merged.json");
     let other = evaluate("other.json", &["--shard", "2/3", "--beams", "5"]);
+    let coarse = evaluate("coarse.json", &["--shard", "2/3", "--precision", "bf16"]);
     for (parts, problem) in [
         (vec![&first, &second], "2 of 3 parts"),
         (vec![&first, &second, &second], "2/3 is there twice"),
         (vec![&first, &other, &third], "differ in beams"),
+        (vec![&first, &coarse, &third], "differ in precision"),
         (vec![&w.path("prepared/dataset.json")], "no result of `latentr3 evaluate"),
     ] {
         let args = [&["merge", "--json", &merged], &parts.iter().map(|part| part.as_str()).collect::<Vec<_>>()[..]];
@@ -188,6 +190,7 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     expect(&sft(&["--limit", "0"]), &["--limit"]);
     expect(&sft(&["--thoughts", "18446744073709551615"]), &["too many"]);
     expect(&sft(&["--lr", "NaN"]), &["learning_rate"]);
+    expect(&sft(&["--precision", "f64"]), &["--precision", "f32, bf16 and f16"]);
     expect(&sft(&["--json", "nowhere/result.json"]), &["nowhere/result.json", "no such folder"]);
     expect(&["demo", "--out", &data], &["data", "exists"]);
     expect(&["bench", "sft", "--model", &base, "--tokens", &out, "--threads", "99999999"], &["--threads"]);
@@ -215,6 +218,31 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     std::fs::write(w.path("base/config.json"), "{").unwrap();
     expect(&["recommend", "--model", &base, "--data", &prepared, "--history", "x"], &["config.json"]);
     assert!(!Path::new(&out).exists(), "nothing was made for a run that could not begin");
+}
+
+/// The model and the data are not even looked for.
+#[test]
+#[cfg(feature = "ndarray")]
+fn a_device_without_a_precision_is_refused_before_anything_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [model, data, out] = ["model", "data", "out"].map(path);
+    let train = |stage| vec![stage, "--model", &model, "--data", &data, "--out", &out];
+    for (args, precision) in [
+        (train("pretrain"), "bf16"),
+        (train("sft"), "f16"),
+        (train("grpo"), "bf16"),
+        (vec!["evaluate", "--model", &model, "--data", &data, "--split", "test"], "bf16"),
+        (vec!["recommend", "--model", &model, "--data", &data, "--history", "x"], "f16"),
+        (vec!["bench", "sft", "--model", &model, "--tokens", &data], "bf16"),
+    ] {
+        let message = refuse(&[&args[..], &["--device", "ndarray", "--precision", precision]].concat());
+        let expected = format!("precision `{precision}`: the device does not compute in it, but in f32");
+        assert!(message.contains(&expected), "{args:?}: {message}");
+        let message = refuse(&[&args[..], &["--device", "ndarray", "--precision", "f32"]].concat());
+        assert!(message.contains("model") || message.contains("data"), "{args:?}: {message}");
+    }
+    assert!(!Path::new(&out).exists());
 }
 
 #[test]
@@ -293,6 +321,11 @@ fn devices_are_checked_against_golden_figures() {
     let check = w.json("devices.json")[0]["check"].clone();
     for figure in ["forward", "sft_gradients", "grpo_gradients"] {
         assert!((1e-9..1e-4).contains(&check[figure].as_f64().unwrap()), "{check}");
+    }
+    let sixteen_bits = &w.json("devices.json")[0]["sixteen_bits"];
+    for (at, precision) in ["bf16", "f16"].into_iter().enumerate() {
+        assert_eq!(sixteen_bits[at]["precision"], precision);
+        assert!((1e-5..0.5).contains(&sixteen_bits[at]["sft_gradients"].as_f64().unwrap()), "{sixteen_bits}");
     }
     // Another model's figures are wrong ones.
     let golden = w.folder.path().join("golden");

@@ -180,6 +180,45 @@ fn a_run_with_adapters_goes_on_and_is_a_model_like_others() {
     assert!(message.contains("--lora-rank is 4 here and 3 in the run"), "{message}");
 }
 
+/// Both stages, the second with a reference policy. What is written stays in float32.
+#[test]
+fn a_run_in_16_bits_goes_on_as_it_began() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "f32", &SFT));
+    let more = ["--precision", "bf16"];
+    let stages = [
+        ("sft", "base", [&SFT[..], &more].concat()),
+        ("grpo", "whole-sft", [&GRPO[..], &more, &["--kl", "0.1"]].concat()),
+    ];
+    for (stage, model, more) in stages {
+        let [whole, killed] = ["whole", "killed"].map(|name| format!("{name}-{stage}"));
+        run(&w.train(stage, model, &whole, &more));
+        let mut child = start(&w.train(stage, model, &killed, &more));
+        wait_for_lines(&w.path(&killed), 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        succeed(&resume(stage, &w.path(&killed)));
+        assert_same_results(&w, &killed, &whole);
+        assert_eq!(w.json(&format!("{whole}/run.json"))["precision"], "bf16");
+        let message = refuse(&[stage, "--resume", &w.path(&whole), "--precision", "f32"]);
+        assert!(message.contains("--precision is \"f32\" here and \"bf16\" in the run"));
+    }
+    assert_ne!(w.bytes("f32/metrics.jsonl"), w.bytes("whole-sft/metrics.jsonl"));
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let [f32, bf16] = ["f32", "whole-sft"].map(|name| w.bytes(&format!("{name}/last/{file}")));
+        let header = |bytes: &[u8]| {
+            let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            serde_json::from_slice::<serde_json::Value>(&bytes[8..8 + length]).unwrap()
+        };
+        assert!(header(&bf16) == header(&f32) && !header(&bf16).to_string().contains("BF16"), "{file}");
+    }
+    // A run that was made before there was a choice.
+    let mut description = w.json("f32/run.json");
+    assert_eq!(description.as_object_mut().unwrap().remove("precision").unwrap(), "f32");
+    std::fs::write(w.path("f32/run.json"), description.to_string()).unwrap();
+    succeed(&resume("sft", &w.path("f32")));
+}
+
 #[test]
 #[cfg(unix)]
 fn a_run_that_is_interrupted_saves_its_last_step_and_goes_on_from_there() {

@@ -16,7 +16,7 @@ use crate::eval::{
     Counting, Counts, EvalConfig, EvaluationResult, Shard, evaluate_scores, load_sasrec, sample, sasrec_scores,
 };
 use crate::models::decode::BeamConfig;
-use crate::models::device;
+use crate::models::{Precision, device};
 
 /// Options of `baseline`.
 #[derive(Debug, Args)]
@@ -103,6 +103,7 @@ impl EvaluationArgs {
             limit: self.limit,
             seed: common.seed,
             batch: self.users,
+            precision: Precision::F32,
             users_of_all_parts: rows.len(),
             shard: Shard::WHOLE,
             evaluation,

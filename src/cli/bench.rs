@@ -5,14 +5,14 @@ use burn::module::Module;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::files::{check_json, load_model, write_json};
+use super::files::{check_device, check_json, load_model, write_json};
 use super::latency::{self, Plan};
 use super::report::print;
 use super::train_args::EstimatorArg;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
-use crate::models::{LatentRecommender, LoraConfig};
+use crate::models::{LatentRecommender, LoraConfig, Precision};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, Workers};
@@ -53,6 +53,9 @@ pub(super) struct BenchArgs {
     /// Compute activations again in the backward pass instead of keeping them
     #[arg(long)]
     gradient_checkpointing: bool,
+    /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Samples of each prompt
     #[arg(long, default_value_t = 8)]
     group: usize,
@@ -124,8 +127,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("--gradient-checkpointing is for sft and grpo".into()));
     }
     check_json(args.dump.as_deref())?;
+    check_device(&args.common.device, args.precision)?;
     let file = TokenFile::read(&args.tokens)?;
-    let model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    let model = load_model(&args.model, args.common.seed, &args.common.device)?.with_precision(args.precision)?;
     file.check_lengths(&args.tokens, &model)?;
     let result = match args.what {
         What::Sft => {

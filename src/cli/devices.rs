@@ -11,7 +11,7 @@ use super::report::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::golden::{Deviation, Golden, GoldenError};
 use crate::models::hub::write_atomically;
-use crate::models::{Driver, compiled_backends, device, driver};
+use crate::models::{Driver, Precision, compiled_backends, device, driver};
 
 /// How long a device may take for its check; a software driver takes minutes to compile its kernels.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -30,8 +30,9 @@ const BUILT_IN: [(&str, &[u8]); 3] = [
 #[derive(Debug, Args)]
 #[command(
     after_help = "The check runs a small model through everything that training and decoding do, forward and backward, and compares \
-with what PyTorch computed in float64. Each device runs in a process of its own, for a broken driver may take its process \
-with it. The program ends with code 1 if a device fails. What works and what does not: docs/which-backend.md."
+with what PyTorch computed in float64; for devices that compute in 16 bits (--precision) it prints how far those are off, too. \
+Each device runs in a process of its own, for a broken driver may take its process with it. The program ends with code 1 if \
+a device fails. What works and what does not: docs/which-backend.md."
 )]
 pub(super) struct DevicesArgs {
     /// Devices to list, as `--device` takes them; all that are compiled in if none is given
@@ -63,6 +64,8 @@ struct Report {
     is_software: bool,
     /// The largest deviations, if it was checked and came to an end.
     check: Option<Check>,
+    /// The same in the precisions of 16 bits that it has; a software driver, which would take minutes, is not asked.
+    sixteen_bits: Vec<Check>,
     /// Why it is not usable.
     problem: Option<String>,
 }
@@ -70,10 +73,26 @@ struct Report {
 /// The largest deviation of each kind of figure; a number too large for none stands for what is no number.
 #[derive(Debug, Serialize, Deserialize)]
 struct Check {
+    precision: Precision,
     forward: f64,
     sft_gradients: f64,
     grpo_gradients: f64,
     seconds: f64,
+}
+
+impl Report {
+    /// On a device that is not usable.
+    fn failed(name: &str, problem: String) -> Self {
+        let (device, problem) = (name.to_owned(), Some(problem));
+        Self { device, driver: None, is_software: false, check: None, sixteen_bits: Vec::new(), problem }
+    }
+}
+
+impl Check {
+    fn cells(&self) -> Vec<String> {
+        let errors = [self.forward, self.sft_gradients, self.grpo_gradients].map(|error| format!("{error:.1e}"));
+        [&errors[..], &[format!("{:.1}", self.seconds)]].concat()
+    }
 }
 
 pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
@@ -114,21 +133,16 @@ fn rows(reports: &[Report], checked: bool) -> Vec<Vec<String>> {
     for report in reports {
         let mut row = vec![report.device.clone()];
         if checked {
-            row.extend(match &report.check {
-                None => words(&["-"; 4]),
-                Some(Check { forward, sft_gradients, grpo_gradients, seconds }) => {
-                    let mut cells =
-                        [forward, sft_gradients, grpo_gradients].map(|error| format!("{error:.1e}")).to_vec();
-                    cells.push(format!("{seconds:.1}"));
-                    cells
-                }
-            });
+            row.extend(report.check.as_ref().map_or(words(&["-"; 4]), Check::cells));
         }
         let driver = report.driver.as_deref().unwrap_or("-");
         let software = if report.is_software { " (software)" } else { "" };
         row.push(report.problem.clone().unwrap_or_else(|| "works".into()));
         row.push(format!("{driver}{software}"));
         rows.push(row);
+        for check in &report.sixteen_bits {
+            rows.push([vec![format!("  in {}", check.precision)], check.cells(), words(&["", ""])].concat());
+        }
     }
     rows
 }
@@ -160,7 +174,7 @@ fn examine_apart(name: &str, check: bool, golden: Option<&Path>) -> Result<Repor
         None => format!("no answer within {} seconds", PATIENCE.as_secs()),
         Some(status) => format!("{status} {last}").trim_end().to_owned(),
     };
-    Ok(Report { device: name.to_owned(), driver: None, is_software: false, check: None, problem: Some(problem) })
+    Ok(Report::failed(name, problem))
 }
 
 /// Reads what a process says, so that it never waits for a reader.
@@ -198,8 +212,7 @@ fn examine(name: &str, check: bool, golden: Option<&Path>) -> Result<Report, Cli
             return Err(error.into());
         }
         Err(error) => {
-            let problem = Some(error.to_string());
-            return Ok(Report { device: name.into(), driver: None, is_software: false, check: None, problem });
+            return Ok(Report::failed(name, error.to_string()));
         }
     };
     let driver = driver(&opened);
@@ -209,29 +222,54 @@ fn examine(name: &str, check: bool, golden: Option<&Path>) -> Result<Report, Cli
         driver: driver.map(|Driver { name, .. }| name),
         is_software,
         check: None,
+        sixteen_bits: Vec::new(),
         problem: None,
     };
     if check {
-        let clock = Instant::now();
-        let deviations = compare(&opened, golden)?;
-        let worst = |part: &str| {
-            let errors = deviations.iter().filter(|deviation| kind(deviation) == part).map(|deviation| deviation.error);
-            errors.map(|error| if error.is_finite() { error } else { f64::MAX }).fold(0.0, f64::max)
-        };
-        report.check = Some(Check {
-            forward: worst("forward"),
-            sft_gradients: worst("SFT"),
-            grpo_gradients: worst("GRPO"),
-            seconds: clock.elapsed().as_secs_f64(),
-        });
+        let mut golden = load(&opened, golden)?;
+        let (check, deviations) = measure(&golden, Precision::F32)?;
+        report.check = Some(check);
         let wrong: Vec<&str> =
             deviations.iter().filter(|deviation| !deviation.holds()).map(|deviation| deviation.what.as_str()).collect();
         if let Some(first) = wrong.first() {
             report.problem =
                 Some(format!("computes wrong numbers: {} of {} figures, {first} first", wrong.len(), deviations.len()));
         }
+        let has = |precision: &Precision| !is_software && precision.check(&opened).is_ok();
+        for precision in [Precision::Bf16, Precision::F16].into_iter().filter(has) {
+            golden = golden.with_precision(precision)?;
+            match measure(&golden, precision) {
+                Ok((check, _)) => report.sixteen_bits.push(check),
+                Err(error) => {
+                    report.problem.get_or_insert(format!("in {precision}: {error}"));
+                }
+            }
+        }
     }
     Ok(report)
+}
+
+/// All deviations of a golden model that computes in a precision, and the largest of each kind.
+fn measure(golden: &Golden, precision: Precision) -> Result<(Check, Vec<Deviation>), GoldenError> {
+    let clock = Instant::now();
+    let deviations = match precision {
+        Precision::F32 => golden.check()?,
+        // The rest compares with float32's own log-probabilities, or counts.
+        _ => [
+            golden.hidden_states_and_thoughts()?,
+            golden.target_log_probabilities()?,
+            golden.sft()?,
+            golden.grpo_from_one_pass()?,
+        ]
+        .concat(),
+    };
+    let worst = |part: &str| {
+        let errors = deviations.iter().filter(|deviation| kind(deviation) == part).map(|deviation| deviation.error);
+        errors.map(|error| if error.is_finite() { error } else { f64::MAX }).fold(0.0, f64::max)
+    };
+    let [forward, sft_gradients, grpo_gradients] = ["forward", "SFT", "GRPO"].map(worst);
+    let seconds = clock.elapsed().as_secs_f64();
+    Ok((Check { precision, forward, sft_gradients, grpo_gradients, seconds }, deviations))
 }
 
 fn kind(deviation: &Deviation) -> &'static str {
@@ -241,14 +279,14 @@ fn kind(deviation: &Deviation) -> &'static str {
         .unwrap_or("forward")
 }
 
-fn compare(device: &burn::tensor::Device, golden: Option<&Path>) -> Result<Vec<Deviation>, GoldenError> {
+fn load(device: &burn::tensor::Device, golden: Option<&Path>) -> Result<Golden, GoldenError> {
     if let Some(folder) = golden {
-        return Golden::load(folder, device)?.check();
+        return Golden::load(folder, device);
     }
     let io = |source| crate::models::ModelError::Io { path: std::env::temp_dir(), source };
     let folder = tempfile::tempdir().map_err(io)?;
     for (name, content) in BUILT_IN {
         write_atomically(&folder.path().join(name), content)?;
     }
-    Golden::load(folder.path(), device)?.check()
+    Golden::load(folder.path(), device)
 }

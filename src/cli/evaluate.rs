@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log;
-use super::files::{check_fit, check_json, is_run, load_model, model_folder, weight_files, write_json};
+use super::files::{check_device, check_fit, check_json, is_run, load_model, model_folder, weight_files, write_json};
 use super::report::{Progress, duration, note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
@@ -13,7 +13,7 @@ use crate::eval::{
 };
 use crate::models::decode::{BeamConfig, ItemTrie};
 use crate::models::sasrec::SasRec;
-use crate::models::{LatentRecommender, ThoughtKind, device};
+use crate::models::{LatentRecommender, Precision, ThoughtKind, device};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -56,6 +56,9 @@ pub(super) struct EvaluateArgs {
     /// Users searched at once; changes memory and speed, not results
     #[arg(long, value_name = "USERS", default_value_t = 16)]
     batch: usize,
+    /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Evaluate only a part of the users, as 2/4 for the second of four processes; with `--json`, `latentr3 merge` makes the
     /// whole of all parts
     #[arg(long, value_name = "I/N", default_value_t = Shard::WHOLE, hide_default_value = true)]
@@ -103,8 +106,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("--guidance is for the search over the tree; free text is not guided".into()));
     }
     check_json(args.json.as_deref())?;
+    check_device(&args.common.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
-    let mut model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    let mut model = load_model(&args.model, args.common.seed, &args.common.device)?.with_precision(args.precision)?;
     if let Some(thoughts) = args.thoughts {
         let kind = model.source.kind();
         if thoughts > 0 && (model.thoughts() == 0 || (kind == ThoughtKind::Constants && thoughts != model.thoughts())) {
@@ -143,6 +147,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         limit: args.limit,
         seed: args.common.seed,
         batch: args.batch,
+        precision: args.precision,
         users_of_all_parts: rows.len(),
         shard: args.shard,
         evaluation,

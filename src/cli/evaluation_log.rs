@@ -37,6 +37,7 @@ pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> R
         "limit": result.limit,
         "seed": result.seed,
         "users": evaluation.users,
+        "precision": result.precision,
         "method": evaluation.method,
         "hr": evaluation.by_item.hr,
         "ndcg": evaluation.by_item.ndcg,

@@ -12,7 +12,7 @@ use super::report::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
 use crate::models::hub::{self, write_atomically};
-use crate::models::{Driver, LatentRecommender, device, driver};
+use crate::models::{Driver, LatentRecommender, Precision, device, driver};
 
 /// Name of the tokenizer's file in model and prepared folders.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -25,6 +25,11 @@ pub(super) fn model_folder(path: &Path) -> PathBuf {
 /// Whether a folder is a run's.
 pub(super) fn is_run(path: &Path) -> bool {
     path.join("run.json").exists()
+}
+
+/// Makes sure before anything is loaded that there is such a device and that it computes in a precision.
+pub(super) fn check_device(name: &str, precision: Precision) -> Result<(), CliError> {
+    Ok(precision.check(&device(name)?)?)
 }
 
 /// Loads the model that `--model` means.

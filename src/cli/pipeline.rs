@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::CliError;
-use super::files::{check_fit, load_model, model_folder, tokenizer_asset, weight_files};
+use super::files::{check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
 use super::interrupt::interrupted;
 use super::report::{Progress, duration, note};
 use crate::data::{Prepared, Split};
 use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::decode::ItemTrie;
-use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
+use crate::models::{LatentRecommender, LoraConfig, Precision, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{self, Event, Example, Found, RunFolder, Stage, TrainConfig, TrainError, Training, Workers};
@@ -35,6 +35,9 @@ pub(super) struct RunDescription {
     pub data: PathBuf,
     pub data_files: BTreeMap<String, String>,
     pub device: String,
+    /// What the model's blocks multiply in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Training examples at most, for trials.
     pub limit: Option<usize>,
     /// Validation examples at most.
@@ -55,6 +58,7 @@ impl RunDescription {
             data: data.to_owned(),
             data_files: BTreeMap::new(),
             device: device.to_owned(),
+            precision: Precision::F32,
             limit: None,
             valid_limit: None,
             rank_sample: 0,
@@ -130,6 +134,7 @@ struct Place<'a> {
 pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner) -> Result<Value, CliError> {
     description.model = absolute(&description.model);
     description.data = absolute(&description.data);
+    check_device(&description.device, description.precision)?;
     let data = load_data(&description)?;
     description.data_files = data.prepared.files().clone();
     description.model_files = weight_files(&description.model)?;
@@ -164,6 +169,8 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         description.device = device.to_owned();
     }
     description.train.gradient_checkpointing |= asked.gradient_checkpointing;
+    let device = device(&description.device)?;
+    description.precision.check(&device)?;
     let data = load_data(&description)?;
     if let Some(names) = differences(&description.data_files, data.prepared.files()) {
         let folder = description.data.display();
@@ -171,7 +178,6 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
             "was made with other data than {folder} holds now: {names} differ; give the folder with --data if it was moved"
         )));
     }
-    let device = device(&description.device)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let workers = manner.workers;
     let mut run = None;
@@ -208,12 +214,13 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         note(&format!("warning: going on from {}, step {step}, instead", found.folder.display()));
     }
     let mut trained = found.trained;
+    trained.model = trained.model.with_precision(description.precision)?;
     let stage: Box<dyn Stage> = match &description.stage {
         StageConfig::Grpo { config } => {
             trained.model = prepare_model(trained.model, config);
             let reference = folder.join(REFERENCE);
             let start = match config.needs_reference() {
-                true => hub::load(&reference, 0, &device)?,
+                true => hub::load(&reference, 0, &device)?.with_precision(description.precision)?,
                 false => trained.model.clone(),
             };
             build_stage(&description, &start)?
@@ -272,7 +279,7 @@ fn save_reference(description: &RunDescription, start: &LatentRecommender, run: 
 fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliError> {
     let seed = description.train.seed;
     let model = load_model(&description.model, seed, &description.device)?;
-    Ok(match &description.stage {
+    let model = match &description.stage {
         StageConfig::Pretrain {} => model.with_thoughts(ThoughtKind::LastHidden, 0, seed)?,
         StageConfig::Sft { thoughts, source, lora } => {
             let model = model.with_thoughts(*source, *thoughts, seed)?;
@@ -291,7 +298,8 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
             }
             prepare_model(model, config)
         }
-    })
+    };
+    Ok(model.with_precision(description.precision)?)
 }
 
 fn build_stage(description: &RunDescription, start: &LatentRecommender) -> Result<Box<dyn Stage>, CliError> {

@@ -3,10 +3,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_fit, check_json, load_model, model_folder, write_json};
+use super::files::{check_device, check_fit, check_json, load_model, model_folder, write_json};
 use super::report::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Prepared;
+use crate::models::Precision;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
 
 /// Options of `recommend`.
@@ -33,6 +34,9 @@ pub(super) struct RecommendArgs {
     /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
     #[arg(long, default_value_t = 1.0)]
     length_penalty: f64,
+    /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Write the recommendations as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,8 +53,9 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
         return Err(CliError::Usage(format!("--length-penalty {} is not a number", args.length_penalty)));
     }
     check_json(args.json.as_deref())?;
+    check_device(&args.common.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
-    let model = load_model(&args.model, args.common.seed, &args.common.device)?;
+    let model = load_model(&args.model, args.common.seed, &args.common.device)?.with_precision(args.precision)?;
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     let is_unknown = |title: &&String| prepared.catalog.items().iter().all(|item| item.title != **title);
     for title in args.history.iter().filter(|title| !args.common.quiet && is_unknown(title)) {

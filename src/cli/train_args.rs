@@ -10,7 +10,7 @@ use super::{
     CliError, CommonArgs,
     files::{check_json, write_json},
 };
-use crate::models::{LoraConfig, ThoughtKind};
+use crate::models::{LoraConfig, Precision, ThoughtKind};
 use crate::train::grpo::{AdvantageKind, Estimator, GrpoConfig};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig, Workers};
 
@@ -66,6 +66,10 @@ pub(super) struct LoopArgs {
     /// given beside --resume
     #[arg(long)]
     gradient_checkpointing: bool,
+    /// What the blocks multiply in, forward and backward: f32, bf16 or f16, where the device computes in it; weights, losses, rewards
+    /// and checkpoints stay f32
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
+    precision: Precision,
     /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
     #[arg(long, value_enum)]
     schedule: Option<ScheduleArg>,
@@ -390,6 +394,7 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
         limit: training.limit,
         valid_limit: training.valid_limit,
         rank_sample: training.rank_sample,
+        precision: training.precision,
         ..RunDescription::new(stage, &model, &data, &run.common.device, train)
     };
     let workers = if run.mpi { Workers::of_mpi()? } else { Workers::alone() };
@@ -421,7 +426,7 @@ fn launch(run: &RunArgs, training: &LoopArgs, stage: StageConfig, train: TrainCo
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 38] = [
+const RECORDED: [(&str, &str); 39] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -441,6 +446,7 @@ const RECORDED: [(&str, &str); 38] = [
     ("limit", "/limit"),
     ("valid_limit", "/valid_limit"),
     ("rank_sample", "/rank_sample"),
+    ("precision", "/precision"),
     ("thoughts", "/stage/thoughts"),
     ("source", "/stage/source"),
     ("lora_rank", "/stage/lora/rank"),

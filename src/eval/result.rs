@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluation::Evaluation;
 use super::shard::Shard;
+use crate::models::Precision;
 
 /// The figures of a model on a split, and on which data and with which model they were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct EvaluationResult {
     pub seed: u64,
     /// Users searched at once.
     pub batch: usize,
+    /// What the model's blocks multiplied in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Users of all parts together.
     pub users_of_all_parts: usize,
     /// Which part of them this is.
@@ -94,6 +98,7 @@ impl EvaluationResult {
             ("model", self.model_files == other.model_files),
             ("limit or seed", (self.limit, self.seed) == (other.limit, other.seed)),
             ("batch", self.batch == other.batch),
+            ("precision", self.precision == other.precision),
             ("users", self.users_of_all_parts == other.users_of_all_parts),
             ("number of parts", self.shard.count() == other.shard.count()),
             ("items", a.item_counts == b.item_counts),

@@ -7,6 +7,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::gains::{Gains, Users};
 use super::*;
 use crate::eval::{Evaluation, EvaluationResult, Method, Shard};
+use crate::models::Precision;
 use crate::models::random::generator;
 
 /// What users and runs are made of.
@@ -172,6 +173,7 @@ fn result(number: u64, hit_rate: f64) -> EvaluationResult {
         limit: None,
         seed: 0,
         batch: 16,
+        precision: Precision::F32,
         users_of_all_parts: ranks.len(),
         shard: Shard::WHOLE,
         evaluation: Evaluation::of(ranks, vec![1; 600], method, 1.0),

@@ -1,0 +1,126 @@
+//! How far 16 bits in the blocks move losses and gradients, and what they do not move.
+
+mod common;
+#[path = "common/small.rs"]
+mod small;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
+use latentr3::models::host::read;
+use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Precision, map_named};
+use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use latentr3::train::sft::Sft;
+use latentr3::train::{AdamW, AdamWConfig, Example, Gradients, Optimizer, Stage, Workers};
+use small::{small_model, weights};
+
+fn examples() -> Vec<Example> {
+    let row = |i: u32| Example {
+        prompt: (0..4 + i % 5).map(|t| 1 + (i * 7 + t * 3) % 38).collect(),
+        target: vec![1 + (i * 5) % 38, 1 + (i * 3) % 38, 0],
+        item: 0,
+        row: i as usize,
+    };
+    (0..13).map(row).collect()
+}
+
+/// The model with some of its weights multiplied: those whose names contain `part`.
+fn multiplied(model: LatentRecommender, part: &'static str, factor: f64) -> LatentRecommender {
+    struct Multiply(&'static str, f64);
+    impl NamedMapper for Multiply {
+        fn map<const D: usize>(&mut self, name: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            parameter.map(|value| if name.contains(self.0) { value.mul_scalar(self.1) } else { value })
+        }
+    }
+    map_named(model, &mut Multiply(part, factor))
+}
+
+/// The model in a precision, if the device under test computes in it.
+fn in_precision(model: LatentRecommender, precision: Precision) -> Option<LatentRecommender> {
+    precision.check(&common::device()).is_ok().then(|| model.with_precision(precision).unwrap())
+}
+
+/// Log-probabilities of the targets, loss and gradients of stage 1, and gradients of stage 2.
+fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
+    let examples = examples();
+    let rows: Vec<&Example> = examples.iter().collect();
+    let workers = Workers::alone();
+    let all = |gradients: &Gradients| -> Vec<f32> {
+        gradients.names().flat_map(|name| read(gradients.get(name).unwrap())).collect()
+    };
+    let mut state = model.prefill(&rows.iter().map(|row| row.prompt.as_slice()).collect::<Vec<_>>()).unwrap();
+    let thought = model.think(&mut state);
+    let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
+    let log_probs = model.target_log_probs(&state, thought, &targets).unwrap();
+    let sft = Sft { micro_batch: 5 }.gradients(&model.clone().train(), &workers.share(&rows)).unwrap();
+    let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
+    let policy = prepare_model(model.clone(), &config);
+    let stage = Grpo::new(config, 8, 0, &policy).unwrap();
+    let noise: Vec<f32> =
+        (0..rows.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { 0.5 * (i as f32 * 0.7).sin() }).collect();
+    let (_, update) = stage.roll_out_and_update(&policy, &workers.share(&rows), &noise).unwrap();
+    [read(log_probs.values), read(sft.loss), all(&sft.gradients), all(&update.gradients)]
+}
+
+/// The norm of the difference, as a share of the norm.
+fn deviation(ours: &[f32], exact: &[f32]) -> f32 {
+    assert_eq!(ours.len(), exact.len());
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>().sqrt();
+    norm(&mut ours.iter().zip(exact).map(|(a, b)| a - b)) / norm(&mut exact.iter().copied())
+}
+
+/// The bounds are twice what was measured on `flex`; far below them nothing would have been rounded.
+#[test]
+fn sixteen_bits_move_losses_and_gradients_by_little() {
+    // A latent attention that does not look at a single place, which the least change would move to another.
+    let plain = multiplied(small_model(1, 2), "attention.", 0.125);
+    let adapted = plain.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
+    let exact = [&plain, &adapted].map(figures);
+    for (precision, most) in
+        [(Precision::Bf16, [1.8e-3, 9e-5, 2.4e-2, 2.5e-2]), (Precision::F16, [3.1e-4, 2e-5, 3.3e-3, 3e-3])]
+    {
+        for (model, exact) in [&plain, &adapted].into_iter().zip(&exact) {
+            let Some(model) = in_precision(model.clone(), precision) else { continue };
+            let ours = figures(&model);
+            let errors: Vec<f32> = ours.iter().zip(exact).map(|(ours, exact)| deviation(ours, exact)).collect();
+            println!("{precision}: {errors:?}");
+            for (error, most) in errors.into_iter().zip(most) {
+                assert!((0.05 * most..most).contains(&error), "{precision}: {error:e} instead of at most {most:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradient_checkpointing_changes_nothing_in_16_bits() {
+    let examples = examples();
+    let rows: Vec<&Example> = examples.iter().collect();
+    let Some(model) = in_precision(small_model(1, 2), Precision::Bf16) else { return };
+    let gradients = |model: LatentRecommender| {
+        let found = Sft { micro_batch: 5 }.gradients(&model, &Workers::alone().share(&rows)).unwrap();
+        let values: Vec<_> = found.gradients.names().map(|name| read(found.gradients.get(name).unwrap())).collect();
+        (read(found.loss), values)
+    };
+    assert_eq!(gradients(model.clone().train()), gradients(model.train().with_gradient_checkpointing()));
+}
+
+#[test]
+fn a_product_too_large_for_f16_is_a_fault_and_moves_nothing() {
+    let examples = examples();
+    let rows: Vec<&Example> = examples.iter().collect();
+    let workers = Workers::alone();
+    let step = |model: LatentRecommender| {
+        let adamw = AdamW::new(AdamWConfig::default());
+        let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, step: 1 };
+        Sft { micro_batch: 5 }.step(model.train(), &mut optimizer, &workers.share(&rows)).unwrap()
+    };
+    let too_large = multiplied(small_model(1, 2), "gate_proj.weight", 1e6);
+    let Some(model) = in_precision(too_large.clone(), Precision::F16) else { return };
+    assert_eq!(step(too_large).1.fault, None, "float32 holds it");
+    let (after, report) = step(model.clone());
+    assert_eq!(report.fault.map(|fault| fault.what), Some("loss"));
+    assert_eq!(weights(&after), weights(&model));
+    let trie = ItemTrie::new(&[vec![1, 0], vec![2, 0]]).unwrap();
+    let error = beam_search(&model, &trie, &[&[1, 2, 3]], BeamConfig::default()).unwrap_err();
+    assert!(error.to_string().contains("too large for f16"), "{error}");
+}
