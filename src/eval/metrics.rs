@@ -90,8 +90,9 @@ pub struct Ranking {
 impl Ranking {
     /// The metrics of the users' ranks, from 1; `None` where the item was not found. Lists are `longest` items long.
     pub fn of(ranks: &[Option<f64>], longest: usize) -> Self {
-        let mean =
-            |metric: Metric| ranks.iter().map(|&rank| metric.gain(rank)).sum::<f64>() / ranks.len().max(1) as f64;
+        // The sum of nothing is -0.
+        let sum = |metric: Metric| 0.0 + ranks.iter().map(|&rank| metric.gain(rank)).sum::<f64>();
+        let mean = |metric: Metric| sum(metric) / ranks.len().max(1) as f64;
         let at = |metric: fn(usize) -> Metric| {
             let value = |k: usize| if k <= longest { json!(mean(metric(k))) } else { Value::Null };
             CUTOFFS.into_iter().map(|k| (k.to_string(), value(k))).collect()

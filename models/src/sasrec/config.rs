@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Most that a size of the model may be.
 const MOST: usize = 1 << 12;
 
-/// Sizes of a [`SasRec`].
+/// Sizes of a [`SasRec`](super::SasRec).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SasRecConfig {
