@@ -105,6 +105,12 @@ fn any_number_of_workers_reinforces_as_one_process_does() {
     agree_with_one_process("grpo", "sft", &GRPO);
 }
 
+#[test]
+fn any_number_of_workers_follows_the_score_and_watches_the_divergence() {
+    let more = ["--estimator", "score", "--advantage", "own", "--kl", "0.01", "--max-kl", "1e6"];
+    agree_with_one_process("grpo", "sft", &[&GRPO[..], &more].concat());
+}
+
 /// Processes whose parent is `parent`.
 fn children(parent: u32) -> Vec<u32> {
     let tasks = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();

@@ -11,6 +11,7 @@ mod reward;
 mod rollout;
 mod score;
 mod stage;
+mod weighted;
 
 pub use advantage::{
     Advantage, AdvantageKind, baseline, batch_advantage, group_advantage, own_advantage, pool_advantage,

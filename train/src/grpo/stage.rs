@@ -1,23 +1,19 @@
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
-use latentr3_models::backbone::Cut;
+use burn::tensor::Tensor;
 use latentr3_models::{LatentRecommender, ThoughtKind};
 use serde_json::{Map, Value, json};
 
 use super::advantage::Advantage;
 use super::config::{Estimator, GrpoConfig};
-use super::loss::policy_loss;
 use super::noise::group_noise;
 use super::reward::{Reward, negative_perplexity};
-use super::rollout::{Pool, Rollouts, Thoughts, gather_noise, no_thoughts, repeat_rows, repeated_targets};
-use crate::batches::micro_batches;
+use super::rollout::{Pool, Rollouts};
+use crate::TrainError;
 use crate::gradients::Gradients;
 use crate::guard::{Guards, Watched};
-use crate::likelihood::{common_head, prompts};
 use crate::optimizer::Optimizer;
 use crate::trainer::{Fault, Stage, StepReport};
 use crate::workers::Share;
-use crate::{Example, TrainError};
 
 /// The reinforcing stage.
 pub struct Grpo {
@@ -104,59 +100,26 @@ impl Grpo {
     ) -> Result<(Rollouts, Update), TrainError> {
         let (rollouts, thoughts) = self.sample(model, share, noise, true)?;
         let update = match self.config.estimator {
-            Estimator::Likelihood | Estimator::Pathwise => self.likelihood_update(model, share, &rollouts, thoughts),
+            Estimator::Likelihood | Estimator::Pathwise => self.weighted_update(model, share, &rollouts, thoughts),
             Estimator::Score => self.score_update(model, share, &rollouts, thoughts)?,
         };
         Ok((rollouts, update))
     }
 
-    fn likelihood_update(
-        &self,
-        model: &LatentRecommender,
-        share: &Share,
-        rollouts: &Rollouts,
-        thoughts: Vec<Thoughts>,
-    ) -> Update {
-        let (group, weights) = (self.config.group, self.weights(share, rollouts));
-        let mut gradients = Gradients::default();
-        for Thoughts { places, thought, by_sample } in thoughts {
-            let by_sample = by_sample.expect("this estimator's rollouts have it");
-            let own = |place: &usize| weights[place * group..(place + 1) * group].iter().map(|&weight| weight as f32);
-            let own: Vec<f32> = places.iter().flat_map(own).collect();
-            let [prompts, width] = thought.dims();
-            let own = Tensor::<2>::from_data(TensorData::new(own, [prompts * group, 1]), &by_sample.device());
-            let by_thought = (by_sample * own).reshape([prompts, group, width]).sum_dim(1).reshape([prompts, width]);
-            // A function whose gradient by the thought is the weighted sum.
-            gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
+    /// A share's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with
+    /// [`Estimator::Score`] one of the prompts only.
+    ///
+    /// # Errors
+    ///
+    /// What the model refuses, a model without thoughts, or [`Estimator::Pathwise`], which has one update only.
+    pub fn update(&self, model: &LatentRecommender, share: &Share, rollouts: &Rollouts) -> Result<Update, TrainError> {
+        match self.config.estimator {
+            Estimator::Likelihood => self.ratio_update(model, share, rollouts),
+            Estimator::Score => self.score_update(model, share, rollouts, self.think_again(model, share)?),
+            Estimator::Pathwise => {
+                Err(TrainError::config("estimator", "is pathwise, whose only update comes with its rollout"))
+            }
         }
-        let total = self.tokens(share) as f64;
-        let loss: f64 = match self.config.estimator {
-            Estimator::Pathwise => -rollouts.rewards.iter().sum::<f64>() / (share.batch * group) as f64,
-            _ => weights.iter().zip(&rollouts.log_probs).map(|(weight, row)| weight * row.len() as f64).sum(),
-        };
-        let tokens = rollouts.log_probs.iter().map(Vec::len).sum::<usize>() as f64;
-        let mut figures = vec![
-            ("loss", figure(model, loss)),
-            ("ratio", figure(model, tokens / total)),
-            ("clip_share", figure(model, 0.0)),
-        ];
-        figures.extend(self.kl_figure(model, share, rollouts));
-        Update { gradients, figures }
-    }
-
-    /// The derivative of the loss by each rollout's summed log-probabilities: `-A_k / tokens`, or with [`Estimator::Pathwise`] that
-    /// of minus the mean reward, `s_k / (|y| rollouts)`, which is 0 where the reward is bounded.
-    fn weights(&self, share: &Share, rollouts: &Rollouts) -> Vec<f64> {
-        if self.config.estimator == Estimator::Pathwise {
-            let all = (share.batch * self.config.group) as f64;
-            let weight = |(&reward, row): (&f64, &Vec<f32>)| match reward > -self.config.max_perplexity {
-                true => reward / (row.len() as f64 * all),
-                false => 0.0,
-            };
-            return rollouts.rewards.iter().zip(&rollouts.log_probs).map(weight).collect();
-        }
-        let total = self.tokens(share) as f64;
-        rollouts.advantages.iter().map(|advantage| -advantage / total).collect()
     }
 
     /// A share's part of the KL divergence to the reference at the rollouts, where there is one.
@@ -166,63 +129,9 @@ impl Grpo {
         share: &Share,
         rollouts: &Rollouts,
     ) -> Option<(&'static str, Tensor<1>)> {
-        Some(("kl", figure(model, rollouts.kl()? / self.tokens(share) as f64)))
-    }
-
-    /// A share's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with
-    /// [`Estimator::Score`] one of the prompts only.
-    ///
-    /// # Errors
-    ///
-    /// What the model refuses, or a model without thoughts.
-    pub fn update(&self, model: &LatentRecommender, share: &Share, rollouts: &Rollouts) -> Result<Update, TrainError> {
-        if self.config.estimator == Estimator::Score {
-            return self.score_update(model, share, rollouts, self.think_again(model, share)?);
-        }
-        let (group, total, device) = (self.config.group, self.tokens(share), model.device());
-        let mut gradients = Gradients::default();
-        let mut sums: Vec<Tensor<1>> = Vec::new();
-        // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
-        let (mut head, mut cut) = (common_head(model, &share.rows)?, None);
-        if self.config.train_backbone {
-            cut = head.take().map(Cut::new);
-        }
-        for places in micro_batches(&share.rows, self.micro_batch) {
-            let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
-            let head = cut.as_ref().map(Cut::head).or(head.as_ref());
-            let mut state = model.backbone.prefill_after(head, &prompts(&rows))?;
-            let thought = model.think(&mut state).ok_or_else(no_thoughts)?;
-            let [_, width] = thought.dims();
-            let noise = gather_noise(&rollouts.noise, &places, group * width, width, &device);
-            let samples = repeat_rows(thought, group) + noise;
-            let log_probs = model.target_log_probs(&state, Some(samples), &repeated_targets(&rows, group))?.values;
-
-            let own: Vec<usize> = places.iter().flat_map(|place| place * group..(place + 1) * group).collect();
-            let flat = |rows: &[Vec<f32>]| own.iter().flat_map(|&rollout| rows[rollout].clone()).collect::<Vec<f32>>();
-            let tensor = |values: &[f32]| Tensor::<1>::from_data(values, &device);
-            let advantages: Vec<f32> = own
-                .iter()
-                .flat_map(|&rollout| {
-                    std::iter::repeat_n(rollouts.advantages[rollout] as f32, rollouts.log_probs[rollout].len())
-                })
-                .collect();
-            let old = tensor(&flat(&rollouts.log_probs));
-            let reference = rollouts.reference.as_ref().map(|reference| tensor(&flat(reference)));
-            let loss = policy_loss(log_probs, old, tensor(&advantages), reference, total, &self.config);
-            let mut tape = loss.loss.backward();
-            if let Some(cut) = &mut cut {
-                cut.collect(&mut tape);
-            }
-            gradients.add(Gradients::collect(model, tape));
-            let kl = loss.kl.map(Tensor::inner);
-            add_figures(&mut sums, [Some(loss.loss.inner()), Some(loss.ratio), Some(loss.clipped), kl]);
-        }
-        if let Some(tape) = cut.and_then(Cut::backward) {
-            gradients.add(Gradients::collect(model, tape));
-        }
-        let names = ["loss", "ratio", "clip_share", "kl"].into_iter().take(3 + usize::from(self.reference.is_some()));
-        sums.resize_with(names.len(), || Tensor::zeros([1], &device));
-        Ok(Update { gradients, figures: names.zip(sums).collect() })
+        let (kl, largest) = (rollouts.kl()? / self.tokens(share) as f64, f64::from(f32::MAX));
+        // A number still, so that it is the guard that stops the run.
+        Some(("kl", figure(model, if kl > largest { largest } else { kl })))
     }
 
     /// Standard noise for a share of a step's batch, `[rollouts, d_model]`.
@@ -232,7 +141,7 @@ impl Grpo {
     }
 
     /// Target tokens of all rollouts of a batch.
-    fn tokens(&self, share: &Share) -> usize {
+    pub(super) fn tokens(&self, share: &Share) -> usize {
         share.target_tokens * self.config.group
     }
 
@@ -242,9 +151,9 @@ impl Grpo {
     }
 }
 
-/// A figure on the device, as large as a float32 can be at most.
-fn figure(model: &LatentRecommender, value: f64) -> Tensor<1> {
-    Tensor::from_data([value.min(f64::from(f32::MAX)) as f32], &model.device())
+/// A figure on the device.
+pub(super) fn figure(model: &LatentRecommender, value: f64) -> Tensor<1> {
+    Tensor::from_data([value as f32], &model.device())
 }
 
 /// Adds the figures of a further micro-batch.
