@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn two_steps_equal_the_closed_form() {
-        let device = Device::default();
+        let device = crate::device_under_test();
         let matrix = |value: f32| Tensor::<2>::from_data([[value]], &device);
         let config = AdamWConfig { weight_decay: 0.1, ..Default::default() };
         let mut optimizer = AdamW::new(config);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_state_survives_a_file() {
-        let device = Device::default();
+        let device = crate::device_under_test();
         let mut optimizer = AdamW::new(AdamWConfig::default());
         optimizer.steps = 70_000;
         let gradient = Tensor::<2>::from_data([[0.1, -0.2], [0.3, 0.4]], &device);

@@ -37,3 +37,10 @@ pub use schedule::Schedule;
 
 pub use trainer::{Event, ExtraValidation, Fault, Progress, Stage, StepReport, Training};
 pub use workers::{Share, Summed, Workers};
+
+/// The device in `LATENTR3_TEST_DEVICE`, `flex` if it is not set: what Burn takes by default is the first GPU compiled in.
+#[cfg(test)]
+fn device_under_test() -> burn::tensor::Device {
+    let name = std::env::var("LATENTR3_TEST_DEVICE").unwrap_or_else(|_| "flex".into());
+    latentr3_models::device(&name).expect("LATENTR3_TEST_DEVICE names a device that is compiled in")
+}

@@ -252,7 +252,7 @@ mod tests {
             observer: &mut observer,
             interrupted: &interrupted,
         };
-        let end = training.go_on(SasRec::new(sizes, 1, &Device::default()).unwrap()).unwrap();
+        let end = training.go_on(SasRec::new(sizes, 1, &crate::device_under_test()).unwrap()).unwrap();
         (end, epochs)
     }
 
@@ -267,7 +267,7 @@ mod tests {
         let (best, ndcg) = end.best.unwrap();
         assert!(ndcg > 0.99, "{ndcg}");
         assert!(epochs[best - 1].is_best && epochs[best - 1].ndcg == ndcg);
-        let model = SasRec::load(&whole.join("best"), &Device::default()).unwrap();
+        let model = SasRec::load(&whole.join("best"), &crate::device_under_test()).unwrap();
         let scores = host::read(model.log_probs(&[&[3, 4, 5]]).unwrap());
         assert!(scores.iter().all(|score| *score <= scores[0]), "after 5 comes 0: {scores:?}");
 
