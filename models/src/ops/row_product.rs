@@ -14,8 +14,8 @@ use super::values::{Matrix, multiply};
 /// Up to how many rows this is faster than a product that packs the weight first.
 const MOST_ROWS: usize = 384;
 
-/// Rows of the weight that are dealt out together, or a multiple of it.
-const SHARE: usize = 32;
+/// Rows of the weight that are dealt out together, or a multiple of it: whole blocks of every size that there is.
+const SHARE: usize = 48;
 
 /// Shares that a thread takes on average, so that all end at about the same time.
 const SHARES_OF_A_THREAD: usize = 8;
@@ -92,11 +92,12 @@ impl WithSimd for Worker<'_, '_> {
         loop {
             let next = self.take();
             let after = next.as_ref().map_or(share.weight, |next| next.weight);
-            // As many sums at once as the registers hold beside their operands: AVX2 has 16, the others 32.
+            // As many sums at once as the registers hold beside their operands: AVX2 has 16, the others 32. One to spare,
+            // for a sum that has to be kept in memory takes twice the time of all others together.
             if size_of::<S::f32s>() == 32 {
-                share.run::<S, 8, 4>(simd, &x, self.depth, after);
+                share.run::<S, 2, 12, 6>(simd, &x, self.depth, after);
             } else {
-                share.run::<S, 16, 8>(simd, &x, self.depth, after);
+                share.run::<S, 3, 16, 8>(simd, &x, self.depth, after);
             }
             match next {
                 Some(next) => share = next,
@@ -107,10 +108,10 @@ impl WithSimd for Worker<'_, '_> {
 }
 
 impl Share<'_, '_> {
-    /// `x`: the rows side by side; `after`: the weight that will be read next; `FEW` and `MANY`: the weights that a block takes
-    /// at once where it has one vector of rows, and where it has two or three.
+    /// `x`: the rows side by side; `after`: the weight that will be read next; `MOST`: the vectors of rows in a block, at most 3;
+    /// `FEW` and `MANY`: the weights that it takes at once where it has one vector, and where it has more.
     #[inline(always)]
-    fn run<S: Simd, const FEW: usize, const MANY: usize>(
+    fn run<S: Simd, const MOST: usize, const FEW: usize, const MANY: usize>(
         &mut self,
         simd: S,
         x: &[S::f32s],
@@ -121,7 +122,7 @@ impl Share<'_, '_> {
         while !out.is_empty() {
             let vectors = match out.len().div_ceil(lanes::<S>()) {
                 4 => 2,
-                more => more.min(3),
+                more => more.min(MOST),
             };
             let (own, others) = out.split_at_mut((vectors * lanes::<S>()).min(out.len()));
             let (own_x, others_x) = x.split_at(vectors * depth);
