@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::files::{check_device, check_json, load_model, write_json};
+use super::grpo_args::EstimatorArg;
 use super::latency::{self, Plan};
+use super::memory::peak_mib;
 use super::report::print;
-use super::train_args::EstimatorArg;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
@@ -246,11 +247,4 @@ fn search(args: &BenchArgs, model: &LatentRecommender, file: &TokenFile) -> Resu
         .collect();
     write_json(args.dump.as_deref(), &lists)?;
     Ok(json!({ "users_per_s": rows.len() as f64 / seconds, "s": seconds, "hr": hr, "peak_mib": peak_mib() }))
-}
-
-/// The most memory that the process has had resident, in MiB, where the system tells.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
 }

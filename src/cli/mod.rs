@@ -11,9 +11,11 @@ mod evaluate;
 mod evaluation_log;
 mod experiment;
 mod files;
+mod grpo_args;
 mod init;
 mod interrupt;
 mod latency;
+mod memory;
 mod merge;
 mod pipeline;
 mod prepare;
@@ -55,7 +57,7 @@ enum Command {
     /// Stage 1: fine-tune model and latent attention on the training rows
     Sft(train_args::SftArgs),
     /// Stage 2: reinforce the latent attention by the modified GRPO
-    Grpo(train_args::GrpoArgs),
+    Grpo(grpo_args::GrpoArgs),
     /// Rank the catalog for each user of a split and report HR@k and NDCG@k
     Evaluate(evaluate::EvaluateArgs),
     /// Evaluate what a recommender should beat: popular items, the last ones again, transition counts, SASRec
@@ -135,7 +137,7 @@ impl Command {
             Self::Init(args) => init::run(&args),
             Self::Pretrain(args) => train_args::pretrain(&args),
             Self::Sft(args) => train_args::sft(&args),
-            Self::Grpo(args) => train_args::grpo(&args),
+            Self::Grpo(args) => grpo_args::grpo(&args),
             Self::Evaluate(args) => evaluate::run(&args),
             Self::Baseline(args) => baseline::run(&args),
             Self::Merge(args) => merge::run(&args),

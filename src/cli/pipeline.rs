@@ -9,11 +9,13 @@ use serde_json::{Map, Value, json};
 use super::CliError;
 use super::files::{check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
 use super::interrupt::interrupted;
+use super::memory::peak_mib;
 use super::report::{Progress, duration, note};
 use crate::data::{Prepared, Split};
 use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::decode::ItemTrie;
 use crate::models::{LatentRecommender, LoraConfig, Precision, ThoughtKind, device, hub};
+use crate::report::{Log, Point};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{self, Event, Example, Found, RunFolder, Stage, TrainConfig, TrainError, Training, Workers};
@@ -374,6 +376,9 @@ fn execute(
         end.best_step.unwrap_or(end.step),
         place.folder.join("best").display()
     ));
+    let log = run.map(|run| Log::read(&run.path().join("metrics.jsonl"))).transpose()?;
+    let valid_loss: BTreeMap<_, _> =
+        log.iter().flat_map(|log| log.series("valid_loss")).copied().map(by_step).collect();
     Ok(json!({
         "stage": name,
         "run": place.folder,
@@ -381,12 +386,18 @@ fn execute(
         "steps": end.step,
         "best_step": end.best_step,
         "best_validation": end.best,
+        "valid_loss": valid_loss,
         "skipped": end.skipped,
         "stopped": end.stopped,
         "seconds": end.seconds,
+        "peak_mib": peak_mib(),
         "train_examples": data.train.len(),
         "valid_examples": data.valid.len(),
     }))
+}
+
+fn by_step((step, value): Point) -> (String, f64) {
+    (step.to_string(), value)
 }
 
 /// HR and NDCG on a sample of validation users, for the log.

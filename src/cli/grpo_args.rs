@@ -1,0 +1,141 @@
+//! The options of stage 2.
+
+use clap::{Args, ValueEnum};
+
+use super::CliError;
+use super::pipeline::StageConfig;
+use super::train_args::{LoopArgs, RunArgs, launch};
+use crate::train::TrainConfig;
+use crate::train::grpo::{AdvantageKind, Estimator, GrpoConfig};
+
+/// Options of `grpo`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The defaults are the published settings (arXiv 2505.19092). Watch perplexity_growth, noise_norm and thought_norm in \
+metrics.jsonl: sigma is absolute and can drown the thought of a small model; --sigma-relative cannot. The best checkpoint is \
+chosen by validation loss and may be the start itself. docs/stage-2.md tells more."
+)]
+pub(super) struct GrpoArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// Rollouts a step: prompts times group
+    #[arg(long, default_value_t = 256)]
+    rollouts: usize,
+    /// Samples of each prompt; the first is free of noise
+    #[arg(long, default_value_t = 8)]
+    group: usize,
+    /// Standard deviation of the noise on each coordinate of the thought
+    #[arg(long, default_value_t = 1.5)]
+    sigma: f64,
+    /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
+    #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
+    sigma_relative: Option<f64>,
+    /// Tell perplexities apart up to this one only, so that a hopeless target cannot take all of its batch's advantage; by
+    /// default the largest float32, which the published reward overflows at
+    #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
+    max_perplexity: f64,
+    /// How the gradient is estimated
+    #[arg(long, value_enum, default_value_t = EstimatorArg::Likelihood)]
+    estimator: EstimatorArg,
+    /// What a reward is compared with
+    #[arg(long, value_enum, default_value_t = AdvantageArg::Batch)]
+    advantage: AdvantageArg,
+    /// Clip the probability ratio below 1 minus this
+    #[arg(long, default_value_t = 0.2)]
+    clip_low: f64,
+    /// Clip the probability ratio above 1 plus this
+    #[arg(long, default_value_t = 0.28)]
+    clip_high: f64,
+    /// Weight of the KL divergence to the model as it was at the start: of the target's tokens, or with --estimator score of
+    /// the thought
+    #[arg(long, default_value_t = 0.0)]
+    kl: f64,
+    /// Updates made on one rollout
+    #[arg(long, default_value_t = 1)]
+    updates: usize,
+    /// Train the backbone too, not only the source of the thoughts
+    #[arg(long)]
+    train_backbone: bool,
+    /// Stop when a step's estimate of the KL divergence of the target's tokens to the model as it was at the start is larger
+    #[arg(long, value_name = "DIVERGENCE")]
+    max_kl: Option<f64>,
+    /// Stop when the perplexity without noise is this many times what it was at the start; without this option a run only
+    /// warns, at 1.5 times [if given without FACTOR: 1.5]
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1.5")]
+    stop_on_collapse: Option<f64>,
+    #[command(flatten)]
+    training: LoopArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum EstimatorArg {
+    /// The published one: the gradient of the target's likelihood, weighted by the advantage
+    Likelihood,
+    /// The gradient of the samples' own density, weighted by the advantage; no backward pass through the backbone
+    Score,
+    /// The derivative of the reward at every sample, without an advantage
+    Pathwise,
+}
+
+impl From<EstimatorArg> for Estimator {
+    fn from(estimator: EstimatorArg) -> Self {
+        match estimator {
+            EstimatorArg::Likelihood => Self::Likelihood,
+            EstimatorArg::Score => Self::Score,
+            EstimatorArg::Pathwise => Self::Pathwise,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AdvantageArg {
+    /// The mean of the batch's samples without noise: the published one
+    Batch,
+    /// The mean of its own group: plain GRPO
+    Group,
+    /// Its own group's sample without noise
+    Own,
+    /// The mean of all samples of the batch
+    Pool,
+}
+
+impl From<AdvantageArg> for AdvantageKind {
+    fn from(advantage: AdvantageArg) -> Self {
+        match advantage {
+            AdvantageArg::Batch => Self::Batch,
+            AdvantageArg::Group => Self::Group,
+            AdvantageArg::Own => Self::Own,
+            AdvantageArg::Pool => Self::Pool,
+        }
+    }
+}
+
+pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
+    let config = GrpoConfig {
+        group: args.group,
+        sigma: args.sigma,
+        sigma_relative: args.sigma_relative,
+        max_perplexity: args.max_perplexity,
+        estimator: args.estimator.into(),
+        advantage: args.advantage.into(),
+        clip_low: args.clip_low,
+        clip_high: args.clip_high,
+        kl: args.kl,
+        updates: args.updates,
+        train_backbone: args.train_backbone,
+        max_kl: args.max_kl,
+        stop_on_collapse: args.stop_on_collapse,
+    };
+    config.check()?;
+    if args.rollouts == 0 || !args.rollouts.is_multiple_of(args.group) {
+        return Err(CliError::Usage(format!(
+            "--rollouts {} must be a multiple of --group {}",
+            args.rollouts, args.group
+        )));
+    }
+    let train = TrainConfig {
+        batch: args.rollouts / args.group,
+        ..args.training.config(GrpoConfig::train_defaults(), &args.run)
+    };
+    launch(&args.run, &args.training, StageConfig::Grpo { config }, train)
+}
