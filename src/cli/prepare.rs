@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -6,7 +7,7 @@ use super::files::{check_json, write_json};
 use super::report::{print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{
-    Interactions, PrepareConfig, RawConfig, RawSummary, Repeats, Split, SplitKind, Splits, Summary, prepare,
+    FewerUsers, Interactions, PrepareConfig, RawConfig, RawSummary, Repeats, Split, SplitKind, Splits, Summary, prepare,
 };
 
 /// Options of `prepare`.
@@ -59,6 +60,10 @@ pub(super) struct PrepareArgs {
     /// Leave out items whose title is HTML or empty
     #[arg(long)]
     drop_markup_titles: bool,
+    /// Keep the training rows of this many users, drawn at random by --seed, to see what more data brings; validation and
+    /// test rows stay
+    #[arg(long, value_name = "N")]
+    train_users: Option<NonZeroUsize>,
     /// Write the summary as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -209,6 +214,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
         window: args.window,
         template: args.template.clone(),
         drop_markup_titles: args.drop_markup_titles,
+        train_users: args.train_users.map(|count| FewerUsers { count: count.get(), seed: args.common.seed }),
         raw: args.raw.config(),
     };
     check_json(args.json.as_deref())?;

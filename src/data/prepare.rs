@@ -10,6 +10,7 @@ use tokenizers::Tokenizer;
 use super::catalog::{Catalog, Item};
 use super::drop_titles::{self, Dropped};
 use super::error::DataError;
+use super::fewer_users::FewerUsers;
 use super::folder::{self, CatalogLine, Dataset, Staging};
 use super::interactions::{Interactions, ReadOptions, Split, Splits};
 use super::prepared::PreparedRow;
@@ -48,6 +49,9 @@ pub struct PrepareConfig {
     pub template: Option<PathBuf>,
     /// Whether to leave out items whose title is HTML or empty.
     pub drop_markup_titles: bool,
+    /// Training users to keep; all without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_users: Option<FewerUsers>,
     /// How interactions that come one by one become rows.
     pub raw: RawConfig,
 }
@@ -66,6 +70,7 @@ impl Default for PrepareConfig {
             window: 12,
             template: None,
             drop_markup_titles: false,
+            train_users: None,
             raw: RawConfig::default(),
         }
     }
@@ -125,6 +130,9 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
     let mut data = Interactions::read(&config.data, &config.read_options())?;
     let markup_titles = drop_titles::count_markup(&data.catalog);
     let dropped = if config.drop_markup_titles { drop_titles::drop_titles(&mut data)? } else { Dropped::default() };
+    if let Some(fewer) = &config.train_users {
+        fewer.keep(&mut data.rows.train);
+    }
     let sequences = train_sequences(&data.rows.train);
     let train_counts = count_items(sequences.iter().map(|sequence| sequence.items.as_slice()), data.catalog.len());
 
