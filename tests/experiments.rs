@@ -38,7 +38,11 @@ rows = [{ name = "SFT", results = "eval-{seed}" }]
 fn workshop() -> (Workshop, [String; 4]) {
     let w = Workshop::new();
     std::fs::write(w.path("two-seeds.toml"), EXPERIMENT).unwrap();
-    let made = format!("made={}", w.folder.path().display());
+    std::fs::create_dir(w.path("made")).unwrap();
+    for part in ["base", "prepared"] {
+        std::fs::rename(w.path(part), w.path(&format!("made/{part}"))).unwrap();
+    }
+    let made = format!("made={}", w.path("made"));
     let paths = [w.path("two-seeds.toml"), made, w.path("work"), w.path("results")];
     (w, paths)
 }
@@ -108,11 +112,42 @@ fn an_experiment_that_is_killed_goes_on_with_its_runs() {
 }
 
 #[test]
+fn a_result_counts_only_for_what_it_was_made_from() {
+    let (w, paths) = workshop();
+    succeed(&command(&paths, &[]));
+    let planned = |paths: &[String; 4]| succeed(&command(paths, &["--dry-run"]));
+    assert!(!planned(&paths).contains(": latentr3"));
+    // Another setting of a step that only makes something, and results of it are none.
+    std::fs::write(&paths[0], EXPERIMENT.replace("--lr 3e-3", "--lr 1e-3")).unwrap();
+    let said = planned(&paths);
+    assert!(said.contains("sft-1: ") && said.contains("compared: ") && said.contains("| SFT | 0 |"), "{said}");
+    // A run that was begun otherwise is begun anew.
+    succeed(&command(&paths, &["--minutes", "0.005"]));
+    std::fs::write(&paths[0], EXPERIMENT).unwrap();
+    std::fs::remove_dir_all(&paths[3]).unwrap();
+    succeed(&command(&paths, &[]));
+    let run = w.json("work/runs/sft-0/run.json");
+    assert_eq!(run["train"]["learning_rate"], 3e-3, "{run}");
+    // Other data behind the same name.
+    std::fs::write(w.path("made/prepared/note.txt"), "one more file").unwrap();
+    assert!(planned(&paths).contains("sft-0: ") && planned(&paths).contains("| SFT | 0 |"));
+}
+
+#[test]
 fn what_cannot_be_run_says_why() {
     let (w, paths) = workshop();
     let [file, _, work, results] = &paths;
-    let message = refuse(&["experiment", file, "--work", work, "--results", results]);
-    assert!(message.contains("--input") && message.contains("{made}"), "{message}");
+    let alone = ["experiment", file, "--work", work, "--results", results];
+    let message = refuse(&alone);
+    assert!(message.contains("--input made=PATH: a folder with prepared data and a model"), "{message}");
+    for (more, part) in [
+        (["--input", "mode=."], "no input is called mode; there are: made"),
+        (["--only", "sfd"], "sfd"),
+        (["--minutes", "nan"], "number of minutes"),
+    ] {
+        let message = refuse(&[&alone[..], &more].concat());
+        assert!(message.contains(part), "{message}");
+    }
     for (from, to, part) in [
         ("title =", "titel =", "titel"),
         ("needs = [\"sft-{seed}\"]", "needs = [\"x\"]", "needs `x`"),

@@ -38,6 +38,9 @@ pub enum CliError {
         /// Steps done.
         step: usize,
     },
+    /// The user stopped an experiment.
+    #[error("{0}")]
+    Stopped(String),
     /// A golden folder cannot be checked.
     #[error(transparent)]
     Golden(#[from] GoldenError),
@@ -70,7 +73,7 @@ pub enum CliError {
 impl CliError {
     /// 2 for bad input, 1 for a failure, 130 where the user stopped the program, as shells have it.
     pub fn exit_code(&self) -> u8 {
-        if let Self::Interrupted { .. } = self {
+        if let Self::Interrupted { .. } | Self::Stopped(_) = self {
             return INTERRUPTED;
         }
         let failed = match self {

@@ -10,6 +10,7 @@ mod error;
 mod evaluate;
 mod evaluation_log;
 mod experiment;
+mod experiment_place;
 mod files;
 mod grpo_args;
 mod init;

@@ -2,10 +2,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::expand::{Bindings, combinations, expand};
 use super::table::Table;
+use crate::models::hub::sha256;
 
 /// Why an experiment cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +67,10 @@ pub struct Step {
     pub reads: Vec<usize>,
     /// Whether its result is kept for good.
     pub keep: bool,
+    /// Names of the inputs that it, or a step before it that it needs or reads, uses.
+    pub inputs: BTreeSet<String>,
+    /// SHA-256 of its command and of the recipes of the steps that it needs or reads.
+    pub recipe: String,
 }
 
 impl Experiment {
@@ -89,7 +94,7 @@ impl Experiment {
         let mut places = HashMap::new();
         for template in &self.step {
             for bindings in combinations(&template.name, &self.matrix)? {
-                let step = template.step(bindings, &self.inputs, &places)?;
+                let step = template.step(bindings, &self.inputs, &steps, &places)?;
                 if places.insert(step.name.clone(), steps.len()).is_some() {
                     return Err(PlanError(format!("two steps are called `{}`", step.name)));
                 }
@@ -103,12 +108,21 @@ impl Experiment {
     ///
     /// # Errors
     ///
-    /// Names in braces that stand for nothing.
+    /// Those of [`Self::steps`], and a row that shows what no step makes.
     pub fn tables(&self) -> Result<Vec<Table>, PlanError> {
+        let steps = self.steps()?;
+        let is_kept = |name: &String| steps.iter().any(|step| step.keep && step.name == *name);
         let mut tables = Vec::new();
         for table in &self.table {
             for bindings in combinations(&table.title, &self.matrix)? {
-                tables.push(table.expanded(&bindings, &self.matrix)?);
+                let table = table.expanded(&bindings, &self.matrix)?;
+                for row in &table.rows {
+                    if let Some(name) = row.steps.iter().find(|name| !is_kept(name)) {
+                        let (row, title) = (&row.name, &table.title);
+                        return Err(PlanError(format!("row `{row}` of `{title}` shows `{name}`, which no step keeps")));
+                    }
+                }
+                tables.push(table);
             }
         }
         Ok(tables)
@@ -120,6 +134,7 @@ impl StepTemplate {
         &self,
         mut bindings: Bindings,
         inputs: &BTreeMap<String, String>,
+        before: &[Step],
         places: &HashMap<String, usize>,
     ) -> Result<Step, PlanError> {
         let none = BTreeSet::new();
@@ -145,15 +160,25 @@ impl StepTemplate {
         // What is known only when the step runs.
         let later: BTreeSet<&str> = inputs.keys().map(String::as_str).chain(["json", "results"]).collect();
         let word = |word: &str| expand(word, &bindings, &later);
-        let command = self.run.split_whitespace().map(word).collect::<Result<_, _>>()?;
+        let command: Vec<String> = self.run.split_whitespace().map(word).collect::<Result<_, _>>()?;
         let need = |need: &String| {
             let need = expand(need, &bindings, &none)?;
             let place = places.get(&need).copied();
             place.ok_or_else(|| PlanError(format!("step `{name}` needs `{need}`, which is no step before it")))
         };
-        let needs = self.needs.iter().map(need).collect::<Result<_, _>>()?;
-        let reads = self.reads.iter().map(need).collect::<Result<_, _>>()?;
-        Ok(Step { command, makes, needs, reads, keep: self.keep, name })
+        let needs: Vec<usize> = self.needs.iter().map(need).collect::<Result<_, _>>()?;
+        let reads: Vec<usize> = self.reads.iter().map(need).collect::<Result<_, _>>()?;
+        if let Some(&read) = reads.iter().find(|&&read| !before[read].keep) {
+            let read = &before[read].name;
+            return Err(PlanError(format!("step `{name}` reads `{read}`, whose result is not kept")));
+        }
+        let sources = || needs.iter().chain(&reads).map(|&at| &before[at]);
+        let is_used = |input: &&String| command.iter().any(|word| word.contains(&format!("{{{input}}}")));
+        let own = inputs.keys().filter(is_used);
+        let inputs = own.chain(sources().flat_map(|source| &source.inputs)).cloned().collect();
+        let recipes: Vec<&String> = command.iter().chain(sources().map(|source| &source.recipe)).collect();
+        let recipe = sha256(json!(recipes).to_string().as_bytes());
+        Ok(Step { command, makes, needs, reads, keep: self.keep, inputs, recipe, name })
     }
 }
 
@@ -200,7 +225,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         let refused = |from: &str, to: &str, part: &str| {
-            let error = Experiment::parse(&TWO_SEEDS.replace(from, to)).and_then(|experiment| experiment.steps());
+            let error = Experiment::parse(&TWO_SEEDS.replace(from, to)).and_then(|experiment| experiment.tables());
             let message = error.unwrap_err().to_string();
             assert!(message.contains(part), "{message}");
         };
@@ -210,5 +235,19 @@ mod tests {
         refused("name = \"sft-{data}-{seed}\"", "name = \"a/b-{seed}-{data}\"", "no name for a step");
         refused("[[step]]", "[[stop]]", "stop");
         refused("seed = [0, 1]", "seed = [0, 0]", "two steps");
+        refused("needs = [", "reads = [", "is not kept");
+        refused("results = \"sft-{data}-{seed}\"", "results = \"sfd-{data}-{seed}\"", "shows `sfd-albums-0`");
+    }
+
+    #[test]
+    fn a_recipe_is_that_of_the_step_and_of_all_before_it() {
+        let steps = |text: &str| Experiment::parse(text).unwrap().steps().unwrap();
+        let (one, other) = (steps(TWO_SEEDS), steps(&TWO_SEEDS.replace("{domain}", "films")));
+        assert!((0..3).all(|at| one[at].recipe != other[at].recipe), "all are made from the prepared data");
+        let other = steps(&TWO_SEEDS.replace("sft --data", "sft --lr 1 --data"));
+        assert_eq!(one[0].recipe, other[0].recipe);
+        assert_ne!(one[1].recipe, other[1].recipe);
+        assert_ne!(one[1].recipe, one[2].recipe);
+        assert!(one.iter().all(|step| step.inputs.iter().eq(["cds"])));
     }
 }

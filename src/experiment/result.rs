@@ -9,12 +9,16 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::origin::Origin;
 use crate::eval::{EvaluationResult, UserRank};
 use crate::models::ModelError;
 use crate::models::hub::{read_json, write_atomically};
 
 /// Fields of an evaluation that hold something for every user or item.
 const LONG_FIELDS: [&str; 2] = ["ranks", "item_counts"];
+
+/// Bytes of a table of ranks at most, unpacked: some millions of users.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// A step's result as it is kept for good: its figures, and beside them as `NAME.ranks.csv.gz` the users' ranks where it has any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +27,10 @@ pub struct Kept {
     pub latentr3: String,
     /// The command's words.
     pub command: Vec<String>,
+    /// What the result comes from.
+    pub origin: Origin,
+    /// The device that it was computed on.
+    pub device: String,
     /// Processor and its threads.
     pub machine: String,
     /// Seconds that the step took.
@@ -136,7 +144,9 @@ fn unpacked(packed: &[u8]) -> Result<Vec<UserRank>, csv::Error> {
         Ok(UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list: Vec::new() })
     };
     let mut table = Vec::new();
-    GzDecoder::new(packed).read_to_end(&mut table)?;
+    if GzDecoder::new(packed).take(MOST_BYTES).read_to_end(&mut table)? as u64 == MOST_BYTES {
+        return Err(std::io::Error::other("it is too large").into());
+    }
     csv::Reader::from_reader(table.as_slice()).into_deserialize().map(user).collect()
 }
 

@@ -54,8 +54,8 @@ impl Table {
     }
 }
 
-/// The table in Markdown: the mean over a row's results and, where there are several, their standard deviation. `result` gives a
-/// step's result, if it is done.
+/// The table in Markdown: the mean over a row's results and, where there are several, their standard deviation; of how many, where some lack
+/// the figure. `result` gives a step's result, if it is done.
 pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String {
     let mut text = format!(
         "### {}\n\n| | n | {} |\n|---|---|{}\n",
@@ -67,14 +67,15 @@ pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String
         let results: Vec<Value> = row.steps.iter().filter_map(|step| result(step)).collect();
         let cell = |column: &String| {
             let values: Vec<f64> = results.iter().filter_map(|result| figure(result, column)).collect();
+            let of = if values.len() < results.len() { format!(" (of {})", values.len()) } else { String::new() };
             match values.len() {
                 0 => String::new(),
-                1 => format!("{:.4}", values[0]),
+                1 => format!("{:.4}{of}", values[0]),
                 n => {
                     let mean = values.iter().sum::<f64>() / n as f64;
                     let deviation =
                         (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt();
-                    format!("{mean:.4} ± {deviation:.4}")
+                    format!("{mean:.4} ± {deviation:.4}{of}")
                 }
             }
         };
@@ -112,12 +113,18 @@ mod tests {
         let table = Table {
             title: "CDs".into(),
             columns: vec!["hr@10".into(), "title ndcg@5".into(), "targets.cold.users".into()],
-            rows: vec![row("SFT", &["a", "b"]), row("popularity", &["c"]), row("later", &["d"])],
+            rows: vec![
+                row("SFT", &["a", "b"]),
+                row("popularity", &["c"]),
+                row("later", &["d"]),
+                row("partly", &["a", "e"]),
+            ],
         };
         let of = |hr: f64| json!({"by_item": {"hr": {"10": hr}}, "by_title": {"ndcg": {"5": 0.5}}, "targets": {"cold": {"users": 7}}});
         let result = |step: &str| match step {
             "a" => Some(of(0.1)),
             "b" => Some(of(0.2)),
+            "e" => Some(json!({"targets": {"cold": {"users": 7}}})),
             "c" => Some(of(0.05)),
             _ => None,
         };
@@ -125,5 +132,6 @@ mod tests {
         assert!(text.contains("| SFT | 2 | 0.1500 ± 0.0707 | 0.5000 ± 0.0000 | 7.0000 ± 0.0000 |"), "{text}");
         assert!(text.contains("| popularity | 1 | 0.0500 | 0.5000 | 7.0000 |"), "{text}");
         assert!(text.contains("| later | 0 |  |  |  |"), "{text}");
+        assert!(text.contains("| partly | 2 | 0.1000 (of 1) | 0.5000 (of 1) | 7.0000 ± 0.0000 |"), "{text}");
     }
 }

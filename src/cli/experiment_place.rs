@@ -1,0 +1,282 @@
+//! Where an experiment is carried out, and how its steps are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::CliError;
+use super::error::INTERRUPTED;
+use super::files::write_json;
+use super::interrupt::interrupted;
+use super::report::{duration, note};
+use crate::experiment::{Experiment, Kept, Origin, Step, checksum};
+use crate::models::ModelError;
+use crate::models::hub::read_json;
+
+/// How often a step that runs is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a step may take to save what it did when the user stops the experiment.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Options of `baseline sasrec` that a run which goes on has from its beginning.
+const OF_A_NEW_SASREC: [&str; 9] =
+    ["--hidden", "--layers", "--heads", "--ff", "--dropout", "--epochs", "--batch", "--lr", "--patience"];
+
+/// Where an experiment is carried out.
+pub(super) struct Place {
+    work: PathBuf,
+    results: PathBuf,
+    inputs: BTreeMap<String, String>,
+    /// Of the inputs, by their names.
+    checksums: BTreeMap<String, String>,
+    device: String,
+}
+
+/// How far a step is whose result is not kept, or not yet.
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// What it makes is made from this.
+    origin: Origin,
+    is_done: bool,
+}
+
+impl Place {
+    /// A place that works in `work` with what the user gave, by the names of the experiment's inputs.
+    pub fn new(work: &Path, results: &Path, inputs: BTreeMap<String, String>, device: &str) -> Result<Self, CliError> {
+        let sum = |(name, path): (&String, &String)| Ok((name.clone(), checksum(Path::new(path))?));
+        let absolute = |folder: &Path| std::path::absolute(folder).map_err(ModelError::io(folder));
+        Ok(Self {
+            work: absolute(work)?,
+            results: absolute(results)?,
+            checksums: inputs.iter().map(sum).collect::<Result<_, CliError>>()?,
+            inputs,
+            device: device.to_owned(),
+        })
+    }
+
+    /// Makes sure that there is what these steps take.
+    pub fn check_inputs<'a>(
+        &self,
+        experiment: &Experiment,
+        steps: impl Iterator<Item = &'a Step>,
+    ) -> Result<(), CliError> {
+        let needed: BTreeSet<&String> = steps.flat_map(|step| &step.inputs).collect();
+        let missing: Vec<String> = needed
+            .into_iter()
+            .filter(|name| !self.inputs.contains_key(*name))
+            .map(|name| format!("--input {name}=PATH: {}", experiment.inputs[name]))
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(CliError::Usage(format!("needs {}", missing.join("\n      ")))) }
+    }
+
+    /// The steps to carry out for those that are asked, in their order.
+    pub fn due(&self, steps: &[Step], mut asked: Vec<usize>) -> Result<Vec<usize>, CliError> {
+        let mut due = vec![false; steps.len()];
+        while let Some(at) = asked.pop() {
+            if std::mem::replace(&mut due[at], true) {
+                continue;
+            }
+            for &need in &steps[at].needs {
+                if !self.is_made(&steps[need])? {
+                    asked.push(need);
+                }
+            }
+            for &read in &steps[at].reads {
+                if self.kept(&steps[read])?.is_none() {
+                    asked.push(read);
+                }
+            }
+        }
+        Ok((0..steps.len()).filter(|&at| due[at]).collect())
+    }
+
+    /// A step's kept result, if it is the one that it would have now.
+    pub fn kept(&self, step: &Step) -> Result<Option<Kept>, CliError> {
+        let kept = Kept::read(&self.results, &step.name)?;
+        Ok(kept.filter(|kept| kept.origin.is_of(step, &self.checksums)))
+    }
+
+    /// Whether what a step makes is there, whole, and what it would make now.
+    fn is_made(&self, step: &Step) -> Result<bool, CliError> {
+        let is_there = step.makes.as_ref().is_none_or(|makes| self.work.join(makes).exists());
+        Ok(is_there && self.state(step)?.is_some_and(|state| state.is_done))
+    }
+
+    /// How far a step is, if it was begun as it would be now.
+    fn state(&self, step: &Step) -> Result<Option<State>, CliError> {
+        let file = self.state_file(step);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let state: State = serde_json::from_value(read_json(&file)?).map_err(|error| CliError::Input {
+            path: file,
+            line: None,
+            problem: error.to_string(),
+        })?;
+        Ok(Some(state).filter(|state| state.origin.is_of(step, &self.checksums)))
+    }
+
+    fn state_file(&self, step: &Step) -> PathBuf {
+        self.work.join("steps").join(format!("{}.json", step.name))
+    }
+
+    /// Carries out a step; false if there was no time for it.
+    pub fn carry_out(&self, step: &Step, end: Option<Instant>) -> Result<bool, CliError> {
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(false);
+        }
+        for folder in [self.work.join("steps"), self.work.join("log"), self.work.join("json"), self.results.clone()] {
+            fs::create_dir_all(&folder).map_err(ModelError::io(&folder))?;
+        }
+        let json = self.work.join("json").join(format!("{}.json", step.name));
+        let words = self.begin(step, &json)?;
+        let log = self.work.join("log").join(format!("{}.txt", step.name));
+        let output = File::create(&log).map_err(ModelError::io(&log))?;
+        let program = std::env::current_exe().map_err(ModelError::io(Path::new("latentr3")))?;
+        let clock = Instant::now();
+        let mut command = Command::new(&program);
+        command.args(&words).args(["--device", &self.device]).current_dir(&self.work).stdin(Stdio::null());
+        command.stdout(output.try_clone().map_err(ModelError::io(&log))?).stderr(output);
+        let status = wait(command, end).map_err(ModelError::io(&program))?;
+        let is_stopped = interrupted().load(Ordering::Relaxed);
+        let stopped = || CliError::Stopped(format!("stopped in step `{}`; the same command goes on", step.name));
+        match status {
+            Some(status) if status.success() => {}
+            _ if is_stopped => return Err(stopped()),
+            None => return Ok(false),
+            Some(status) if status.code() == Some(INTERRUPTED.into()) => return Err(stopped()),
+            Some(_) => return Err(CliError::Step { step: step.name.clone(), log }),
+        }
+        let seconds = clock.elapsed().as_secs_f64();
+        note(&format!("{} took {}", step.name, duration(seconds)));
+        if step.keep {
+            let result = if json.exists() { self.without_places(&read_json(&json)?) } else { Value::Null };
+            let kept = Kept {
+                latentr3: env!("CARGO_PKG_VERSION").into(),
+                command: step.command.clone(),
+                origin: Origin::of(step, &self.checksums),
+                device: self.device.clone(),
+                machine: machine(),
+                seconds,
+                result,
+            };
+            kept.write(&self.results, &step.name)?;
+        }
+        self.write_state(step, true)?;
+        if is_stopped { Err(stopped()) } else { Ok(true) }
+    }
+
+    fn write_state(&self, step: &Step, is_done: bool) -> Result<(), CliError> {
+        write_json(Some(&self.state_file(step)), &State { origin: Origin::of(step, &self.checksums), is_done })
+    }
+
+    /// A result with the names of folders instead of where they are on this machine.
+    fn without_places(&self, result: &Value) -> Value {
+        let folders = [("{results}", &self.results), ("{work}", &self.work)];
+        let named = folders.into_iter().map(|(name, folder)| (name.to_owned(), folder.to_string_lossy().into_owned()));
+        let inputs = self.inputs.iter().map(|(name, path)| (format!("{{{name}}}"), path.clone()));
+        let escaped = |path: String| json!(path).to_string().trim_matches('"').to_owned();
+        let text =
+            named.chain(inputs).fold(result.to_string(), |text, (name, path)| text.replace(&escaped(path), &name));
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Makes ready for a step and gives the words to call the program with. A run that was begun as it would be now goes on; whatever else
+    /// is in the place of what it makes goes.
+    fn begin(&self, step: &Step, json: &Path) -> Result<Vec<String>, CliError> {
+        let given = |word: &String| {
+            let places =
+                [("json", json), ("results", &self.results)].map(|(name, path)| (name, path.to_string_lossy()));
+            let word =
+                places.iter().fold(word.clone(), |word, (name, path)| word.replace(&format!("{{{name}}}"), path));
+            self.inputs.iter().fold(word, |word, (name, value)| word.replace(&format!("{{{name}}}"), value))
+        };
+        let mut words: Vec<String> = step.command.iter().map(given).collect();
+        let remove = |path: &Path| match path.exists() {
+            true if path.is_dir() => fs::remove_dir_all(path).map_err(ModelError::io(path)),
+            true => fs::remove_file(path).map_err(ModelError::io(path)),
+            false => Ok(()),
+        };
+        remove(json)?;
+        if let Some(made) = step.makes.as_ref().map(|makes| self.work.join(makes)) {
+            let is_begun = self.state(step)?.is_some() && made.join("run.json").exists();
+            match resumed(&words, &made, json).filter(|_| is_begun) {
+                Some(resumed) => words = resumed,
+                None => {
+                    // The state first: what is half removed is not made.
+                    remove(&self.state_file(step))?;
+                    remove(&made)?;
+                }
+            }
+        }
+        self.write_state(step, false)?;
+        Ok(words)
+    }
+}
+
+/// The words that go on with the run that `words` began, where there is such a command.
+fn resumed(words: &[String], made: &Path, json: &Path) -> Option<Vec<String>> {
+    let resume = ["--resume".to_owned(), made.to_string_lossy().into_owned()];
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [stage @ ("pretrain" | "sft" | "grpo"), ..] => {
+            let json = ["--json".to_owned(), json.to_string_lossy().into_owned()];
+            Some([vec![stage.to_string()], resume.to_vec(), json.to_vec()].concat())
+        }
+        ["baseline", "sasrec", options @ ..] => {
+            let mut going_on: Vec<String> = ["baseline", "sasrec"].map(str::to_owned).to_vec();
+            let mut options = options.iter();
+            while let Some(&option) = options.next() {
+                if option == "--out" || OF_A_NEW_SASREC.contains(&option) {
+                    options.next();
+                } else {
+                    going_on.push(option.to_owned());
+                }
+            }
+            going_on.extend(resume);
+            Some(going_on)
+        }
+        _ => None,
+    }
+}
+
+/// Runs a command to its end; nothing if the time was over before, or if it did not end although the user stopped it.
+fn wait(mut command: Command, end: Option<Instant>) -> std::io::Result<Option<ExitStatus>> {
+    // From here on Ctrl-C, which the command gets too, lets it save what it did.
+    interrupted();
+    let mut child = command.spawn()?;
+    let mut stopped: Option<Instant> = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if interrupted().load(Ordering::Relaxed) {
+            stopped.get_or_insert_with(Instant::now);
+        }
+        let is_over = end.is_some_and(|end| Instant::now() >= end);
+        if is_over || stopped.is_some_and(|since| since.elapsed() >= GRACE) {
+            // Runs survive this at any moment.
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// The processor's name, where the system tells, and its threads.
+fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map(|line| line.trim_start_matches([' ', '\t', ':']));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {threads} threads", model.unwrap_or(std::env::consts::ARCH))
+}
