@@ -175,8 +175,9 @@ fn what_makes_no_sense_is_refused_and_nothing_is_overwritten() {
         expect(&["--resume", &run], &["run.json"]);
     }
     std::fs::write(w.path("run/run.json"), before).unwrap();
-    // A loss that is no number ends the run with a failure.
+    // Figures that are no numbers end the run with a failure, and no such model is kept.
     let lost = latentr3(&["baseline", "sasrec", "--data", &data, "--split", "valid", "--out", &out, "--lr", "1e38"]);
     let message = String::from_utf8_lossy(&lost.stderr);
-    assert!(lost.status.code() == Some(1) && message.contains("loss is"), "{message}");
+    assert!(lost.status.code() == Some(1) && message.contains("the validation NDCG is NaN"), "{message}");
+    assert!(!Path::new(&w.path("out/best")).exists());
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use latentr3::data::{Prepared, Split};
-use latentr3::experiment::Kept;
+use latentr3::experiment::{Kept, Origin};
 use latentr3::models::decode::ItemTrie;
 use latentr3::models::{device, hub};
 use latentr3::report::views;
@@ -167,6 +167,8 @@ fn one_page_tells_of_runs_and_their_evaluations() {
     let kept = Kept {
         latentr3: "0.1.0".into(),
         command: vec!["evaluate".into()],
+        origin: Origin { recipe: "any".into(), inputs: Default::default() },
+        device: "flex".into(),
         machine: "any".into(),
         seconds: 1.0,
         result: w.json("grpo/evaluations/test.json"),
@@ -291,12 +293,20 @@ fn what_is_damaged_is_named_with_its_line_and_no_page_is_written() {
     damage("sft/run.json", b"{", &["run.json"]);
     damage("sft/last/progress.json", b"{}", &["progress.json"]);
     damage("sft/evaluations/test.json", b"{\n}", &["test.json:2"]);
-    damage("sft/evaluations/log.jsonl", b"{}\n{\n", &["log.jsonl:2"]);
+    damage("sft/evaluations/log.jsonl", b"{}\n{]\n", &["log.jsonl:2"]);
     std::fs::rename(w.path("sft/metrics.jsonl"), w.path("sft/elsewhere")).unwrap();
     expect(&[&sft], &["metrics.jsonl"]);
     std::fs::rename(w.path("sft/elsewhere"), w.path("sft/metrics.jsonl")).unwrap();
     let message = refuse(&["report", &sft, "--out", &w.path("nowhere/report.html")]);
     assert!(message.contains("nowhere/report.html") && message.contains("no such folder"), "{message}");
+    // A record that was cut off counts for nothing and spoils no other.
+    let log = w.bytes("sft/evaluations/log.jsonl");
+    std::fs::write(w.path("sft/evaluations/log.jsonl"), [&log[..], b"{\"split\": \"te"].concat()).unwrap();
+    let prepared = w.path("prepared");
+    let part = ["--data", &prepared, "--split", "test", "--shard", "1/2", "--quiet"];
+    succeed(&[&["evaluate", "--model", &sft], &part[..]].concat());
+    let log = String::from_utf8(w.bytes("sft/evaluations/log.jsonl")).unwrap();
+    assert!(log.ends_with("}\n") && log.lines().last().unwrap().contains("\"shard\":\"1/2\""), "{log}");
     assert!(report(&w, &["sft"], &[]).contains("sft"));
 }
 

@@ -104,6 +104,8 @@ impl EvaluationArgs {
             seed: common.seed,
             batch: self.users,
             precision: Precision::F32,
+            thoughts: None,
+            guide_files: BTreeMap::new(),
             users_of_all_parts: rows.len(),
             shard: Shard::WHOLE,
             evaluation,

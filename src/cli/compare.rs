@@ -1,10 +1,11 @@
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log::result_file;
-use super::files::{check_json, read_result, write_json};
+use super::files::{check_json, read_result, weight_files, write_json};
 use super::report::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Split;
@@ -111,7 +112,15 @@ fn read_run(path: PathBuf) -> Result<Run, CliError> {
         let problem = "has no evaluations/test.json; `latentr3 evaluate --model RUN --split test` makes it".into();
         return Err(CliError::Input { path, line: None, problem });
     }
-    Ok(Run { result: read_result(&file)?, path: file })
+    let result = read_result(&file)?;
+    // A run without its weights cannot say.
+    let now = if path.is_dir() { weight_files(&path).unwrap_or_default() } else { BTreeMap::new() };
+    if !now.is_empty() && now != result.model_files {
+        let problem =
+            "has an evaluation of an earlier best model; `latentr3 evaluate --model RUN --split test` makes another";
+        return Err(CliError::Input { path, line: None, problem: problem.into() });
+    }
+    Ok(Run { result, path: file })
 }
 
 /// Says so where two runs of one model are the same model: such a run adds nothing.

@@ -102,8 +102,10 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if args.beams == 0 || args.batch == 0 || args.limit == Some(0) {
         return Err(CliError::Usage("--beams, --batch and --limit must be at least 1".into()));
     }
-    if args.guidance.is_some() && args.decode == DecodeArg::Grounding {
-        return Err(CliError::Usage("--guidance is for the search over the tree; free text is not guided".into()));
+    if args.decode == DecodeArg::Grounding && (args.guidance.is_some() || args.length_penalty != 1.0) {
+        return Err(CliError::Usage(
+            "--guidance and --length-penalty are for the search over the tree; free text knows neither".into(),
+        ));
     }
     check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
@@ -119,6 +121,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     // Of what was loaded, for the file: a run may go on meanwhile.
     let model_files = weight_files(&args.model)?;
+    let guide_files = args.guidance.as_deref().map(weight_files).transpose()?.unwrap_or_default();
     let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
     let config = EvalConfig { beam, batch: args.batch, shard: args.shard };
@@ -148,12 +151,14 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         seed: args.common.seed,
         batch: args.batch,
         precision: args.precision,
+        thoughts: Some(model.thoughts()),
+        guide_files,
         users_of_all_parts: rows.len(),
         shard: args.shard,
         evaluation,
     };
     write_json(args.json.as_deref(), &result)?;
-    if is_run(&args.model) && args.shard == Shard::WHOLE {
+    if is_run(&args.model) {
         let is_plain = args.thoughts.is_none()
             && args.decode == DecodeArg::Trie
             && args.guidance.is_none()
@@ -175,6 +180,9 @@ fn choose_scale(
         return Ok(scale);
     }
     let rows = sample(prepared.rows.get(Split::Valid), Some(args.guidance_users), args.common.seed);
+    if rows.is_empty() {
+        return Err(CliError::Usage("there are no validation users to choose by; give one --guidance-scale".into()));
+    }
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
     let config = EvalConfig { beam, batch: args.batch, shard: Shard::WHOLE };
     let mut best = None;

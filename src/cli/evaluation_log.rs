@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::files::write_json;
 use super::report::note;
-use crate::eval::EvaluationResult;
+use crate::eval::{EvaluationResult, Shard};
 use crate::models::ModelError;
 
 const FOLDER: &str = "evaluations";
@@ -20,11 +20,11 @@ pub(super) fn result_file(run: &Path, split: &str) -> PathBuf {
     run.join(FOLDER).join(format!("{split}.json"))
 }
 
-/// Records an evaluation of a run: a line in the log, and the result itself where it is of the whole split and `is_plain`,
-/// which is the model as it was trained under plain beam search. Says so where the test split was read before.
+/// Records an evaluation of a run, or a part of one: a line in the log, and the result itself where it is of the whole split and
+/// `is_plain`, which is the model as it was trained under plain beam search. Says so where the test split was read before.
 pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
     let folder = run.join(FOLDER);
-    fs::create_dir_all(&folder).map_err(io(&folder))?;
+    fs::create_dir_all(&folder).map_err(ModelError::io(&folder))?;
     let path = folder.join(LOG);
     let before = times_read(&path, &result.split)?;
     if result.split == "test" && before > 0 {
@@ -37,22 +37,27 @@ pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> R
         "limit": result.limit,
         "seed": result.seed,
         "users": evaluation.users,
+        "shard": result.shard,
         "precision": result.precision,
+        "thoughts": result.thoughts,
         "method": evaluation.method,
         "hr": evaluation.by_item.hr,
         "ndcg": evaluation.by_item.ndcg,
         "model_files": result.model_files,
         "data_fingerprint": result.data_fingerprint,
     });
-    let append = |mut file: File| file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
-    OpenOptions::new().create(true).append(true).open(&path).and_then(append).map_err(io(&path))?;
-    match is_plain && result.limit.is_none() {
+    // A line that was cut off is ended, so that this one is not part of it.
+    let is_torn = fs::read(&path).is_ok_and(|text| text.last().is_some_and(|&last| last != b'\n'));
+    let line = format!("{}{line}\n", if is_torn { "\n" } else { "" });
+    let append = |mut file: File| file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+    OpenOptions::new().create(true).append(true).open(&path).and_then(append).map_err(ModelError::io(&path))?;
+    match is_plain && result.limit.is_none() && result.shard == Shard::WHOLE {
         true => write_json(Some(&result_file(run, &result.split)), result),
         false => Ok(()),
     }
 }
 
-/// How often the log has a split.
+/// How often the log has a split; parts of one evaluation count each.
 fn times_read(log: &Path, split: &str) -> Result<usize, CliError> {
     match fs::read_to_string(log) {
         Ok(text) => {
@@ -60,11 +65,6 @@ fn times_read(log: &Path, split: &str) -> Result<usize, CliError> {
             Ok(lines.filter(|line| line["split"] == split).count())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(io(log)(error)),
+        Err(error) => Err(ModelError::io(log)(error).into()),
     }
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CliError + use<> {
-    let path = path.to_owned();
-    move |source| CliError::Model(ModelError::Io { path, source })
 }

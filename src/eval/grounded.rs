@@ -14,7 +14,7 @@ use crate::models::{LatentRecommender, ModelError};
 ///
 /// # Errors
 ///
-/// A token outside the model's vocabulary.
+/// A token outside the model's vocabulary, a catalog without items, or embeddings that are no numbers.
 pub fn evaluate_grounded(
     model: &LatentRecommender,
     prepared: &Prepared,

@@ -27,6 +27,14 @@ pub struct UserRank {
     pub list: Vec<Vec<u32>>,
 }
 
+impl UserRank {
+    /// A rank of it that is no place in a list, which begins at 1.
+    pub(crate) fn wrong_rank(&self) -> Option<f64> {
+        let ranks = [self.rank, self.title_rank, Some(self.popularity_rank)];
+        ranks.into_iter().flatten().find(|rank| !(1.0..f64::INFINITY).contains(rank))
+    }
+}
+
 /// What was found for a user.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Found {

@@ -26,6 +26,12 @@ pub struct EvaluationResult {
     /// What the model's blocks multiplied in.
     #[serde(default)]
     pub precision: Precision,
+    /// Thoughts before the lists; absent for what does not think.
+    #[serde(default)]
+    pub thoughts: Option<usize>,
+    /// SHA-256 of the files of weights of the model that guided the search, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub guide_files: BTreeMap<String, String>,
     /// Users of all parts together.
     pub users_of_all_parts: usize,
     /// Which part of them this is.
@@ -99,6 +105,8 @@ impl EvaluationResult {
             ("limit or seed", (self.limit, self.seed) == (other.limit, other.seed)),
             ("batch", self.batch == other.batch),
             ("precision", self.precision == other.precision),
+            ("thoughts", self.thoughts == other.thoughts),
+            ("the guiding model", self.guide_files == other.guide_files),
             ("users", self.users_of_all_parts == other.users_of_all_parts),
             ("number of parts", self.shard.count() == other.shard.count()),
             ("items", a.item_counts == b.item_counts),

@@ -34,9 +34,12 @@ pub fn load_sasrec(folder: &Path, prepared: &Prepared, device: &Device) -> Resul
 ///
 /// # Errors
 ///
-/// See [`SasRec::forward`].
+/// See [`SasRec::forward`]; also scores that are no numbers.
 pub fn sasrec_scores(model: &SasRec, rows: &[&PreparedRow]) -> Result<Vec<Vec<f32>>, ModelError> {
     let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
     let scores = host::read(model.log_probs(&histories)?);
+    if scores.iter().any(|score| score.is_nan()) {
+        return Err(ModelError::Input("the model's scores are not numbers; its weights or its training failed".into()));
+    }
     Ok(scores.chunks(model.config().items).map(<[f32]>::to_vec).collect())
 }

@@ -142,7 +142,7 @@ fn results_in(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
 ///
 /// # Errors
 ///
-/// The file cannot be read, or is neither; the message names its line.
+/// The file cannot be read, or is neither; the message names its line. A rank that is none.
 pub fn read_result(path: &Path) -> Result<EvaluationResult, ReportError> {
     let bytes = std::fs::read(path).map_err(|error| ReportError::input(path, None, error.to_string()))?;
     let problem = |error: serde_json::Error| {
@@ -150,10 +150,17 @@ pub fn read_result(path: &Path) -> Result<EvaluationResult, ReportError> {
         ReportError::input(path, line, format!("is no result of `latentr3 evaluate --json`: {error}"))
     };
     let value: Value = serde_json::from_slice(&bytes).map_err(problem)?;
-    if value.get("command").is_some() {
-        return Ok(Kept::evaluation(path)?);
+    let result: EvaluationResult = match value.get("command") {
+        Some(_) => Kept::evaluation(path)?,
+        None => serde_json::from_slice(&bytes).map_err(problem)?,
+    };
+    match result.evaluation.ranks.iter().find_map(|user| Some((user, user.wrong_rank()?))) {
+        None => Ok(result),
+        Some((user, rank)) => {
+            let problem = format!("{rank} is no rank, from 1 (user `{}`, row {})", user.user, user.row);
+            Err(ReportError::input(path, None, problem))
+        }
     }
-    serde_json::from_slice(&bytes).map_err(problem)
 }
 
 /// Reads an evaluation that is not a part of one.

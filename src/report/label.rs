@@ -54,6 +54,14 @@ pub(super) fn evaluation(contents: &Contents, group: &[&Evaluated], one: &Evalua
     };
     tell("length penalty", |method| method.length_penalty);
     tell("guidance scale", |method| method.guidance_scale);
+    if let Some(thoughts) = one.result.thoughts
+        && group.iter().filter_map(|other| other.result.thoughts).any(|other| other != thoughts)
+    {
+        how.push(format!("{thoughts} thoughts"));
+    }
+    if group.iter().any(|other| other.result.precision != one.result.precision) {
+        how.push(one.result.precision.to_string());
+    }
     if !how.is_empty() {
         name += &format!(" <small>{}</small>", how.join(", "));
     }

@@ -84,7 +84,8 @@ fn stage(description: &Value) -> &str {
     stage["name"].as_str().or(stage.as_str()).unwrap_or("unknown")
 }
 
-/// How often a run was evaluated on each split, by its `evaluations/log.jsonl`, which may not be there.
+/// How often a run was evaluated on each split, by its `evaluations/log.jsonl`, which may not be there. A line that was cut off, as by
+/// a kill within it, counts for nothing.
 fn read_evaluations(path: &Path) -> Result<BTreeMap<String, usize>, ReportError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -93,9 +94,14 @@ fn read_evaluations(path: &Path) -> Result<BTreeMap<String, usize>, ReportError>
     };
     let mut times = BTreeMap::new();
     for (at, line) in text.lines().enumerate() {
-        let line: Value = serde_json::from_str(line).map_err(|error| {
-            ReportError::input(path, Some(at + 1), format!("is no record of an evaluation: {error}"))
-        })?;
+        let line: Value = match serde_json::from_str(line) {
+            Ok(line) => line,
+            Err(error) if error.is_eof() => continue,
+            Err(error) => {
+                let problem = format!("is no record of an evaluation: {error}");
+                return Err(ReportError::input(path, Some(at + 1), problem));
+            }
+        };
         *times.entry(line["split"].as_str().unwrap_or("unknown").to_owned()).or_default() += 1;
     }
     Ok(times)

@@ -174,6 +174,8 @@ fn result(number: u64, hit_rate: f64) -> EvaluationResult {
         seed: 0,
         batch: 16,
         precision: Precision::F32,
+        thoughts: None,
+        guide_files: Default::default(),
         users_of_all_parts: ranks.len(),
         shard: Shard::WHOLE,
         evaluation: Evaluation::of(ranks, vec![1; 600], method, 1.0),
