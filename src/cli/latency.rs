@@ -73,14 +73,14 @@ pub(super) fn measure(
     }
     let mut table = Vec::new();
     for &batch in &plan.batches {
-        let requests: Vec<Vec<&[u32]>> = (0..(prompts.len() / batch).max(1) * plan.rounds)
-            .map(|request| (0..batch).map(|user| prompts[(request * batch + user) % prompts.len()]).collect())
-            .collect();
+        let requests = (prompts.len() / batch).max(1).saturating_mul(plan.rounds);
         let mut seconds = vec![Vec::new(); kinds.len()];
-        for (at, request) in requests.iter().enumerate() {
+        for at in 0..requests {
+            let first = (at % prompts.len()) * batch;
+            let request: Vec<&[u32]> = (0..batch).map(|user| prompts[(first + user) % prompts.len()]).collect();
             for ((reasoning, length, model), seconds) in kinds.iter().zip(&mut seconds) {
                 let clock = Instant::now();
-                let mut state = model.reason(request)?;
+                let mut state = model.reason(&request)?;
                 if *reasoning == "tokens" {
                     generate(model, &mut state, *length, None)?;
                 }
@@ -88,7 +88,7 @@ pub(super) fn measure(
                 seconds.push(clock.elapsed().as_secs_f64());
             }
             if !quiet {
-                note(&format!("latency: request {} of {} with {batch} users", at + 1, requests.len()));
+                note(&format!("latency: request {} of {} with {batch} users", at + 1, requests));
             }
         }
         for ((reasoning, length, _), mut seconds) in kinds.iter().zip(seconds) {

@@ -2,6 +2,9 @@ use burn::tensor::Tensor;
 
 use super::config::GrpoConfig;
 
+/// The most that a watched divergence is said to be: so much that sums over micro-batches and workers are numbers too.
+pub(super) const LARGEST_KL: f64 = 1e30;
+
 /// The loss of some rollouts, in parts; each is a sum over their tokens divided by the tokens of the whole batch.
 #[derive(Debug)]
 pub struct PolicyLoss {
@@ -42,9 +45,9 @@ pub fn policy_loss(
     };
     let difference = reference - log_probs;
     let kl = mean((difference.clone().exp() - difference).sub_scalar(1.0));
-    // One that is only watched may be infinite.
+    // One that is only watched may be infinite; what is watched is a number, so that it is the guard that stops the run.
     if config.kl > 0.0 {
         loss = loss + kl.clone().mul_scalar(config.kl);
     }
-    PolicyLoss { loss, kl: Some(kl), ratio: mean_ratio, clipped: outside }
+    PolicyLoss { loss, kl: Some(kl.clamp_max(LARGEST_KL)), ratio: mean_ratio, clipped: outside }
 }

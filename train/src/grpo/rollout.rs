@@ -61,7 +61,7 @@ pub(super) struct Thoughts {
     pub places: Vec<usize>,
     /// `[prompts, d_model]`, with its gradient history.
     pub thought: Tensor<2>,
-    /// How the likelihood of the targets changes with each sample, for [`Estimator::Likelihood`]: gradients of the summed
+    /// How the likelihood of the targets changes with each sample, for all estimators but [`Estimator::Score`]: gradients of the summed
     /// log-probabilities, `[prompts * group, d_model]`.
     ///
     /// Rows are independent, so that with the ratio at 1 the policy's gradient splits: each sample's part is known before

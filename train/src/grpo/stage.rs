@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::advantage::Advantage;
 use super::config::{Estimator, GrpoConfig};
+use super::loss::LARGEST_KL;
 use super::noise::group_noise;
 use super::reward::{Reward, negative_perplexity};
 use super::rollout::{Pool, Rollouts};
@@ -129,9 +130,8 @@ impl Grpo {
         share: &Share,
         rollouts: &Rollouts,
     ) -> Option<(&'static str, Tensor<1>)> {
-        let (kl, largest) = (rollouts.kl()? / self.tokens(share) as f64, f64::from(f32::MAX));
-        // A number still, so that it is the guard that stops the run.
-        Some(("kl", figure(model, if kl > largest { largest } else { kl })))
+        let kl = rollouts.kl()? / self.tokens(share) as f64;
+        Some(("kl", figure(model, if kl > LARGEST_KL { LARGEST_KL } else { kl })))
     }
 
     /// Standard noise for a share of a step's batch, `[rollouts, d_model]`.

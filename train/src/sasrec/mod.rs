@@ -117,6 +117,10 @@ impl SasRecTraining<'_> {
                 break;
             };
             let ndcg = ndcg(&state.model.valid(), self.valid, self.config.batch)?;
+            if let Some(Fault { what, value }) = Fault::of("validation NDCG", ndcg) {
+                let step = epoch * self.train.len().div_ceil(self.config.batch);
+                return Err(TrainError::NotFinite { step, what, value, rows: Vec::new() });
+            }
             let is_best = self.valid.is_empty() || state.progress.best.is_none_or(|(_, best)| ndcg > best);
             let figures =
                 [("epoch", json!(epoch)), ("loss", json!(loss)), ("valid_ndcg", json!(ndcg)), ("best", json!(is_best))];
@@ -192,7 +196,7 @@ impl SasRecTraining<'_> {
     }
 }
 
-/// NDCG@10 of the rows' items among the whole catalog; equal scores are in random order.
+/// NDCG@10 of the rows' items among the whole catalog; equal scores are in random order. Not a number where a score is none.
 fn ndcg(model: &SasRec, rows: &[Choice], batch: usize) -> Result<f64, TrainError> {
     let mut sum = 0.0;
     for rows in rows.chunks(batch) {
@@ -206,6 +210,9 @@ fn ndcg(model: &SasRec, rows: &[Choice], batch: usize) -> Result<f64, TrainError
             let (above, equal) = scores.iter().fold((0.0, 0.0), |(above, equal), &score| {
                 (above + f64::from(u8::from(score > own)), equal + f64::from(u8::from(score == own)))
             });
+            if scores.iter().any(|score| score.is_nan()) {
+                return Ok(f64::NAN);
+            }
             let rank = above + (equal + 1.0) / 2.0;
             sum += if rank <= 10.0 { 1.0 / (1.0 + rank).log2() } else { 0.0 };
         }
