@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use latentr3::data::{CellProblem, DataError, Interactions, Layout, RawConfig, ReadOptions, Row};
+use latentr3::data::{DataError, Interactions, Layout, RawConfig, ReadOptions, Row};
 use tempfile::TempDir;
 
 fn options() -> ReadOptions {
@@ -173,13 +173,19 @@ fn a_quote_that_swallows_the_file_is_noticed_in_a_column_that_is_not_read() {
 }
 
 #[test]
-fn bad_times_are_refused() {
+fn times_are_read_where_they_are_times() {
     let header = HEADER.trim_end();
-    for time in ["", "soon", "inf", "NaN"] {
-        let error = error_in("train.csv", format!("{header},timestamp\nu,['A'],B,[0],1,{time}\n"));
-        let DataError::Cell { problem: CellProblem::Timestamp, line: 2, .. } = error else {
-            panic!("{error}");
-        };
+    for (time, expected) in [
+        ("", None),
+        ("soon", None),
+        ("inf", None),
+        ("NaN", None),
+        ("86400", Some(86_400)),
+        ("1970-01-02", Some(86_400)),
+    ] {
+        let dir = tables_with("train.csv", format!("{header},timestamp\nu,['A'],B,[0],1,{time}\n"));
+        let data = Interactions::read(dir.path(), &options()).unwrap();
+        assert_eq!(data.rows.train[0].timestamp, expected, "{time}");
     }
 }
 

@@ -343,6 +343,50 @@ fn bad_records_are_refused_with_their_place_and_a_remedy() {
 }
 
 #[test]
+fn a_record_without_end_is_refused_and_not_held_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let endless = format!("{HEADER}{REST}u,i1,\"{}", "x".repeat(65 << 20));
+    write(dir.path(), "purchases.csv.gz", &endless);
+    let error =
+        Interactions::read(&dir.path().join("purchases.csv.gz"), &options(unfiltered())).unwrap_err().to_string();
+    assert!(error.contains("line 6") && error.contains("never closed"), "{error}");
+}
+
+#[test]
+fn histories_may_be_as_long_as_one_likes_and_have_at_least_one_choice() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "purchases.csv", &format!("{HEADER}{REST}"));
+    let path = dir.path().join("purchases.csv");
+    let survey = |max_history| Interactions::survey(&path, &ReadOptions { max_history, ..options(unfiltered()) });
+    assert!(survey(0).unwrap_err().to_string().contains("--max-history"));
+    assert_eq!(survey(usize::MAX).unwrap().unwrap().history_lengths, [1, 1, 1]);
+}
+
+#[test]
+fn a_column_may_be_both_id_and_title() {
+    let rows = |columns: [&str; 3]| {
+        let item = |at: usize| ["One", "Two", "Three", "Four"][at];
+        (0..4)
+            .map(|at| {
+                format!(
+                    "{{\"{}\": \"u\", \"{}\": \"{}\", \"{}\": {at}}}\n",
+                    columns[0],
+                    columns[1],
+                    item(at),
+                    columns[2]
+                )
+            })
+            .collect::<String>()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "events.jsonl", &rows(["user_id", "name", "timestamp"]));
+    let name = || Some("name".to_owned());
+    let raw = RawConfig { item_column: name(), title_column: name(), ..unfiltered() };
+    let data = Interactions::read(&dir.path().join("events.jsonl"), &options(raw)).unwrap();
+    assert_eq!(titles(&data), ["One", "Two", "Three", "Four"]);
+}
+
+#[test]
 fn files_that_are_cut_off_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let read = |name: &str, content: &[u8]| {

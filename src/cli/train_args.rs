@@ -78,7 +78,7 @@ pub(super) struct LoopArgs {
     /// Largest global norm of the gradients
     #[arg(long, default_value_t = 1.0)]
     clip_norm: f64,
-    /// Validations in an epoch, or in the whole run where that is shorter [default: 1, for grpo 10]
+    /// Validations in an epoch at most, equally far apart, or in the whole run where that is shorter [default: 1, for grpo 10]
     #[arg(long, value_name = "N")]
     validations: Option<usize>,
     /// Steps between checkpoints, besides those at validations

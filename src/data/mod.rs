@@ -12,6 +12,7 @@ mod folder;
 mod interactions;
 pub mod list_cell;
 mod markup;
+mod panics;
 mod prepare;
 mod prepared;
 mod prompt;

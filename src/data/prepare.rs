@@ -191,7 +191,11 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
 
     let mut inputs = BTreeMap::new();
     for path in data.inputs.iter().chain(&config.tokenizer).chain(&config.template) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        while inputs.contains_key(&name) {
+            // Of another folder.
+            name.push('\'');
+        }
         let sum = file_sha256(path).map_err(|error| DataError::io(path, "read", std::io::Error::other(error)))?;
         inputs.insert(name, sum);
     }

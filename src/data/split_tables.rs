@@ -9,6 +9,7 @@ use super::catalog_file::{self, ItemColumns, ItemLine};
 use super::error::{CellProblem, DataError};
 use super::interactions::{Interactions, Layout, Notes, ReadOptions, Row, Split, Splits};
 use super::list_cell::{parse_ids, parse_strings};
+use super::raw::time::parse_time;
 use super::text_file::{LineCounter, TextFile};
 
 const USER: &str = "user_id";
@@ -177,7 +178,8 @@ impl Fields<'_> {
             history.push(self.item(HISTORY_IDS, id, title, notes)?);
         }
         let item = self.item(ID, &self.record[columns.id], &self.record[columns.title], notes)?;
-        let timestamp = columns.time.map(|at| self.timestamp(&self.record[at])).transpose()?;
+        // Of no use here but for those who read rows: a time that is none is no reason to refuse the row.
+        let timestamp = columns.time.and_then(|at| parse_time(self.record[at].trim())).map(|time| time as i64);
         Ok(Row { user: user.into(), history, item, timestamp, line: self.line })
     }
 
@@ -189,14 +191,6 @@ impl Fields<'_> {
             notes.titles_unlike_catalog += 1;
         }
         Ok(index)
-    }
-
-    fn timestamp(&self, cell: &str) -> Result<i64, DataError> {
-        let time: f64 = match cell.trim().parse() {
-            Ok(time) if f64::is_finite(time) => time,
-            _ => return Err(self.error(TIME, cell, CellProblem::Timestamp)),
-        };
-        Ok(time as i64)
     }
 
     fn error(&self, column: &'static str, value: &str, problem: CellProblem) -> DataError {

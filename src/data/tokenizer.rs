@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::error::DataError;
+use super::panics::without_panic;
 
 /// The end token of a tokenizer that is trained here.
 const TRAINED_END: &str = "<|endoftext|>";
@@ -62,7 +63,7 @@ pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result
     Ok(tokenizer)
 }
 
-/// Reads a `tokenizer.json`, without the truncation and padding that it may ask for.
+/// Reads a `tokenizer.json`, without the truncation, padding and dropout that it may ask for.
 ///
 /// # Errors
 /// If the file is missing, is no tokenizer, or has no token.
@@ -75,9 +76,16 @@ pub(super) fn tokenizer_from_bytes(path: &Path, bytes: &[u8]) -> Result<Tokenize
     let unusable = |problem: String| DataError::Tokenizer { path: path.into(), problem };
     // The tokenizers crate panics on some bad files: where a part is no JSON, where a character map is damaged.
     serde_json::from_slice::<Value>(bytes).map_err(|error| unusable(error.to_string()))?;
-    let parsed = std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes));
-    let parsed = parsed.map_err(|_| unusable("it is damaged".into()))?;
+    let parsed = without_panic(|| Tokenizer::from_bytes(bytes)).ok_or_else(|| unusable("it is damaged".into()))?;
     let mut tokenizer = parsed.map_err(|error| unusable(error.to_string()))?;
+    if let ModelWrapper::BPE(model) = tokenizer.get_model()
+        && model.dropout.is_some()
+    {
+        // Meant for training the model that it belongs to; here the same text must give the same tokens.
+        let mut model = model.clone();
+        model.dropout = None;
+        tokenizer.with_model(model);
+    }
     tokenizer.with_truncation(None).map_err(|error| unusable(error.to_string()))?;
     tokenizer.with_padding(None);
     if vocab_size(&tokenizer) == 0 {
@@ -218,6 +226,17 @@ mod tests {
         "decoder": null, "post_processor": null, "truncation": null, "padding": null,
         "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAA="},
         "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#;
+
+    #[test]
+    fn the_same_text_has_the_same_tokens_whatever_dropout_a_file_asks_for() {
+        let plain = small();
+        let mut file: Value = serde_json::from_str(&plain.to_string(false).unwrap()).unwrap();
+        file["model"]["dropout"] = 0.5.into();
+        let read = tokenizer_from_bytes(Path::new("t.json"), file.to_string().as_bytes()).unwrap();
+        for _ in 0..20 {
+            assert_eq!(encode(&read, "the cat and the hat").unwrap(), encode(&plain, "the cat and the hat").unwrap());
+        }
+    }
 
     #[test]
     fn a_bad_tokenizer_file_is_named() {

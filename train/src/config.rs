@@ -30,7 +30,7 @@ pub struct TrainConfig {
     pub optimizer: AdamWConfig,
     /// Largest global norm of the gradients.
     pub clip_norm: f64,
-    /// Validations in an epoch, or in the whole run where that is shorter.
+    /// Validations in an epoch at most, equally far apart, or in the whole run where that is shorter.
     pub validations: usize,
     /// Whether to validate before the first step, so that the start itself may turn out to be the best.
     pub validate_first: bool,
@@ -93,9 +93,11 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Makes sure that every value makes sense.
+    ///
     /// # Errors
     ///
-    /// A value that makes no sense; the message names it.
+    /// One that does not; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
         let at_least_one = [
             ("epochs", self.epochs),

@@ -46,11 +46,15 @@ impl<'a> Visitor<'a> for Pick<'_, '_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Text(name)) = map.next_key_seed(TextSeed)? {
-            match self.wanted.iter().position(|wanted| name.as_deref() == Some(wanted)) {
-                Some(place) => self.values[place] = map.next_value_seed(TextSeed)?.0,
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+            let is_it = |wanted: &&str| name.as_deref() == Some(*wanted);
+            if !self.wanted.iter().any(is_it) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value = map.next_value_seed(TextSeed)?.0;
+            // A column may serve twice, as an item's id and title.
+            for (place, _) in self.wanted.iter().enumerate().filter(|(_, wanted)| is_it(wanted)) {
+                self.values[place] = value.clone();
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ mod parquet_rows;
 mod records;
 mod split;
 mod steps;
-mod time;
+pub(super) mod time;
 mod titles;
 
 use std::path::PathBuf;
@@ -160,6 +160,9 @@ pub(super) struct Plan {
 
 /// Reads, filters and splits interactions.
 pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> Result<Plan, DataError> {
+    if max_history == 0 {
+        return Err(DataError::Setting { setting: "--max-history", problem: "must be at least 1".into() });
+    }
     found.items = config.items.clone().or(found.items);
     let filter = config.filter()?;
     let is_recbole = found.layout == Layout::Recbole;
@@ -196,9 +199,11 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
             return Err(DataError::EmptySplit { path: found.events, split: split.name(), reason });
         }
     }
-    let mut history_lengths = vec![0; max_history];
-    for place in Split::ALL.iter().flat_map(|&split| places.get(split)) {
-        history_lengths[place.history as usize - 1] += 1;
+    let lengths = || Split::ALL.iter().flat_map(|&split| places.get(split)).map(|place| place.history as usize);
+    let mut history_lengths = vec![0; lengths().max().unwrap_or(0)];
+    for length in lengths() {
+        // No row is without a history, for --min-history is at least 1.
+        history_lengths[length - 1] += 1;
     }
     let rows = Splits::make(|split| places.get(split).len());
     let summary = RawSummary {

@@ -1,10 +1,7 @@
 //! Rows of a Parquet file.
 
-use std::cell::Cell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
-use std::sync::Once;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -13,6 +10,7 @@ use parquet::schema::types::Type;
 
 use super::records::{Each, present};
 use crate::data::DataError;
+use crate::data::panics::without_panic;
 
 /// Names of the columns.
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, DataError> {
@@ -48,7 +46,8 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
 fn values(row: &Row, wanted: &[&str]) -> Vec<Option<String>> {
     let mut values = vec![None; wanted.len()];
     for (name, field) in row.get_column_iter() {
-        if let Some(place) = wanted.iter().position(|wanted| wanted == name) {
+        // A column may serve twice, as an item's id and title.
+        for (place, _) in wanted.iter().enumerate().filter(|(_, wanted)| *wanted == name) {
             values[place] = plain(field);
         }
     }
@@ -74,23 +73,6 @@ fn damaged(path: &Path, error: ParquetError) -> DataError {
 
 /// Calls the library that reads Parquet, which panics on some damaged files: that is an error here, like any other damage.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
-    thread_local! {
-        static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
-    }
-    // Nobody needs to see the panic besides; those of other threads are printed as ever.
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let former = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !IS_GUARDED.get() {
-                former(panic);
-            }
-        }));
-    });
-    IS_GUARDED.set(true);
-    // What a panic leaves half done is not used any more.
-    let result = catch_unwind(AssertUnwindSafe(read));
-    IS_GUARDED.set(false);
     let problem = || ParquetError::General("its pages do not fit together".into());
-    result.unwrap_or_else(|_| Err(problem())).map_err(|error| damaged(path, error))
+    without_panic(read).unwrap_or_else(|| Err(problem())).map_err(|error| damaged(path, error))
 }

@@ -109,6 +109,7 @@ impl Records {
         let mut record = ByteRecord::new();
         let (mut line, mut ends_in_lines) = (1, false);
         loop {
+            reader.get_mut().since_record = 0;
             let more = reader.read_byte_record(&mut record).map_err(|error| self.csv_error(error, line + 1))?;
             if !more {
                 break;
@@ -179,11 +180,11 @@ impl Records {
         Ok(present(text))
     }
 
-    fn table(&self, separator: u8, quoted: bool) -> Result<csv::Reader<LastByte<Box<dyn BufRead>>>, DataError> {
+    fn table(&self, separator: u8, quoted: bool) -> Result<csv::Reader<Watched<Box<dyn BufRead>>>, DataError> {
         // Rows of a wrong length are reported here, by line.
         let mut builder = ReaderBuilder::new();
         builder.flexible(true).delimiter(separator).quoting(quoted);
-        Ok(builder.from_reader(LastByte { inner: self.bytes()?, last: 0 }))
+        Ok(builder.from_reader(Watched { inner: self.bytes()?, last: 0, since_record: 0 }))
     }
 
     /// The content, unpacked if the name ends with `.gz`.
@@ -227,8 +228,9 @@ impl Records {
     }
 
     fn unreadable(&self, error: std::io::Error, line: usize) -> DataError {
-        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        use std::io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, UnexpectedEof};
         match error.kind() {
+            FileTooLarge => DataError::Record { path: self.path.clone(), line, problem: error.to_string() },
             UnexpectedEof | InvalidData | InvalidInput => {
                 let problem = format!("cannot be unpacked ({error}); the file was cut off or damaged, copy it again");
                 DataError::Record { path: self.path.clone(), line, problem }
@@ -243,21 +245,28 @@ pub(super) fn present(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
 }
 
-/// A reader that remembers the last byte that is no line break.
-struct LastByte<R> {
+/// A reader that remembers the last byte that is no line break, and reads no endless record.
+struct Watched<R> {
     inner: R,
     last: u8,
+    /// Bytes read since a record began, but for what was read ahead.
+    since_record: usize,
 }
 
-impl<R> LastByte<R> {
+impl<R> Watched<R> {
     fn ends_with_quote(&self) -> bool {
         self.last == b'"'
     }
 }
 
-impl<R: Read> Read for LastByte<R> {
+impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.since_record += count;
+        if self.since_record > LONGEST_LINE {
+            let problem = format!("has more than {LONGEST_LINE} bytes; is there a quote that is never closed?");
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem));
+        }
         if let Some(&last) = buffer[..count].iter().rev().find(|byte| !matches!(byte, b'\n' | b'\r')) {
             self.last = last;
         }

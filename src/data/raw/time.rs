@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 /// `2024-03-01`, `2024-03-01 17:30` or `2024-03-01T17:30:00Z`; without a time zone it is taken as UTC.
 ///
 /// A number's unit follows from its size: in seconds, 10^11 would be in the year 5138.
-pub(super) fn parse_time(text: &str) -> Option<f64> {
+pub(in crate::data) fn parse_time(text: &str) -> Option<f64> {
     if let Ok(number) = text.parse::<f64>() {
         let divisor = match number.abs() {
             size if !size.is_finite() => return None,
