@@ -269,12 +269,21 @@ fn help_teaches() {
 }
 
 #[test]
-fn a_model_without_thoughts_of_its_own_is_taken_as_a_base_with_its_tokenizer() {
+fn a_base_is_taken_with_its_tokenizer_and_the_thoughts_that_it_has() {
     let w = Workshop::new();
     run(&w.train("pretrain", "base", "pretrained", &["--epochs", "1"]));
-    succeed(&["init", "--base", &w.path("pretrained"), "--out", &w.path("based"), "--quiet"]);
-    assert_eq!(w.json("pretrained/best/config.json")["latent_thoughts"], 0);
-    assert_eq!(w.json("based/config.json")["latent_thoughts"], 1);
+    run(&w.train("sft", "base", "constants", &["--epochs", "1", "--source", "constants", "--thoughts", "3"]));
+    let based = |base: &str, more: &[&str]| {
+        let out = w.path("based");
+        let _ = std::fs::remove_dir_all(&out);
+        succeed(&[&["init", "--base", &w.path(base), "--out", &out, "--quiet"], more].concat());
+        let config = w.json("based/config.json");
+        (config["latent_thoughts"].as_u64(), config["latent_thought_source"].as_str().map(str::to_owned))
+    };
+    assert_eq!(based("constants", &[]), (Some(3), Some("constants".into())));
+    assert_eq!(w.bytes("based/model.safetensors"), w.bytes("constants/best/model.safetensors"));
+    assert_eq!(based("pretrained", &[]).0, Some(0), "it records that it has none");
+    assert_eq!(based("pretrained", &["--thoughts", "2"]), (Some(2), Some("latent_attention".into())));
     assert_eq!(w.bytes("based/tokenizer.json"), w.bytes("pretrained/best/tokenizer.json"));
 }
 

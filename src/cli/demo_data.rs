@@ -47,7 +47,7 @@ const RANDOM_ONE_IN: u32 = 10;
 /// A listener has two bands and turns from one to the other with each choice, going through each band's albums in order
 /// from where a throw of the dice puts the beginning.
 pub(super) fn write_demo_data(folder: &Path, seed: u64) -> Result<(), CliError> {
-    std::fs::create_dir_all(folder).map_err(|source| ModelError::Io { path: folder.to_owned(), source })?;
+    std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
     let titles: Vec<String> =
         BANDS.iter().flat_map(|band| ALBUMS.iter().map(move |album| format!("{band} - {album}"))).collect();
     let info: String = titles.iter().enumerate().map(|(id, title)| format!("{title}\t{id}\n")).collect();

@@ -8,7 +8,7 @@ use super::{CliError, CommonArgs};
 use crate::data::{EndToken, load_tokenizer, vocab_size};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::hub::{self, write_atomically};
-use crate::models::{LatentRecommender, ThoughtKind, device};
+use crate::models::{LatentRecommender, ModelError, ThoughtKind, device};
 
 /// Options of `init`.
 #[derive(Debug, Args)]
@@ -22,8 +22,9 @@ pub(super) struct InitArgs {
     /// The token that ends a target; found in the tokenizer or its config.json if not given
     #[arg(long, value_name = "TEXT")]
     end_token: Option<String>,
-    /// Take this model's backbone and tokenizer instead, and add a fresh latent attention
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff"])]
+    /// Take this model and its tokenizer instead, its low-rank adapters merged into its weights; one that knows nothing of thoughts
+    /// gets a fresh latent attention
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
     /// Family of the backbone
     #[arg(long, value_enum, default_value_t = ArchArg::Qwen2)]
@@ -46,9 +47,9 @@ pub(super) struct InitArgs {
     /// Longest sequence
     #[arg(long, default_value_t = 1024)]
     max_positions: usize,
-    /// Thoughts; their latent attention is part of the folder
-    #[arg(long, default_value_t = 1)]
-    thoughts: usize,
+    /// Thoughts of a latent attention, which is part of the folder [default: those of --base and whatever makes them, else 1]
+    #[arg(long)]
+    thoughts: Option<usize>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -65,17 +66,17 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     let (model, tokenizer) = match &args.base {
         Some(base) => {
             let model = load_model(base, seed, &args.common.device)?;
-            (
-                model.with_thoughts(ThoughtKind::LatentAttention, args.thoughts, seed)?,
-                own_tokenizer(&model_folder(base))?,
-            )
+            let model = match args.thoughts {
+                None if model.thoughts() > 0 || hub::records_thoughts(&model) => model,
+                thoughts => model.with_thoughts(ThoughtKind::LatentAttention, thoughts.unwrap_or(1), seed)?,
+            };
+            (model, own_tokenizer(&model_folder(base))?)
         }
         None => (fresh(args)?, args.tokenizer.clone()),
     };
     hub::save(&model, &args.out)?;
     if let Some(tokenizer) = tokenizer.filter(|path| path.exists()) {
-        let bytes = std::fs::read(&tokenizer)
-            .map_err(|source| crate::models::ModelError::Io { path: tokenizer.clone(), source })?;
+        let bytes = std::fs::read(&tokenizer).map_err(ModelError::io(&tokenizer))?;
         write_atomically(&args.out.join(TOKENIZER_FILE), &bytes)?;
     }
     if !args.common.quiet {
@@ -106,7 +107,7 @@ fn fresh(args: &InitArgs) -> Result<LatentRecommender, CliError> {
     Ok(LatentRecommender::new(
         config,
         ThoughtKind::LatentAttention,
-        args.thoughts,
+        args.thoughts.unwrap_or(1),
         args.common.seed,
         &device(&args.common.device)?,
     )?)

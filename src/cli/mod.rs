@@ -51,7 +51,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Read a data set, tokenise it once, and write the folder that the other commands use
     Prepare(prepare::PrepareArgs),
-    /// Make a new model with random weights, or add a fresh latent attention to an existing one
+    /// Make a new model with random weights, or a whole one from another: adapters merged, a latent attention added
     Init(init::InitArgs),
     /// Teach a new model the language of the catalog: next-token loss over the training histories
     Pretrain(train_args::PretrainArgs),
@@ -126,7 +126,11 @@ impl Cli {
         if let Command::Bench(args) = &self.command {
             args.use_threads()?;
         }
-        threads::attentively(|| self.command.run())
+        match self.command {
+            // They wait for programs of their own, which want the processors.
+            Command::Experiment(_) | Command::Devices(_) => self.command.run(),
+            _ => threads::attentively(|| self.command.run()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod write;
 pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
 pub use checksums::{file_sha256, sha256, verify_checksums, write_checksums};
 pub(crate) use parameters::{Init, Parameters};
-pub use read::{load, load_with_adapter, read_json};
+pub use read::{load, load_with_adapter, read_json, records_thoughts};
 pub use tensors::{
     PendingTensor, StoredTensor, TEMPORARY_PREFIX, is_occupied, read_tensors, sync_folder, write_atomically,
     write_tensors,

@@ -80,6 +80,11 @@ fn load_weights(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecom
     Ok(model)
 }
 
+/// Whether the checkpoint that a model was loaded from says how many thoughts it has.
+pub fn records_thoughts(model: &LatentRecommender) -> bool {
+    model.backbone.config().raw_field(THOUGHTS_FIELD).is_some_and(|value| !value.is_null())
+}
+
 fn read_config(folder: &Path) -> Result<BackboneConfig, ModelError> {
     let path = folder.join("config.json");
     BackboneConfig::from_json(&path, read_json(&path)?)
