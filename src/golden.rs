@@ -104,6 +104,28 @@ struct GradientFigures {
     values: Vec<f64>,
 }
 
+impl Figures {
+    /// Whether each prompt has `group` samples of noise of this width, and each sample as many log-probabilities as its target has tokens.
+    fn fit(&self, group: usize, width: usize) -> bool {
+        let length = |value: &Value| value.as_array().map_or(0, Vec::len);
+        let is_noise = |sample: &Value| length(sample) == width;
+        let has_noise = |samples: &Value| {
+            length(samples) == group && samples.as_array().is_some_and(|samples| samples.iter().all(is_noise))
+        };
+        let tokens: Vec<usize> =
+            self.targets.iter().flat_map(|target| std::iter::repeat_n(target.len(), group)).collect();
+        let are_of_targets = |rows: &Vec<Vec<f32>>| rows.iter().map(Vec::len).eq(tokens.iter().copied());
+        let GrpoFigures { batch_advantage, group_advantage, clipped_with_kl, .. } = &self.grpo;
+        let updates = [batch_advantage, group_advantage, clipped_with_kl].into_iter();
+        group > 0
+            && self.noise.iter().all(has_noise)
+            && updates
+                .flat_map(|update| [Some(&update.logps), update.old_logps.as_ref(), update.ref_logps.as_ref()])
+                .flatten()
+                .all(are_of_targets)
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct GrpoFigures {
     batch_advantage: UpdateFigures,
@@ -151,7 +173,12 @@ impl Golden {
             let problem = "its prompts, targets, noise and rollouts are not as many, or it has no gradients".into();
             return Err(GoldenError::Figures { path, problem });
         }
-        Ok(Self { model: hub::load(folder, 0, device)?, figures })
+        let model = hub::load(folder, 0, device)?;
+        if !figures.fit(rollouts / rows, model.backbone.config().d_model) {
+            let problem = "its noise and log-probabilities are not of equal groups, of the model's width and of the targets' lengths";
+            return Err(GoldenError::Figures { path, problem: problem.into() });
+        }
+        Ok(Self { model, figures })
     }
 
     /// The same checks of the model as it computes in another precision, for which their limits are not meant.

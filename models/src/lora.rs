@@ -44,9 +44,11 @@ impl LoraConfig {
         Self { rank, alpha: 2.0 * rank as f64, targets: PROJECTIONS.map(str::to_owned).to_vec(), base: None }
     }
 
+    /// Makes sure that every value makes sense.
+    ///
     /// # Errors
     ///
-    /// A value that makes no sense; the message names it.
+    /// One that does not; the message names it.
     pub fn check(&self) -> Result<(), ModelError> {
         if self.rank == 0 || self.rank > MOST_RANK {
             return Err(ModelError::Input(format!("a LoRA rank of {} is not between 1 and {MOST_RANK}", self.rank)));

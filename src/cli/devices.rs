@@ -227,7 +227,13 @@ fn examine(name: &str, check: bool, golden: Option<&Path>) -> Result<Report, Cli
     };
     if check {
         let mut golden = load(&opened, golden)?;
-        let (check, deviations) = measure(&golden, Precision::F32)?;
+        // What was loaded can be computed: an error is the device's.
+        let (check, deviations) = match measure(&golden, Precision::F32) {
+            Ok(measured) => measured,
+            Err(error) => {
+                return Ok(Report { problem: Some(format!("computes no numbers: {error}")), ..report });
+            }
+        };
         report.check = Some(check);
         let wrong: Vec<&str> =
             deviations.iter().filter(|deviation| !deviation.holds()).map(|deviation| deviation.what.as_str()).collect();

@@ -48,6 +48,11 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
             let (row, others) = rest.split_at(length);
             rest = others;
             let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
+            if !sum.is_finite() {
+                return Err(CliError::Usage(
+                    "the model's log-probabilities are not finite; its weights are damaged".into(),
+                ));
+            }
             let line = json!({ "log_probs": row, "sum": sum, "mean": sum / length as f64 });
             print(&format!("{line}\n"))?;
         }

@@ -73,9 +73,11 @@ impl Watch {
 }
 
 impl Guards {
+    /// Makes sure that every value makes sense.
+    ///
     /// # Errors
     ///
-    /// A value that makes no sense; the message names it.
+    /// One that does not; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
         if let Some(most) = self.max_kl.filter(|most| !(most.is_finite() && *most > 0.0)) {
             return Err(TrainError::config("max_kl", format!("is {most}; must be a positive number")));

@@ -21,7 +21,7 @@ use crate::run::{Metrics, RunFolder};
 use crate::workers::{Share, Workers};
 use crate::{Example, TrainError};
 
-/// Steps in a row that may be skipped for figures that are not finite.
+/// So many steps in a row that are skipped for figures that are not finite stop the run.
 const MOST_SKIPPED: usize = 10;
 
 /// What a stage does with a batch.
@@ -324,7 +324,7 @@ impl Training<'_> {
         };
         progress.skipped += 1;
         progress.skipped_in_a_row += 1;
-        if self.config.on_nonfinite == OnNonfinite::Stop || progress.skipped_in_a_row > MOST_SKIPPED {
+        if self.config.on_nonfinite == OnNonfinite::Stop || progress.skipped_in_a_row >= MOST_SKIPPED {
             let Fault { what, value } = fault;
             return Err(TrainError::NotFinite { step, what, value, rows: unlikely_rows(model, rows)? });
         }

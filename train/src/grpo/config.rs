@@ -109,9 +109,11 @@ impl GrpoConfig {
         Guards { max_kl: self.max_kl, stop_on_collapse: self.stop_on_collapse }
     }
 
+    /// Makes sure that every value makes sense.
+    ///
     /// # Errors
     ///
-    /// A value that makes no sense; the message names it.
+    /// One that does not; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
         if !(2..=LARGEST_GROUP).contains(&self.group) {
             let problem = format!("is {}; a group has from 2 to {LARGEST_GROUP} samples", self.group);
