@@ -92,25 +92,12 @@ struct Figures {
     ranking: Vec<Vec<u32>>,
 }
 
-#[derive(Debug, Deserialize)]
-struct SftFigures {
-    loss: f64,
-    grads: BTreeMap<String, GradientFigures>,
-}
-
-/// A gradient, or rows of it if its name says so: `NAME rows [1, 2, 3]`.
-#[derive(Debug, Deserialize)]
-struct GradientFigures {
-    values: Vec<f64>,
-}
-
 impl Figures {
     /// Whether each prompt has `group` samples of noise of this width, and each sample as many log-probabilities as its target has tokens.
     fn fit(&self, group: usize, width: usize) -> bool {
-        let length = |value: &Value| value.as_array().map_or(0, Vec::len);
-        let is_noise = |sample: &Value| length(sample) == width;
+        let is_noise = |sample: &Value| sample.as_array().is_some_and(|sample| sample.len() == width);
         let has_noise = |samples: &Value| {
-            length(samples) == group && samples.as_array().is_some_and(|samples| samples.iter().all(is_noise))
+            samples.as_array().is_some_and(|samples| samples.len() == group && samples.iter().all(is_noise))
         };
         let tokens: Vec<usize> =
             self.targets.iter().flat_map(|target| std::iter::repeat_n(target.len(), group)).collect();
@@ -124,6 +111,18 @@ impl Figures {
                 .flatten()
                 .all(are_of_targets)
     }
+}
+
+#[derive(Debug, Deserialize)]
+struct SftFigures {
+    loss: f64,
+    grads: BTreeMap<String, GradientFigures>,
+}
+
+/// A gradient, or rows of it if its name says so: `NAME rows [1, 2, 3]`.
+#[derive(Debug, Deserialize)]
+struct GradientFigures {
+    values: Vec<f64>,
 }
 
 #[derive(Debug, Deserialize)]

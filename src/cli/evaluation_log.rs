@@ -26,7 +26,8 @@ pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> R
     let folder = run.join(FOLDER);
     fs::create_dir_all(&folder).map_err(ModelError::io(&folder))?;
     let path = folder.join(LOG);
-    let before = times_read(&path, &result.split)?;
+    let log = read_log(&path)?;
+    let before = times_read(&log, &result.split);
     if result.split == "test" && before > 0 {
         note(&format!("note: the test split was read {before} times before for this run; choose settings on valid"));
     }
@@ -47,7 +48,7 @@ pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> R
         "data_fingerprint": result.data_fingerprint,
     });
     // A line that was cut off is ended, so that this one is not part of it.
-    let is_torn = fs::read(&path).is_ok_and(|text| text.last().is_some_and(|&last| last != b'\n'));
+    let is_torn = !log.is_empty() && !log.ends_with('\n');
     let line = format!("{}{line}\n", if is_torn { "\n" } else { "" });
     let append = |mut file: File| file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
     OpenOptions::new().create(true).append(true).open(&path).and_then(append).map_err(ModelError::io(&path))?;
@@ -57,14 +58,16 @@ pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> R
     }
 }
 
-/// How often the log has a split; parts of one evaluation count each.
-fn times_read(log: &Path, split: &str) -> Result<usize, CliError> {
-    match fs::read_to_string(log) {
-        Ok(text) => {
-            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            Ok(lines.filter(|line| line["split"] == split).count())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(ModelError::io(log)(error).into()),
+/// The log's text; none where there is no log yet.
+fn read_log(path: &Path) -> Result<String, CliError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        read => Ok(read.map_err(ModelError::io(path))?),
     }
+}
+
+/// How often the log has a split; parts of one evaluation count each.
+fn times_read(log: &str, split: &str) -> usize {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["split"] == split).count()
 }
