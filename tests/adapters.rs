@@ -1,83 +1,18 @@
-//! Low-rank adapters: PEFT's arithmetic and files, and what trains.
+//! Low-rank adapters: their files, and what trains.
 
 mod common;
 #[path = "common/small.rs"]
 mod small;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use burn::module::Module;
 use latentr3::models::host::read;
-use latentr3::models::{LatentRecommender, LoraConfig, ThoughtKind, hub};
+use latentr3::models::{LatentRecommender, LoraConfig, hub};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, Workers};
-use serde::Deserialize;
 use small::{small_model, weights};
-
-/// What PEFT computes in float64; see `make.py` beside it.
-#[derive(Deserialize)]
-struct Expected {
-    tokens: Vec<Vec<u32>>,
-    last_logits: Vec<Vec<f64>>,
-    loss: f64,
-    gradients: BTreeMap<String, Vec<f64>>,
-}
-
-const FOLDER: &str = "tests/data/adapter";
-
-fn expected() -> Expected {
-    serde_json::from_slice(&std::fs::read(Path::new(FOLDER).join("expected.json")).unwrap()).unwrap()
-}
-
-fn without_thoughts(model: LatentRecommender) -> LatentRecommender {
-    model.with_thoughts(ThoughtKind::LastHidden, 0, 0).unwrap()
-}
-
-/// The largest difference, divided by the largest value.
-fn error(ours: &[f32], golden: &[f64]) -> f64 {
-    assert_eq!(ours.len(), golden.len());
-    let largest = golden.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-    ours.iter().zip(golden).fold(0.0, |most: f64, (a, b)| most.max((f64::from(*a) - b).abs())) / largest
-}
 
 fn example(prompt: &[u32], target: &[u32]) -> Example {
     Example { prompt: prompt.to_vec(), target: target.to_vec(), item: 0, row: 0 }
-}
-
-#[test]
-fn golden_adapter_of_peft_apart_and_merged() {
-    let Expected { tokens, last_logits, .. } = expected();
-    let prompts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-    let device = common::device();
-    let apart = hub::load_with_adapter(Path::new(FOLDER), 0, &device).unwrap();
-    assert_eq!(apart.lora().unwrap().rank, 3);
-    let merged = hub::load(Path::new(FOLDER), 0, &device).unwrap();
-    assert!(merged.lora().is_none());
-    for model in [apart, merged] {
-        let state = model.prefill(&prompts).unwrap();
-        let error = error(&read(model.backbone.logits(state.last_hidden())), &last_logits.concat());
-        assert!(error < 1e-5, "{error:.1e}");
-    }
-}
-
-#[test]
-fn golden_gradients_of_peft() {
-    let Expected { tokens, loss, gradients, .. } = expected();
-    let model = hub::load_with_adapter(Path::new(FOLDER), 0, &common::device()).unwrap();
-    let model = without_thoughts(model).train();
-    let examples: Vec<Example> = tokens.iter().map(|row| example(&row[..6], &row[6..])).collect();
-    let rows: Vec<&Example> = examples.iter().collect();
-    for micro_batch in [1, 2] {
-        let workers = Workers::alone();
-        let ours = Sft { micro_batch }.gradients(&model, &workers.share(&rows)).unwrap();
-        assert!((f64::from(read(ours.loss)[0]) - loss).abs() < 1e-5 * loss);
-        assert!(ours.gradients.names().eq(gradients.keys()), "others train");
-        for (name, golden) in &gradients {
-            let error = error(&read(ours.gradients.get(name).unwrap()), golden);
-            assert!(error < 1e-4, "{name}: {error:.1e}");
-        }
-    }
 }
 
 fn log_probs(model: &LatentRecommender) -> Vec<f32> {
@@ -91,8 +26,9 @@ fn fresh_adapters_change_nothing_and_train_alone_with_the_thoughts() {
     let base = small_model(1, 5);
     let adapted = base.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
     // A device may take other kernels the second time, so that the last bit differs.
-    let before: Vec<f64> = log_probs(&base).into_iter().map(f64::from).collect();
-    assert!(error(&log_probs(&adapted), &before) < 1e-6);
+    let before = log_probs(&base);
+    let largest = before.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+    assert!(log_probs(&adapted).iter().zip(&before).all(|(a, b)| (a - b).abs() < 1e-6 * largest));
 
     let adapted = adapted.train();
     let example = example(&[1, 2, 3], &[4, 5]);
