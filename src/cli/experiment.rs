@@ -54,6 +54,9 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
+    if args.common.seed != 0 {
+        return Err(CliError::Usage("the seeds of an experiment are in its file; --seed has no meaning here".into()));
+    }
     let error = |problem: String| CliError::Input { path: args.file.clone(), line: None, problem };
     let text = fs::read_to_string(&args.file).map_err(|cause| error(format!("cannot be read: {cause}")))?;
     let experiment = Experiment::parse(&text).map_err(|cause| error(cause.to_string()))?;
