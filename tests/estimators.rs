@@ -1,11 +1,14 @@
 //! The estimators of stage 2 that climb the expected reward, by hand and against the expected reward itself.
 
+#[path = "common/close.rs"]
+mod close;
 mod common;
 #[path = "common/small.rs"]
 mod small;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
+use close::assert_close;
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, NamedMapper, map_named};
 use latentr3::train::grpo::{AdvantageKind, Estimator, Grpo, GrpoConfig, group_noise, prepare_model};
@@ -67,14 +70,6 @@ fn shifted(model: LatentRecommender, shift: &[f32]) -> LatentRecommender {
 
 fn gradient(gradients: &Gradients, name: &str) -> Vec<f64> {
     read(gradients.get(name).unwrap()).into_iter().map(f64::from).collect()
-}
-
-fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
-    let largest = expected.iter().fold(0.0f64, |most, value| most.max(value.abs()));
-    assert!(largest > 0.0 && found.len() == expected.len());
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() < tolerance * largest, "{found} instead of {expected} (largest {largest})");
-    }
 }
 
 /// `-sum_k A_k e_k / sigma_k^2` over the noisy samples of each prompt, divided by their number in the batch, `[PROMPTS, WIDTH]`.

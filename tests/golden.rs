@@ -2,8 +2,10 @@
 //!
 //! Each folder under `tests/data/golden`, or under `LATENTR3_GOLDEN_DIR` where that is set, holds a small checkpoint and
 //! `golden.json`. No test knows a size: folders with other sizes must pass too. `LATENTR3_TEST_DEVICE` chooses the device.
-//! All are one program, for a GPU's driver compiles its kernels once for each.
+//! All golden tests are in this one program, because a GPU's kernels are compiled anew for each program.
 
+#[path = "common/close.rs"]
+mod close;
 mod common;
 #[path = "golden/peft.rs"]
 mod peft;
