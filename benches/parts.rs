@@ -10,7 +10,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
 use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
-use latentr3::models::ops::{self, generic};
+use latentr3::models::ops::{self, Packing, generic};
 use latentr3::models::random::generator;
 use latentr3::models::{LatentRecommender, Precision, ThoughtKind, device};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
@@ -134,12 +134,13 @@ fn operations(criterion: &mut Criterion) {
         |[x]| ops::rotate(x, angles().cos(), angles().sin()),
         |[x]| generic::rotate(x, angles().cos(), angles().sin()),
     );
+    let packing = Packing::new(&[70; 30], 70);
     both(
         criterion,
         "attend_causally",
         [[30, 70, 4, 64], [30, 70, 2, 64], [30, 70, 2, 64]],
-        |[queries, keys, values]| ops::attend_causally(queries.flatten(0, 1), keys, values, &[70; 30]),
-        |[queries, keys, values]| generic::attend_causally(queries.flatten(0, 1), keys, values, &[70; 30]),
+        |[queries, keys, values]| ops::attend_causally(queries.flatten(0, 1), keys, values, &packing),
+        |[queries, keys, values]| generic::attend_causally(queries.flatten(0, 1), keys, values, &packing),
     );
     let ids = || Tensor::<2, Int>::ones([256, 1], &the_device());
     both(

@@ -72,10 +72,9 @@ impl Attention {
             keys: ops::keep(pad(rotate(self.k_proj.forward(x.clone())).reshape([tokens as i32, -1]))),
             values: ops::keep(pad(self.v_proj.forward(x))),
         };
-        let rows = packing.lengths();
-        let mut attended = ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), rows);
+        let mut attended = ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), packing);
         for Context { key_value: KeyValue { keys, values }, lengths } in context {
-            attended = ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), rows, lengths);
+            attended = ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), packing, lengths);
         }
         (self.o_proj.forward(ops::mixed_values(attended)), own)
     }

@@ -11,7 +11,7 @@ mod flex {
     use super::super::attention::{self, Visible};
     use super::super::backward::{AttentionGradients, FusedGradients};
     use super::super::route::FusedOps;
-    use super::super::{RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
+    use super::super::{Packing, RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
     use crate::Precision;
 
     impl FusedOps for Flex {
@@ -47,9 +47,9 @@ mod flex {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
-            rows: Vec<usize>,
+            packing: Packing,
         ) -> FloatTensor<Self> {
-            attention::kernel::forward(None, [queries, keys, values], &Visible { rows, keys: None })
+            attention::kernel::forward(None, [queries, keys, values], &Visible { packing, keys: None })
         }
 
         fn attend_also(
@@ -57,10 +57,10 @@ mod flex {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
-            rows: Vec<usize>,
+            packing: Packing,
             lengths: Vec<usize>,
         ) -> FloatTensor<Self> {
-            let visible = Visible { rows, keys: Some(lengths) };
+            let visible = Visible { packing, keys: Some(lengths) };
             attention::kernel::forward(Some(before), [queries, keys, values], &visible)
         }
 
@@ -137,7 +137,7 @@ macro_rules! generic_bodies {
             use super::super::attention::{self, Visible};
             use super::super::backward::{AttentionGradients, FusedGradients};
             use super::super::route::FusedOps;
-            use super::super::{RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
+            use super::super::{Packing, RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
             use crate::Precision;
 
             fn float<const D: usize>(x: FloatTensor<$backend>) -> Tensor<D> {
@@ -185,9 +185,9 @@ macro_rules! generic_bodies {
                     queries: FloatTensor<Self>,
                     keys: FloatTensor<Self>,
                     values: FloatTensor<Self>,
-                    rows: Vec<usize>,
+                    packing: Packing,
                 ) -> FloatTensor<Self> {
-                    own(attention::generic::attend_causally(float(queries), float(keys), float(values), &rows))
+                    own(attention::generic::attend_causally(float(queries), float(keys), float(values), &packing))
                 }
 
                 fn attend_also(
@@ -195,7 +195,7 @@ macro_rules! generic_bodies {
                     queries: FloatTensor<Self>,
                     keys: FloatTensor<Self>,
                     values: FloatTensor<Self>,
-                    rows: Vec<usize>,
+                    packing: Packing,
                     lengths: Vec<usize>,
                 ) -> FloatTensor<Self> {
                     own(attention::generic::attend_also(
@@ -203,7 +203,7 @@ macro_rules! generic_bodies {
                         float(queries),
                         float(keys),
                         float(values),
-                        &rows,
+                        &packing,
                         &lengths,
                     ))
                 }

@@ -9,7 +9,7 @@ use burn::backend::{Autodiff, Backend};
 use super::attention::Visible;
 use super::route::FusedOps;
 use super::tape::{Operation, Way, record};
-use super::{RowMoves, bias};
+use super::{Packing, RowMoves, bias};
 use crate::Precision;
 
 /// What the backward passes need of a backend. Each gives the gradients by the operation's inputs in their order.
@@ -86,9 +86,9 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        rows: Vec<usize>,
+        packing: Packing,
     ) -> FloatTensor<Self> {
-        record::<B, C, _, 3>(AttendCausally { rows }, [queries, keys, values])
+        record::<B, C, _, 3>(AttendCausally { packing }, [queries, keys, values])
     }
 
     fn attend_also(
@@ -96,10 +96,10 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        rows: Vec<usize>,
+        packing: Packing,
         lengths: Vec<usize>,
     ) -> FloatTensor<Self> {
-        record::<B, C, _, 4>(AttendAlso { rows, lengths }, [before, queries, keys, values])
+        record::<B, C, _, 4>(AttendAlso { packing, lengths }, [before, queries, keys, values])
     }
 
     fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
@@ -233,21 +233,21 @@ impl<B: FusedGradients> Operation<B, 1> for MoveRows {
 
 #[derive(Debug, Clone)]
 struct AttendCausally {
-    rows: Vec<usize>,
+    packing: Packing,
 }
 
 impl<B: FusedGradients> Operation<B, 3> for AttendCausally {
     const WANTS_OUTPUT: bool = true;
 
     fn forward(&self, [queries, keys, values]: [FloatTensor<B>; 3]) -> FloatTensor<B> {
-        B::attend_causally(queries, keys, values, self.rows.clone())
+        B::attend_causally(queries, keys, values, self.packing.clone())
     }
 
     fn gradients(self, mut way: Way<B, 3>) -> [Option<FloatTensor<B>>; 3] {
         let inputs = way.take_inputs();
         let attended = way.output.unwrap_or_else(|| Operation::<B, 3>::forward(&self, inputs.clone()));
         let [_, by_keys, by_values] = way.wanted;
-        let visible = Visible { rows: self.rows, keys: None };
+        let visible = Visible { packing: self.packing, keys: None };
         let (_, by_queries, by_segment) =
             B::attention_backward(None, inputs, &visible, attended, way.gradient, by_keys || by_values);
         let [by_keys, by_values] = by_segment.map_or([None, None], |by| by.map(Some));
@@ -257,7 +257,7 @@ impl<B: FusedGradients> Operation<B, 3> for AttendCausally {
 
 #[derive(Debug, Clone)]
 struct AttendAlso {
-    rows: Vec<usize>,
+    packing: Packing,
     lengths: Vec<usize>,
 }
 
@@ -265,14 +265,14 @@ impl<B: FusedGradients> Operation<B, 4> for AttendAlso {
     const WANTS_OUTPUT: bool = true;
 
     fn forward(&self, [before, queries, keys, values]: [FloatTensor<B>; 4]) -> FloatTensor<B> {
-        B::attend_also(before, queries, keys, values, self.rows.clone(), self.lengths.clone())
+        B::attend_also(before, queries, keys, values, self.packing.clone(), self.lengths.clone())
     }
 
     fn gradients(self, mut way: Way<B, 4>) -> [Option<FloatTensor<B>>; 4] {
         let inputs = way.take_inputs();
         let attended = way.output.unwrap_or_else(|| Operation::<B, 4>::forward(&self, inputs.clone()));
         let ([before, queries, keys, values], [_, _, by_keys, by_values]) = (inputs, way.wanted);
-        let visible = Visible { rows: self.rows, keys: Some(self.lengths) };
+        let visible = Visible { packing: self.packing, keys: Some(self.lengths) };
         let (by_before, by_queries, by_segment) = B::attention_backward(
             Some(before),
             [queries, keys, values],

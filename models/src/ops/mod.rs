@@ -67,7 +67,7 @@ mod route {
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Backend, backend_extension};
 
-    use super::RowMoves;
+    use super::{Packing, RowMoves};
     use crate::Precision;
 
     /// Routes each operation to the backend of its tensors.
@@ -97,7 +97,7 @@ mod route {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
-            rows: Vec<usize>,
+            packing: Packing,
         ) -> FloatTensor<Self>;
         /// See [`super::attend_also`].
         fn attend_also(
@@ -105,7 +105,7 @@ mod route {
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
-            rows: Vec<usize>,
+            packing: Packing,
             lengths: Vec<usize>,
         ) -> FloatTensor<Self>;
         /// See [`super::log_probs`].

@@ -1,9 +1,9 @@
 //! Moving rows to other places.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Int, Tensor};
 
 use super::route::FusedOps;
 
@@ -11,13 +11,34 @@ use super::route::FusedOps;
 const NONE: u32 = u32::MAX;
 
 /// Where each row comes from and where it goes: no two rows go to one place, some may go nowhere, and places that
-/// nothing goes to are filled with zeros.
+/// nothing goes to are filled with zeros. They serve the tensors of one device.
 #[derive(Debug, Clone)]
 pub struct RowMoves {
+    there: Arc<Way>,
+    back: Arc<Way>,
+}
+
+/// One way of the moves.
+#[derive(Debug)]
+struct Way {
     /// For each row of the result the row that it is, or [`NONE`].
-    sources: Arc<[u32]>,
-    /// The same for the way back.
-    targets: Arc<[u32]>,
+    sources: Vec<u32>,
+    /// The same on the device of the rows, brought there once.
+    on_device: OnceLock<Sources>,
+}
+
+#[derive(Debug)]
+struct Sources {
+    /// For each row of the result the row that it is, or any.
+    rows: Tensor<1, Int>,
+    /// Which rows of the result are zeros, `[rows, 1]`; absent if none are.
+    missing: Option<Tensor<2, Bool>>,
+}
+
+impl Way {
+    fn new(sources: Vec<u32>) -> Arc<Self> {
+        Arc::new(Self { sources, on_device: OnceLock::new() })
+    }
 }
 
 impl RowMoves {
@@ -32,12 +53,12 @@ impl RowMoves {
             assert_eq!(targets[row], NONE, "row {row} is picked twice");
             targets[row] = place as u32;
         }
-        Self { sources: picked.iter().map(|&row| row as u32).collect(), targets: targets.into() }
+        Self { there: Way::new(picked.iter().map(|&row| row as u32).collect()), back: Way::new(targets) }
     }
 
     /// The way back: what was picked returns to its place, what was dropped is zero.
     pub fn back(&self) -> Self {
-        Self { sources: self.targets.clone(), targets: self.sources.clone() }
+        Self { there: self.back.clone(), back: self.there.clone() }
     }
 }
 
@@ -48,23 +69,36 @@ impl RowMoves {
 /// If the moves are not for as many rows.
 pub fn move_rows(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
     let [rows, _] = x.dims();
-    assert_eq!(rows, moves.targets.len(), "moves of other rows");
+    assert_eq!(rows, moves.back.sources.len(), "moves of other rows");
     Tensor::from_dispatch(Dispatch::move_rows(x.into_dispatch(), moves.clone()))
 }
 
 pub(super) mod generic {
-    use burn::tensor::Int;
+    use burn::tensor::Device;
 
-    use super::{NONE, RowMoves, Tensor};
+    use super::{Bool, Int, NONE, RowMoves, Sources, Tensor, Way};
 
     /// See [`super::move_rows`].
     pub fn forward(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
-        let device = x.device();
+        let Sources { rows, missing } = moves.there.on_device.get_or_init(|| bring(&moves.there, &x.device().inner()));
         let [_, width] = x.dims();
-        // Row 0 of what is selected from is the zeros.
-        let places: Vec<i32> = moves.sources.iter().map(|&row| if row == NONE { 0 } else { row as i32 + 1 }).collect();
-        let with_zeros = Tensor::cat(vec![Tensor::zeros([1, width], &device), x], 0);
-        with_zeros.select(0, Tensor::<1, Int>::from_data(places.as_slice(), &device))
+        let moved = x.select(0, rows.clone());
+        match missing {
+            Some(missing) => moved.mask_fill(missing.clone().repeat_dim(1, width), 0.0),
+            None => moved,
+        }
+    }
+
+    fn bring(way: &Way, device: &Device) -> Sources {
+        let sources = || way.sources.iter();
+        let rows: Vec<i32> = sources().map(|&row| if row == NONE { 0 } else { row as i32 }).collect();
+        let missing: Vec<bool> = sources().map(|&row| row == NONE).collect();
+        Sources {
+            rows: Tensor::<1, Int>::from_data(rows.as_slice(), device),
+            missing: missing
+                .contains(&true)
+                .then(|| Tensor::<1, Bool>::from_data(missing.as_slice(), device).unsqueeze_dim(1)),
+        }
     }
 }
 
@@ -79,11 +113,11 @@ pub(super) mod kernel {
     pub fn forward(x: FlexTensor, moves: &RowMoves) -> FlexTensor {
         let x = in_order(x);
         let [_, width] = dims(&x);
-        let rows = moves.sources.len();
+        let rows = moves.there.sources.len();
         let mut out = vec![0.0; rows * width];
         let part = PART.div_ceil(width);
         let from = values(&x);
-        out.par_chunks_mut(part * width).zip(moves.sources.par_chunks(part)).for_each(|(out, sources)| {
+        out.par_chunks_mut(part * width).zip(moves.there.sources.par_chunks(part)).for_each(|(out, sources)| {
             for (out, &source) in out.chunks_exact_mut(width).zip(sources) {
                 if source != NONE {
                     out.copy_from_slice(&from[source as usize * width..][..width]);

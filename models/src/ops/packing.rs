@@ -1,14 +1,16 @@
 //! Rows of different lengths without their padding.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
 use super::{RowMoves, move_rows};
 
 /// The tokens of right-padded rows, one row after the other, with the padding left out. What works token by token works
-/// on these; only the attention looks at rows.
+/// on these; only the attention looks at rows. A clone is the same packing, so that a device is told of it once.
 #[derive(Debug, Clone)]
 pub struct Packing {
-    lengths: Vec<usize>,
+    lengths: Arc<[usize]>,
     tokens: usize,
     /// Absent if there is no padding.
     moves: Option<RowMoves>,
@@ -21,7 +23,7 @@ impl Packing {
         let valid = |(row, &length): (usize, &usize)| row * tokens..row * tokens + length;
         let picked = || lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
         Self {
-            lengths: lengths.to_vec(),
+            lengths: lengths.into(),
             tokens,
             moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)),
         }

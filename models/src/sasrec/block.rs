@@ -74,12 +74,12 @@ impl SasRecBlock {
     }
 
     fn attend(&self, x: Tensor<2>, packing: &Packing) -> Tensor<2> {
-        let ([places, d_model], rows) = (x.dims(), packing.lengths());
+        let ([places, d_model], rows) = (x.dims(), packing.lengths().len());
         let width = d_model / self.heads;
-        let pad = |x| packing.unpack(x).reshape([rows.len(), packing.tokens(), self.heads, width]);
+        let pad = |x| packing.unpack(x).reshape([rows, packing.tokens(), self.heads, width]);
         let queries = self.query.forward(x.clone()).reshape([places, self.heads, width]);
         let (keys, values) = (pad(self.key.forward(x.clone())), pad(self.value.forward(x)));
-        ops::mixed_values(ops::attend_causally(queries, keys, values, rows))
+        ops::mixed_values(ops::attend_causally(queries, keys, values, packing))
     }
 }
 

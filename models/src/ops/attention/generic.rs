@@ -6,8 +6,8 @@ use super::{Tensor, Visible};
 use crate::ops::Packing;
 
 /// See [`super::attend_causally`].
-pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, rows: &[usize]) -> Tensor<3> {
-    forward(None, (queries, [keys, values]), &Visible { rows: rows.to_vec(), keys: None })
+pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, packing: &Packing) -> Tensor<3> {
+    forward(None, (queries, [keys, values]), &Visible { packing: packing.clone(), keys: None })
 }
 
 /// See [`super::attend_also`].
@@ -16,20 +16,14 @@ pub fn attend_also(
     queries: Tensor<3>,
     keys: Tensor<4>,
     values: Tensor<4>,
-    rows: &[usize],
+    packing: &Packing,
     lengths: &[usize],
 ) -> Tensor<3> {
-    let visible = Visible { rows: rows.to_vec(), keys: Some(lengths.to_vec()) };
+    let visible = Visible { packing: packing.clone(), keys: Some(lengths.to_vec()) };
     forward(Some(before), (queries, [keys, values]), &visible)
 }
 
-/// What works on all rows at once works on padded ones.
-fn padding(visible: &Visible, keys: &Tensor<4>) -> Packing {
-    let longest = visible.rows.iter().copied().max().unwrap_or(0);
-    Packing::new(&visible.rows, if visible.keys.is_none() { keys.dims()[1] } else { longest })
-}
-
-/// `[tokens of all rows, heads, n]` to `[rows, tokens, heads, n]`.
+/// `[tokens of all rows, heads, n]` to `[rows, tokens, heads, n]`: what works on all rows at once works on padded ones.
 fn pad(x: Tensor<3>, packing: &Packing) -> Tensor<4> {
     let [places, heads, n] = x.dims();
     let rows = packing.lengths().len();
@@ -49,8 +43,8 @@ pub fn forward(
     (queries, [keys, values]): (Tensor<3>, [Tensor<4>; 2]),
     visible: &Visible,
 ) -> Tensor<3> {
-    let packing = padding(visible, &keys);
-    let queries = pad(queries, &packing);
+    let packing = &visible.packing;
+    let queries = pad(queries, packing);
     let [rows, tokens, heads, width] = queries.dims();
     let scores = scores(queries, keys, visible);
     let top = scores.clone().max_dim(3);
@@ -60,14 +54,14 @@ pub fn forward(
     let mixed = unfold(folded, [rows, heads, tokens]).swap_dims(1, 2);
     let normalizer = (sum.log() + top).swap_dims(1, 2);
     let Some(before) = before else {
-        return strip(Tensor::cat(vec![mixed, normalizer], 3), &packing);
+        return strip(Tensor::cat(vec![mixed, normalizer], 3), packing);
     };
-    let (mixed_before, normalizer_before) = split(pad(before, &packing), width);
+    let (mixed_before, normalizer_before) = split(pad(before, packing), width);
     let top = normalizer.clone().max_pair(normalizer_before.clone());
     let exponentials = (normalizer.clone() - top.clone()).exp() + (normalizer_before.clone() - top.clone()).exp();
     let total = exponentials.log() + top;
     let mixed = mixed * (normalizer - total.clone()).exp() + mixed_before * (normalizer_before - total.clone()).exp();
-    strip(Tensor::cat(vec![mixed, total], 3), &packing)
+    strip(Tensor::cat(vec![mixed, total], 3), packing)
 }
 
 /// Gradients by what came before, by queries and, if wanted, by keys and values; `attended` is what [`forward`] gave.
@@ -79,8 +73,8 @@ pub fn backward(
     gradient: Tensor<3>,
     for_segment: bool,
 ) -> (Option<Tensor<3>>, Tensor<3>, Option<[Tensor<4>; 2]>) {
-    let packing = padding(visible, &keys);
-    let [queries, attended, gradient] = [queries, attended, gradient].map(|x| pad(x, &packing));
+    let packing = &visible.packing;
+    let [queries, attended, gradient] = [queries, attended, gradient].map(|x| pad(x, packing));
     let [rows, tokens, heads, width] = queries.dims();
     let places = [rows, heads, tokens];
     let (mixed, normalizer) = split(attended, width);
@@ -88,10 +82,10 @@ pub fn backward(
     // What the normaliser's gradient is worth to every score that it sums.
     let offset = by_normalizer - (by_mixed.clone() * mixed).sum_dim(3);
     let by_before = before.map(|before| {
-        let (mixed, normalizer_before) = split(pad(before, &packing), width);
+        let (mixed, normalizer_before) = split(pad(before, packing), width);
         let share = (normalizer_before - normalizer.clone()).exp();
         let by_normalizer = ((by_mixed.clone() * mixed).sum_dim(3) + offset.clone()) * share.clone();
-        strip(Tensor::cat(vec![by_mixed.clone() * share, by_normalizer], 3), &packing)
+        strip(Tensor::cat(vec![by_mixed.clone() * share, by_normalizer], 3), packing)
     });
     let by_heads = |x: Tensor<4>| x.swap_dims(1, 2);
     let weights = (scores(queries.clone(), keys.clone(), visible) - by_heads(normalizer)).exp();
@@ -105,7 +99,7 @@ pub fn backward(
         [by_keys, by_values].map(by_heads)
     });
     let by_queries = unfold(fold(by_scores, &keys).matmul(by_heads(keys.clone())), places);
-    (by_before, strip(by_heads(by_queries), &packing), by_segment)
+    (by_before, strip(by_heads(by_queries), packing), by_segment)
 }
 
 /// `[rows, heads, tokens, length]`, minus infinity where a query does not see a key.

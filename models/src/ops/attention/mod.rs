@@ -12,27 +12,27 @@ pub(super) mod kernel;
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
+use super::Packing;
 use super::route::FusedOps;
 
 /// Attention of tokens to themselves and those before them in their own row.
 ///
-/// Queries are `[tokens of all rows, heads, width]`, row by row without padding, `rows` the number of them in each row.
-/// Keys and values are `[rows, most tokens of a row, key heads, width]`, padded on the right; a key head serves as many
-/// consecutive query heads as there are to one. Scores are divided by `sqrt(width)`. The result is
+/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`, padded on the
+/// right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores are divided by `sqrt(width)`. The result is
 /// `[tokens of all rows, heads, width + 1]`: the mixed values and, last, the logarithm of the normaliser.
 ///
 /// # Panics
 ///
 /// If the sizes do not fit together or one of them is 0.
-pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, rows: &[usize]) -> Tensor<3> {
-    check_sizes(&queries, &keys, &values, rows);
+pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, packing: &Packing) -> Tensor<3> {
+    check_sizes(&queries, &keys, &values, packing);
     let [key_rows, tokens, ..] = keys.dims();
-    assert!(rows.len() == key_rows && rows.iter().all(|&row| row <= tokens), "every token has a query and a key");
+    assert_eq!((packing.lengths().len(), packing.tokens()), (key_rows, tokens), "every token has a query and a key");
     Tensor::from_dispatch(Dispatch::attend_causally(
         queries.into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
-        rows.to_vec(),
+        packing.clone(),
     ))
 }
 
@@ -49,12 +49,13 @@ pub fn attend_also(
     queries: Tensor<3>,
     keys: Tensor<4>,
     values: Tensor<4>,
-    rows: &[usize],
+    packing: &Packing,
     lengths: &[usize],
 ) -> Tensor<3> {
-    check_sizes(&queries, &keys, &values, rows);
+    check_sizes(&queries, &keys, &values, packing);
     let ([places, heads, width], [segment_rows, length, ..]) = (queries.dims(), keys.dims());
-    assert!(rows.len().is_multiple_of(segment_rows), "{} rows over {segment_rows} of the segment", rows.len());
+    let rows = packing.lengths().len();
+    assert!(rows.is_multiple_of(segment_rows), "{rows} rows over {segment_rows} of the segment");
     assert_eq!(before.dims(), [places, heads, width + 1], "what came before is the result of attention");
     assert_eq!(lengths.len(), segment_rows, "every row of the segment has a length");
     assert!(lengths.iter().all(|seen| (1..=length).contains(seen)), "a row has 1 to {length} keys: {lengths:?}");
@@ -63,17 +64,17 @@ pub fn attend_also(
         queries.into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
-        rows.to_vec(),
+        packing.clone(),
         lengths.to_vec(),
     ))
 }
 
-fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, rows: &[usize]) {
+fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, packing: &Packing) {
     let ([places, heads, width], [segment_rows, length, key_heads, key_width]) = (queries.dims(), keys.dims());
     let sizes = [places, heads, width, segment_rows, length, key_heads];
     assert!(!sizes.contains(&0), "no size may be 0: {sizes:?}");
     assert_eq!((keys.dims(), key_width), (values.dims(), width), "keys, values and queries are of one width");
-    assert_eq!(rows.iter().sum::<usize>(), places, "the rows have all queries");
+    assert_eq!(packing.lengths().iter().sum::<usize>(), places, "the rows have all queries");
     assert!(heads.is_multiple_of(key_heads), "{heads} heads over {key_heads} key heads");
 }
 
@@ -86,8 +87,8 @@ pub fn mixed_values(attended: Tensor<3>) -> Tensor<2> {
 /// Which keys of a segment the queries see.
 #[derive(Debug, Clone)]
 pub struct Visible {
-    /// Queries of each row.
-    pub rows: Vec<usize>,
+    /// The queries of each row.
+    pub packing: Packing,
     /// How many of the keys in each row of the segment; absent where a query sees those up to its own place.
     pub keys: Option<Vec<usize>>,
 }
@@ -95,20 +96,19 @@ pub struct Visible {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Packing;
     use crate::ops::testing::{check_gradients, random};
 
     /// Attention over a shared segment, one of each row's own with padding, and causally over the tokens themselves.
     fn attend(
         [queries, keys, values, shared_keys, shared_values, row_keys, row_values]: [Tensor<4>; 7],
-        rows: &[usize],
+        packing: &Packing,
         lengths: &[usize],
         causally: impl Fn(Tensor<3>, [Tensor<4>; 2]) -> Tensor<3>,
         also: impl Fn([Tensor<3>; 2], [Tensor<4>; 2], &[usize]) -> Tensor<3>,
     ) -> Tensor<3> {
         let [count, tokens, heads, width] = queries.dims();
-        let queries = Packing::new(rows, tokens).pack(queries.reshape([count * tokens, heads * width]));
-        let queries = queries.reshape([rows.iter().sum(), heads, width]);
+        let queries = packing.pack(queries.reshape([count * tokens, heads * width]));
+        let queries = queries.reshape([packing.lengths().iter().sum(), heads, width]);
         let attended = causally(queries.clone(), [keys, values]);
         let all = [shared_keys.dims()[1]];
         let attended = also([attended, queries.clone()], [shared_keys, shared_values], &all);
@@ -127,6 +127,7 @@ mod tests {
         ];
         for (rows, [heads, key_heads, width, shared], lengths) in cases {
             let (longest, tokens) = (*lengths.iter().max().unwrap(), *rows.iter().max().unwrap());
+            let packing = Packing::new(rows, tokens);
             let inputs = [
                 random([rows.len(), tokens, heads, width], 1),
                 random([rows.len(), tokens, key_heads, width], 2),
@@ -141,19 +142,19 @@ mod tests {
                 |inputs| {
                     attend(
                         inputs,
-                        rows,
+                        &packing,
                         lengths,
-                        |q, [k, v]| attend_causally(q, k, v, rows),
-                        |[before, q], [k, v], lengths| attend_also(before, q, k, v, rows, lengths),
+                        |q, [k, v]| attend_causally(q, k, v, &packing),
+                        |[before, q], [k, v], lengths| attend_also(before, q, k, v, &packing, lengths),
                     )
                 },
                 |inputs| {
                     attend(
                         inputs,
-                        rows,
+                        &packing,
                         lengths,
-                        |q, [k, v]| generic::attend_causally(q, k, v, rows),
-                        |[before, q], [k, v], lengths| generic::attend_also(before, q, k, v, rows, lengths),
+                        |q, [k, v]| generic::attend_causally(q, k, v, &packing),
+                        |[before, q], [k, v], lengths| generic::attend_also(before, q, k, v, &packing, lengths),
                     )
                 },
             );
