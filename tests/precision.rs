@@ -1,11 +1,11 @@
-//! How far 16 bits in the blocks move losses and gradients, and what they do not move.
+//! How far 16 bits in the blocks move losses and gradients, what they do not move, and weights that are kept in them.
 
 mod common;
 #[path = "common/small.rs"]
 mod small;
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Precision, map_named};
@@ -88,6 +88,42 @@ fn sixteen_bits_move_losses_and_gradients_by_little() {
                 assert!((0.05 * most..most).contains(&error), "{precision}: {error:e} instead of at most {most:e}");
             }
         }
+    }
+}
+
+/// The model with the backbone's matrices rounded, but kept in float32.
+fn rounded(model: LatentRecommender, dtype: FloatDType) -> LatentRecommender {
+    struct Round(FloatDType);
+    impl NamedMapper for Round {
+        fn map<const D: usize>(&mut self, name: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let is_rounded = D == 2 && name.starts_with("model.") && !name.contains(".lora_");
+            parameter.map(|value| if is_rounded { value.cast(self.0).cast(FloatDType::F32) } else { value })
+        }
+    }
+    map_named(model, &mut Round(dtype))
+}
+
+#[test]
+fn frozen_weights_in_16_bits_compute_as_if_rounded() {
+    let plain = small_model(1, 2);
+    let adapted = plain.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
+    let reinforced = prepare_model(plain.clone(), &GrpoConfig::default());
+    for (precision, dtype) in [(Precision::Bf16, FloatDType::BF16), (Precision::F16, FloatDType::F16)] {
+        if precision.check(&common::device()).is_err() {
+            continue;
+        }
+        for model in [&adapted, &reinforced] {
+            let kept = model.clone().with_frozen_weights(precision).unwrap();
+            let rounded = rounded(model.clone(), dtype);
+            assert_eq!(weights(&kept), weights(&rounded), "{precision}");
+            assert_ne!(weights(&kept), weights(model), "{precision}");
+            for (kept, rounded) in figures(&kept).iter().zip(figures(&rounded)) {
+                assert!(deviation(kept, &rounded) < 1e-6, "{precision}");
+            }
+            assert_eq!(FloatDType::from(kept.backbone.model.embed_tokens.weight.val().dtype()), dtype);
+        }
+        let error = plain.clone().with_frozen_weights(precision).unwrap_err();
+        assert!(error.to_string().contains("all of them train"), "{error}");
     }
 }
 

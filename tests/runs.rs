@@ -186,12 +186,14 @@ fn a_run_in_16_bits_goes_on_as_it_began() {
     let w = Workshop::new();
     run(&w.train("sft", "base", "f32", &SFT));
     let more = ["--precision", "bf16"];
-    let stages = [
-        ("sft", "base", [&SFT[..], &more].concat()),
-        ("grpo", "whole-sft", [&GRPO[..], &more, &["--kl", "0.1"]].concat()),
+    let frozen = ["--frozen-weights", "bf16"];
+    let runs = [
+        ("sft", "sft", "base", [&SFT[..], &more].concat()),
+        ("sft", "lora", "base", [&SFT[..], &more, &frozen, &["--lora-rank", "3"]].concat()),
+        ("grpo", "grpo", "whole-sft", [&GRPO[..], &more, &frozen, &["--kl", "0.1"]].concat()),
     ];
-    for (stage, model, more) in stages {
-        let [whole, killed] = ["whole", "killed"].map(|name| format!("{name}-{stage}"));
+    for (stage, name, model, more) in runs {
+        let [whole, killed] = ["whole", "killed"].map(|part| format!("{part}-{name}"));
         run(&w.train(stage, model, &whole, &more));
         let mut child = start(&w.train(stage, model, &killed, &more));
         wait_for_lines(&w.path(&killed), 2);
@@ -204,6 +206,10 @@ fn a_run_in_16_bits_goes_on_as_it_began() {
         assert!(message.contains("--precision is \"f32\" here and \"bf16\" in the run"));
     }
     assert_ne!(w.bytes("f32/metrics.jsonl"), w.bytes("whole-sft/metrics.jsonl"));
+    let message = refuse(
+        &w.train("sft", "base", "all", &[&SFT[..], &frozen].concat()).iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    assert!(message.contains("all of them train"), "{message}");
     for file in ["model.safetensors", "optimizer.safetensors"] {
         let [f32, bf16] = ["f32", "whole-sft"].map(|name| w.bytes(&format!("{name}/last/{file}")));
         let header = |bytes: &[u8]| {

@@ -57,6 +57,9 @@ pub(super) struct BenchArgs {
     /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
+    /// What the weights that do not train are kept in (sft with --lora-rank, grpo): f32, bf16 or f16
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
+    frozen_weights: Precision,
     /// Samples of each prompt
     #[arg(long, default_value_t = 8)]
     group: usize,
@@ -127,8 +130,12 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if args.gradient_checkpointing && !matches!(args.what, What::Sft | What::Grpo) {
         return Err(CliError::Usage("--gradient-checkpointing is for sft and grpo".into()));
     }
+    if args.frozen_weights != Precision::F32 && !matches!(args.what, What::Sft | What::Grpo) {
+        return Err(CliError::Usage("--frozen-weights is for sft and grpo".into()));
+    }
     check_json(args.dump.as_deref())?;
     check_device(&args.common.device, args.precision)?;
+    check_device(&args.common.device, args.frozen_weights)?;
     let file = TokenFile::read(&args.tokens)?;
     let model = load_model(&args.model, args.common.seed, &args.common.device)?.with_precision(args.precision)?;
     file.check_lengths(&args.tokens, &model)?;
@@ -139,7 +146,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
                 Some(rank) => model.with_lora(&LoraConfig::of_rank(rank), args.common.seed)?,
                 None => model,
             };
-            train(args, &stage, model.train(), &file.rows, args.batch.unwrap_or(32), 1)?
+            train(args, &stage, model, &file.rows, args.batch.unwrap_or(32), 1)?
         }
         What::Grpo => {
             let rollouts = args.batch.unwrap_or(64);
@@ -179,6 +186,7 @@ fn train(
 ) -> Result<Value, CliError> {
     let adamw = AdamW::new(AdamWConfig::default());
     let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, step: 0 };
+    model = model.train().with_frozen_weights(args.frozen_weights)?;
     if args.gradient_checkpointing {
         model = model.with_gradient_checkpointing();
     }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use super::pipeline::StageConfig;
-use super::train_args::{LoopArgs, RunArgs, launch};
+use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
 use crate::train::TrainConfig;
 use crate::train::grpo::{AdvantageKind, Estimator, GrpoConfig};
 
@@ -63,6 +63,8 @@ pub(super) struct GrpoArgs {
     /// warns, at 1.5 times [if given without FACTOR: 1.5]
     #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1.5")]
     stop_on_collapse: Option<f64>,
+    #[command(flatten)]
+    frozen: FrozenArgs,
     #[command(flatten)]
     training: LoopArgs,
 }
@@ -137,5 +139,5 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         batch: args.rollouts / args.group,
         ..args.training.config(GrpoConfig::train_defaults(), &args.run)
     };
-    launch(&args.run, &args.training, StageConfig::Grpo { config }, train)
+    launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, train)
 }

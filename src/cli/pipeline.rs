@@ -40,6 +40,9 @@ pub(super) struct RunDescription {
     /// What the model's blocks multiply in.
     #[serde(default)]
     pub precision: Precision,
+    /// What the weights that do not train are kept in.
+    #[serde(default)]
+    pub frozen_weights: Precision,
     /// Training examples at most, for trials.
     pub limit: Option<usize>,
     /// Validation examples at most.
@@ -61,6 +64,7 @@ impl RunDescription {
             data_files: BTreeMap::new(),
             device: device.to_owned(),
             precision: Precision::F32,
+            frozen_weights: Precision::F32,
             limit: None,
             valid_limit: None,
             rank_sample: 0,
@@ -137,6 +141,7 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
     description.model = absolute(&description.model);
     description.data = absolute(&description.data);
     check_device(&description.device, description.precision)?;
+    check_device(&description.device, description.frozen_weights)?;
     let data = load_data(&description)?;
     description.data_files = data.prepared.files().clone();
     description.model_files = weight_files(&description.model)?;
@@ -173,6 +178,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     description.train.gradient_checkpointing |= asked.gradient_checkpointing;
     let device = device(&description.device)?;
     description.precision.check(&device)?;
+    description.frozen_weights.check(&device)?;
     let data = load_data(&description)?;
     if let Some(names) = differences(&description.data_files, data.prepared.files()) {
         let folder = description.data.display();
@@ -216,16 +222,11 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         note(&format!("warning: going on from {}, step {step}, instead", found.folder.display()));
     }
     let mut trained = found.trained;
-    trained.model = trained.model.with_precision(description.precision)?;
-    let stage: Box<dyn Stage> = match &description.stage {
-        StageConfig::Grpo { config } => {
-            trained.model = prepare_model(trained.model, config);
-            let reference = folder.join(REFERENCE);
-            let start = match config.needs_reference() {
-                true => hub::load(&reference, 0, &device)?.with_precision(description.precision)?,
-                false => trained.model.clone(),
-            };
-            build_stage(&description, &start)?
+    trained.model = as_it_trains(trained.model, &description)?;
+    let stage = match &description.stage {
+        StageConfig::Grpo { config } if config.needs_reference() => {
+            let reference = hub::load(&folder.join(REFERENCE), 0, &device)?;
+            build_stage(&description, &as_it_trains(reference, &description)?)?
         }
         _ => build_stage(&description, &trained.model)?,
     };
@@ -293,15 +294,24 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
                 None => model,
             }
         }
-        StageConfig::Grpo { config } => {
+        StageConfig::Grpo { .. } => {
             if model.thoughts() == 0 {
                 let problem = "has no thoughts to reinforce; fine-tune it first: `latentr3 sft --thoughts 1`";
                 return Err(CliError::Input { path: description.model.clone(), line: None, problem: problem.into() });
             }
-            prepare_model(model, config)
+            model
         }
     };
-    Ok(model.with_precision(description.precision)?)
+    as_it_trains(model, description)
+}
+
+/// The stage's model with what does not train frozen, in the run's precisions.
+fn as_it_trains(model: LatentRecommender, description: &RunDescription) -> Result<LatentRecommender, CliError> {
+    let model = match &description.stage {
+        StageConfig::Grpo { config } => prepare_model(model, config),
+        _ => model,
+    };
+    Ok(model.with_precision(description.precision)?.with_frozen_weights(description.frozen_weights)?)
 }
 
 fn build_stage(description: &RunDescription, start: &LatentRecommender) -> Result<Box<dyn Stage>, CliError> {

@@ -183,7 +183,18 @@ pub(super) struct SftArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "lora_rank")]
     lora_targets: Option<Vec<String>>,
     #[command(flatten)]
+    frozen: FrozenArgs,
+    #[command(flatten)]
     training: LoopArgs,
+}
+
+/// How a stage that freezes the backbone keeps it.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct FrozenArgs {
+    /// What the weights that do not train (sft with --lora-rank, grpo) are rounded to and kept in: f32, bf16 or f16, where the device
+    /// has it; half the memory, and a run's checkpoints hold the rounded weights
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
+    pub(super) frozen_weights: Precision,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -209,7 +220,7 @@ impl From<SourceArg> for ThoughtKind {
 pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
     let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
     let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
-    launch(&args.run, &args.training, StageConfig::Pretrain {}, train)
+    launch(&args.run, &args.training, Precision::F32, StageConfig::Pretrain {}, train)
 }
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
@@ -217,7 +228,7 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
     let stage = StageConfig::Sft { thoughts: args.thoughts, source: args.source.into(), lora };
-    launch(&args.run, &args.training, stage, train)
+    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, train)
 }
 
 impl SftArgs {
@@ -256,6 +267,7 @@ impl LoopArgs {
 pub(super) fn launch(
     run: &RunArgs,
     training: &LoopArgs,
+    frozen_weights: Precision,
     stage: StageConfig,
     train: TrainConfig,
 ) -> Result<(), CliError> {
@@ -267,6 +279,7 @@ pub(super) fn launch(
         valid_limit: training.valid_limit,
         rank_sample: training.rank_sample,
         precision: training.precision,
+        frozen_weights,
         ..RunDescription::new(stage, &model, &data, &run.common.device, train)
     };
     let workers = if run.mpi { Workers::of_mpi()? } else { Workers::alone() };
@@ -298,7 +311,7 @@ pub(super) fn launch(
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 39] = [
+const RECORDED: [(&str, &str); 40] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -319,6 +332,7 @@ const RECORDED: [(&str, &str); 39] = [
     ("valid_limit", "/valid_limit"),
     ("rank_sample", "/rank_sample"),
     ("precision", "/precision"),
+    ("frozen_weights", "/frozen_weights"),
     ("thoughts", "/stage/thoughts"),
     ("source", "/stage/source"),
     ("lora_rank", "/stage/lora/rank"),

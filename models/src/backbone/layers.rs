@@ -1,7 +1,7 @@
 //! The small modules every block is made of. Weights keep the checkpoint's names and layout.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{FloatDType, Int, Tensor};
 
 use super::config::INIT_STD;
 use crate::hub::{Init, Parameters};
@@ -109,6 +109,6 @@ impl Embedding {
         let [_, d_model] = weight.dims();
         let ids = Tensor::<1, Int>::from_data(ids, &weight.device().inner());
         let tokens = ids.dims()[0] / rows;
-        weight.select(0, ids).reshape([rows, tokens, d_model])
+        weight.select(0, ids).cast(FloatDType::F32).reshape([rows, tokens, d_model])
     }
 }

@@ -8,7 +8,8 @@ use super::route::FusedOps;
 /// `log softmax(hidden W^T)` at the given tokens, `[rows, chosen]`, of `hidden`, `[rows, width]`, the output matrix
 /// `[vocabulary, width]` and `ids`, `[rows, chosen]`.
 ///
-/// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again.
+/// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again. A matrix that does not train may be
+/// kept in 16 bits.
 ///
 /// # Panics
 ///
@@ -31,13 +32,14 @@ fn rows_at_once(vocabulary: usize) -> usize {
 }
 
 pub(super) mod generic {
-    use burn::tensor::IndexingUpdateOp;
     use burn::tensor::activation::log_softmax;
+    use burn::tensor::{FloatDType, IndexingUpdateOp};
 
     use super::{Int, Tensor, rows_at_once};
 
     /// See [`super::log_probs`].
     pub fn forward(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
+        let weight = weight.cast(FloatDType::F32);
         let part = |start: usize, rows: usize| {
             let logits = hidden.clone().narrow(0, start, rows).matmul(weight.clone().transpose());
             log_softmax(logits, 1).gather(1, ids.clone().narrow(0, start, rows))
@@ -53,6 +55,7 @@ pub(super) mod generic {
         gradient: Tensor<2>,
         for_weight: bool,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let weight = weight.cast(FloatDType::F32);
         let mut by_hidden = Vec::new();
         let mut by_weight: Option<Tensor<2>> = None;
         for (start, rows) in parts(&hidden, &weight) {

@@ -7,7 +7,7 @@ use super::route::FusedOps;
 use crate::Precision;
 
 /// `x W^T` of `x`, `[rows, d_input]`, and a weight in the checkpoint's layout, `[d_output, d_input]`, computed in `precision`, in
-/// which the result is stored before it becomes float32 again.
+/// which the result is stored before it becomes float32 again. A weight that does not train may be kept in 16 bits.
 ///
 /// Its gradient by the weight comes in the weight's own layout, so that the optimiser need not turn it round.
 ///
@@ -49,10 +49,9 @@ pub(super) mod generic {
 pub(super) mod kernel {
     use burn::backend::flex::FlexTensor;
     use half::{bf16, f16};
-    use rayon::prelude::*;
 
     use super::super::row_product::multiply_by_rows;
-    use super::super::values::{Matrix, PART, dims, in_order, multiply, tensor, values};
+    use super::super::values::{Matrix, dims, each, in_order, multiply, tensor, values};
     use super::Precision;
 
     pub fn forward(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
@@ -92,8 +91,7 @@ pub(super) mod kernel {
             Precision::F16 => |value| f16::from_f32(value).to_f32(),
         };
         let [rows, width] = dims(&x);
-        let stored = values(&x).par_iter().with_min_len(PART).map(|&value| stored(value)).collect();
-        tensor(stored, [rows, width])
+        tensor(each(values(&x), stored), [rows, width])
     }
 }
 

@@ -1,14 +1,30 @@
 //! Tensors of `flex` as slices, and matrix products of parts of them.
 
 use burn::backend::flex::FlexTensor;
-use burn::backend::{TensorData, TensorMetadata};
+use burn::backend::{DType, TensorData, TensorMetadata};
+use half::{bf16, f16};
+use rayon::prelude::*;
 
 /// Elements that one task works on where an operation goes through a tensor from end to end.
 pub(super) const PART: usize = 1 << 14;
 
-/// The tensor with its values in row-major order; they are copied only if they lie otherwise.
+/// The tensor with its values in row-major order and in float32; they are copied only if they lie otherwise or have 16 bits.
 pub(super) fn in_order(tensor: FlexTensor) -> FlexTensor {
-    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+    if tensor.as_slice::<f32>().is_some() {
+        return tensor;
+    }
+    let tensor = tensor.to_contiguous();
+    let widened = match tensor.dtype() {
+        DType::BF16 => each(tensor.storage::<bf16>(), |value| value.to_f32()),
+        DType::F16 => each(tensor.storage::<f16>(), |value| value.to_f32()),
+        _ => return tensor,
+    };
+    FlexTensor::from_data(TensorData::new(widened, tensor.shape()))
+}
+
+/// What becomes of each value.
+pub(super) fn each<T: Copy + Sync>(values: &[T], change: impl Fn(T) -> f32 + Sync) -> Vec<f32> {
+    values.par_iter().with_min_len(PART).map(|&value| change(value)).collect()
 }
 
 /// The values of a tensor that is [`in_order`].
