@@ -25,8 +25,8 @@ keep = true
 
 [[step]]
 name = "compared"
-run = "compare A={results}/eval-0.json B={results}/eval-1.json --metrics hr@10 --resamples 100 --json {json}"
-reads = ["eval-0", "eval-1"]
+run = "compare {reads} --metrics hr@10 --resamples 100 --json {json}"
+reads = [{ name = "A", results = "eval-0" }, { name = "B", results = "eval-1" }]
 keep = true
 
 [[table]]

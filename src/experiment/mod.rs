@@ -28,7 +28,8 @@
 //!
 //! A step stands for one of every combination of the matrix's values that its name mentions; a value that is a table gives
 //! its fields too. Only what `keep` says is kept for good; all else is made when something needs it. A step that only `reads` others
-//! takes their kept results, `{results}/NAME.json`, and does not have what they made made again. A step whose command, inputs or steps
+//! takes their kept results, and does not have what they made made again: `reads` has rows as a table has them, and `{reads}` in
+//! `run` is a word `NAME=FILE,FILE...` for each. A step whose command, inputs or steps
 //! before it are no longer those of its result is not done.
 
 mod expand;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::expand::{Bindings, combinations, expand};
-use super::table::Table;
+use super::table::{Row, Table};
 use crate::models::hub::sha256;
 
 /// Why an experiment cannot be run.
@@ -46,7 +46,7 @@ struct StepTemplate {
     #[serde(default)]
     needs: Vec<String>,
     #[serde(default)]
-    reads: Vec<String>,
+    reads: Vec<Row>,
     #[serde(default)]
     keep: bool,
 }
@@ -94,7 +94,7 @@ impl Experiment {
         let mut places = HashMap::new();
         for template in &self.step {
             for bindings in combinations(&template.name, &self.matrix)? {
-                let step = template.step(bindings, &self.inputs, &steps, &places)?;
+                let step = template.step(bindings, self, &steps, &places)?;
                 if places.insert(step.name.clone(), steps.len()).is_some() {
                     return Err(PlanError(format!("two steps are called `{}`", step.name)));
                 }
@@ -133,7 +133,7 @@ impl StepTemplate {
     fn step(
         &self,
         mut bindings: Bindings,
-        inputs: &BTreeMap<String, String>,
+        Experiment { inputs, matrix, .. }: &Experiment,
         before: &[Step],
         places: &HashMap<String, usize>,
     ) -> Result<Step, PlanError> {
@@ -159,15 +159,21 @@ impl StepTemplate {
         }
         // What is known only when the step runs.
         let later: BTreeSet<&str> = inputs.keys().map(String::as_str).chain(["json", "results"]).collect();
-        let word = |word: &str| expand(word, &bindings, &later);
-        let command: Vec<String> = self.run.split_whitespace().map(word).collect::<Result<_, _>>()?;
-        let need = |need: &String| {
-            let need = expand(need, &bindings, &none)?;
-            let place = places.get(&need).copied();
+        let rows: Vec<Row> = self.reads.iter().map(|row| row.expanded(&bindings, matrix)).collect::<Result<_, _>>()?;
+        let mut command: Vec<String> = Vec::new();
+        for word in self.run.split_whitespace() {
+            match word {
+                "{reads}" => command.extend(rows.iter().map(named_results)),
+                _ => command.push(expand(word, &bindings, &later)?),
+            }
+        }
+        let place = |need: &String| {
+            let place = places.get(need).copied();
             place.ok_or_else(|| PlanError(format!("step `{name}` needs `{need}`, which is no step before it")))
         };
+        let need = |need: &String| place(&expand(need, &bindings, &none)?);
         let needs: Vec<usize> = self.needs.iter().map(need).collect::<Result<_, _>>()?;
-        let reads: Vec<usize> = self.reads.iter().map(need).collect::<Result<_, _>>()?;
+        let reads: Vec<usize> = rows.iter().flat_map(|row| &row.steps).map(place).collect::<Result<_, _>>()?;
         if let Some(&read) = reads.iter().find(|&&read| !before[read].keep) {
             let read = &before[read].name;
             return Err(PlanError(format!("step `{name}` reads `{read}`, whose result is not kept")));
@@ -180,6 +186,12 @@ impl StepTemplate {
         let recipe = sha256(json!(recipes).to_string().as_bytes());
         Ok(Step { command, makes, needs, reads, keep: self.keep, inputs, recipe, name })
     }
+}
+
+/// `NAME=FILE,FILE...` of the results of a row's steps, as `compare` takes them.
+fn named_results(row: &Row) -> String {
+    let files: Vec<String> = row.steps.iter().map(|step| format!("{{results}}/{step}.json")).collect();
+    format!("{}={}", row.name, files.join(","))
 }
 
 #[cfg(test)]
@@ -235,8 +247,23 @@ mod tests {
         refused("name = \"sft-{data}-{seed}\"", "name = \"a/b-{seed}-{data}\"", "no name for a step");
         refused("[[step]]", "[[stop]]", "stop");
         refused("seed = [0, 1]", "seed = [0, 0]", "two steps");
-        refused("needs = [", "reads = [", "is not kept");
+        refused("needs = [\"prepared-{data}\"]", "reads = [{ name = \"x\", results = \"prepared-{data}\" }]", "is not kept");
+        refused("--json {json}", "{reads", "never closed");
         refused("results = \"sft-{data}-{seed}\"", "results = \"sfd-{data}-{seed}\"", "shows `sfd-albums-0`");
+    }
+
+    #[test]
+    fn what_a_step_reads_is_among_its_words() {
+        let more = r#"
+            [[step]]
+            name = "compared-{data}"
+            run = "compare {reads} --json {json}"
+            reads = [{ name = "both seeds", results = "sft-{data}-{seed}" }, { name = "first", results = "sft-{data}-0" }]
+        "#;
+        let steps = Experiment::parse(&format!("{TWO_SEEDS}{more}")).unwrap().steps().unwrap();
+        let both = "both seeds={results}/sft-albums-0.json,{results}/sft-albums-1.json";
+        assert_eq!(steps[3].command, ["compare", both, "first={results}/sft-albums-0.json", "--json", "{json}"]);
+        assert_eq!(steps[3].reads, [1, 2, 1]);
     }
 
     #[test]

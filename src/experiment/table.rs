@@ -21,7 +21,7 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// A row: one or several results, as of several seeds.
+/// One or several results, as of several seeds: a row of a table, or what a step reads.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
@@ -40,17 +40,24 @@ impl Table {
         bindings: &Bindings,
         matrix: &BTreeMap<String, Vec<Value>>,
     ) -> Result<Self, PlanError> {
-        let none = BTreeSet::new();
-        let row = |row: &Row| {
-            let all = combinations(&row.results, matrix)?.into_iter();
-            // What the title has chosen does not vary.
-            let chosen =
-                all.filter(|one| bindings.iter().all(|(name, value)| one.get(name).is_none_or(|own| own == value)));
-            let steps = chosen.map(|one| expand(&row.results, &one, &none)).collect::<Result<_, _>>()?;
-            Ok(Row { steps, ..row.clone() })
-        };
-        let rows = self.rows.iter().map(row).collect::<Result<_, PlanError>>()?;
-        Ok(Self { title: expand(&self.title, bindings, &none)?, columns: self.columns.clone(), rows })
+        let rows = self.rows.iter().map(|row| row.expanded(bindings, matrix)).collect::<Result<_, _>>()?;
+        let title = expand(&self.title, bindings, &BTreeSet::new())?;
+        Ok(Self { title, columns: self.columns.clone(), rows })
+    }
+}
+
+impl Row {
+    /// The row with its steps: those of all values of the matrix but for what `bindings` have chosen.
+    pub(super) fn expanded(
+        &self,
+        bindings: &Bindings,
+        matrix: &BTreeMap<String, Vec<Value>>,
+    ) -> Result<Self, PlanError> {
+        let all = combinations(&self.results, matrix)?.into_iter();
+        let chosen =
+            all.filter(|one| bindings.iter().all(|(name, value)| one.get(name).is_none_or(|own| own == value)));
+        let steps = chosen.map(|one| expand(&self.results, &one, &BTreeSet::new())).collect::<Result<_, _>>()?;
+        Ok(Self { steps, ..self.clone() })
     }
 }
 
