@@ -39,7 +39,7 @@ fn the_whole_way_from_data_to_recommendations() {
     // The run has it too, and knows that it was read.
     assert_eq!(w.json("grpo/evaluations/test.json"), result);
     let again = latentr3(&["evaluate", "--model", &model, "--data", &data, "--split", "test", "--thoughts", "0"]);
-    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("read 1 times before"));
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("for this run before: 1"));
     assert_eq!(w.json("grpo/evaluations/test.json"), result, "a model without its thought is not the run's");
     succeed(&[
         "evaluate",

@@ -29,7 +29,7 @@ pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> R
     let log = read_log(&path)?;
     let before = times_read(&log, &result.split);
     if result.split == "test" && before > 0 {
-        note(&format!("note: the test split was read {before} times before for this run; choose settings on valid"));
+        note(&format!("note: readings of the test split for this run before: {before}; choose settings on valid"));
     }
     let evaluation = &result.evaluation;
     let line = json!({
