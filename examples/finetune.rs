@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     training.start(&Sft { micro_batch: 32 }, model)?;
 
-    let best = hub::load(&run.best(), 0, &device)?;
+    let best = hub::load(&run.best(), &device)?;
     let trie = ItemTrie::new(&prepared.item_tokens)?;
     let user = &prepared.rows.test[0];
     for hypothesis in beam_search(&best, &trie, &[&user.prompt], BeamConfig::default())?.remove(0) {

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spread = |i: usize| &examples[i * (examples.len() / prompts.max(1)).max(1) % examples.len()];
     let batch: Vec<&Example> = (0..prompts).map(spread).collect();
     let best = format!("{model}/best");
-    let model = prepare_model(hub::load(best.as_ref(), 0, &device("flex")?)?, &GrpoConfig::default());
+    let model = prepare_model(hub::load(best.as_ref(), &device("flex")?)?, &GrpoConfig::default());
 
     println!("{:<24}{:<10}{:>12}{:>12}", "noise", "advantage", "likelihood", "score");
     for (name, sigma_relative) in [("0.1 of the thought", Some(0.1)), ("0.3 of it", Some(0.3)), ("sigma 1.5", None)] {

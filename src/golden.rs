@@ -172,7 +172,7 @@ impl Golden {
             let problem = "its prompts, targets, noise and rollouts are not as many, or it has no gradients".into();
             return Err(GoldenError::Figures { path, problem });
         }
-        let model = hub::load(folder, 0, device)?;
+        let model = hub::load(folder, device)?;
         if !figures.fit(rollouts / rows, model.backbone.config().d_model) {
             let problem = "its noise and log-probabilities are not of equal groups, of the model's width and of the targets' lengths";
             return Err(GoldenError::Figures { path, problem: problem.into() });

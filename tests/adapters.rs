@@ -76,13 +76,13 @@ fn adapters_come_back_from_their_files() {
     let lora = LoraConfig { rank: 3, alpha: 5.0, targets, base: Some("elsewhere".into()) };
     let model = small_model(1, 6).with_lora(&lora, 1).unwrap();
     hub::save(&model, folder.path()).unwrap();
-    let again = hub::load_with_adapter(folder.path(), 0, &common::device()).unwrap();
+    let again = hub::load_with_adapter(folder.path(), &common::device()).unwrap();
     assert_eq!(again.lora(), Some(&lora));
     assert_eq!(weights(&model), weights(&again));
 
     // A model without adapters leaves none behind.
     hub::save(&again.merged(), folder.path()).unwrap();
-    assert!(hub::load_with_adapter(folder.path(), 0, &common::device()).unwrap().lora().is_none());
+    assert!(hub::load_with_adapter(folder.path(), &common::device()).unwrap().lora().is_none());
 }
 
 #[test]
@@ -108,6 +108,8 @@ fn what_is_no_plain_adapter_is_refused() {
     for (field, value) in [
         ("use_dora", true.into()),
         ("init_lora_weights", "pissa_niter_16".into()),
+        ("init_lora_weights", "lora_ga".into()),
+        ("init_lora_weights", "OLoRA".into()),
         ("use_rslora", 1.into()),
         ("r", 60_000.into()),
         ("peft_type", "IA3".into()),
@@ -119,10 +121,10 @@ fn what_is_no_plain_adapter_is_refused() {
         let mut changed = plain.clone();
         changed[field] = value;
         std::fs::write(&path, changed.to_string()).unwrap();
-        assert!(hub::load(folder.path(), 0, &common::device()).is_err(), "{field}");
+        assert!(hub::load(folder.path(), &common::device()).is_err(), "{field}");
     }
     std::fs::write(&path, plain.to_string()).unwrap();
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
-    let error = hub::load(folder.path(), 0, &common::device()).unwrap_err().to_string();
+    let error = hub::load(folder.path(), &common::device()).unwrap_err().to_string();
     assert!(error.contains("base_model_name_or_path"), "{error}");
 }

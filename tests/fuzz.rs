@@ -318,12 +318,12 @@ fn models() {
     fs::remove_file(folder.join("SHA256SUMS")).unwrap();
     let flex = device("flex").unwrap();
     for file in ["config.json", "model.safetensors"] {
-        fuzz_file("models", &folder.join(file), || drop(hub::load(&folder, 0, &flex)));
+        fuzz_file("models", &folder.join(file), || drop(hub::load(&folder, &flex)));
     }
     let (_copy_with_adapter, with_adapter) = copy_of("adapted/best");
     fs::remove_file(with_adapter.join("SHA256SUMS")).unwrap();
     for file in ["adapter_config.json", "adapter_model.safetensors"] {
-        fuzz_file("adapters", &with_adapter.join(file), || drop(hub::load(&with_adapter, 0, &flex)));
+        fuzz_file("adapters", &with_adapter.join(file), || drop(hub::load(&with_adapter, &flex)));
     }
     fuzz_file("tokenizers", &folder.join("tokenizer.json"), || drop(load_tokenizer(&folder.join("tokenizer.json"))));
     // Mostly its header, which is a small part of the file.
@@ -332,14 +332,14 @@ fn models() {
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     fuzz("safetensors headers", &whole[..header], |bytes| {
         fs::write(&path, [bytes, &whole[header..]].concat()).unwrap();
-        let _ = hub::load(&folder, 0, &flex);
+        let _ = hub::load(&folder, &flex);
     });
     fs::write(&path, whole).unwrap();
     let index = r#"{"metadata": {"total_size": 1}, "weight_map": {"model.norm.weight": "model.safetensors"}}"#;
     let sharded = folder.join("model.safetensors.index.json");
     fs::rename(&path, folder.join("a.safetensors")).unwrap();
     fs::write(&sharded, index.replace("model.safetensors\"", "a.safetensors\"")).unwrap();
-    fuzz_file("indices", &sharded, || drop(hub::load(&folder, 0, &flex)));
+    fuzz_file("indices", &sharded, || drop(hub::load(&folder, &flex)));
     let folder = tempfile::tempdir().unwrap();
     let sizes = SasRecConfig { d_model: 8, d_ff: 8, ..SasRecConfig::new(12, 4) };
     SasRec::new(sizes, 0, &flex).unwrap().save(folder.path()).unwrap();

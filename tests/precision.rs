@@ -120,7 +120,10 @@ fn frozen_weights_in_16_bits_compute_as_if_rounded() {
             for (kept, rounded) in figures(&kept).iter().zip(figures(&rounded)) {
                 assert!(deviation(kept, &rounded) < 1e-6, "{precision}");
             }
-            assert_eq!(FloatDType::from(kept.backbone.model.embed_tokens.weight.val().dtype()), dtype);
+            let dtype_of =
+                |model: &LatentRecommender| FloatDType::from(model.backbone.model.embed_tokens.weight.val().dtype());
+            assert_eq!(dtype_of(&kept), dtype);
+            assert!(kept.lora().is_none() || dtype_of(&kept.clone().merged()) == FloatDType::F32);
         }
         let error = plain.clone().with_frozen_weights(precision).unwrap_err();
         assert!(error.to_string().contains("all of them train"), "{error}");

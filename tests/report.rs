@@ -316,7 +316,7 @@ fn the_parts_of_a_prompt_share_the_thoughts_attention_out_among_them() {
     let prepared = Prepared::load(Path::new(&w.path("prepared"))).unwrap();
     let trie = ItemTrie::new(&prepared.item_tokens).unwrap();
     let rows: Vec<_> = prepared.rows.get(Split::Test).iter().collect();
-    let base = hub::load(Path::new(&w.path("base")), 0, &device("flex").unwrap()).unwrap();
+    let base = hub::load(Path::new(&w.path("base")), &device("flex").unwrap()).unwrap();
     for thoughts in [1, 3] {
         let kind = base.source.kind();
         let model = base.clone().with_thoughts(kind, thoughts, 0).unwrap();

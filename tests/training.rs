@@ -218,7 +218,7 @@ fn training_lowers_the_loss_and_keeps_the_best() {
     };
     let end = training.start(&Sft { micro_batch: 3 }, model).unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
-    let best = latentr3::models::hub::load(&run.best(), 0, &common::device()).unwrap();
+    let best = latentr3::models::hub::load(&run.best(), &common::device()).unwrap();
     let after = validate(&best, &examples, 4, &GO_ON, &workers).unwrap();
     assert!((after.loss - end.best.unwrap().loss).abs() < 1e-5);
     assert!(after.loss < 0.7 * before.loss, "{} {}", after.loss, before.loss);

@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         return Err("usage: score_titles MODEL PROMPT TITLE [TITLE ..]".into());
     };
     let folder = Path::new(folder);
-    let model = hub::load(folder, 0, &device("flex")?)?;
+    let model = hub::load(folder, &device("flex")?)?;
     let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"))?;
     let encode = |text: &str| tokenizer.encode(text, false).map(|encoding| encoding.get_ids().to_vec());
 

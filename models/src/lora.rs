@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::{Init, Parameters};
 use crate::named::{NamedMapper, NamedVisitor, map_named, visit_named};
+use crate::precision::in_float32;
 use crate::{LatentRecommender, ModelError};
 
 /// The projections of a block.
@@ -127,8 +128,8 @@ impl LatentRecommender {
     /// The model whose adapters, if it has any, are part of its weights.
     pub fn merged(mut self) -> Self {
         if self.backbone.lora.take().is_some() {
-            // All of it trains again.
-            self.backbone = self.backbone.materialize().set_require_grad(true);
+            // All of it trains again, so that nothing stays in 16 bits.
+            self.backbone = in_float32(self.backbone.materialize()).set_require_grad(true);
         }
         self
     }

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::named::{NamedMapper, map_named};
 use crate::{LatentRecommender, ModelError};
 
-/// What the matrix products of the blocks' projections are computed in; see [`LatentRecommender::with_precision`].
+/// What the matrix products of the blocks' projections are computed in, see [`LatentRecommender::with_precision`], and what frozen
+/// matrices are kept in, see [`LatentRecommender::with_frozen_weights`].
 ///
 /// On `flex` the two of 16 bits are imitated: what goes into a float32 product is rounded, and so is what comes out. That shows
 /// what they do to a model, and takes longer than float32.
@@ -81,8 +82,8 @@ impl FromStr for Precision {
 impl LatentRecommender {
     /// The model whose blocks' projections, with their adapters, multiply in this precision, forward and backward.
     ///
-    /// What goes into a projection and what comes out stays float32, as do the weights, their gradients and all else: embeddings,
-    /// norms, attention, the source of the thoughts, log-probabilities.
+    /// What goes into a projection and what comes out stays float32, as do the weights that train, their gradients and all else:
+    /// embeddings, norms, attention, the source of the thoughts, log-probabilities.
     ///
     /// # Errors
     ///
@@ -100,11 +101,12 @@ impl LatentRecommender {
     }
 
     /// The model in training whose matrices that do not train (embeddings, projections, output matrix) are rounded to this precision
-    /// and kept in it, at half the memory where it has 16 bits. What computes with one has it in float32 meanwhile.
+    /// and kept in it, at half the memory where it has 16 bits. What computes with one has it in float32 meanwhile. `F32` leaves the
+    /// model as it is, in training or not.
     ///
     /// # Errors
     ///
-    /// The device does not compute in it, or all matrices train.
+    /// For 16 bits: the device does not compute in it, or all matrices train.
     pub fn with_frozen_weights(self, precision: Precision) -> Result<Self, ModelError> {
         struct Frozen {
             dtype: FloatDType,
@@ -132,6 +134,17 @@ impl LatentRecommender {
         }
         Ok(model)
     }
+}
+
+/// A module whose parameters are all in float32.
+pub(crate) fn in_float32<M: Module>(module: M) -> M {
+    struct Widen;
+    impl ModuleMapper for Widen {
+        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            parameter.map(|value| value.cast(FloatDType::F32))
+        }
+    }
+    module.map(&mut Widen)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl LatentRecommender {
         seed: u64,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        Self::build(&mut Parameters::fresh(seed, device), config, kind, thoughts, seed)
+        Self::build(&mut Parameters::fresh(seed, device), config, kind, thoughts)
     }
 
     pub(crate) fn build(
@@ -51,14 +51,12 @@ impl LatentRecommender {
         config: BackboneConfig,
         kind: ThoughtKind,
         thoughts: usize,
-        seed: u64,
     ) -> Result<Self, ModelError> {
         check_thoughts(thoughts)?;
         // Without thoughts no parameters of a source are wanted.
         let kind = if thoughts == 0 { ThoughtKind::LastHidden } else { kind };
         let d_model = config.d_model;
         let backbone = Backbone::build(parameters, config)?;
-        parameters.fill_missing(seed);
         Ok(Self { backbone, source: ThoughtSource::build(parameters, kind, thoughts, d_model)?, thoughts })
     }
 
@@ -147,7 +145,7 @@ impl LatentRecommender {
     ///
     /// # Panics
     ///
-    /// If the number of targets is not a multiple of the number of prompts.
+    /// If the number of targets is not a multiple of the number of prompts, or that of the thoughts another.
     pub fn target_log_probs(
         &self,
         state: &PromptState,
@@ -156,6 +154,7 @@ impl LatentRecommender {
     ) -> Result<TargetLogProbs, ModelError> {
         self.backbone.check_tokens(targets)?;
         assert!(targets.len().is_multiple_of(state.rows()), "{} targets for {} prompts", targets.len(), state.rows());
+        assert!(thought.as_ref().is_none_or(|thought| thought.dims()[0] == targets.len()), "a thought for each target");
         let inputs: Vec<&[u32]> = targets.iter().map(|target| &target[..target.len() - 1]).collect();
         let longest = inputs.iter().map(|input| input.len()).max().unwrap_or(0);
         let embedded = (longest > 0).then(|| self.backbone.embed_padded(&inputs));

@@ -130,6 +130,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if args.gradient_checkpointing && !matches!(args.what, What::Sft | What::Grpo) {
         return Err(CliError::Usage("--gradient-checkpointing is for sft and grpo".into()));
     }
+    if args.dump.is_some() && args.what != What::Eval {
+        return Err(CliError::Usage("--dump is for eval".into()));
+    }
     if args.frozen_weights != Precision::F32 && !matches!(args.what, What::Sft | What::Grpo) {
         return Err(CliError::Usage("--frozen-weights is for sft and grpo".into()));
     }
@@ -137,7 +140,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     check_device(&args.common.device, args.precision)?;
     check_device(&args.common.device, args.frozen_weights)?;
     let file = TokenFile::read(&args.tokens)?;
-    let model = load_model(&args.model, args.common.seed, &args.common.device)?.with_precision(args.precision)?;
+    let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
     file.check_lengths(&args.tokens, &model)?;
     let result = match args.what {
         What::Sft => {
@@ -206,7 +209,7 @@ fn train(
         if samples > 1 {
             rewards.push(report.headline);
         }
-        tokens += batch.iter().map(|row| row.prompt.len() + row.target.len() + 1).sum::<usize>();
+        tokens += batch.iter().map(|row| row.prompt.len() + row.target.len() + model.thoughts()).sum::<usize>();
     }
     let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     Ok(json!({

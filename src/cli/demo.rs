@@ -90,7 +90,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
 
     let rows = sample(prepared.rows.get(Split::Test), None, 0);
     let rank = |run: &Path| -> Result<Evaluation, CliError> {
-        let model = load_model(run, 0, &args.common.device)?;
+        let model = load_model(run, &args.common.device)?;
         let trie = ItemTrie::new(&prepared.item_tokens)?;
         let config = EvalConfig { beam: BeamConfig::default(), batch: 32, shard: Shard::WHOLE };
         Ok(evaluate(&model, &prepared, &trie, &rows, config, &mut |_, _| {})?)

@@ -110,7 +110,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
-    let mut model = load_model(&args.model, args.common.seed, &args.common.device)?.with_precision(args.precision)?;
+    let mut model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
     if let Some(thoughts) = args.thoughts {
         let kind = model.source.kind();
         if thoughts > 0 && (model.thoughts() == 0 || (kind == ThoughtKind::Constants && thoughts != model.thoughts())) {
@@ -158,6 +158,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         evaluation,
     };
     write_json(args.json.as_deref(), &result)?;
+    if !args.common.quiet {
+        show(&result)?;
+    }
     if is_run(&args.model) {
         let is_plain = args.thoughts.is_none()
             && args.decode == DecodeArg::Trie
@@ -165,7 +168,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
             && beam == BeamConfig { beams: beam.beams, ..Default::default() };
         evaluation_log::record(&args.model, &result, is_plain)?;
     }
-    if args.common.quiet { Ok(()) } else { show(&result) }
+    Ok(())
 }
 
 /// The scale with the best NDCG@10, or of the longest list, on validation users.

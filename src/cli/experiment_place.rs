@@ -233,8 +233,11 @@ fn resumed(words: &[String], made: &Path, json: &Path) -> Option<Vec<String>> {
             let mut going_on: Vec<String> = ["baseline", "sasrec"].map(str::to_owned).to_vec();
             let mut options = options.iter();
             while let Some(&option) = options.next() {
-                if option == "--out" || OF_A_NEW_SASREC.contains(&option) {
-                    options.next();
+                let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+                if name == "--out" || OF_A_NEW_SASREC.contains(&name) {
+                    if value.is_none() {
+                        options.next();
+                    }
                 } else {
                     going_on.push(option.to_owned());
                 }
@@ -279,4 +282,20 @@ fn machine() -> String {
         .map(|line| line.trim_start_matches([' ', '\t', ':']));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{}, {threads} threads", model.unwrap_or(std::env::consts::ARCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_goes_on_leaves_out_what_its_folder_knows() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let resumed = |text: &str| resumed(&words(text), Path::new("made"), Path::new("r.json"));
+        let sft = "sft --model base --data d --lr 1 --out made --json r.json";
+        assert_eq!(resumed(sft), Some(words("sft --resume made --json r.json")));
+        let sasrec = "baseline sasrec --data d --out=made --hidden 8 --heads=2 --split test --json r.json";
+        assert_eq!(resumed(sasrec), Some(words("baseline sasrec --data d --split test --json r.json --resume made")));
+        assert_eq!(resumed("evaluate --model made --json r.json"), None);
+    }
 }

@@ -12,7 +12,7 @@ use super::report::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
 use crate::models::hub::{self, write_atomically};
-use crate::models::{Driver, LatentRecommender, Precision, device, driver};
+use crate::models::{Driver, LatentRecommender, ModelError, Precision, device, driver};
 
 /// Name of the tokenizer's file in model and prepared folders.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -33,7 +33,7 @@ pub(super) fn check_device(name: &str, precision: Precision) -> Result<(), CliEr
 }
 
 /// Loads the model that `--model` means.
-pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<LatentRecommender, CliError> {
+pub(super) fn load_model(path: &Path, device_name: &str) -> Result<LatentRecommender, CliError> {
     let device = device(device_name)?;
     warn_of_software(device_name, &device);
     let folder = model_folder(path);
@@ -48,7 +48,7 @@ pub(super) fn load_model(path: &Path, seed: u64, device_name: &str) -> Result<La
         let problem = "is no model folder: it has neither config.json nor adapter_config.json".into();
         return Err(CliError::Input { path: folder, line: None, problem });
     }
-    Ok(hub::load(&folder, seed, &device)?)
+    Ok(hub::load(&folder, &device)?)
 }
 
 /// Says so where a driver only computes on the CPU: it is slow, and some of them compute wrong numbers without an error.
@@ -138,8 +138,10 @@ pub(super) fn check_json(path: Option<&Path>) -> Result<(), CliError> {
 /// Makes sure before any work that a file can be written at a path.
 pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_pipe_or_device = path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
     let problem = match (parent.is_dir(), path.is_dir()) {
-        (true, false) => return Ok(()),
+        (true, false) if is_pipe_or_device => return Ok(()),
+        (true, false) => return Ok(tempfile::tempfile_in(parent).map(drop).map_err(ModelError::io(path))?),
         (true, true) => "is a folder; give the name of a file",
         (false, _) => "cannot be written: there is no such folder",
     };

@@ -65,7 +65,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     let seed = args.common.seed;
     let (model, tokenizer) = match &args.base {
         Some(base) => {
-            let model = load_model(base, seed, &args.common.device)?;
+            let model = load_model(base, &args.common.device)?;
             let model = match args.thoughts {
                 None if model.thoughts() > 0 || hub::records_thoughts(&model) => model,
                 thoughts => model.with_thoughts(ThoughtKind::LatentAttention, thoughts.unwrap_or(1), seed)?,

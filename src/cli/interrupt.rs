@@ -23,7 +23,7 @@ pub(super) fn interrupted() -> &'static AtomicBool {
                     if flag.swap(true, Ordering::Relaxed) {
                         std::process::exit(INTERRUPTED.into());
                     }
-                    note("stopping when this step is done and saved; once more stops at once");
+                    note("stopping where the run can go on from; once more stops at once");
                 }
             });
         }

@@ -225,7 +225,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     trained.model = as_it_trains(trained.model, &description)?;
     let stage = match &description.stage {
         StageConfig::Grpo { config } if config.needs_reference() => {
-            let reference = hub::load(&folder.join(REFERENCE), 0, &device)?;
+            let reference = hub::load(&folder.join(REFERENCE), &device)?;
             build_stage(&description, &as_it_trains(reference, &description)?)?
         }
         _ => build_stage(&description, &trained.model)?,
@@ -274,21 +274,28 @@ fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
 /// Keeps the model that the KL divergence is measured from, for a run that is resumed.
 fn save_reference(description: &RunDescription, start: &LatentRecommender, run: &Path) -> Result<(), CliError> {
     match &description.stage {
-        StageConfig::Grpo { config } if config.needs_reference() => Ok(hub::save(start, &run.join(REFERENCE))?),
+        StageConfig::Grpo { config } if config.needs_reference() => {
+            let reference = run.join(REFERENCE);
+            hub::save(start, &reference)?;
+            Ok(hub::write_checksums(&reference)?)
+        }
         _ => Ok(()),
     }
 }
 
 fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliError> {
     let seed = description.train.seed;
-    let model = load_model(&description.model, seed, &description.device)?;
+    let model = load_model(&description.model, &description.device)?;
     let model = match &description.stage {
         StageConfig::Pretrain {} => model.with_thoughts(ThoughtKind::LastHidden, 0, seed)?,
         StageConfig::Sft { thoughts, source, lora } => {
             let model = model.with_thoughts(*source, *thoughts, seed)?;
             match lora {
                 Some(lora) => {
-                    let base = Some(description.model.display().to_string());
+                    // A model whose own adapter has become part of its weights is in no folder.
+                    let folder = Some(model_folder(&description.model));
+                    let base = folder.filter(|folder| !folder.join(hub::ADAPTER_CONFIG_FILE).exists());
+                    let base = base.map(|folder| folder.display().to_string());
                     model.with_lora(&LoraConfig { base, ..lora.clone() }, seed)?
                 }
                 None => model,

@@ -55,7 +55,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
-    let model = load_model(&args.model, args.common.seed, &args.common.device)?.with_precision(args.precision)?;
+    let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     let is_unknown = |title: &&String| prepared.catalog.items().iter().all(|item| item.title != **title);
     for title in args.history.iter().filter(|title| !args.common.quiet && is_unknown(title)) {

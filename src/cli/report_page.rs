@@ -85,7 +85,7 @@ fn look_into<'a>(
         let seen = match why_not(run, prepared) {
             Some(why) => Err(why.to_owned()),
             None => {
-                let model = load_model(&run.path, args.common.seed, &args.common.device)?;
+                let model = load_model(&run.path, &args.common.device)?;
                 check_fit(&model, &model_folder(&run.path), prepared)?;
                 views(&model, prepared, &trie, &rows)?.ok_or_else(|| "which has no latent attention".to_owned())
             }

@@ -34,7 +34,7 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("--micro-batch must be at least 1".into()));
     }
     let file = TokenFile::read(&args.tokens)?;
-    let model = load_model(&args.model, args.common.seed, &args.common.device)?.valid();
+    let model = load_model(&args.model, &args.common.device)?.valid();
     file.check_lengths(&args.tokens, &model)?;
     for rows in file.rows.chunks(args.micro_batch) {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();

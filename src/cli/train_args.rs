@@ -191,7 +191,7 @@ pub(super) struct SftArgs {
 /// How a stage that freezes the backbone keeps it.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct FrozenArgs {
-    /// What the weights that do not train (sft with --lora-rank, grpo) are rounded to and kept in: f32, bf16 or f16, where the device
+    /// What the matrices that do not train (sft with --lora-rank, grpo) are rounded to and kept in: f32, bf16 or f16, where the device
     /// has it; half the memory, and a run's checkpoints hold the rounded weights
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     pub(super) frozen_weights: Precision,

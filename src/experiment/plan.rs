@@ -73,6 +73,14 @@ pub struct Step {
     pub recipe: String,
 }
 
+impl Step {
+    /// Whether what it makes and what another step makes are one folder, or one of them lies within the other.
+    fn overwrites(&self, other: &Self) -> bool {
+        let (Some(a), Some(b)) = (&self.makes, &other.makes) else { return false };
+        Path::new(a).starts_with(b) || Path::new(b).starts_with(a)
+    }
+}
+
 impl Experiment {
     /// Reads an experiment's file.
     ///
@@ -97,6 +105,12 @@ impl Experiment {
                 let step = template.step(bindings, self, &steps, &places)?;
                 if places.insert(step.name.clone(), steps.len()).is_some() {
                     return Err(PlanError(format!("two steps are called `{}`", step.name)));
+                }
+                if let Some(other) = steps.iter().find(|other| other.overwrites(&step)) {
+                    let (name, other) = (&step.name, &other.name);
+                    return Err(PlanError(format!(
+                        "steps `{other}` and `{name}` make one folder, or one within another"
+                    )));
                 }
                 steps.push(step);
             }
@@ -247,7 +261,13 @@ mod tests {
         refused("name = \"sft-{data}-{seed}\"", "name = \"a/b-{seed}-{data}\"", "no name for a step");
         refused("[[step]]", "[[stop]]", "stop");
         refused("seed = [0, 1]", "seed = [0, 0]", "two steps");
-        refused("needs = [\"prepared-{data}\"]", "reads = [{ name = \"x\", results = \"prepared-{data}\" }]", "is not kept");
+        refused("makes = \"runs/sft-{data}-{seed}\"", "makes = \"runs/sft-{data}\"", "make one folder");
+        refused("makes = \"runs/sft-{data}-{seed}\"", "makes = \"prepared/albums/{seed}\"", "within another");
+        refused(
+            "needs = [\"prepared-{data}\"]",
+            "reads = [{ name = \"x\", results = \"prepared-{data}\" }]",
+            "is not kept",
+        );
         refused("--json {json}", "{reads", "never closed");
         refused("results = \"sft-{data}-{seed}\"", "results = \"sfd-{data}-{seed}\"", "shows `sfd-albums-0`");
     }

@@ -64,7 +64,7 @@ pub(crate) fn copy(source: &Path, target: &Path) -> Result<(), TrainError> {
 /// Loads a checkpoint that is whole.
 pub(crate) fn load(folder: &Path, optimizer: AdamWConfig, device: &Device) -> Result<Trained, TrainError> {
     // The first verifies the checksums of all files.
-    let model = hub::load_with_adapter(folder, 0, device)?;
+    let model = hub::load_with_adapter(folder, device)?;
     let adamw = load_optimizer(folder, optimizer, device)?;
     Ok(Trained { model, adamw, progress: progress(folder)? })
 }

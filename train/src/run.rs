@@ -162,10 +162,17 @@ impl RunFolder {
         let Some((trained, folder)) = found else {
             return damaged.into_iter().next().map_or(Ok(None), Err);
         };
-        if before_best.is_some()
-            && let Err(error) = hub::verify_checksums(&self.best())
-        {
-            damaged.push(error.into());
+        if let Some(step) = before_best {
+            match hub::verify_checksums(&self.best()) {
+                Err(error) => damaged.push(error.into()),
+                Ok(()) if trained.progress.step > step => damaged.push(TrainError::Run {
+                    path: self.best(),
+                    problem: format!(
+                        "the best checkpoint, of step {step}, is missing; only a better one takes its place"
+                    ),
+                }),
+                Ok(()) => {}
+            }
         }
         if folder != self.last() {
             checkpoint::copy(&folder, &self.last())?;

@@ -125,8 +125,19 @@ impl BackboneConfig {
             "eos_token_id": sizes.end_token,
         });
         let config = Self::from_json(Path::new("new model"), file)?;
-        let per_layer = config.d_model as u128 * (2 * config.heads * config.head_dim + 3 * config.d_ff) as u128;
-        let parameters = config.layers as u128 * per_layer + (config.vocab_size * config.d_model) as u128;
+        let [d_model, d_ff, heads, kv_heads, head_dim, layers, vocab_size] = [
+            config.d_model,
+            config.d_ff,
+            config.heads,
+            config.kv_heads,
+            config.head_dim,
+            config.layers,
+            config.vocab_size,
+        ]
+        .map(|size| size as u128);
+        let per_layer = d_model * (2 * (heads + kv_heads) * head_dim + 3 * d_ff);
+        // The three matrices are those of the latent attention.
+        let parameters = layers * per_layer + vocab_size * d_model + 3 * d_model * d_model;
         if parameters > MOST_PARAMETERS {
             let problem = format!("the sizes add up to {parameters} parameters; at most {MOST_PARAMETERS} can be made");
             return Err(ModelError::Input(problem));
@@ -161,7 +172,7 @@ impl BackboneConfig {
         if heads % kv_heads != 0 {
             return Err(fields.error("num_key_value_heads", "must divide num_attention_heads"));
         }
-        if !raw.contains_key("head_dim") && d_model % heads != 0 {
+        if fields.get("head_dim").is_none() && d_model % heads != 0 {
             return Err(fields.error("num_attention_heads", "must divide hidden_size"));
         }
         if head_dim % 2 != 0 || d_model % 2 != 0 {

@@ -52,7 +52,8 @@ pub struct Hypothesis {
 ///
 /// # Errors
 ///
-/// No prompt, an empty prompt, or a token outside the vocabulary, of the prompts or the tree.
+/// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, no beam, or a model whose scores are not
+/// numbers.
 pub fn beam_search(
     model: &LatentRecommender,
     trie: &ItemTrie,
@@ -102,7 +103,7 @@ fn search_in_parts(
 ///
 /// # Errors
 ///
-/// A token of the tree outside the vocabulary.
+/// As [`beam_search`], of what concerns the tree, the beams and the scores.
 pub fn beam_search_after(
     model: &LatentRecommender,
     trie: &ItemTrie,

@@ -36,8 +36,8 @@ const EXTENSIONS: [&str; 16] = [
     "velora_config",
 ];
 
-/// Ways to begin that change the model's own weights, so that the adapter fits no other.
-const OTHER_BEGINNINGS: [&str; 4] = ["pissa", "corda", "olora", "loftq"];
+/// Ways to begin, by name, that leave the model's own weights as they are; what others begin by fits no other model.
+const PLAIN_BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// What an adapter's configuration says.
 pub(super) struct AdapterConfig {
@@ -64,11 +64,11 @@ impl AdapterConfig {
             Value::Object(map) => map.is_empty(),
             _ => false,
         };
-        let begins = content["init_lora_weights"].as_str().unwrap_or_default();
+        let begins = &content["init_lora_weights"];
         let kinds = [
             ("peft_type", content["peft_type"] == "LORA"),
             ("bias", content["bias"] == "none"),
-            ("init_lora_weights", !OTHER_BEGINNINGS.iter().any(|other| begins.starts_with(other))),
+            ("init_lora_weights", begins.is_boolean() || PLAIN_BEGINNINGS.iter().any(|plain| begins == plain)),
         ];
         for (field, is_plain) in kinds.into_iter().chain(EXTENSIONS.map(|field| (field, false))) {
             let value = &content[field];

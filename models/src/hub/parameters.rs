@@ -1,7 +1,7 @@
-//! Where a model's parameters come from while it is built: a checkpoint, fresh random numbers, or both.
+//! Where a model's parameters come from while it is built: a checkpoint or fresh random numbers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -26,6 +26,8 @@ pub(crate) enum Init {
 pub(crate) struct Parameters {
     /// The checkpoint, to be named in errors.
     path: PathBuf,
+    /// Its configuration, to be named in errors.
+    config: &'static str,
     stored: BTreeMap<String, StoredTensor>,
     /// Seed of the parameters that are not stored; without one they are errors.
     seed: Option<u64>,
@@ -35,17 +37,12 @@ pub(crate) struct Parameters {
 impl Parameters {
     /// Every parameter fresh.
     pub fn fresh(seed: u64, device: &Device) -> Self {
-        Self { path: PathBuf::new(), stored: BTreeMap::new(), seed: Some(seed), device: device.clone() }
+        Self { path: PathBuf::new(), config: "", stored: BTreeMap::new(), seed: Some(seed), device: device.clone() }
     }
 
-    /// Parameters of a checkpoint; a missing one is an error.
-    pub fn stored(path: PathBuf, stored: BTreeMap<String, StoredTensor>, device: &Device) -> Self {
-        Self { path, stored, seed: None, device: device.clone() }
-    }
-
-    /// From now on, parameters that the checkpoint lacks begin fresh.
-    pub fn fill_missing(&mut self, seed: u64) {
-        self.seed = Some(seed);
+    /// Parameters of the checkpoint at `path`, whose configuration is called `config` there; a missing one is an error.
+    pub fn stored(path: &Path, config: &'static str, stored: BTreeMap<String, StoredTensor>, device: &Device) -> Self {
+        Self { path: path.to_owned(), config, stored, seed: None, device: device.clone() }
     }
 
     /// The parameter called `name`, taken out of the checkpoint or begun fresh.
@@ -58,7 +55,8 @@ impl Parameters {
         let values = match (self.stored.remove(name), self.seed) {
             (Some(tensor), _) if tensor.shape == shape => tensor.values,
             (Some(tensor), _) => {
-                let problem = format!("tensor `{name}` has shape {:?}, config.json asks for {shape:?}", tensor.shape);
+                let (config, stored) = (self.config, tensor.shape);
+                let problem = format!("tensor `{name}` has shape {stored:?}, {config} asks for {shape:?}");
                 return Err(ModelError::weights(&self.path, problem));
             }
             (None, Some(seed)) => init.draw(shape.iter().product(), name, seed),
@@ -76,8 +74,9 @@ impl Parameters {
             Some(name) => Err(ModelError::weights(
                 &self.path,
                 format!(
-                    "holds {} tensors that config.json does not account for, the first is `{name}`",
-                    self.stored.len()
+                    "holds {} tensors that {} does not account for, the first is `{name}`",
+                    self.stored.len(),
+                    self.config
                 ),
             )),
         }

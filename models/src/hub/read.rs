@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::adapter::AdapterConfig;
 use super::parameters::Parameters;
 use super::tensors::{StoredTensor, read_tensors};
-use super::{INDEX_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, verify_checksums};
+use super::{ADAPTER_CONFIG_FILE, INDEX_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, verify_checksums};
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
 use crate::lora::FACTOR_A;
@@ -19,15 +19,14 @@ use crate::{LatentRecommender, ModelError};
 /// Loads the model in `folder` onto `device`, in float32.
 ///
 /// Low-rank adapters beside the model become part of its weights; a folder with an adapter only names that of its model.
-/// Latent attention that the checkpoint lacks begins fresh from `seed`; a checkpoint that says nothing about thoughts
-/// has one if it holds `attention.*`, else none.
+/// A checkpoint that says nothing about thoughts has one if it holds `attention.*`, else none.
 ///
 /// # Errors
 ///
 /// Files missing, malformed, cut short or not as `SHA256SUMS` beside them records; a configuration that cannot be
 /// computed exactly; tensors missing, left over or of another shape. Each names the file and the field or tensor.
-pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
-    Ok(load_with_adapter(folder, seed, device)?.merged())
+pub fn load(folder: &Path, device: &Device) -> Result<LatentRecommender, ModelError> {
+    Ok(load_with_adapter(folder, device)?.merged())
 }
 
 /// [`load`] for training that goes on: low-rank adapters stay apart from the frozen weights.
@@ -35,16 +34,16 @@ pub fn load(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommend
 /// # Errors
 ///
 /// See [`load`].
-pub fn load_with_adapter(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
+pub fn load_with_adapter(folder: &Path, device: &Device) -> Result<LatentRecommender, ModelError> {
     verify_checksums(folder)?;
     let Some(adapter) = AdapterConfig::read(folder)? else {
-        return load_weights(folder, seed, device);
+        return load_weights(folder, device);
     };
     let base = adapter.base(folder)?;
     if base != folder {
         verify_checksums(&base)?;
     }
-    let model = load_weights(&base, seed, device)?;
+    let model = load_weights(&base, device)?;
     let factors = adapter.factors(folder)?;
     let has_factors = |projection: &str| factors.contains_key(&format!("{projection}{FACTOR_A}"));
     let mut lora = adapter.lora;
@@ -52,7 +51,7 @@ pub fn load_with_adapter(folder: &Path, seed: u64, device: &Device) -> Result<La
         // Chosen in a way that is not understood here, such as a pattern: what has factors is adapted.
         lora.targets = factors.keys().filter_map(|name| name.strip_suffix(FACTOR_A)).map(str::to_owned).collect();
     }
-    let mut parameters = Parameters::stored(folder.to_owned(), factors, device);
+    let mut parameters = Parameters::stored(folder, ADAPTER_CONFIG_FILE, factors, device);
     let model = model.attach(&lora, &mut parameters).map_err(|error| match error {
         ModelError::Input(problem) => ModelError::weights(folder, problem),
         other => other,
@@ -61,7 +60,7 @@ pub fn load_with_adapter(folder: &Path, seed: u64, device: &Device) -> Result<La
     Ok(model)
 }
 
-fn load_weights(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecommender, ModelError> {
+fn load_weights(folder: &Path, device: &Device) -> Result<LatentRecommender, ModelError> {
     let config = read_config(folder)?;
     let mut stored = read_weights(folder)?;
     let is_spare = |name: &str| {
@@ -74,8 +73,8 @@ fn load_weights(folder: &Path, seed: u64, device: &Device) -> Result<LatentRecom
     if thoughts == 0 || kind != ThoughtKind::LatentAttention {
         stored.retain(|name, _| !name.starts_with("attention."));
     }
-    let mut parameters = Parameters::stored(folder.to_owned(), stored, device);
-    let model = LatentRecommender::build(&mut parameters, config, kind, thoughts, seed)?;
+    let mut parameters = Parameters::stored(folder, "config.json", stored, device);
+    let model = LatentRecommender::build(&mut parameters, config, kind, thoughts)?;
     parameters.finish()?;
     Ok(model)
 }

@@ -146,7 +146,8 @@ pub fn write_tensors(path: &Path, mut tensors: Vec<PendingTensor>) -> Result<(),
 /// A header's length is a multiple of this, so that the values begin where any type of them may.
 const HEADER_ALIGNMENT: usize = 8;
 
-/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name.
+/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name. A pipe or a device of that
+/// name is written to as it is.
 ///
 /// # Errors
 ///
@@ -161,6 +162,15 @@ fn replace_atomically(
     write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<(), ModelError> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let write_to_it = || {
+            let file = File::options().write(true).open(path)?;
+            let mut buffered = BufWriter::new(&file);
+            write(&mut buffered)?;
+            buffered.flush()
+        };
+        return write_to_it().map_err(ModelError::io(path));
+    }
     let replace = || {
         let file = temporary_file().tempfile_in(folder)?;
         let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file());
@@ -205,6 +215,17 @@ mod tests {
     use safetensors::serialize;
 
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        write_atomically(&link, b"nothing of it").unwrap();
+        assert!(link.is_symlink() && std::fs::read(&link).unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn half_precision_is_read_exactly_and_other_types_and_broken_values_are_refused() {

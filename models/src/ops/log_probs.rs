@@ -21,7 +21,7 @@ pub fn log_probs(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> T
     Tensor::from_dispatch(Dispatch::log_probs(hidden.into_dispatch(), weight.into_dispatch(), ids.into_dispatch()))
 }
 
-/// Logits that a backward pass holds at once, 16 MiB of them, unless that is fewer than [`LEAST_ROWS`].
+/// Logits of the rows that a pass works on at once, 16 MiB a table of them, unless that is fewer than [`LEAST_ROWS`].
 const MOST_LOGITS: usize = 1 << 22;
 
 /// Fewer rows would not be worth another pass over the output matrix.

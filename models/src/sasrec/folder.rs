@@ -36,7 +36,7 @@ impl SasRec {
             return Err(error(field, problem));
         }
         let stored = hub::read_tensors(&folder.join(WEIGHTS_FILE))?;
-        let mut parameters = Parameters::stored(folder.to_owned(), stored, device);
+        let mut parameters = Parameters::stored(folder, "config.json", stored, device);
         let model = Self::build(&mut parameters, config, device)?;
         parameters.finish()?;
         Ok(model)

@@ -7,7 +7,7 @@ use latentr3_models::{compiled_backends, device, hub};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(compiled_backends(), ["ndarray"]);
     let folder = std::env::args().nth(1).ok_or("usage: consumer MODEL")?;
-    let model = hub::load(Path::new(&folder), 0, &device("ndarray")?)?;
+    let model = hub::load(Path::new(&folder), &device("ndarray")?)?;
     let mut state = model.prefill(&[&[1, 2, 3]])?;
     let thought = model.think(&mut state);
     let log_probs = model.target_log_probs(&state, thought, &[&[4, 0]])?;
