@@ -33,7 +33,7 @@ pub struct Kept {
     pub device: String,
     /// Processor and its threads.
     pub machine: String,
-    /// Seconds that the step took.
+    /// Seconds that the step took; of one that was stopped and went on, its last part.
     pub seconds: f64,
     /// What the command wrote as JSON, without what it says of every user or item.
     pub result: Value,
