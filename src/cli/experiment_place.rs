@@ -233,13 +233,12 @@ fn resumed(words: &[String], made: &Path, json: &Path) -> Option<Vec<String>> {
             let mut going_on: Vec<String> = ["baseline", "sasrec"].map(str::to_owned).to_vec();
             let mut options = options.iter();
             while let Some(&option) = options.next() {
-                let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
-                if name == "--out" || OF_A_NEW_SASREC.contains(&name) {
-                    if value.is_none() {
-                        options.next();
-                    }
-                } else {
+                let name = option.split('=').next().unwrap_or(option);
+                if name != "--out" && !OF_A_NEW_SASREC.contains(&name) {
                     going_on.push(option.to_owned());
+                } else if name == option {
+                    // Its value is a word of its own.
+                    options.next();
                 }
             }
             going_on.extend(resume);

@@ -293,9 +293,9 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
             match lora {
                 Some(lora) => {
                     // A model whose own adapter has become part of its weights is in no folder.
-                    let folder = Some(model_folder(&description.model));
-                    let base = folder.filter(|folder| !folder.join(hub::ADAPTER_CONFIG_FILE).exists());
-                    let base = base.map(|folder| folder.display().to_string());
+                    let folder = model_folder(&description.model);
+                    let is_merged = folder.join(hub::ADAPTER_CONFIG_FILE).exists();
+                    let base = (!is_merged).then(|| folder.display().to_string());
                     model.with_lora(&LoraConfig { base, ..lora.clone() }, seed)?
                 }
                 None => model,
