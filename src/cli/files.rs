@@ -11,7 +11,7 @@ use super::CliError;
 use super::report::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
-use crate::models::hub::{self, write_atomically};
+use crate::models::hub;
 use crate::models::{Driver, LatentRecommender, ModelError, Precision, device, driver};
 
 /// Name of the tokenizer's file in model and prepared folders.
@@ -138,9 +138,8 @@ pub(super) fn check_json(path: Option<&Path>) -> Result<(), CliError> {
 /// Makes sure before any work that a file can be written at a path.
 pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let is_pipe_or_device = path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
     let problem = match (parent.is_dir(), path.is_dir()) {
-        (true, false) if is_pipe_or_device => return Ok(()),
+        (true, false) if hub::is_pipe_or_device(path) => return Ok(()),
         (true, false) => return Ok(tempfile::tempfile_in(parent).map(drop).map_err(ModelError::io(path))?),
         (true, true) => "is a folder; give the name of a file",
         (false, _) => "cannot be written: there is no such folder",
@@ -164,10 +163,5 @@ pub(super) fn read_result(path: &Path) -> Result<EvaluationResult, CliError> {
 
 /// Writes a command's result where `--json` asks for it.
 pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<(), CliError> {
-    let Some(path) = path else {
-        return Ok(());
-    };
-    let mut text = serde_json::to_vec_pretty(value).expect("results can be written as JSON");
-    text.push(b'\n');
-    Ok(write_atomically(path, &text)?)
+    Ok(path.map_or(Ok(()), |path| hub::write_json(path, value))?)
 }

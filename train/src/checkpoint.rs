@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use latentr3_models::hub::{self, write_atomically, write_checksums};
+use latentr3_models::hub::{self, write_atomically, write_checksums, write_json};
 use latentr3_models::{LatentRecommender, ModelError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,8 +39,7 @@ pub(crate) fn save(
     replace(target, |folder| {
         save_model(folder)?;
         adamw.save(&folder.join(OPTIMIZER_FILE))?;
-        let text = serde_json::to_vec_pretty(progress).expect("progress can be written as JSON");
-        write_atomically(&folder.join(PROGRESS_FILE), &text)?;
+        write_json(&folder.join(PROGRESS_FILE), progress)?;
         for (file, content) in assets {
             write_atomically(&folder.join(file), content)?;
         }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
-use latentr3_models::hub::{self, write_atomically};
+use latentr3_models::hub;
 use latentr3_models::{LatentRecommender, ModelError};
 use serde_json::{Map, Value};
 
@@ -81,9 +81,7 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(io(path))?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
         run.remove_leftovers()?;
-        let mut text = serde_json::to_vec_pretty(description).expect("a JSON value can be written");
-        text.push(b'\n');
-        write_atomically(&path.join(RUN_FILE), &text)?;
+        hub::write_json(&path.join(RUN_FILE), description)?;
         Ok(run)
     }
 

@@ -11,6 +11,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
 pub use attention::Attention;
+pub(crate) use config::INIT_STD;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
 pub use cut::Cut;
 pub use layers::{Embedding, Linear, RmsNorm};

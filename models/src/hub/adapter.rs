@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::read::read_json;
-use super::tensors::{PendingTensor, StoredTensor, read_tensors, write_atomically, write_tensors};
+use super::tensors::{PendingTensor, StoredTensor, read_tensors, write_json, write_tensors};
 use crate::ModelError;
 use crate::lora::{FACTOR_A, FACTOR_B, LoraConfig, MOST_RANK};
 
@@ -180,9 +180,7 @@ pub(super) fn write_adapter(
         "inference_mode": true,
         "target_modules": config.targets,
     });
-    let mut text = serde_json::to_vec_pretty(&content).expect("a JSON map can be written");
-    text.push(b'\n');
-    write_atomically(&folder.join(ADAPTER_CONFIG_FILE), &text)
+    write_json(&folder.join(ADAPTER_CONFIG_FILE), &content)
 }
 
 fn is_model(folder: &Path) -> bool {

@@ -16,8 +16,8 @@ pub use checksums::{file_sha256, sha256, verify_checksums, write_checksums};
 pub(crate) use parameters::{Init, Parameters};
 pub use read::{load, load_with_adapter, read_json, records_thoughts};
 pub use tensors::{
-    PendingTensor, StoredTensor, TEMPORARY_PREFIX, is_occupied, read_tensors, sync_folder, write_atomically,
-    write_tensors,
+    PendingTensor, StoredTensor, TEMPORARY_PREFIX, is_occupied, is_pipe_or_device, read_tensors, sync_folder,
+    write_atomically, write_json, write_tensors,
 };
 pub(crate) use write::pending_parameters;
 pub use write::save;

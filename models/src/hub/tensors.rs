@@ -9,6 +9,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use serde::Serialize;
 
 use crate::{ModelError, host};
 
@@ -156,13 +157,28 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     replace_atomically(path, |file| file.write_all(bytes))
 }
 
+/// [`write_atomically`] of JSON that people can read.
+///
+/// # Errors
+///
+/// Those of [`write_atomically`].
+///
+/// # Panics
+///
+/// If `value` cannot be written as JSON, as a map whose keys are no text.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ModelError> {
+    let mut text = serde_json::to_vec_pretty(value).expect("the value can be written as JSON");
+    text.push(b'\n');
+    write_atomically(path, &text)
+}
+
 /// [`write_atomically`] of what `write` puts into the temporary file.
 fn replace_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<(), ModelError> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    if is_pipe_or_device(path) {
         let write_to_it = || {
             let file = File::options().write(true).open(path)?;
             let mut buffered = BufWriter::new(&file);
@@ -199,6 +215,11 @@ pub fn is_occupied(path: &Path) -> bool {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => std::fs::symlink_metadata(path).is_ok(),
     }
+}
+
+/// Whether at `path` is what can be written to but not replaced by a file.
+pub fn is_pipe_or_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// A temporary file that others may read as the user's file mask allows, like any file the user makes.

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use serde_json::json;
 
 use super::adapter::{is_factor, remove_adapter, write_adapter};
-use super::tensors::{PendingTensor, write_atomically, write_tensors};
+use super::tensors::{PendingTensor, write_json, write_tensors};
 use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
 use crate::named::{NamedVisitor, visit_named};
 use crate::{LatentRecommender, ModelError};
@@ -23,9 +23,7 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
     let mut config = model.backbone.config().to_json();
     config.insert(THOUGHTS_FIELD.into(), json!(model.thoughts()));
     config.insert(SOURCE_FIELD.into(), json!(model.source.kind()));
-    let mut text = serde_json::to_vec_pretty(&config).expect("a JSON map can be written");
-    text.push(b'\n');
-    write_atomically(&folder.join("config.json"), &text)?;
+    write_json(&folder.join("config.json"), &config)?;
 
     let (factors, weights): (Vec<_>, Vec<_>) =
         pending_parameters(model).into_iter().partition(|tensor| is_factor(&tensor.name));

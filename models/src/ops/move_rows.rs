@@ -81,10 +81,10 @@ pub(super) mod generic {
     /// See [`super::move_rows`].
     pub fn forward(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
         let Sources { rows, missing } = moves.there.on_device.get_or_init(|| bring(&moves.there, &x.device().inner()));
-        let [_, width] = x.dims();
         let moved = x.select(0, rows.clone());
+        let size = moved.dims();
         match missing {
-            Some(missing) => moved.mask_fill(missing.clone().repeat_dim(1, width), 0.0),
+            Some(missing) => moved.mask_fill(missing.clone().expand(size), 0.0),
             None => moved,
         }
     }

@@ -9,13 +9,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::config::SasRecConfig;
 use crate::ModelError;
-use crate::backbone::Linear;
+use crate::backbone::{INIT_STD, Linear};
 use crate::hub::{Init, Parameters};
 use crate::ops::{self, Packing};
 use crate::random::generator;
-
-/// Standard deviation of fresh weights, as in the backbone.
-const INIT_STD: f64 = 0.02;
 
 /// Added to a variance before its root is taken, as the authors do.
 const EPSILON: f64 = 1e-8;

@@ -52,9 +52,7 @@ impl SasRec {
         std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
         let mut config = json!(self.config);
         config[KIND.0] = json!(KIND.1);
-        let mut text = serde_json::to_vec_pretty(&config).expect("a JSON value can be written");
-        text.push(b'\n');
-        hub::write_atomically(&folder.join(CONFIG_FILE), &text)?;
+        hub::write_json(&folder.join(CONFIG_FILE), &config)?;
         hub::write_tensors(&folder.join(WEIGHTS_FILE), hub::pending_parameters(self))
     }
 }

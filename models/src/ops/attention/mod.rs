@@ -17,9 +17,10 @@ use super::route::FusedOps;
 
 /// Attention of tokens to themselves and those before them in their own row.
 ///
-/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`, padded on the
-/// right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores are divided by `sqrt(width)`. The result is
-/// `[tokens of all rows, heads, width + 1]`: the mixed values and, last, the logarithm of the normaliser.
+/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`, padded
+/// on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores are
+/// divided by `sqrt(width)`. The result is `[tokens of all rows, heads, width + 1]`: the mixed values and, last, the logarithm of
+/// the normaliser.
 ///
 /// # Panics
 ///
