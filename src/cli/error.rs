@@ -29,12 +29,14 @@ pub enum CliError {
     #[error(transparent)]
     Report(#[from] ReportError),
     /// The user stopped a run, which is saved.
-    #[error("stopped after step {step}, which is saved; go on with `latentr3 {stage} --resume {}`", run.display())]
+    #[error("stopped after step {step}, which is saved; go on with `latentr3 {stage} --resume {}`{also}", run.display())]
     Interrupted {
         /// The command that goes on.
         stage: &'static str,
         /// The run folder.
         run: PathBuf,
+        /// What to say after the command.
+        also: &'static str,
         /// Steps done.
         step: usize,
     },

@@ -129,14 +129,15 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         stop_on_collapse: args.stop_on_collapse,
     };
     config.check()?;
-    if args.rollouts == 0 || !args.rollouts.is_multiple_of(args.group) {
+    // A run that goes on has its own number of either, which need not be given.
+    if args.run.is_new() && (args.rollouts == 0 || !args.rollouts.is_multiple_of(args.group)) {
         return Err(CliError::Usage(format!(
             "--rollouts {} must be a multiple of --group {}",
             args.rollouts, args.group
         )));
     }
     let train = TrainConfig {
-        batch: args.rollouts / args.group,
+        batch: args.rollouts.div_ceil(args.group),
         ..args.training.config(GrpoConfig::train_defaults(), &args.run)
     };
     launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, train)

@@ -382,7 +382,7 @@ fn execute(
     };
     let end = go(training)?;
     if !end.finished {
-        return Err(CliError::Interrupted { stage: name, run: place.folder.into(), step: end.step });
+        return Err(CliError::Interrupted { stage: name, run: place.folder.into(), also: "", step: end.step });
     }
     progress.say(&format!(
         "{} after {} steps{} in {}; the best model, of step {}, is {}",

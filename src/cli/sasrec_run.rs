@@ -50,7 +50,8 @@ struct RunArgs {
     /// Run folder, or a folder with a model, to evaluate only
     #[arg(long, value_name = "RUN")]
     model: Option<PathBuf>,
-    /// Go on with this run from its last epoch, then evaluate; it goes on as it began, and takes --data if the data was moved
+    /// Go on with this run from its last epoch, then evaluate; it goes on as it began, with the seed it had, and takes --data
+    /// if the data was moved
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 }
@@ -114,14 +115,14 @@ pub(super) fn trained(args: &SasRecArgs, common: &CommonArgs) -> Result<(Prepare
             let fresh = SasRec::new(description.model.clone(), common.seed, &device(&common.device)?)?;
             let value = serde_json::to_value(&description).expect("a description can be written as JSON");
             let run = RunFolder::create(out, &value, Vec::new())?;
-            train(args, common, &description, &prepared, &run, fresh)?;
+            train(common, &description, &prepared, &run, fresh)?;
             Ok((prepared, out.clone()))
         }
         (RunArgs { resume: Some(folder), .. }, data) => {
             let (description, prepared) = recorded(folder, data)?;
             let fresh = SasRec::new(description.model.clone(), description.train.seed, &device(&common.device)?)?;
             let run = RunFolder::open(folder, Vec::new())?;
-            train(args, common, &description, &prepared, &run, fresh)?;
+            train(common, &description, &prepared, &run, fresh)?;
             Ok((prepared, folder.clone()))
         }
         _ => Err(CliError::Usage("--data and one of --out, --model and --resume are needed".into())),
@@ -174,7 +175,6 @@ fn recorded(folder: &Path, data: Option<&Path>) -> Result<(Description, Prepared
 }
 
 fn train(
-    args: &SasRecArgs,
     common: &CommonArgs,
     description: &Description,
     prepared: &Prepared,
@@ -204,13 +204,9 @@ fn train(
     };
     let end = training.go_on(fresh)?;
     if !end.finished {
-        let stage = match Split::from(args.evaluation.split) {
-            Split::Train => "baseline sasrec --split train",
-            Split::Valid => "baseline sasrec --split valid",
-            Split::Test => "baseline sasrec --split test",
-        };
         let step = end.epoch * train.len().div_ceil(description.train.batch);
-        return Err(CliError::Interrupted { stage, run: run.path().into(), step });
+        let also = " and the options from --split on, which say what is evaluated then";
+        return Err(CliError::Interrupted { stage: "baseline sasrec", run: run.path().into(), also, step });
     }
     let (best, ndcg) = end.best.unwrap_or_default();
     progress.say(&format!(

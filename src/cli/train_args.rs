@@ -43,6 +43,13 @@ pub(super) struct RunArgs {
     pub(super) given: Vec<String>,
 }
 
+impl RunArgs {
+    /// Whether this begins a run.
+    pub(super) fn is_new(&self) -> bool {
+        self.resume.is_none()
+    }
+}
+
 /// How every stage trains.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LoopArgs {
