@@ -62,7 +62,7 @@ fn models_of_several_runs_are_compared_by_both_questions() {
         "These runs, for users like these",
         "HR@10   0.3333     0.8333     +0.5000",
         "run 2",
-        "Lists that differ: 0.0% between the models, 0.0% between two runs of SFT",
+        "Lists that differ: 0.0% between the models, 0.0% between runs in the same place, 0.0% between two runs of SFT",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -208,12 +208,15 @@ fn run_table(pair: &[Comparison]) -> Option<String> {
 
 fn list_line(lists: &OtherLists) -> String {
     let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+    let paired = lists
+        .between_paired_runs
+        .map_or(String::new(), |share| format!(", {} between runs in the same place", percent(share)));
     let of_runs = [(&lists.baseline, lists.between_baseline_runs), (&lists.other, lists.between_other_runs)];
     let of_runs = of_runs.map(|(name, share)| {
         share.map_or(String::new(), |share| format!(", {} between two runs of {name}", percent(share)))
     });
     lists.between_models.map_or(String::new(), |between| {
-        format!("\nLists that differ: {} between the models{}\n", percent(between), of_runs.concat())
+        format!("\nLists that differ: {} between the models{paired}{}\n", percent(between), of_runs.concat())
     })
 }
 

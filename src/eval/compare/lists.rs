@@ -14,6 +14,9 @@ pub struct OtherLists {
     pub other: String,
     /// Between a run of the one and a run of the other; null where lists were not kept.
     pub between_models: Option<f64>,
+    /// Between a run of the one and the run of the other in the same place, as of one seed or of the same weights; null
+    /// unless both have several runs and equally many.
+    pub between_paired_runs: Option<f64>,
     /// Between two runs of the baseline; null where it has one.
     pub between_baseline_runs: Option<f64>,
     /// Between two runs of the other model; null where it has one.
@@ -23,10 +26,13 @@ pub struct OtherLists {
 impl OtherLists {
     pub(super) fn of(baseline: &Group, other: &Group) -> Self {
         let across = other.runs.iter().flat_map(|own| baseline.runs.iter().map(move |run| share(own, run)));
+        let is_paired = other.runs.len() == baseline.runs.len() && other.runs.len() > 1;
+        let paired = other.runs.iter().zip(&baseline.runs).filter(|_| is_paired).map(|(own, run)| share(own, run));
         Self {
             baseline: baseline.name.clone(),
             other: other.name.clone(),
             between_models: mean(across),
+            between_paired_runs: mean(paired),
             between_baseline_runs: between_runs(baseline),
             between_other_runs: between_runs(other),
         }

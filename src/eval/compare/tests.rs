@@ -249,7 +249,7 @@ fn pairs_are_those_asked_for() {
 
 #[test]
 fn lists_that_differ_are_counted_between_models_and_between_runs() {
-    let mut groups = [group("a", 0.1, 0..2), group("b", 0.1, 2..3)];
+    let mut groups = [group("a", 0.1, 0..2), group("b", 0.1, 2..3), group("c", 0.1, 3..5)];
     let mut of_run = |group: usize, run: usize, lists: [u32; 4]| {
         let ranks = &mut groups[group].runs[run].result.evaluation.ranks;
         ranks.truncate(4);
@@ -258,12 +258,16 @@ fn lists_that_differ_are_counted_between_models_and_between_runs() {
     of_run(0, 0, [1, 2, 3, 4]);
     of_run(0, 1, [1, 2, 3, 5]);
     of_run(1, 0, [1, 2, 7, 5]);
-    let lists = &compare(&groups, &config()).unwrap().lists[0];
+    of_run(2, 0, [1, 2, 3, 4]);
+    of_run(2, 1, [1, 2, 7, 8]);
+    let all = compare(&groups, &config()).unwrap().lists;
+    let lists = &all[0];
     assert_eq!((lists.baseline.as_str(), lists.other.as_str()), ("a", "b"));
     assert_eq!(
-        (lists.between_models, lists.between_baseline_runs, lists.between_other_runs),
-        (Some(0.375), Some(0.25), None)
+        (lists.between_models, lists.between_paired_runs, lists.between_baseline_runs, lists.between_other_runs),
+        (Some(0.375), None, Some(0.25), None)
     );
+    assert_eq!((all[1].between_models, all[1].between_paired_runs), (Some(0.3125), Some(0.25)));
 }
 
 #[test]
