@@ -33,6 +33,14 @@ keep = true
 title = "What came out"
 columns = ["hr@10", "title ndcg@10"]
 rows = [{ name = "SFT", results = "eval-{seed}" }]
+
+[[chart]]
+file = "hr.svg"
+title = "What came out"
+x = "by_item.hr.5"
+x_label = "HR@5"
+y = "hr@10"
+lines = [{ name = "SFT", points = [{ x = "eval-0", y = "eval-{seed}" }, { x = "eval-1", y = "eval-1" }] }]
 "#;
 
 fn workshop() -> (Workshop, [String; 4]) {
@@ -63,6 +71,8 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
     assert!(said.contains("### What came out") && said.contains("| SFT | 2 |") && said.contains("±"), "{said}");
     assert_eq!(w.bytes("results/eval-0.json"), first, "it was done");
 
+    let chart = String::from_utf8(w.bytes("results/hr.svg")).unwrap();
+    assert!(said.contains("hr.svg") && chart.matches("<circle").count() == 2, "{said} {chart}");
     let kept = w.json("results/eval-1.json");
     assert_eq!(kept["command"][0], "evaluate");
     assert!(!kept.to_string().contains(w.folder.path().to_str().unwrap()), "no path of this machine: {kept}");
@@ -109,6 +119,40 @@ fn an_experiment_that_is_killed_goes_on_with_its_runs() {
         let weights = format!("work/runs/sft-{seed}/last/model.safetensors");
         assert_eq!(w.bytes(&weights), other.bytes(&weights), "seed {seed}");
     }
+}
+
+#[test]
+fn a_model_that_stage_2_did_not_change_is_not_evaluated_again() {
+    let (w, paths) = workshop();
+    let more = r#"
+[[step]]
+name = "grpo-{seed}"
+run = "grpo --model runs/sft-{seed} --data {made}/prepared --lr 1e-30 --max-steps 1 --rollouts 4 --group 2 --out {makes} --quiet"
+makes = "runs/grpo-{seed}"
+needs = ["sft-{seed}"]
+
+[[step]]
+name = "after-{seed}"
+run = "evaluate --model runs/grpo-{seed} --data {made}/prepared --split test --json {json} --quiet"
+needs = ["grpo-{seed}"]
+keep = true
+"#;
+    std::fs::write(&paths[0], format!("{EXPERIMENT}{more}")).unwrap();
+    succeed(&command(&paths, &[]));
+    for seed in 0..2 {
+        let [start, after] = ["eval", "after"].map(|name| w.json(&format!("results/{name}-{seed}.json")));
+        assert_eq!((&start["result"], &after["same_as"]), (&after["result"], &format!("eval-{seed}").into()));
+        let [start, after] = ["eval", "after"].map(|name| w.bytes(&format!("results/{name}-{seed}.ranks.csv.gz")));
+        assert_eq!(start, after);
+    }
+    // With other weights in its place it is.
+    std::fs::remove_dir_all(w.path("work/runs/grpo-0/best")).unwrap();
+    std::fs::rename(w.path("work/runs/grpo-1/best"), w.path("work/runs/grpo-0/best")).unwrap();
+    std::fs::remove_file(w.path("results/after-0.json")).unwrap();
+    succeed(&command(&paths, &[]));
+    let [other, after] = ["eval-1", "after-0"].map(|name| w.json(&format!("results/{name}.json")));
+    assert_eq!(after["same_as"], serde_json::Value::Null);
+    assert_eq!(after["result"]["by_item"], other["result"]["by_item"]);
 }
 
 #[test]

@@ -171,9 +171,10 @@ fn one_page_tells_of_runs_and_their_evaluations() {
         device: "flex".into(),
         machine: "any".into(),
         seconds: 1.0,
+        same_as: None,
         result: w.json("grpo/evaluations/test.json"),
     };
-    kept.write(w.folder.path(), "kept").unwrap();
+    kept.write(w.folder.path(), "kept", false).unwrap();
     let of_kept = report(&w, &["kept.json"], &[]);
     assert!(of_kept.contains(">A</span> <bdi>kept</bdi>") && of_kept.contains("HR@10 by popularity"));
     assert!(of_kept.contains("What the lists show") && !of_kept.contains("Recommended against chosen"));

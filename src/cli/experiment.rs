@@ -9,6 +9,7 @@ use super::experiment_place::Place;
 use super::report::{note, print};
 use super::{CliError, CommonArgs};
 use crate::experiment::{Experiment, Step, markdown};
+use crate::models::hub::write_atomically;
 
 /// Options of `experiment`.
 #[derive(Debug, Args)]
@@ -35,7 +36,7 @@ pub(super) struct ExperimentArgs {
     /// Stop after so many minutes, in the middle of a step if need be
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     minutes: Option<f64>,
-    /// Say what the experiment is about and what would be done, and print the tables of what is
+    /// Say what the experiment is about and what would be done, and print the tables of what is, without its charts
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -62,13 +63,15 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     let experiment = Experiment::parse(&text).map_err(|cause| error(cause.to_string()))?;
     let steps = experiment.steps().map_err(|cause| error(cause.to_string()))?;
     let tables = experiment.tables().map_err(|cause| error(cause.to_string()))?;
+    let charts = experiment.charts().map_err(|cause| error(cause.to_string()))?;
     let inputs: BTreeMap<String, String> = args.input.iter().cloned().collect();
     if let Some(name) = inputs.keys().find(|name| !experiment.inputs.contains_key(*name)) {
         let known: Vec<&str> = experiment.inputs.keys().map(String::as_str).collect();
         return Err(CliError::Usage(format!("no input is called {name}; there are: {}", known.join(", "))));
     }
     let beside = args.file.with_file_name("results").join(args.file.file_stem().unwrap_or_default());
-    let place = Place::new(&args.work, args.results.as_ref().unwrap_or(&beside), inputs, &args.common.device)?;
+    let results_folder = args.results.as_ref().unwrap_or(&beside);
+    let place = Place::new(&args.work, results_folder, inputs, &args.common.device)?;
     let is_asked = |step: &Step| args.only.is_empty() || args.only.iter().any(|part| step.name.contains(part));
     if !args.only.is_empty() && !steps.iter().any(|step| step.keep && is_asked(step)) {
         return Err(CliError::Usage(format!("no step that is kept has {} in its name", args.only.join(" or "))));
@@ -92,7 +95,9 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
             if !args.common.quiet {
                 note(&format!("step {} of {}: {}", done + 1, due.len(), steps[at].name));
             }
-            if !place.carry_out(&steps[at], end)? {
+            if let Some(twin) = place.take_over(&steps, &steps[at])? {
+                note(&format!("{} is of the same model as {twin}, and has its result", steps[at].name));
+            } else if !place.carry_out(&steps[at], end)? {
                 note("the time is over; the same command goes on");
                 break;
             }
@@ -102,8 +107,14 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     for step in steps.iter().filter(|step| step.keep) {
         results.extend(place.kept(step)?.map(|kept| (step.name.as_str(), kept.result)));
     }
+    let result = |step: &str| results.get(step).cloned();
     for table in &tables {
-        print(&format!("{}\n", markdown(table, &|step| results.get(step).cloned())))?;
+        print(&format!("{}\n", markdown(table, &result)))?;
+    }
+    for (chart, svg) in charts.iter().filter(|_| !args.dry_run).filter_map(|chart| Some((chart, chart.svg(&result)?))) {
+        let file = results_folder.join(&chart.file);
+        write_atomically(&file, svg.as_bytes())?;
+        print(&format!("{}: {}\n", chart.title, file.display()))?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::error::INTERRUPTED;
-use super::files::write_json;
+use super::files::{weight_files, write_json};
 use super::interrupt::interrupted;
 use super::report::{duration, note};
 use crate::experiment::{Experiment, Kept, Origin, Step, checksum};
@@ -127,6 +127,33 @@ impl Place {
         self.work.join("steps").join(format!("{}.json", step.name))
     }
 
+    /// Gives an evaluation the result of the same evaluation of the same weights, where there is one: that of the model which stage 2
+    /// began with and never made better. Returns the name of the step that it was.
+    pub fn take_over(&self, steps: &[Step], step: &Step) -> Result<Option<String>, CliError> {
+        let does = |step: &Step, command: &str| step.command.first().is_some_and(|word| word == command);
+        if !step.keep || !does(step, "evaluate") {
+            return Ok(None);
+        }
+        // Stage 2 leaves all of a model but its weights as it is.
+        let runs = needed(steps, step).filter(|run| does(run, "grpo"));
+        let starts = runs.flat_map(|run| needed(steps, run).map(|start| (&run.makes, &start.makes)));
+        for (model, start) in starts.filter_map(|(model, start)| Some((model.as_ref()?, start.as_ref()?))) {
+            let words = || step.command.iter().map(|word| if word == model { start } else { word });
+            let Some(twin) = steps.iter().find(|other| other.keep && other.command.iter().eq(words())) else {
+                continue;
+            };
+            if let Some(kept) = self.kept(twin)?.filter(|_| twin.lists == step.lists)
+                && kept.result["model_files"] == json!(weight_files(&self.work.join(model))?)
+            {
+                let kept = Kept { command: step.command.clone(), origin: Origin::of(step, &self.checksums), ..kept };
+                kept.write_same(&self.results, &step.name, &twin.name)?;
+                self.write_state(step, true)?;
+                return Ok(Some(twin.name.clone()));
+            }
+        }
+        Ok(None)
+    }
+
     /// Carries out a step; false if there was no time for it.
     pub fn carry_out(&self, step: &Step, end: Option<Instant>) -> Result<bool, CliError> {
         if end.is_some_and(|end| Instant::now() >= end) {
@@ -165,9 +192,10 @@ impl Place {
                 device: self.device.clone(),
                 machine: machine(),
                 seconds,
+                same_as: None,
                 result,
             };
-            kept.write(&self.results, &step.name)?;
+            kept.write(&self.results, &step.name, step.lists)?;
         }
         self.write_state(step, true)?;
         if is_stopped { Err(stopped()) } else { Ok(true) }
@@ -219,6 +247,11 @@ impl Place {
         self.write_state(step, false)?;
         Ok(words)
     }
+}
+
+/// The steps that a step needs what they make of.
+fn needed<'a>(steps: &'a [Step], step: &'a Step) -> impl Iterator<Item = &'a Step> {
+    step.needs.iter().map(|&need| &steps[need])
 }
 
 /// The words that go on with the run that `words` began, where there is such a command.

@@ -1,12 +1,14 @@
-//! Experiments as files: steps of this program, what each needs and makes, and the tables of what came out. `experiments/README.md` says
+//! Experiments as files: steps of this program, what each needs and makes, and the tables and charts of what came out. `experiments/README.md` says
 //! how to write one.
 
+mod chart;
 mod expand;
 mod origin;
 mod plan;
 mod result;
 mod table;
 
+pub use chart::Chart;
 pub use origin::{Origin, checksum};
 pub use plan::{Experiment, PlanError, Step};
 pub use result::Kept;

@@ -4,6 +4,7 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::chart::Chart;
 use super::expand::{Bindings, combinations, expand};
 use super::table::{Row, Table};
 use crate::models::hub::sha256;
@@ -35,6 +36,9 @@ pub struct Experiment {
     /// Tables of what came out.
     #[serde(default)]
     table: Vec<Table>,
+    /// Charts of what came out.
+    #[serde(default)]
+    chart: Vec<Chart>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -49,6 +53,8 @@ struct StepTemplate {
     reads: Vec<Row>,
     #[serde(default)]
     keep: bool,
+    #[serde(default)]
+    lists: bool,
 }
 
 /// One call of the program.
@@ -67,6 +73,8 @@ pub struct Step {
     pub reads: Vec<usize>,
     /// Whether its result is kept for good.
     pub keep: bool,
+    /// Whether each user's list is kept with it.
+    pub lists: bool,
     /// Names of the inputs that it, or a step before it that it needs or reads, uses.
     pub inputs: BTreeSet<String>,
     /// SHA-256 of its command and of the recipes of the steps that it needs or reads.
@@ -125,21 +133,41 @@ impl Experiment {
     /// Those of [`Self::steps`], and a row that shows what no step makes.
     pub fn tables(&self) -> Result<Vec<Table>, PlanError> {
         let steps = self.steps()?;
-        let is_kept = |name: &String| steps.iter().any(|step| step.keep && step.name == *name);
         let mut tables = Vec::new();
         for table in &self.table {
             for bindings in combinations(&table.title, &self.matrix)? {
                 let table = table.expanded(&bindings, &self.matrix)?;
                 for row in &table.rows {
-                    if let Some(name) = row.steps.iter().find(|name| !is_kept(name)) {
-                        let (row, title) = (&row.name, &table.title);
-                        return Err(PlanError(format!("row `{row}` of `{title}` shows `{name}`, which no step keeps")));
-                    }
+                    check_kept(&steps, &row.steps, &format!("row `{}` of `{}`", row.name, table.title))?;
                 }
                 tables.push(table);
             }
         }
         Ok(tables)
+    }
+
+    /// All charts, with the names of the steps whose results they show.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::steps`], a point of what no step makes, and a file whose name is none for a chart.
+    pub fn charts(&self) -> Result<Vec<Chart>, PlanError> {
+        let steps = self.steps()?;
+        let chart = |chart: &Chart| {
+            let chart = chart.expanded(&self.matrix)?;
+            check_kept(&steps, chart.steps(), &format!("chart `{}`", chart.title))?;
+            Ok(chart)
+        };
+        self.chart.iter().map(chart).collect()
+    }
+}
+
+/// Makes sure that the results that `what` shows are kept.
+fn check_kept<'a>(steps: &[Step], shown: impl IntoIterator<Item = &'a String>, what: &str) -> Result<(), PlanError> {
+    let is_kept = |name: &String| steps.iter().any(|step| step.keep && step.name == *name);
+    match shown.into_iter().find(|name| !is_kept(name)) {
+        Some(name) => Err(PlanError(format!("{what} shows `{name}`, which no step keeps"))),
+        None => Ok(()),
     }
 }
 
@@ -192,13 +220,16 @@ impl StepTemplate {
             let read = &before[read].name;
             return Err(PlanError(format!("step `{name}` reads `{read}`, whose result is not kept")));
         }
+        if self.lists && !self.keep {
+            return Err(PlanError(format!("step `{name}` keeps lists of a result that is not kept: `keep = true`")));
+        }
         let sources = || needs.iter().chain(&reads).map(|&at| &before[at]);
         let is_used = |input: &&String| command.iter().any(|word| word.contains(&format!("{{{input}}}")));
         let own = inputs.keys().filter(is_used);
         let inputs = own.chain(sources().flat_map(|source| &source.inputs)).cloned().collect();
         let recipes: Vec<&String> = command.iter().chain(sources().map(|source| &source.recipe)).collect();
         let recipe = sha256(json!(recipes).to_string().as_bytes());
-        Ok(Step { command, makes, needs, reads, keep: self.keep, inputs, recipe, name })
+        Ok(Step { command, makes, needs, reads, keep: self.keep, lists: self.lists, inputs, recipe, name })
     }
 }
 
@@ -232,6 +263,13 @@ mod tests {
         title = "{data}"
         columns = ["hr@10"]
         rows = [{ name = "SFT", results = "sft-{data}-{seed}" }]
+        [[chart]]
+        file = "hr.svg"
+        title = "HR@10"
+        x = "train_examples"
+        x_label = "rows"
+        y = "hr@10"
+        lines = [{ name = "SFT", points = [{ x = "sft-albums-0", y = "sft-albums-{seed}" }] }]
     "#;
 
     #[test]
@@ -251,7 +289,8 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         let refused = |from: &str, to: &str, part: &str| {
-            let error = Experiment::parse(&TWO_SEEDS.replace(from, to)).and_then(|experiment| experiment.tables());
+            let experiment = Experiment::parse(&TWO_SEEDS.replace(from, to));
+            let error = experiment.and_then(|experiment| experiment.tables().and(experiment.charts()));
             let message = error.unwrap_err().to_string();
             assert!(message.contains(part), "{message}");
         };
@@ -268,6 +307,9 @@ mod tests {
             "reads = [{ name = \"x\", results = \"prepared-{data}\" }]",
             "is not kept",
         );
+        refused("y = \"sft-albums-{seed}\"", "y = \"prepared-albums\"", "chart `HR@10` shows `prepared-albums`");
+        refused("hr.svg", "../hr.svg", "no name for a chart");
+        refused("keep = true", "lists = true", "of a result that is not kept");
         refused("--json {json}", "{reads", "never closed");
         refused("results = \"sft-{data}-{seed}\"", "results = \"sfd-{data}-{seed}\"", "shows `sfd-albums-0`");
     }

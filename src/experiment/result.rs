@@ -1,6 +1,7 @@
 //! What is kept of a step.
 
 use std::io::Read;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::origin::Origin;
 use crate::eval::{EvaluationResult, UserRank};
 use crate::models::ModelError;
-use crate::models::hub::{read_json, write_atomically};
+use crate::models::hub::{read_json, write_atomically, write_json};
 
 /// Fields of an evaluation that hold something for every user or item.
 const LONG_FIELDS: [&str; 2] = ["ranks", "item_counts"];
@@ -20,7 +21,8 @@ const LONG_FIELDS: [&str; 2] = ["ranks", "item_counts"];
 /// Bytes of a table of ranks at most, unpacked: some millions of users.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// A step's result as it is kept for good: its figures, and beside them as `NAME.ranks.csv.gz` the users' ranks where it has any.
+/// A step's result as it is kept for good: its figures, and beside them as `NAME.ranks.csv.gz` the users' ranks where it has any,
+/// with their lists where the step says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     /// The program's version.
@@ -35,6 +37,9 @@ pub struct Kept {
     pub machine: String,
     /// Seconds that the step took; of one that was stopped and went on, its last part.
     pub seconds: f64,
+    /// The step whose result this is too, where one and the same model would have been evaluated twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<String>,
     /// What the command wrote as JSON, without what it says of every user or item.
     pub result: Value,
 }
@@ -64,7 +69,7 @@ impl Kept {
         serde_json::from_value(read_json(&path)?).map(Some).map_err(problem)
     }
 
-    /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists were not kept.
+    /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists are empty where they were not kept.
     ///
     /// # Errors
     ///
@@ -93,24 +98,34 @@ impl Kept {
         Ok(result)
     }
 
-    /// Writes it; the ranks first, so that a step with figures is done.
+    /// Writes the result of the step `twin` as that of `step`, of which this holds all but what they share.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or written.
+    pub fn write_same(self, results: &Path, step: &str, twin: &str) -> Result<(), ModelError> {
+        let ranks = Self::ranks_file(results, twin);
+        let bytes = std::fs::read(&ranks).map_err(|source| ModelError::Io { path: ranks, source })?;
+        write_atomically(&Self::ranks_file(results, step), &bytes)?;
+        write_json(&Self::file(results, step), &Self { same_as: Some(twin.to_owned()), ..self })
+    }
+
+    /// Writes it, the users' lists too if `lists`; the ranks first, so that a step with figures is done.
     ///
     /// # Errors
     ///
     /// A file that cannot be written.
-    pub fn write(mut self, results: &Path, step: &str) -> Result<(), ModelError> {
+    pub fn write(mut self, results: &Path, step: &str, lists: bool) -> Result<(), ModelError> {
         if let Some(fields) = self.result.as_object_mut() {
             let ranks = fields.get("ranks").map(|ranks| serde_json::from_value::<Vec<UserRank>>(ranks.clone()));
             if let Some(Ok(ranks)) = ranks {
-                write_atomically(&Self::ranks_file(results, step), &packed(ranks))?;
+                write_atomically(&Self::ranks_file(results, step), &packed(ranks, lists))?;
             }
             for field in LONG_FIELDS {
                 fields.shift_remove(field);
             }
         }
-        let mut text = serde_json::to_vec_pretty(&self).expect("a JSON value can be written");
-        text.push(b'\n');
-        write_atomically(&Self::file(results, step), &text)
+        write_json(&Self::file(results, step), &self)
     }
 }
 
@@ -124,14 +139,34 @@ struct Line {
     rank: Option<f64>,
     title_rank: Option<f64>,
     popularity_rank: f64,
+    /// The list's places, best first; absent where lists are not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list: Option<String>,
+}
+
+/// Between the places of a list.
+const NEXT: char = ' ';
+
+/// Between the items that share a place.
+const ALSO: char = '+';
+
+fn list_text(list: &[Vec<u32>]) -> String {
+    let place = |items: &Vec<u32>| items.iter().map(u32::to_string).collect::<Vec<_>>().join(&ALSO.to_string());
+    list.iter().map(place).collect::<Vec<_>>().join(&NEXT.to_string())
+}
+
+fn list_of(text: &str) -> Result<Vec<Vec<u32>>, ParseIntError> {
+    let place = |items: &str| items.split(ALSO).map(str::parse).collect::<Result<Vec<u32>, _>>();
+    text.split_terminator(NEXT).map(place).collect()
 }
 
 /// The users' ranks as a compressed table; one that was not found is an empty cell.
-fn packed(ranks: Vec<UserRank>) -> Vec<u8> {
+fn packed(ranks: Vec<UserRank>, lists: bool) -> Vec<u8> {
     let mut table = csv::Writer::from_writer(GzEncoder::new(Vec::new(), Compression::best()));
     for user in ranks {
-        let UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list: _ } = user;
-        let line = Line { row, user, item, item_count, rank, title_rank, popularity_rank };
+        let UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list } = user;
+        let list = lists.then(|| list_text(&list));
+        let line = Line { row, user, item, item_count, rank, title_rank, popularity_rank, list };
         table.serialize(line).expect("memory can be written");
     }
     let packed = table.into_inner().map(GzEncoder::finish);
@@ -140,8 +175,9 @@ fn packed(ranks: Vec<UserRank>) -> Vec<u8> {
 
 fn unpacked(packed: &[u8]) -> Result<Vec<UserRank>, csv::Error> {
     let user = |line: Result<Line, csv::Error>| {
-        let Line { row, user, item, item_count, rank, title_rank, popularity_rank } = line?;
-        Ok(UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list: Vec::new() })
+        let Line { row, user, item, item_count, rank, title_rank, popularity_rank, list } = line?;
+        let list = list_of(&list.unwrap_or_default()).map_err(std::io::Error::other)?;
+        Ok(UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list })
     };
     let mut table = Vec::new();
     if GzDecoder::new(packed).take(MOST_BYTES).read_to_end(&mut table)? as u64 == MOST_BYTES {
@@ -156,7 +192,7 @@ mod tests {
 
     #[test]
     fn ranks_come_back_as_they_were() {
-        let user = |row: usize, rank: Option<f64>| UserRank {
+        let user = |row: usize, rank: Option<f64>, list: &[&[u32]]| UserRank {
             row,
             user: format!("user, \"{row}\""),
             item: "a\nb".into(),
@@ -164,11 +200,13 @@ mod tests {
             rank,
             title_rank: rank.map(|rank| rank - 0.5),
             popularity_rank: 3.5,
-            list: Vec::new(),
+            list: list.iter().map(|items| items.to_vec()).collect(),
         };
-        let ranks = vec![user(0, Some(1.5)), user(1, None)];
-        let bytes = packed(ranks.clone());
+        let ranks = vec![user(0, Some(1.5), &[&[7, 30], &[2]]), user(1, None, &[])];
+        let bytes = packed(ranks.clone(), true);
         assert_eq!(unpacked(&bytes).unwrap(), ranks);
+        let without = vec![user(0, Some(1.5), &[]), user(1, None, &[])];
+        assert_eq!(unpacked(&packed(ranks, false)).unwrap(), without);
         assert!(unpacked(&bytes[..bytes.len() / 2]).is_err());
         assert!(unpacked(b"row,user").is_err());
     }

@@ -47,18 +47,25 @@ impl Table {
 }
 
 impl Row {
-    /// The row with its steps: those of all values of the matrix but for what `bindings` have chosen.
+    /// The row with its steps; see [`steps_called`].
     pub(super) fn expanded(
         &self,
         bindings: &Bindings,
         matrix: &BTreeMap<String, Vec<Value>>,
     ) -> Result<Self, PlanError> {
-        let all = combinations(&self.results, matrix)?.into_iter();
-        let chosen =
-            all.filter(|one| bindings.iter().all(|(name, value)| one.get(name).is_none_or(|own| own == value)));
-        let steps = chosen.map(|one| expand(&self.results, &one, &BTreeSet::new())).collect::<Result<_, _>>()?;
-        Ok(Self { steps, ..self.clone() })
+        Ok(Self { steps: steps_called(&self.results, bindings, matrix)?, ..self.clone() })
     }
+}
+
+/// The steps that a name with braces stands for: those of all values of the matrix but for what `bindings` have chosen.
+pub(super) fn steps_called(
+    name: &str,
+    bindings: &Bindings,
+    matrix: &BTreeMap<String, Vec<Value>>,
+) -> Result<Vec<String>, PlanError> {
+    let all = combinations(name, matrix)?.into_iter();
+    let chosen = all.filter(|one| bindings.iter().all(|(name, value)| one.get(name).is_none_or(|own| own == value)));
+    chosen.map(|one| expand(name, &one, &BTreeSet::new())).collect()
 }
 
 /// The table in Markdown: the mean over a row's results and, where there are several, their standard deviation; of how many, where some lack
@@ -75,15 +82,10 @@ pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String
         let cell = |column: &String| {
             let values: Vec<f64> = results.iter().filter_map(|result| figure(result, column)).collect();
             let of = if values.len() < results.len() { format!(" (of {})", values.len()) } else { String::new() };
-            match values.len() {
-                0 => String::new(),
-                1 => format!("{:.4}{of}", values[0]),
-                n => {
-                    let mean = values.iter().sum::<f64>() / n as f64;
-                    let deviation =
-                        (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt();
-                    format!("{mean:.4} ± {deviation:.4}{of}")
-                }
+            match mean_and_deviation(&values) {
+                None => String::new(),
+                Some((mean, None)) => format!("{mean:.4}{of}"),
+                Some((mean, Some(deviation))) => format!("{mean:.4} ± {deviation:.4}{of}"),
             }
         };
         let cells: Vec<String> = table.columns.iter().map(cell).collect();
@@ -92,8 +94,20 @@ pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String
     text
 }
 
+/// The mean of some values, and of several their standard deviation.
+pub(super) fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares = || values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    match values.len() {
+        0 => None,
+        1 => Some((mean, None)),
+        _ => Some((mean, Some((squares() / (n - 1.0)).sqrt()))),
+    }
+}
+
 /// What a column shows of a result.
-fn figure(result: &Value, column: &str) -> Option<f64> {
+pub(super) fn figure(result: &Value, column: &str) -> Option<f64> {
     let (by, metric) = match column.strip_prefix("title ") {
         Some(metric) => ("by_title", metric),
         None => ("by_item", column),

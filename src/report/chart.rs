@@ -9,8 +9,8 @@ use super::html::Text;
 use super::label::{colour, letter};
 use super::log::Point;
 
-const WIDTH: f64 = 360.0;
-const HEIGHT: f64 = 220.0;
+pub(super) const WIDTH: f64 = 360.0;
+pub(super) const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 8.0;
@@ -60,13 +60,28 @@ pub(super) struct Chart<'a> {
 impl Chart<'_> {
     /// The chart as a figure.
     pub fn figure(&self) -> String {
-        let Self { id, title, note, .. } = self;
-        let (x, y) = self.axes();
-        let scale = if y.is_logarithmic() { ", log scale" } else { "" };
-        let mut svg = format!(
+        let Self { title, note, .. } = self;
+        let scale = if self.axes().1.is_logarithmic() { ", log scale" } else { "" };
+        format!(
             "<figure class=\"chart\"><figcaption><b>{title}</b> <span>{note}{scale}</span></figcaption>\n\
-             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-title {id}-text\">\
-             <title id=\"{id}-title\">{title}</title><desc id=\"{id}-text\">{}</desc>\n",
+             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" {}>{}</svg></figure>\n",
+            self.label(),
+            self.drawing()
+        )
+    }
+
+    /// The attributes by which an `svg` element says what is drawn in it.
+    pub fn label(&self) -> String {
+        let id = &self.id;
+        format!("role=\"img\" aria-labelledby=\"{id}-title {id}-text\"")
+    }
+
+    /// What is in the `svg` element, `WIDTH` by `HEIGHT`.
+    pub fn drawing(&self) -> String {
+        let Self { id, title, .. } = self;
+        let (x, y) = self.axes();
+        let mut svg = format!(
+            "<title id=\"{id}-title\">{title}</title><desc id=\"{id}-text\">{}</desc>\n",
             Text(&self.description())
         );
         self.draw_axes(&mut svg, &x, &y);
@@ -74,7 +89,7 @@ impl Chart<'_> {
             draw_line(&mut svg, line, &x, &y);
         }
         self.draw_letters(&mut svg, &x, &y);
-        svg + "</svg></figure>\n"
+        svg
     }
 
     fn axes(&self) -> (Axis, Axis) {

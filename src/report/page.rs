@@ -6,7 +6,7 @@ use super::html::Text;
 use super::{curves, overview, popularity, quality, speed};
 
 /// All of the page's looks.
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// The report as a page of HTML. `examples` are the prompts to look into, or why there are none.
 pub fn page(contents: &Contents, examples: &Result<Examples, String>) -> String {
