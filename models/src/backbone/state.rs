@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::ops::Packing;
+use crate::ops::{Packing, pick_rows};
 
 /// Tokens that ran through the decoder together: their keys and values in every layer and their last hidden states.
 ///
@@ -68,56 +68,44 @@ impl Segment {
         }
     }
 
-    /// This segment followed by `next`, row by row.
-    pub(crate) fn followed_by(self, next: Self) -> Self {
-        let [rows, own, _] = self.hidden.dims();
-        let [_, more, _] = next.hidden.dims();
-        let lengths: Vec<usize> = self.lengths.iter().zip(&next.lengths).map(|(a, b)| a + b).collect();
-        let is_full = lengths.iter().all(|&length| length == own + more);
+    /// The given rows of this segment, each followed by the same row of `next`, in that order.
+    pub(crate) fn followed_by(&self, next: &Self, rows: &[usize]) -> Self {
+        let ([own_rows, own, _], [_, more, _]) = (self.hidden.dims(), next.hidden.dims());
+        let lengths: Vec<usize> = rows.iter().map(|&row| self.lengths[row] + next.lengths[row]).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        // Where in the rows of both, padding included, the tokens lie that count; what is beyond a row's end may be any.
-        let row = |row: usize| {
-            let (start, end) = (row * (own + more), self.lengths[row]);
-            (0..longest).map(move |at| {
-                (if at < end { start + at } else { start + (own + at - end).min(own + more - 1) }) as i32
-            })
+        // Where in the rows of both, one segment after the other, the tokens lie; -1 for padding.
+        let tokens = |&row: &usize| {
+            let (ours, theirs) = (row * own, own_rows * own + row * more);
+            let tokens = (ours..ours + self.lengths[row]).chain(theirs..theirs + next.lengths[row]);
+            tokens.map(|place| place as i32).chain(std::iter::repeat(-1)).take(longest)
         };
-        let all_places = || (0..rows).flat_map(row).collect::<Vec<i32>>();
-        let places = (!is_full).then(|| indices(&all_places(), &self.hidden.device()));
-        let joined = Joined { rows, longest, places };
-        let join = |a: KeyValue, b: KeyValue| KeyValue {
-            keys: joined.join(a.keys, b.keys),
-            values: joined.join(a.values, b.values),
+        let places = indices(&rows.iter().flat_map(tokens).collect::<Vec<_>>(), &self.hidden.device());
+        let size = [rows.len(), longest];
+        let join_layer = |(a, b): (&KeyValue, &KeyValue)| KeyValue {
+            keys: join(&a.keys, &b.keys, &places, size),
+            values: join(&a.values, &b.values, &places, size),
         };
         Self {
-            layers: self.layers.into_iter().zip(next.layers).map(|(a, b)| join(a, b)).collect(),
-            hidden: joined.join(self.hidden, next.hidden),
-            starts: self.starts,
+            layers: self.layers.iter().zip(&next.layers).map(join_layer).collect(),
+            hidden: join(&self.hidden, &next.hidden, &places, size),
+            starts: rows.iter().map(|&row| self.starts[row]).collect(),
             lengths,
         }
     }
 }
 
-/// How two tensors of rows of tokens become one.
-struct Joined {
-    rows: usize,
-    longest: usize,
-    /// Places of the tokens that count; absent if all do.
-    places: Option<Tensor<1, Int>>,
-}
-
-impl Joined {
-    fn join<const D: usize>(&self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-        let all = Tensor::cat(vec![a, b], 1);
-        let Some(places) = &self.places else {
-            return all;
-        };
-        let mut size = all.dims();
-        let width = size[2..].iter().product::<usize>();
-        let picked = all.reshape([self.rows * size[1], width]).select(0, places.clone());
-        size[1] = self.longest;
-        picked.reshape(size)
-    }
+/// The tokens at the given places of `a` and then of `b`, both `[rows, tokens, ...]`, as `[size[0], size[1], ...]`.
+fn join<const D: usize>(
+    a: &Tensor<D>,
+    b: &Tensor<D>,
+    places: &Tensor<1, Int>,
+    [rows, tokens]: [usize; 2],
+) -> Tensor<D> {
+    let mut size = a.dims();
+    let width = size[2..].iter().product::<usize>();
+    let [a, b] = [a, b].map(|x| x.clone().reshape([x.dims()[0] * x.dims()[1], width]));
+    (size[0], size[1]) = (rows, tokens);
+    pick_rows(a, b, places.clone()).reshape(size)
 }
 
 /// What all prompts of a batch begin with, run once as a single row.

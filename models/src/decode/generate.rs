@@ -20,6 +20,7 @@ pub fn generate(
 ) -> Result<Vec<Vec<u32>>, ModelError> {
     let rows = state.rows();
     let mut texts: Vec<Vec<u32>> = vec![Vec::new(); rows];
+    let every_row: Vec<usize> = (0..rows).collect();
     let mut generated: Option<Segment> = None;
     for step in 0..most {
         let hidden = generated.as_ref().map_or_else(|| state.last_hidden(), Segment::last_hidden);
@@ -37,7 +38,7 @@ pub fn generate(
         let context: Vec<&Segment> = state.segments().iter().chain(&generated).collect();
         let segment = model.backbone.run(model.backbone.embed_padded(&tokens), &vec![1; rows], &starts, &context);
         generated = Some(match generated {
-            Some(before) => before.followed_by(segment),
+            Some(before) => before.followed_by(&segment, &every_row),
             None => segment,
         });
     }

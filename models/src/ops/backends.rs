@@ -11,7 +11,9 @@ mod flex {
     use super::super::attention::{self, Visible};
     use super::super::backward::{AttentionGradients, FusedGradients};
     use super::super::route::FusedOps;
-    use super::super::{Packing, RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
+    use super::super::{
+        Packing, RowMoves, bias, log_probs, move_rows, pick_rows, projection, rms_norm, rotary, swiglu,
+    };
     use crate::Precision;
 
     impl FusedOps for Flex {
@@ -41,6 +43,10 @@ mod flex {
 
         fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
             move_rows::kernel::forward(x, &moves)
+        }
+
+        fn pick_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+            pick_rows::kernel::forward(a, b, rows)
         }
 
         fn attend_causally(
@@ -137,7 +143,9 @@ macro_rules! generic_bodies {
             use super::super::attention::{self, Visible};
             use super::super::backward::{AttentionGradients, FusedGradients};
             use super::super::route::FusedOps;
-            use super::super::{Packing, RowMoves, bias, log_probs, move_rows, projection, rms_norm, rotary, swiglu};
+            use super::super::{
+                Packing, RowMoves, bias, log_probs, move_rows, pick_rows, projection, rms_norm, rotary, swiglu,
+            };
             use crate::Precision;
 
             fn float<const D: usize>(x: FloatTensor<$backend>) -> Tensor<D> {
@@ -179,6 +187,10 @@ macro_rules! generic_bodies {
 
                 fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
                     own(move_rows::generic::forward(float(x), &moves))
+                }
+
+                fn pick_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+                    pick_rows::forward::<Self>(a, b, rows)
                 }
 
                 fn attend_causally(

@@ -9,7 +9,7 @@ use burn::backend::{Autodiff, Backend};
 use super::attention::Visible;
 use super::route::FusedOps;
 use super::tape::{Operation, Way, record};
-use super::{Packing, RowMoves, bias};
+use super::{Packing, RowMoves, bias, pick_rows};
 use crate::Precision;
 
 /// What the backward passes need of a backend. Each gives the gradients by the operation's inputs in their order.
@@ -80,6 +80,10 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
 
     fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
         record::<B, C, _, 1>(MoveRows(moves), [x])
+    }
+
+    fn pick_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+        pick_rows::forward::<Self>(a, b, rows)
     }
 
     fn attend_causally(

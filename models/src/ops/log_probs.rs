@@ -88,13 +88,12 @@ pub(super) mod generic {
 
 #[cfg(feature = "flex")]
 pub(super) mod kernel {
-    use burn::backend::DType;
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
     use super::super::row_product::{multiply_by_rows, multiply_by_rows_alone};
     use super::super::simd::{exp, largest, sum_of_exp, vectorized};
-    use super::super::values::{Matrix, dims, in_order, multiply, tensor, values};
+    use super::super::values::{Matrix, dims, in_order, indices, multiply, tensor, values};
     use super::rows_at_once;
 
     /// Tokens whose logits a task holds at once.
@@ -220,15 +219,6 @@ pub(super) mod kernel {
             let logits = &mut logits[..hidden.len() / width * vocabulary];
             multiply_by_rows(logits, hidden, values(weight), width);
             part(logits, vocabulary);
-        }
-    }
-
-    fn indices(ids: &FlexTensor) -> Vec<usize> {
-        let ids = ids.to_contiguous();
-        match ids.dtype() {
-            DType::I64 => ids.storage::<i64>().iter().map(|&id| id as usize).collect(),
-            DType::I32 => ids.storage::<i32>().iter().map(|&id| id as usize).collect(),
-            other => unreachable!("ids are made as i32 and kept as i64 or i32, not {other:?}"),
         }
     }
 }

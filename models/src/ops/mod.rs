@@ -18,6 +18,7 @@ mod keep;
 mod log_probs;
 mod move_rows;
 mod packing;
+mod pick_rows;
 mod projection;
 mod rms_norm;
 mod rotary;
@@ -45,6 +46,7 @@ pub use keep::keep;
 pub use log_probs::log_probs;
 pub use move_rows::{RowMoves, move_rows};
 pub use packing::Packing;
+pub use pick_rows::pick_rows;
 pub use projection::project;
 pub use rms_norm::rms_norm;
 pub use rotary::rotate;
@@ -92,6 +94,8 @@ mod route {
         fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::move_rows`].
         fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self>;
+        /// See [`super::pick_rows`].
+        fn pick_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self>;
         /// See [`super::attend_causally`].
         fn attend_causally(
             queries: FloatTensor<Self>,

@@ -32,6 +32,16 @@ pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("the tensor is in order and of f32")
 }
 
+/// The values of a tensor of indices; -1 is `usize::MAX`.
+pub(super) fn indices(tensor: &FlexTensor) -> Vec<usize> {
+    let tensor = tensor.to_contiguous();
+    match tensor.dtype() {
+        DType::I64 => tensor.storage::<i64>().iter().map(|&index| index as usize).collect(),
+        DType::I32 => tensor.storage::<i32>().iter().map(|&index| index as usize).collect(),
+        other => unreachable!("indices are made as i32 and kept as i64 or i32, not {other:?}"),
+    }
+}
+
 /// A tensor of the given values in row-major order.
 pub(super) fn tensor<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, dims))

@@ -1,0 +1,78 @@
+//! Rows of two tables in another order.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch};
+use burn::tensor::{Int, Tensor};
+
+use super::route::FusedOps;
+
+/// The given rows of `a`, `[rows of a, width]`, and `b`, `[rows of b, width]`; those of `b` count on from those of `a`. A row may be
+/// picked any number of times. -1 stands for a row that nothing looks at and that may have any values.
+///
+/// # Panics
+///
+/// If the two are not equally wide, or a row does not exist.
+pub fn pick_rows(a: Tensor<2>, b: Tensor<2>, rows: Tensor<1, Int>) -> Tensor<2> {
+    assert_eq!(a.dims()[1], b.dims()[1], "the tables are equally wide");
+    Tensor::from_dispatch(Dispatch::pick_rows(a.into_dispatch(), b.into_dispatch(), rows.into_dispatch()))
+}
+
+/// The same on any backend, and with a tape.
+pub(super) fn forward<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, rows: IntTensor<B>) -> FloatTensor<B> {
+    B::float_select(B::float_cat(vec![a, b], 0), 0, B::int_clamp_min(rows, 0.into()))
+}
+
+#[cfg(feature = "flex")]
+pub(super) mod kernel {
+    use burn::backend::flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::super::values::{PART, dims, in_order, indices, tensor, values};
+
+    /// Copies each row once, in threads, without laying the tables together first.
+    pub fn forward(a: FlexTensor, b: FlexTensor, rows: FlexTensor) -> FlexTensor {
+        let (a, b, rows) = (in_order(a), in_order(b), indices(&rows));
+        let [of_a, width] = dims(&a);
+        let (from_a, from_b) = (values(&a), values(&b));
+        let mut out = vec![0.0; rows.len() * width];
+        let part = PART.div_ceil(width);
+        out.par_chunks_mut(part * width).zip(rows.par_chunks(part)).for_each(|(out, rows)| {
+            for (out, &row) in out.chunks_exact_mut(width).zip(rows) {
+                match row {
+                    usize::MAX => {}
+                    row if row < of_a => out.copy_from_slice(&from_a[row * width..][..width]),
+                    row => out.copy_from_slice(&from_b[(row - of_a) * width..][..width]),
+                }
+            }
+        });
+        tensor(out, [rows.len(), width])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{check_gradients, device, random, same};
+
+    fn rows(rows: &[i32]) -> Tensor<1, Int> {
+        Tensor::from_data(rows, &device())
+    }
+
+    #[test]
+    fn equals_a_selection_forward_and_backward() {
+        let picked = [4, 0, 7, 0, 5, 8];
+        check_gradients(
+            [random([5, 3], 1), random([4, 3], 2)],
+            |[a, b]| pick_rows(a, b, rows(&picked)),
+            |[a, b]| Tensor::cat(vec![a, b], 0).select(0, rows(&picked)),
+        );
+    }
+
+    #[test]
+    fn what_nothing_looks_at_disturbs_no_other_row() {
+        let (a, b) = (random([2, 4], 1), random([1, 4], 2));
+        let picked = pick_rows(a.clone(), b.clone(), rows(&[2, -1, 1]));
+        same(&picked.clone().narrow(0, 0, 1), &b, 0.0);
+        same(&picked.narrow(0, 2, 1), &a.narrow(0, 1, 1), 0.0);
+    }
+}
