@@ -1,7 +1,7 @@
 //! Every figure of the method against what PyTorch computes in float64.
 //!
 //! Each folder under `tests/data/golden`, or under `LATENTR3_GOLDEN_DIR` where that is set, holds a small checkpoint and
-//! `golden.json`. No test knows a size: folders with other sizes must pass too. `LATENTR3_TEST_DEVICE` chooses the device.
+//! `golden.json`; the variable may name one such folder, too. No test knows a size: folders with other sizes must pass too. `LATENTR3_TEST_DEVICE` chooses the device.
 //! All golden tests are in this one program, because a GPU's kernels are compiled anew for each program.
 
 #[path = "common/close.rs"]
@@ -18,8 +18,9 @@ use latentr3::golden::{Deviation, Golden, GoldenError};
 fn hold(check: impl Fn(&Golden) -> Result<Vec<Deviation>, GoldenError>) {
     let root = std::env::var("LATENTR3_GOLDEN_DIR").map_or_else(|_| PathBuf::from("tests/data/golden"), PathBuf::from);
     let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
-    let mut folders: Vec<PathBuf> =
-        entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("golden.json").exists()).collect();
+    let within = entries.map(|entry| entry.unwrap().path());
+    let is_golden = |path: &PathBuf| path.join("golden.json").exists();
+    let mut folders: Vec<PathBuf> = within.chain([root.clone()]).filter(is_golden).collect();
     folders.sort();
     assert!(!folders.is_empty(), "no golden folder under {}", root.display());
     for folder in folders {

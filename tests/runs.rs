@@ -320,6 +320,13 @@ fn a_run_goes_on_only_as_it_began() {
     expect(&["sft", "--resume", &folder, "--thoughts", "2"], &["--thoughts", "2", "1"]);
     expect(&["sft", "--resume", &folder, "--max-steps", "9"], &["--max-steps", "9", "3"]);
     expect(&["grpo", "--resume", &folder], &["`sft`"]);
+    run(&w.train("grpo", "sft", "grpo", &["--rollouts", "6", "--group", "3", "--max-steps", "1"]));
+    let reinforced = w.path("grpo");
+    let of_run = [&resume("grpo", &reinforced)[..], &["--group", "3"]].concat();
+    succeed(&of_run);
+    succeed(&[&of_run[..], &["--rollouts", "6"]].concat());
+    expect(&[&of_run[..], &["--rollouts", "9"]].concat(), &["--rollouts is 9 here and 6"]);
+    expect(&[&resume("grpo", &reinforced)[..], &["--rollouts", "6"]].concat(), &["needs --group"]);
     expect(&["sft", "--resume", &w.path("base")], &["run.json"]);
     // Other data, there or elsewhere.
     let rows = w.bytes("prepared/train.jsonl");

@@ -30,8 +30,8 @@ pub(super) struct GrpoArgs {
     /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
     #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
     sigma_relative: Option<f64>,
-    /// Tell perplexities apart up to this one only, so that a hopeless target cannot take all of its batch's advantage; by
-    /// default the largest float32, which the published reward overflows at
+    /// Larger perplexities count as this one, so that a hopeless target cannot take all of its batch's advantage; by default the
+    /// largest float32, where the published reward overflows
     #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
     max_perplexity: f64,
     /// How the gradient is estimated
@@ -135,6 +135,12 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
             "--rollouts {} must be a multiple of --group {}",
             args.rollouts, args.group
         )));
+    }
+    let is_given = |option: &str| args.run.given.iter().any(|given| given == option);
+    if !args.run.is_new() && is_given("rollouts") && !is_given("group") {
+        return Err(CliError::Usage(
+            "--rollouts beside --resume needs --group too, or leave both out: the run has them".into(),
+        ));
     }
     let train = TrainConfig {
         batch: args.rollouts.div_ceil(args.group),
