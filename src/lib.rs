@@ -19,6 +19,11 @@ pub mod experiment;
 pub mod golden;
 pub mod report;
 
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use latentr3_models as models;
 pub use latentr3_train as train;
 

@@ -11,7 +11,7 @@ use crate::hub::{Init, Parameters};
 /// Base of the latent attention's rotary embedding.
 const ROPE_BASE: f64 = 1000.0;
 
-/// The kind of a [`ThoughtSource`], as `config.json` and the command line name it.
+/// The kind of a [`ThoughtSource`], as `config.json` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThoughtKind {

@@ -33,8 +33,8 @@ enum Baseline {
     Popularity(CountingArgs),
     /// The user's own last items again, newest first, then the popular ones
     Recent(CountingArgs),
-    /// Each of the user's items votes for what followed it in training: the newest but P-1 item, for one that came D items later,
-    /// with 1 / (P D). Equal votes go by popularity; items without votes come after, the popular ones first
+    /// Each of the user's items votes for what followed it in training. The P-th item from the newest (P = 1) gives an item that came
+    /// D items after it 1 / (P D) votes. Equal votes go by popularity; items without votes come after, the popular ones first
     Transition(CountingArgs),
     /// A transformer over the ids of the user's last items, trained from nothing (Kang and McAuley, arXiv 1808.09781)
     Sasrec(SasRecArgs),
@@ -62,7 +62,7 @@ pub(super) struct EvaluationArgs {
     /// Length of the lists
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
-    /// Users scored at once; changes memory and speed, not results
+    /// Users scored at once; changes memory and speed, and results by rounding only
     #[arg(long, value_name = "USERS", default_value_t = 256)]
     users: usize,
     /// Write the figures and every user's rank as JSON

@@ -30,7 +30,7 @@ const BUILT_IN: [(&str, &[u8]); 3] = [
 #[derive(Debug, Args)]
 #[command(
     after_help = "The check runs a small model through everything that training and decoding do, forward and backward, and compares \
-with what PyTorch computed in float64; for devices that compute in 16 bits (--precision) it prints how far those are off, too. \
+with what PyTorch computed in float64; for GPUs that compute in 16 bits (--precision) it prints how far those are off, too. \
 Each device runs in a process of its own, for a broken driver may take its process with it. The program ends with code 1 if \
 a device fails. What works and what does not: docs/which-backend.md."
 )]

@@ -53,7 +53,7 @@ pub(super) struct EvaluateArgs {
     /// Evaluate this many users, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Users searched at once; changes memory and speed, not results
+    /// Users searched at once; changes memory and speed, and results by rounding only
     #[arg(long, value_name = "USERS", default_value_t = 16)]
     batch: usize,
     /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little

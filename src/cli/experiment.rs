@@ -30,7 +30,7 @@ pub(super) struct ExperimentArgs {
     /// Something that the experiment needs, as NAME=PATH
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
     input: Vec<(String, String)>,
-    /// Only steps whose names contain one of these, and what they need
+    /// Only those steps to be kept whose names contain one of these, and what they need
     #[arg(long, value_name = "PART", allow_hyphen_values = true)]
     only: Vec<String>,
     /// Stop after so many minutes, in the middle of a step if need be

@@ -47,7 +47,7 @@ pub(super) struct InitArgs {
     /// Longest sequence
     #[arg(long, default_value_t = 1024)]
     max_positions: usize,
-    /// Thoughts of a latent attention, which is part of the folder [default: those of --base and whatever makes them, else 1]
+    /// Thoughts that the model's latent attention has [default: those of --base and whatever makes them, else 1]
     #[arg(long)]
     thoughts: Option<usize>,
     #[command(flatten)]

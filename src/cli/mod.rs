@@ -84,7 +84,8 @@ enum Command {
 /// Options that every command has.
 #[derive(Debug, Clone, Args)]
 pub struct CommonArgs {
-    /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; GPUs take a number, as in cuda:1
+    /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; several GPUs are told apart by a number from 0, as
+    /// in cuda:1, which for wgpu, vulkan and metal counts the discrete ones
     #[arg(long, global = true, default_value_t = default_device(), help_heading = "Common options")]
     pub device: String,
     /// Seed of everything random

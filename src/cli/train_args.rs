@@ -65,7 +65,8 @@ pub(super) struct LoopArgs {
     /// Stop after this many validations without a better loss; 0 for never [default: 1, for grpo 0]
     #[arg(long, value_name = "VALIDATIONS")]
     patience: Option<usize>,
-    /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, not results
+    /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, and results by rounding
+    /// only
     #[arg(long, value_name = "ROWS", default_value_t = 32)]
     micro_batch: usize,
     /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results, and may be
@@ -183,7 +184,7 @@ pub(super) struct SftArgs {
     /// usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
     #[arg(long, value_name = "RANK")]
     lora_rank: Option<usize>,
-    /// Times this over the rank, the adapters count [default: twice the rank]
+    /// The adapters are multiplied by this over the rank [default: twice the rank]
     #[arg(long, value_name = "ALPHA", requires = "lora_rank")]
     lora_alpha: Option<f64>,
     /// The projections to adapt [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]

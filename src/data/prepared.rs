@@ -132,7 +132,7 @@ impl Prepared {
     ///
     /// The prompt is the wording before the history; the target is a list of quoted titles, and the item is its last.
     /// Each training choice is in exactly one window. The validation windows are those of one user in 20 (chosen by a
-    /// hash of the id; at least one of two users, and at most 500 windows), who have no training window.
+    /// hash of the id; at least one of two users, and from the second one on at most 500 windows), who have no training window.
     pub fn windows(&self) -> (Vec<Example>, Vec<Example>) {
         let (mut train, mut valid) = (Vec::new(), Vec::new());
         for (row, window) in self.windows.iter().enumerate() {

@@ -37,7 +37,7 @@ pub struct EndToken {
 /// The same texts give the same tokenizer.
 ///
 /// # Errors
-/// If `vocab_size` is below [`MIN_VOCAB_SIZE`].
+/// If `vocab_size` is below [`MIN_VOCAB_SIZE`] or above 2^24.
 pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Tokenizer, DataError> {
     if vocab_size < MIN_VOCAB_SIZE {
         let problem = format!("{vocab_size} tokens are too few; the bytes and the end token take {MIN_VOCAB_SIZE}");

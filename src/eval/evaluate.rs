@@ -23,7 +23,7 @@ const SAMPLE: u64 = 0x5341_4d50_4c45_0000;
 pub struct EvalConfig {
     /// The beam search.
     pub beam: BeamConfig,
-    /// Users searched at once; changes memory and speed, not results.
+    /// Users searched at once; changes memory and speed, and results by rounding only.
     pub batch: usize,
     /// The part of the users to search for.
     pub shard: Shard,

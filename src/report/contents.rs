@@ -12,7 +12,7 @@ use crate::experiment::Kept;
 /// What a report is about.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
-    /// Runs and single results, in the order in which they were given; the page calls them A, B, ...
+    /// The runs, then the single results, each in the order in which they were given; the page calls them A, B, ...
     pub subjects: Vec<Subject>,
     /// Their evaluations.
     pub evaluations: Vec<Evaluated>,

@@ -17,7 +17,7 @@ pub fn epoch_order(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
 
 /// Splits rows into micro-batches of at most `size`, rows of like length together.
 ///
-/// Returns places in `batch`. What a batch computes does not depend on the split.
+/// Returns places in `batch`. What a batch computes depends on the split by rounding only.
 pub fn micro_batches(batch: &[&Example], size: usize) -> Vec<Vec<usize>> {
     let mut places: Vec<usize> = (0..batch.len()).collect();
     places.sort_by_key(|&place| (batch[place].prompt.len() + batch[place].target.len(), place));

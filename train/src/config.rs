@@ -14,8 +14,8 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Prompts a step.
     pub batch: usize,
-    /// Prompts that run through the model at once, in stage 2 with all their samples; changes memory and speed, not
-    /// results.
+    /// Prompts that run through the model at once, in stage 2 with all their samples; changes memory and speed, and
+    /// results by rounding only.
     pub micro_batch: usize,
     /// Whether activations are computed again in the backward pass instead of being kept; changes memory and speed, not
     /// results.

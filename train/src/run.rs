@@ -6,6 +6,8 @@
 //! RUN/last/           the latest checkpoint
 //! RUN/best/           the checkpoint of the best validation
 //! RUN/step-N/         checkpoints that are kept, if that was asked for
+//! RUN/reference/      for stage 2 that looks back at it, the model that it began with
+//! RUN/evaluations/    what the program found when it evaluated the run
 //! RUN/lock            who writes the run, or did so last
 //! ```
 //!

@@ -21,7 +21,7 @@ const ENDINGS: [&str; 6] = [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parq
 /// Finds the interactions and, if they have a file of their own, the items; `None` if nothing looks like it.
 ///
 /// A file is the interactions itself. In a folder they are `NAME.inter` with `NAME.item`, `ratings.dat` with
-/// `movies.dat`, `ratings.csv` with `movies.csv`, or the one file of records beside one whose name has `meta` or `item`.
+/// `movies.dat`, `ratings.csv` with `movies.csv`, or the one file of records beside one whose name has `meta`, `item` or `product`.
 pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
     if data.is_file() {
         return Ok(Some(Found { layout: Layout::Events, events: data.into(), items: None }));
