@@ -182,7 +182,6 @@ impl Place {
             Some(_) => return Err(CliError::Step { step: step.name.clone(), log }),
         }
         let seconds = clock.elapsed().as_secs_f64();
-        note(&format!("{} took {}", step.name, duration(seconds)));
         if step.keep {
             let result = if json.exists() { self.without_places(&read_json(&json)?) } else { Value::Null };
             let kept = Kept {
@@ -198,6 +197,7 @@ impl Place {
             kept.write(&self.results, &step.name, step.lists)?;
         }
         self.write_state(step, true)?;
+        note(&format!("{} took {}", step.name, duration(seconds)));
         if is_stopped { Err(stopped()) } else { Ok(true) }
     }
 
