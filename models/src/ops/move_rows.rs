@@ -105,26 +105,16 @@ pub(super) mod generic {
 #[cfg(feature = "flex")]
 pub(super) mod kernel {
     use burn::backend::flex::FlexTensor;
-    use rayon::prelude::*;
 
-    use super::super::values::{PART, dims, in_order, tensor, values};
+    use super::super::values::{copies, dims, in_order, tensor, values};
     use super::{NONE, RowMoves};
 
     pub fn forward(x: FlexTensor, moves: &RowMoves) -> FlexTensor {
         let x = in_order(x);
         let [_, width] = dims(&x);
-        let rows = moves.there.sources.len();
-        let mut out = vec![0.0; rows * width];
-        let part = PART.div_ceil(width);
-        let from = values(&x);
-        out.par_chunks_mut(part * width).zip(moves.there.sources.par_chunks(part)).for_each(|(out, sources)| {
-            for (out, &source) in out.chunks_exact_mut(width).zip(sources) {
-                if source != NONE {
-                    out.copy_from_slice(&from[source as usize * width..][..width]);
-                }
-            }
-        });
-        tensor(out, [rows, width])
+        let (sources, from) = (&moves.there.sources, values(&x));
+        let row = |source: u32| (source != NONE).then(|| &from[source as usize * width..][..width]);
+        tensor(copies(sources, width, row), [sources.len(), width])
     }
 }
 

@@ -25,27 +25,20 @@ pub(super) fn forward<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, rows: In
 #[cfg(feature = "flex")]
 pub(super) mod kernel {
     use burn::backend::flex::FlexTensor;
-    use rayon::prelude::*;
 
-    use super::super::values::{PART, dims, in_order, indices, tensor, values};
+    use super::super::values::{copies, dims, in_order, indices, tensor, values};
 
     /// Copies each row once, in threads, without laying the tables together first.
     pub fn forward(a: FlexTensor, b: FlexTensor, rows: FlexTensor) -> FlexTensor {
         let (a, b, rows) = (in_order(a), in_order(b), indices(&rows));
         let [of_a, width] = dims(&a);
         let (from_a, from_b) = (values(&a), values(&b));
-        let mut out = vec![0.0; rows.len() * width];
-        let part = PART.div_ceil(width);
-        out.par_chunks_mut(part * width).zip(rows.par_chunks(part)).for_each(|(out, rows)| {
-            for (out, &row) in out.chunks_exact_mut(width).zip(rows) {
-                match row {
-                    usize::MAX => {}
-                    row if row < of_a => out.copy_from_slice(&from_a[row * width..][..width]),
-                    row => out.copy_from_slice(&from_b[(row - of_a) * width..][..width]),
-                }
-            }
-        });
-        tensor(out, [rows.len(), width])
+        let row = |row: usize| match row {
+            usize::MAX => None,
+            row if row < of_a => Some(&from_a[row * width..][..width]),
+            row => Some(&from_b[(row - of_a) * width..][..width]),
+        };
+        tensor(copies(&rows, width, row), [rows.len(), width])
     }
 }
 

@@ -42,6 +42,24 @@ pub(super) fn indices(tensor: &FlexTensor) -> Vec<usize> {
     }
 }
 
+/// Rows of `width` values, each a copy of what `row` gives for its source, or zeros; copied in threads.
+pub(super) fn copies<'a, S: Copy + Sync>(
+    sources: &[S],
+    width: usize,
+    row: impl Fn(S) -> Option<&'a [f32]> + Sync,
+) -> Vec<f32> {
+    let mut out = vec![0.0; sources.len() * width];
+    let part = PART.div_ceil(width);
+    out.par_chunks_mut(part * width).zip(sources.par_chunks(part)).for_each(|(out, sources)| {
+        for (out, &source) in out.chunks_exact_mut(width).zip(sources) {
+            if let Some(row) = row(source) {
+                out.copy_from_slice(row);
+            }
+        }
+    });
+    out
+}
+
 /// A tensor of the given values in row-major order.
 pub(super) fn tensor<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, dims))
