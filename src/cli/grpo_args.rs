@@ -136,8 +136,7 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
             args.rollouts, args.group
         )));
     }
-    let is_given = |option: &str| args.run.given.iter().any(|given| given == option);
-    if !args.run.is_new() && is_given("rollouts") && !is_given("group") {
+    if !args.run.is_new() && args.run.names("rollouts") && !args.run.names("group") {
         return Err(CliError::Usage(
             "--rollouts beside --resume needs --group too, or leave both out: the run has them".into(),
         ));

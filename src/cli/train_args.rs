@@ -48,6 +48,11 @@ impl RunArgs {
     pub(super) fn is_new(&self) -> bool {
         self.resume.is_none()
     }
+
+    /// Whether the command line named an option.
+    pub(super) fn names(&self, option: &str) -> bool {
+        self.given.iter().any(|given| given == option)
+    }
 }
 
 /// How every stage trains.
@@ -297,9 +302,9 @@ pub(super) fn launch(
             let asked = Resumption {
                 stage: description.stage.name(),
                 data: run.data.as_deref(),
-                device: run.given.iter().any(|option| option == "device").then_some(run.common.device.as_str()),
+                device: run.names("device").then_some(run.common.device.as_str()),
                 gradient_checkpointing: training.gradient_checkpointing,
-                check: &|recorded| check_same(&run.given, &description, recorded),
+                check: &|recorded| check_same(run, &description, recorded),
             };
             resume(folder, &asked, manner)
         }
@@ -363,10 +368,10 @@ const RECORDED: [(&str, &str); 40] = [
 ];
 
 /// Makes sure that the options given beside `--resume` are those that the run began with.
-fn check_same(given: &[String], asked: &RunDescription, recorded: &RunDescription) -> Result<(), CliError> {
+fn check_same(run: &RunArgs, asked: &RunDescription, recorded: &RunDescription) -> Result<(), CliError> {
     let json = |description| serde_json::to_value(description).expect("a description can be written as JSON");
     let (asked, recorded) = (json(asked), json(recorded));
-    for (option, pointer) in RECORDED.into_iter().filter(|(option, _)| given.iter().any(|given| given == option)) {
+    for (option, pointer) in RECORDED.into_iter().filter(|(option, _)| run.names(option)) {
         let value = |of: &Value| match option {
             // Recorded as prompts a step, which depend on the group.
             "rollouts" => json!(number(of, pointer).saturating_mul(number(of, "/stage/config/group"))),
