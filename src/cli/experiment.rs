@@ -10,6 +10,7 @@ use super::report::{note, print};
 use super::{CliError, CommonArgs};
 use crate::experiment::{Experiment, Step, markdown};
 use crate::models::hub::write_atomically;
+use crate::report::picture;
 
 /// Options of `experiment`.
 #[derive(Debug, Args)]
@@ -111,10 +112,16 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     for table in &tables {
         print(&format!("{}\n", markdown(table, &result)))?;
     }
-    for (chart, svg) in charts.iter().filter(|_| !args.dry_run).filter_map(|chart| Some((chart, chart.svg(&result)?))) {
-        let file = results_folder.join(&chart.file);
-        write_atomically(&file, svg.as_bytes())?;
-        print(&format!("{}: {}\n", chart.title, file.display()))?;
+    if args.dry_run {
+        return Ok(());
+    }
+    for chart in &charts {
+        let series = chart.series(&result);
+        if series.iter().any(|series| !series.points.is_empty()) {
+            let file = results_folder.join(&chart.file);
+            write_atomically(&file, picture(&chart.title, &chart.x_label, &series).as_bytes())?;
+            print(&format!("{}: {}\n", chart.title, file.display()))?;
+        }
     }
     Ok(())
 }

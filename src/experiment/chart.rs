@@ -1,14 +1,13 @@
 //! Charts of results.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::expand::{Bindings, expand};
-use super::plan::PlanError;
+use super::expand::Bindings;
+use super::plan::{PlanError, is_plain};
 use super::table::{figure, mean_and_deviation, steps_called};
-use crate::report::{Series, picture};
 
 /// A chart with a line for each kind of model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -21,7 +20,7 @@ pub struct Chart {
     /// What lies across, as a table's column says it.
     x: String,
     /// What to call that.
-    x_label: String,
+    pub x_label: String,
     /// What goes up, as a table's column says it.
     y: String,
     lines: Vec<Line>,
@@ -44,14 +43,21 @@ struct Point {
     steps: [Vec<String>; 2],
 }
 
+/// A line of a chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// What it is called.
+    pub name: String,
+    /// Its points, and half the length of the bar through each: a standard deviation of its results.
+    pub points: Vec<((f64, f64), f64)>,
+}
+
 impl Chart {
     /// The chart with the steps of its points.
     pub(super) fn expanded(&self, matrix: &BTreeMap<String, Vec<Value>>) -> Result<Self, PlanError> {
         let none = Bindings::new();
         let mut chart = self.clone();
-        chart.file = expand(&self.file, &none, &BTreeSet::new())?;
-        let is_plain = chart.file.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        if !is_plain || chart.file.starts_with('.') || !chart.file.ends_with(".svg") {
+        if !is_plain(&chart.file) || !chart.file.ends_with(".svg") {
             return Err(PlanError(format!("`{}` is no name for a chart, such as `hr.svg`", chart.file)));
         }
         for point in chart.lines.iter_mut().flat_map(|line| &mut line.points) {
@@ -65,9 +71,8 @@ impl Chart {
         self.lines.iter().flat_map(|line| &line.points).flat_map(|point| point.steps.iter().flatten())
     }
 
-    /// The chart as an SVG file, if it has a point yet. Bars reach a standard deviation of a point's results up and down. `result` gives a
-    /// step's result, if it is done.
-    pub fn svg(&self, result: &dyn Fn(&str) -> Option<Value>) -> Option<String> {
+    /// Its lines with the points whose results are done. `result` gives a step's result.
+    pub fn series(&self, result: &dyn Fn(&str) -> Option<Value>) -> Vec<Series> {
         let mean = |steps: &[String], column: &str| {
             let results = steps.iter().filter_map(|step| result(step));
             mean_and_deviation(&results.filter_map(|result| figure(&result, column)).collect::<Vec<_>>())
@@ -79,8 +84,6 @@ impl Chart {
         };
         let series =
             |line: &Line| Series { name: line.name.clone(), points: line.points.iter().filter_map(point).collect() };
-        let series: Vec<Series> = self.lines.iter().map(series).collect();
-        let has_points = series.iter().any(|series| !series.points.is_empty());
-        has_points.then(|| picture(&self.title, &self.x_label, &series))
+        self.lines.iter().map(series).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! Experiments as files: steps of this program, what each needs and makes, and the tables and charts of what came out. `experiments/README.md` says
-//! how to write one.
+//! Experiments as files: steps of this program, what each needs and makes, and the tables and charts of what came out.
+//! `experiments/README.md` says how to write one.
 
 mod chart;
 mod expand;
@@ -8,7 +8,7 @@ mod plan;
 mod result;
 mod table;
 
-pub use chart::Chart;
+pub use chart::{Chart, Series};
 pub use origin::{Origin, checksum};
 pub use plan::{Experiment, PlanError, Step};
 pub use result::Kept;

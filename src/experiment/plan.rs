@@ -162,6 +162,12 @@ impl Experiment {
     }
 }
 
+/// Whether a name may be that of a file among the results.
+pub(super) fn is_plain(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.chars().all(is_allowed) && !name.starts_with('.')
+}
+
 /// Makes sure that the results that `what` shows are kept.
 fn check_kept<'a>(steps: &[Step], shown: impl IntoIterator<Item = &'a String>, what: &str) -> Result<(), PlanError> {
     let is_kept = |name: &String| steps.iter().any(|step| step.keep && step.name == *name);
@@ -181,11 +187,6 @@ impl StepTemplate {
     ) -> Result<Step, PlanError> {
         let none = BTreeSet::new();
         let name = expand(&self.name, &bindings, &none)?;
-        let is_plain = |name: &str| {
-            !name.is_empty()
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-                && !name.starts_with('.')
-        };
         if !is_plain(&name) {
             return Err(PlanError(format!("`{name}` is no name for a step: letters, digits, `-`, `_` and `.` only")));
         }

@@ -98,7 +98,7 @@ impl Kept {
         Ok(result)
     }
 
-    /// Writes the result of the step `twin` as that of `step`, of which this holds all but what they share.
+    /// Writes the kept result of the step `twin`, with the command and the origin of `step`, as that of `step`, and its ranks.
     ///
     /// # Errors
     ///

@@ -27,6 +27,6 @@ pub use error::ReportError;
 pub(crate) use label::duration;
 pub use log::{Log, Point};
 pub use page::page;
-pub use picture::{Series, picture};
+pub use picture::picture;
 pub use run::Run;
 pub use standing::{Best, Standing};
