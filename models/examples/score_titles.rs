@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // The prompt runs once for all titles.
     let mut state = model.prefill(&[&encode(prompt)?])?;
     let thought = model.think(&mut state);
-    let targets = titles.iter().map(|title| encode(title)).collect::<Result<Vec<_>, _>>()?;
+    let mut targets = titles.iter().map(|title| encode(title)).collect::<Result<Vec<_>, _>>()?;
+    // Without its end a title would count as the beginning of longer ones too.
+    let end = model.backbone.config().end_tokens.first();
+    targets.iter_mut().for_each(|target| target.extend(end));
     let targets: Vec<&[u32]> = targets.iter().map(Vec::as_slice).collect();
     let thought = thought.map(|thought| thought.repeat_dim(0, targets.len()));
     let log_probs = model.target_log_probs(&state, thought, &targets)?;

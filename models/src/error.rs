@@ -23,10 +23,10 @@ pub enum ModelError {
         /// What is wrong with it and what would be accepted.
         problem: String,
     },
-    /// A weight file is truncated, malformed, or does not fit the configuration.
+    /// A file of a model's folder is truncated, malformed, not as it was recorded, or does not fit the others.
     #[error("{}: {problem}", path.display())]
-    Weights {
-        /// The weight file or the model folder.
+    Damaged {
+        /// The file or the model folder.
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,
@@ -50,6 +50,9 @@ pub enum ModelError {
     /// An input that the model cannot take: an empty prompt, a token outside the vocabulary.
     #[error("{0}")]
     Input(String),
+    /// What the model computed for an input is infinite or not a number.
+    #[error("the model's {0} are not numbers; its weights are damaged, or too large for 16 bits")]
+    NotFinite(&'static str),
 }
 
 impl ModelError {
@@ -58,8 +61,8 @@ impl ModelError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    pub(crate) fn weights(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Weights { path: path.to_owned(), problem: problem.into() }
+    pub(crate) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), problem: problem.into() }
     }
 }
 

@@ -25,7 +25,7 @@ pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.inner().into_data_as::<f32>().iter::<f32>().collect()
 }
 
-/// How often this thread has read.
+/// How often this thread has read, for tests of what waits for the device.
 pub fn reads() -> usize {
     READS.get()
 }

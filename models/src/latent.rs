@@ -82,10 +82,10 @@ impl ThoughtSource {
     }
 }
 
-/// Attention from the last position over every hidden state before it; its output is the thought.
+/// Attention from the last position over all hidden states, its own included; its output is the thought.
 ///
 /// LatentR3 (arXiv 2505.19092), there called LatentRATT: one head as wide as the model, rotary positions of base 1000
-/// on query and key, score `softmax(q k / sqrt(d_model)) v`, no output projection, residual or norm.
+/// on query and key, `softmax(q · k / sqrt(d_model)) v`, no output projection, residual or norm.
 #[derive(Module, Debug)]
 pub struct LatentAttention {
     /// `[d_model, d_model]` with bias.

@@ -1,5 +1,6 @@
-//! Everything of LatentR3 that has weights: the backbone, latent attention, constrained decoding, and the Hugging
-//! Face layout in and out. It knows tokens and embeddings, and neither titles nor training.
+//! Everything of LatentR3 that has weights: the backbone with its adapters, latent attention, constrained decoding, grounding, the
+//! baseline SASRec, and the Hugging Face layout in and out. It knows tokens, embeddings and catalog indices, but no file of
+//! a data set and no training loop.
 //!
 //! LatentR3 is the method of "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). The idea that
 //! makes it fast here: a prompt runs once ([`Backbone::prefill`](backbone::Backbone::prefill)), and targets, samples and

@@ -100,9 +100,12 @@ impl LatentRecommender {
             }
         }
         let adapted: Vec<_> = projections.into_iter().filter(|(projection, _)| config.adapts(projection)).collect();
-        if let Some((projection, size)) = adapted.iter().find(|(_, size)| config.rank > size[0].min(size[1])) {
+        // More is no use, and a rank that is a slip would take all memory.
+        if let Some((projection, size)) = adapted.iter().find(|(_, size)| config.rank > size[0].max(size[1])) {
             let rank = config.rank;
-            return Err(ModelError::Input(format!("a LoRA rank of {rank} is more than `{projection}` has, {size:?}")));
+            return Err(ModelError::Input(format!(
+                "a LoRA rank of {rank} is more than both sides of `{projection}`, {size:?}"
+            )));
         }
         let weights = adapted.into_iter().map(|(projection, _)| format!("{projection}.weight")).collect();
         let lora = Lora::new(config.rank, config.alpha).set_param_group(ParamGroup::from_paths(weights));

@@ -52,9 +52,7 @@ impl LatentRecommender {
         kind: ThoughtKind,
         thoughts: usize,
     ) -> Result<Self, ModelError> {
-        check_thoughts(thoughts)?;
-        // Without thoughts no parameters of a source are wanted.
-        let kind = if thoughts == 0 { ThoughtKind::LastHidden } else { kind };
+        let kind = source_kind(kind, thoughts)?;
         let d_model = config.d_model;
         let backbone = Backbone::build(parameters, config)?;
         Ok(Self { backbone, source: ThoughtSource::build(parameters, kind, thoughts, d_model)?, thoughts })
@@ -76,8 +74,7 @@ impl LatentRecommender {
     ///
     /// More than 1024 thoughts.
     pub fn with_thoughts(self, kind: ThoughtKind, thoughts: usize, seed: u64) -> Result<Self, ModelError> {
-        check_thoughts(thoughts)?;
-        let kind = if thoughts == 0 { ThoughtKind::LastHidden } else { kind };
+        let kind = source_kind(kind, thoughts)?;
         let device = self.device();
         let keep = self.source.kind() == kind && (kind != ThoughtKind::Constants || self.thoughts == thoughts);
         let source = if keep {
@@ -189,9 +186,11 @@ impl LatentRecommender {
     }
 }
 
-fn check_thoughts(thoughts: usize) -> Result<(), ModelError> {
-    if thoughts <= MOST_THOUGHTS {
-        return Ok(());
+/// The kind of source for so many thoughts: for none one without parameters.
+fn source_kind(kind: ThoughtKind, thoughts: usize) -> Result<ThoughtKind, ModelError> {
+    match thoughts {
+        0 => Ok(ThoughtKind::LastHidden),
+        1..=MOST_THOUGHTS => Ok(kind),
+        _ => Err(ModelError::Input(format!("{thoughts} thoughts are too many; a model has {MOST_THOUGHTS} at most"))),
     }
-    Err(ModelError::Input(format!("{thoughts} thoughts are too many; a model has {MOST_THOUGHTS} at most")))
 }

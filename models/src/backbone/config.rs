@@ -152,7 +152,7 @@ impl BackboneConfig {
     /// [`ModelError::Config`] with the field's name, for anything missing, malformed or not computed exactly.
     pub fn from_json(path: &Path, file: Value) -> Result<Self, ModelError> {
         let Value::Object(raw) = file else {
-            return Err(ModelError::weights(path, "is not a JSON object"));
+            return Err(ModelError::damaged(path, "is not a JSON object"));
         };
         let fields = Fields { path, raw: &raw };
         let architecture = match raw.get("model_type").and_then(Value::as_str) {

@@ -193,7 +193,7 @@ impl Backbone {
         self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())
     }
 
-    /// Like [`Self::extend`], with the segments and positions given one by one.
+    /// Like [`Self::extend`], with the segments given one by one and for each row of `embeddings` the position of its first token in `starts`.
     pub(crate) fn run(
         &self,
         embeddings: Tensor<3>,

@@ -54,9 +54,7 @@ fn most_likely(model: &LatentRecommender, hidden: Tensor<2>) -> Result<Vec<u32>,
     // Every number of a token is a whole float32.
     let both = host::read_all(vec![logits.flatten(0, 1), tokens.float().flatten(0, 1)]);
     if both[0].iter().any(|logit| !logit.is_finite()) {
-        return Err(ModelError::Input(
-            "the model's scores are not numbers; its weights are damaged, or too large for f16".into(),
-        ));
+        return Err(ModelError::NotFinite("scores"));
     }
     Ok(both[1].iter().map(|&token| token as u32).collect())
 }

@@ -50,7 +50,7 @@ impl TitleEmbeddings {
     ///
     /// # Errors
     ///
-    /// No text, an empty one, or a token outside the vocabulary.
+    /// No text, an empty one, a token outside the vocabulary, or embeddings that are not numbers.
     pub fn nearness(&self, model: &LatentRecommender, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
         let texts = embed(model, texts)?;
         let square = |x: &Tensor<2>| x.clone().square().sum_dim(1);
@@ -58,6 +58,9 @@ impl TitleEmbeddings {
         let nearness = products.mul_scalar(2.0) - square(&texts) - square(&self.embeddings).transpose();
         let [_, titles] = nearness.dims();
         let values = host::read(nearness);
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(ModelError::NotFinite("embeddings of titles"));
+        }
         Ok(values.chunks(titles).map(|row| self.titles.iter().map(|&title| row[title]).collect()).collect())
     }
 }

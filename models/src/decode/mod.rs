@@ -4,6 +4,7 @@ mod beam;
 mod generate;
 mod ground;
 mod guide;
+mod search;
 mod trie;
 
 pub use beam::{BeamConfig, Hypothesis, beam_search, beam_search_after, guided_beam_search};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::read::read_json;
-use super::tensors::{PendingTensor, StoredTensor, read_tensors, write_json, write_tensors};
+use super::files::{read_json, write_json};
+use super::tensors::{PendingTensor, StoredTensor, read_tensors, write_tensors};
 use crate::ModelError;
 use crate::lora::{FACTOR_A, FACTOR_B, LoraConfig, MOST_RANK};
 
@@ -56,7 +56,7 @@ impl AdapterConfig {
         let error =
             |field: &str, problem: String| ModelError::Config { path: path.clone(), field: field.into(), problem };
         if !content.is_object() {
-            return Err(ModelError::weights(&path, "is not a JSON object"));
+            return Err(ModelError::damaged(&path, "is not a JSON object"));
         }
         let is_absent = |value: &Value| match value {
             Value::Null | Value::Bool(false) => true,
@@ -185,5 +185,5 @@ pub(super) fn write_adapter(
 
 fn is_model(folder: &Path) -> bool {
     let has = |file: &str| folder.join(file).is_file();
-    has("config.json") && (has(super::WEIGHTS_FILE) || has(super::INDEX_FILE))
+    has(super::CONFIG_FILE) && (has(super::WEIGHTS_FILE) || has(super::INDEX_FILE))
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::tensors::write_atomically;
+use super::files::write_atomically;
 use crate::ModelError;
 
 const SUMS_FILE: &str = "SHA256SUMS";
@@ -44,18 +44,8 @@ pub fn file_sha256(path: &Path) -> Result<String, ModelError> {
 ///
 /// A file cannot be read, or the record not written.
 pub fn write_checksums(folder: &Path) -> Result<(), ModelError> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(ModelError::io(folder))? {
-        let entry = entry.map_err(ModelError::io(folder))?;
-        let is_file = entry.file_type().map_err(ModelError::io(folder))?.is_file();
-        match entry.file_name().into_string() {
-            Ok(name) if is_file && name != SUMS_FILE => names.push(name),
-            _ => {}
-        }
-    }
-    names.sort_unstable();
     let mut text = String::new();
-    for name in names {
+    for name in files(folder)?.into_iter().filter(|name| name != SUMS_FILE) {
         text += &format!("{}  {name}\n", file_sha256(&folder.join(&name))?);
     }
     write_atomically(&folder.join(SUMS_FILE), text.as_bytes())
@@ -65,7 +55,7 @@ pub fn write_checksums(folder: &Path) -> Result<(), ModelError> {
 ///
 /// # Errors
 ///
-/// A file that is missing or not as it was, by its name.
+/// A file that is missing or not as it was, by its name, or weights that the record does not name.
 pub fn verify_checksums(folder: &Path) -> Result<(), ModelError> {
     let path = folder.join(SUMS_FILE);
     let bytes = match fs::read(&path) {
@@ -73,23 +63,42 @@ pub fn verify_checksums(folder: &Path) -> Result<(), ModelError> {
         read => read.map_err(ModelError::io(&path))?,
     };
     let text = String::from_utf8_lossy(&bytes);
+    let mut recorded = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let Some((sum, name)) = line.split_once("  ").filter(|(_, name)| !name.contains(['/', '\\'])) else {
-            return Err(ModelError::weights(&path, format!("line {}: not a checksum and the name of a file", at + 1)));
+            return Err(ModelError::damaged(&path, format!("line {}: not a checksum and the name of a file", at + 1)));
         };
         let file = folder.join(name);
         if !file.exists() {
-            return Err(ModelError::weights(&file, format!("is missing, {SUMS_FILE} beside it names it")));
+            return Err(ModelError::damaged(&file, format!("is missing, {SUMS_FILE} beside it names it")));
         }
         if file_sha256(&file)? != sum {
             let problem = format!(
                 "is damaged: it is not what {SUMS_FILE} beside it was written for; \
                  if you changed it on purpose, delete {SUMS_FILE}"
             );
-            return Err(ModelError::weights(&file, problem));
+            return Err(ModelError::damaged(&file, problem));
+        }
+        recorded.push(name);
+    }
+    // A record that was cut short.
+    match files(folder)?.iter().find(|name| name.ends_with(".safetensors") && !recorded.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(ModelError::damaged(&path, format!("has no checksum of {name}"))),
+    }
+}
+
+/// Names of the files in a folder, sorted.
+fn files(folder: &Path) -> Result<Vec<String>, ModelError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(ModelError::io(folder))? {
+        let entry = entry.map_err(ModelError::io(folder))?;
+        if entry.file_type().map_err(ModelError::io(folder))?.is_file() {
+            names.extend(entry.file_name().into_string());
         }
     }
-    Ok(())
+    names.sort_unstable();
+    Ok(names)
 }
 
 fn digits(bytes: &[u8]) -> String {
@@ -121,5 +130,9 @@ mod tests {
         fs::remove_file(&b).unwrap();
         let error = verify_checksums(folder.path()).unwrap_err().to_string();
         assert!(error.starts_with(b.to_str().unwrap()) && error.contains("missing"), "{error}");
+        fs::write(folder.path().join("model.safetensors"), "weights").unwrap();
+        fs::write(folder.path().join(SUMS_FILE), "").unwrap();
+        let error = verify_checksums(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("no checksum of model.safetensors"), "{error}");
     }
 }

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod checksums;
+mod files;
 mod parameters;
 mod read;
 mod tensors;
@@ -13,15 +14,17 @@ mod write;
 
 pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
 pub use checksums::{file_sha256, sha256, verify_checksums, write_checksums};
-pub(crate) use parameters::{Init, Parameters};
-pub use read::{load, load_with_adapter, read_json, records_thoughts};
-pub use tensors::{
-    PendingTensor, StoredTensor, TEMPORARY_PREFIX, is_occupied, is_pipe_or_device, read_tensors, sync_folder,
-    write_atomically, write_json, write_tensors,
+pub use files::{
+    TEMPORARY_PREFIX, is_occupied, is_pipe_or_device, read_json, sync_folder, write_atomically, write_json,
 };
+pub(crate) use parameters::{Init, Parameters};
+pub use read::{load, load_with_adapter, records_thoughts};
+pub use tensors::{PendingTensor, StoredTensor, read_tensors, write_tensors};
 pub(crate) use write::pending_parameters;
 pub use write::save;
 
+/// What a model is, apart from its weights.
+pub(crate) const CONFIG_FILE: &str = "config.json";
 /// Field of `config.json` with the number of thoughts.
 const THOUGHTS_FIELD: &str = "latent_thoughts";
 /// Field of `config.json` with the kind of the thoughts' source.

@@ -57,11 +57,11 @@ impl Parameters {
             (Some(tensor), _) => {
                 let (config, stored) = (self.config, tensor.shape);
                 let problem = format!("tensor `{name}` has shape {stored:?}, {config} asks for {shape:?}");
-                return Err(ModelError::weights(&self.path, problem));
+                return Err(ModelError::damaged(&self.path, problem));
             }
             (None, Some(seed)) => init.draw(shape.iter().product(), name, seed),
             (None, None) => {
-                return Err(ModelError::weights(&self.path, format!("tensor `{name}` of shape {shape:?} is missing")));
+                return Err(ModelError::damaged(&self.path, format!("tensor `{name}` of shape {shape:?} is missing")));
             }
         };
         Ok(Param::from_data(TensorData::new(values, shape), &self.device))
@@ -71,7 +71,7 @@ impl Parameters {
     pub fn finish(self) -> Result<(), ModelError> {
         match self.stored.keys().next() {
             None => Ok(()),
-            Some(name) => Err(ModelError::weights(
+            Some(name) => Err(ModelError::damaged(
                 &self.path,
                 format!(
                     "holds {} tensors that {} does not account for, the first is `{name}`",

@@ -9,7 +9,10 @@ use serde_json::Value;
 use super::adapter::AdapterConfig;
 use super::parameters::Parameters;
 use super::tensors::{StoredTensor, read_tensors};
-use super::{ADAPTER_CONFIG_FILE, INDEX_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, verify_checksums};
+use super::{
+    ADAPTER_CONFIG_FILE, CONFIG_FILE, INDEX_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, read_json,
+    verify_checksums,
+};
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
 use crate::lora::FACTOR_A;
@@ -53,7 +56,7 @@ pub fn load_with_adapter(folder: &Path, device: &Device) -> Result<LatentRecomme
     }
     let mut parameters = Parameters::stored(folder, ADAPTER_CONFIG_FILE, factors, device);
     let model = model.attach(&lora, &mut parameters).map_err(|error| match error {
-        ModelError::Input(problem) => ModelError::weights(folder, problem),
+        ModelError::Input(problem) => ModelError::damaged(folder, problem),
         other => other,
     })?;
     parameters.finish()?;
@@ -73,7 +76,7 @@ fn load_weights(folder: &Path, device: &Device) -> Result<LatentRecommender, Mod
     if thoughts == 0 || kind != ThoughtKind::LatentAttention {
         stored.retain(|name, _| !name.starts_with("attention."));
     }
-    let mut parameters = Parameters::stored(folder, "config.json", stored, device);
+    let mut parameters = Parameters::stored(folder, CONFIG_FILE, stored, device);
     let model = LatentRecommender::build(&mut parameters, config, kind, thoughts)?;
     parameters.finish()?;
     Ok(model)
@@ -85,18 +88,8 @@ pub fn records_thoughts(model: &LatentRecommender) -> bool {
 }
 
 fn read_config(folder: &Path) -> Result<BackboneConfig, ModelError> {
-    let path = folder.join("config.json");
+    let path = folder.join(CONFIG_FILE);
     BackboneConfig::from_json(&path, read_json(&path)?)
-}
-
-/// Reads a JSON file.
-///
-/// # Errors
-///
-/// The file missing, not UTF-8 or not JSON; the message names line and column.
-pub fn read_json(path: &Path) -> Result<Value, ModelError> {
-    let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| ModelError::weights(path, format!("is not valid JSON: {error}")))
 }
 
 fn thoughts_of(
@@ -105,7 +98,7 @@ fn thoughts_of(
     has_attention: bool,
 ) -> Result<(ThoughtKind, usize), ModelError> {
     let error = |field: &str, problem: String| ModelError::Config {
-        path: folder.join("config.json"),
+        path: folder.join(CONFIG_FILE),
         field: field.into(),
         problem,
     };
@@ -137,21 +130,26 @@ fn read_weights(folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelEr
     }
     let content = read_json(&index)?;
     let Some(map) = content.get("weight_map").and_then(Value::as_object) else {
-        return Err(ModelError::weights(&index, "has no object `weight_map`"));
+        return Err(ModelError::damaged(&index, "has no object `weight_map`"));
     };
     let mut shards = map
         .values()
         .map(|shard| shard.as_str().filter(|name| !name.contains(['/', '\\'])))
         .collect::<Option<Vec<&str>>>()
-        .ok_or_else(|| ModelError::weights(&index, "`weight_map` must map tensor names to names of files beside it"))?;
+        .ok_or_else(|| ModelError::damaged(&index, "`weight_map` must map tensor names to names of files beside it"))?;
     shards.sort_unstable();
     shards.dedup();
     let mut tensors = BTreeMap::new();
     for shard in shards {
-        tensors.append(&mut read_tensors(&folder.join(shard))?);
+        let path = folder.join(shard);
+        let mut own = read_tensors(&path)?;
+        if let Some(name) = own.keys().find(|name| map.get(*name).and_then(Value::as_str) != Some(shard)) {
+            return Err(ModelError::damaged(&path, format!("holds tensor `{name}`, which {INDEX_FILE} does not say")));
+        }
+        tensors.append(&mut own);
     }
     match map.keys().find(|name| !tensors.contains_key(*name)) {
         None => Ok(tensors),
-        Some(name) => Err(ModelError::weights(&index, format!("names tensor `{name}`, which its shard does not hold"))),
+        Some(name) => Err(ModelError::damaged(&index, format!("names tensor `{name}`, which its shard does not hold"))),
     }
 }

@@ -3,18 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use burn::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
-use serde::Serialize;
 
+use super::files::replace_atomically;
 use crate::{ModelError, host};
-
-/// What the names of files begin with while they are written; a program that is killed then leaves one behind.
-pub const TEMPORARY_PREFIX: &str = ".latentr3-";
 
 /// A tensor in a file, in float32.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,10 +38,10 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>, Model
         file.read_exact(&mut bytes).map_err(ModelError::io(path))?;
         let view = TensorView::new(*dtype, shape.clone(), &bytes).map_err(|error| not_whole(path, error))?;
         let values = to_f32(&view).ok_or_else(|| {
-            ModelError::weights(path, format!("tensor `{name}` has type {dtype:?}; must be F32, F16 or BF16"))
+            ModelError::damaged(path, format!("tensor `{name}` has type {dtype:?}; must be F32, F16 or BF16"))
         })?;
         if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-            return Err(ModelError::weights(path, format!("tensor `{name}` holds {} at place {place}", values[place])));
+            return Err(ModelError::damaged(path, format!("tensor `{name}` holds {} at place {place}", values[place])));
         }
         tensors.insert(name, StoredTensor { shape: shape.clone(), values });
     }
@@ -74,7 +71,7 @@ fn read_header(path: &Path, file: &mut File) -> Result<Metadata, ModelError> {
 }
 
 fn not_whole(path: &Path, problem: impl Display) -> ModelError {
-    ModelError::weights(
+    ModelError::damaged(
         path,
         format!("is not a whole safetensors file ({problem}); it may be cut short, copy it again"),
     )
@@ -147,106 +144,11 @@ pub fn write_tensors(path: &Path, mut tensors: Vec<PendingTensor>) -> Result<(),
 /// A header's length is a multiple of this, so that the values begin where any type of them may.
 const HEADER_ALIGNMENT: usize = 8;
 
-/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name. A pipe or a device of that
-/// name is written to as it is.
-///
-/// # Errors
-///
-/// What the system refuses: no space, no permission. A file of that name stays as it was.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    replace_atomically(path, |file| file.write_all(bytes))
-}
-
-/// [`write_atomically`] of JSON that people can read.
-///
-/// # Errors
-///
-/// Those of [`write_atomically`].
-///
-/// # Panics
-///
-/// If `value` cannot be written as JSON, as a map whose keys are no text.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ModelError> {
-    let mut text = serde_json::to_vec_pretty(value).expect("the value can be written as JSON");
-    text.push(b'\n');
-    write_atomically(path, &text)
-}
-
-/// [`write_atomically`] of what `write` puts into the temporary file.
-fn replace_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
-) -> Result<(), ModelError> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if is_pipe_or_device(path) {
-        let write_to_it = || {
-            let file = File::options().write(true).open(path)?;
-            let mut buffered = BufWriter::new(&file);
-            write(&mut buffered)?;
-            buffered.flush()
-        };
-        return write_to_it().map_err(ModelError::io(path));
-    }
-    let replace = || {
-        let file = temporary_file().tempfile_in(folder)?;
-        let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file());
-        write(&mut buffered)?;
-        buffered.flush()?;
-        drop(buffered);
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        sync_folder(folder)
-    };
-    replace().map_err(ModelError::io(path))
-}
-
-/// Has the names in a folder on the disk, where the system can.
-///
-/// # Errors
-///
-/// What the system refuses.
-pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
-/// Whether something is at `path` that a new folder would overwrite: anything but an empty folder.
-pub fn is_occupied(path: &Path) -> bool {
-    match std::fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => std::fs::symlink_metadata(path).is_ok(),
-    }
-}
-
-/// Whether at `path` is what can be written to but not replaced by a file.
-pub fn is_pipe_or_device(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
-}
-
-/// A temporary file that others may read as the user's file mask allows, like any file the user makes.
-fn temporary_file() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY_PREFIX);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
-}
-
 #[cfg(test)]
 mod tests {
     use safetensors::serialize;
 
     use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn a_device_is_written_to_and_not_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join("null");
-        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
-        write_atomically(&link, b"nothing of it").unwrap();
-        assert!(link.is_symlink() && std::fs::read(&link).unwrap().is_empty());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 
     #[test]
     fn half_precision_is_read_exactly_and_other_types_and_broken_values_are_refused() {

@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 use serde_json::json;
 
 use super::adapter::{is_factor, remove_adapter, write_adapter};
-use super::tensors::{PendingTensor, write_json, write_tensors};
-use super::{SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
+use super::tensors::{PendingTensor, write_tensors};
+use super::{CONFIG_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, write_json};
 use crate::named::{NamedVisitor, visit_named};
 use crate::{LatentRecommender, ModelError};
 
@@ -23,7 +23,7 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
     let mut config = model.backbone.config().to_json();
     config.insert(THOUGHTS_FIELD.into(), json!(model.thoughts()));
     config.insert(SOURCE_FIELD.into(), json!(model.source.kind()));
-    write_json(&folder.join("config.json"), &config)?;
+    write_json(&folder.join(CONFIG_FILE), &config)?;
 
     let (factors, weights): (Vec<_>, Vec<_>) =
         pending_parameters(model).into_iter().partition(|tensor| is_factor(&tensor.name));

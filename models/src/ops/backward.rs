@@ -8,7 +8,7 @@ use burn::backend::{Autodiff, Backend};
 
 use super::attention::Visible;
 use super::route::FusedOps;
-use super::tape::{Operation, Way, record};
+use super::tape::{BackwardInputs, Operation, record};
 use super::{Packing, RowMoves, bias, pick_rows};
 use crate::Precision;
 
@@ -116,7 +116,7 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
 struct Keep;
 
 impl<B: FusedGradients> Operation<B, 1> for Keep {
-    const CAN_BE_DONE_AGAIN: bool = false;
+    const RECOMPUTABLE: bool = false;
 
     fn forward(&self, [x]: [FloatTensor<B>; 1]) -> FloatTensor<B> {
         x
@@ -126,8 +126,8 @@ impl<B: FusedGradients> Operation<B, 1> for Keep {
         [false]
     }
 
-    fn gradients(self, way: Way<B, 1>) -> [Option<FloatTensor<B>>; 1] {
-        [Some(way.gradient)]
+    fn gradients(self, given: BackwardInputs<B, 1>) -> [Option<FloatTensor<B>>; 1] {
+        [Some(given.gradient)]
     }
 }
 
@@ -143,10 +143,10 @@ impl<B: FusedGradients> Operation<B, 2> for AddBias {
         [false; 2]
     }
 
-    fn gradients(self, way: Way<B, 2>) -> [Option<FloatTensor<B>>; 2] {
-        let [_, by_bias] = way.wanted;
-        let by_bias = by_bias.then(|| bias::by_bias::<B>(way.gradient.clone()));
-        [Some(way.gradient), by_bias]
+    fn gradients(self, given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+        let [_, by_bias] = given.wanted;
+        let by_bias = by_bias.then(|| bias::by_bias::<B>(given.gradient.clone()));
+        [Some(given.gradient), by_bias]
     }
 }
 
@@ -164,8 +164,8 @@ impl<B: FusedGradients> Operation<B, 2> for Project {
         [by_weight, by_x]
     }
 
-    fn gradients(self, way: Way<B, 2>) -> [Option<FloatTensor<B>>; 2] {
-        B::project_backward(way.inputs, way.gradient, self.precision)
+    fn gradients(self, given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+        B::project_backward(given.inputs, given.gradient, self.precision)
     }
 }
 
@@ -179,8 +179,8 @@ impl<B: FusedGradients> Operation<B, 2> for RmsNorm {
         B::rms_norm(x, weight, self.epsilon)
     }
 
-    fn gradients(self, mut way: Way<B, 2>) -> [Option<FloatTensor<B>>; 2] {
-        B::rms_norm_backward(way.take_inputs(), self.epsilon, way.gradient).map(Some)
+    fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+        B::rms_norm_backward(given.take_inputs(), self.epsilon, given.gradient).map(Some)
     }
 }
 
@@ -192,8 +192,8 @@ impl<B: FusedGradients> Operation<B, 2> for Swiglu {
         B::swiglu(gate, up)
     }
 
-    fn gradients(self, mut way: Way<B, 2>) -> [Option<FloatTensor<B>>; 2] {
-        B::swiglu_backward(way.take_inputs(), way.gradient).map(Some)
+    fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+        B::swiglu_backward(given.take_inputs(), given.gradient).map(Some)
     }
 }
 
@@ -212,9 +212,9 @@ impl<B: FusedGradients> Operation<B, 1> for Rotate<B> {
         [false]
     }
 
-    fn gradients(self, way: Way<B, 1>) -> [Option<FloatTensor<B>>; 1] {
+    fn gradients(self, given: BackwardInputs<B, 1>) -> [Option<FloatTensor<B>>; 1] {
         // A rotation's transpose turns back.
-        [Some(B::rotate(way.gradient, self.cos, B::float_neg(self.sin)))]
+        [Some(B::rotate(given.gradient, self.cos, B::float_neg(self.sin)))]
     }
 }
 
@@ -230,8 +230,8 @@ impl<B: FusedGradients> Operation<B, 1> for MoveRows {
         [false]
     }
 
-    fn gradients(self, way: Way<B, 1>) -> [Option<FloatTensor<B>>; 1] {
-        [Some(B::move_rows(way.gradient, self.0.back()))]
+    fn gradients(self, given: BackwardInputs<B, 1>) -> [Option<FloatTensor<B>>; 1] {
+        [Some(B::move_rows(given.gradient, self.0.back()))]
     }
 }
 
@@ -247,13 +247,13 @@ impl<B: FusedGradients> Operation<B, 3> for AttendCausally {
         B::attend_causally(queries, keys, values, self.packing.clone())
     }
 
-    fn gradients(self, mut way: Way<B, 3>) -> [Option<FloatTensor<B>>; 3] {
-        let inputs = way.take_inputs();
-        let attended = way.output.unwrap_or_else(|| Operation::<B, 3>::forward(&self, inputs.clone()));
-        let [_, by_keys, by_values] = way.wanted;
+    fn gradients(self, mut given: BackwardInputs<B, 3>) -> [Option<FloatTensor<B>>; 3] {
+        let inputs = given.take_inputs();
+        let attended = given.output.unwrap_or_else(|| Operation::<B, 3>::forward(&self, inputs.clone()));
+        let [_, by_keys, by_values] = given.wanted;
         let visible = Visible { packing: self.packing, keys: None };
         let (_, by_queries, by_segment) =
-            B::attention_backward(None, inputs, &visible, attended, way.gradient, by_keys || by_values);
+            B::attention_backward(None, inputs, &visible, attended, given.gradient, by_keys || by_values);
         let [by_keys, by_values] = by_segment.map_or([None, None], |by| by.map(Some));
         [Some(by_queries), by_keys, by_values]
     }
@@ -272,17 +272,17 @@ impl<B: FusedGradients> Operation<B, 4> for AttendAlso {
         B::attend_also(before, queries, keys, values, self.packing.clone(), self.lengths.clone())
     }
 
-    fn gradients(self, mut way: Way<B, 4>) -> [Option<FloatTensor<B>>; 4] {
-        let inputs = way.take_inputs();
-        let attended = way.output.unwrap_or_else(|| Operation::<B, 4>::forward(&self, inputs.clone()));
-        let ([before, queries, keys, values], [_, _, by_keys, by_values]) = (inputs, way.wanted);
+    fn gradients(self, mut given: BackwardInputs<B, 4>) -> [Option<FloatTensor<B>>; 4] {
+        let inputs = given.take_inputs();
+        let attended = given.output.unwrap_or_else(|| Operation::<B, 4>::forward(&self, inputs.clone()));
+        let ([before, queries, keys, values], [_, _, by_keys, by_values]) = (inputs, given.wanted);
         let visible = Visible { packing: self.packing, keys: Some(self.lengths) };
         let (by_before, by_queries, by_segment) = B::attention_backward(
             Some(before),
             [queries, keys, values],
             &visible,
             attended,
-            way.gradient,
+            given.gradient,
             by_keys || by_values,
         );
         let [by_keys, by_values] = by_segment.map_or([None, None], |by| by.map(Some));
@@ -296,15 +296,15 @@ struct LogProbs<B: Backend> {
 }
 
 impl<B: FusedGradients> Operation<B, 2> for LogProbs<B> {
-    const CAN_BE_DONE_AGAIN: bool = false;
+    const RECOMPUTABLE: bool = false;
 
     fn forward(&self, [hidden, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
         B::log_probs(hidden, weight, self.ids.clone())
     }
 
-    fn gradients(self, mut way: Way<B, 2>) -> [Option<FloatTensor<B>>; 2] {
-        let [_, by_weight] = way.wanted;
-        let (by_hidden, by_weight) = B::log_probs_backward(way.take_inputs(), self.ids, way.gradient, by_weight);
+    fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+        let [_, by_weight] = given.wanted;
+        let (by_hidden, by_weight) = B::log_probs_backward(given.take_inputs(), self.ids, given.gradient, by_weight);
         [Some(by_hidden), by_weight]
     }
 }

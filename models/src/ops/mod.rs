@@ -1,8 +1,10 @@
 //! Operations with hand-written kernels for the CPU.
 //!
-//! Each file holds one operation: what it computes from Burn's own tensor operations (the generic body, which every
-//! backend without a kernel runs), the kernel for `flex`, and the backward pass. `FusedOps` routes a call to the
-//! backend that the tensors live on; the backward passes are entered into the tape by `Autodiff`'s implementation, in `backward`.
+//! A file of an operation holds what it computes from Burn's own tensor operations (the generic body, which every
+//! backend without a kernel runs), where there is one the kernel for `flex`, and the backward pass. `FusedOps` routes a call to the
+//! backend that the tensors live on, `UpdateOps` that of the optimiser's update, which has no backward pass; the backward passes are
+//! entered into the tape by `Autodiff`'s implementation, in `backward`. What operations share is in `tape`, `values`, `simd`,
+//! `row_product` and `packing`.
 
 #![cfg_attr(
     not(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
@@ -36,7 +38,7 @@ mod values;
 /// Operations that gradient checkpointing had this thread do again.
 #[cfg(test)]
 pub(crate) fn operations_done_again() -> usize {
-    tape::DONE_AGAIN.get()
+    tape::RECOMPUTED.get()
 }
 
 pub use adamw::{AdamWStep, adamw};

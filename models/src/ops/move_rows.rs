@@ -14,13 +14,13 @@ const NONE: u32 = u32::MAX;
 /// nothing goes to are filled with zeros. They serve the tensors of one device.
 #[derive(Debug, Clone)]
 pub struct RowMoves {
-    there: Arc<Way>,
-    back: Arc<Way>,
+    there: Arc<Direction>,
+    back: Arc<Direction>,
 }
 
 /// One way of the moves.
 #[derive(Debug)]
-struct Way {
+struct Direction {
     /// For each row of the result the row that it is, or [`NONE`].
     sources: Vec<u32>,
     /// The same on the device of the rows, brought there once.
@@ -35,7 +35,7 @@ struct Sources {
     missing: Option<Tensor<2, Bool>>,
 }
 
-impl Way {
+impl Direction {
     fn new(sources: Vec<u32>) -> Arc<Self> {
         Arc::new(Self { sources, on_device: OnceLock::new() })
     }
@@ -53,7 +53,7 @@ impl RowMoves {
             assert_eq!(targets[row], NONE, "row {row} is picked twice");
             targets[row] = place as u32;
         }
-        Self { there: Way::new(picked.iter().map(|&row| row as u32).collect()), back: Way::new(targets) }
+        Self { there: Direction::new(picked.iter().map(|&row| row as u32).collect()), back: Direction::new(targets) }
     }
 
     /// The way back: what was picked returns to its place, what was dropped is zero.
@@ -76,7 +76,7 @@ pub fn move_rows(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
 pub(super) mod generic {
     use burn::tensor::Device;
 
-    use super::{Bool, Int, NONE, RowMoves, Sources, Tensor, Way};
+    use super::{Bool, Direction, Int, NONE, RowMoves, Sources, Tensor};
 
     /// See [`super::move_rows`].
     pub fn forward(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
@@ -89,8 +89,8 @@ pub(super) mod generic {
         }
     }
 
-    fn bring(way: &Way, device: &Device) -> Sources {
-        let sources = || way.sources.iter();
+    fn bring(direction: &Direction, device: &Device) -> Sources {
+        let sources = || direction.sources.iter();
         let rows: Vec<i32> = sources().map(|&row| if row == NONE { 0 } else { row as i32 }).collect();
         let missing: Vec<bool> = sources().map(|&row| row == NONE).collect();
         Sources {

@@ -17,7 +17,7 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// For rows of the given lengths, padded to `tokens`.
+    /// For rows of the given lengths, none above `tokens`, to which they are padded.
     pub fn new(lengths: &[usize], tokens: usize) -> Self {
         let is_padded = lengths.iter().any(|&length| length < tokens);
         let valid = |(row, &length): (usize, &usize)| row * tokens..row * tokens + length;

@@ -1,6 +1,6 @@
-//! How an operation enters Burn's tape, is gone back through, and is done again.
+//! How an operation enters Burn's tape, goes through the backward pass, and is recomputed.
 //!
-//! With gradient checkpointing the tape keeps no output of an operation that can be done again; when the backward pass asks for
+//! With gradient checkpointing the tape keeps no output of an operation that can be recomputed; when the backward pass asks for
 //! it, it is computed from what was kept before it.
 
 use std::any::TypeId;
@@ -16,26 +16,26 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
-/// An operation that can be done again and gone back through; what it holds are inputs that no gradient flows to.
+/// An operation with a backward pass; what it holds are inputs that no gradient flows to.
 pub(super) trait Operation<B: Backend, const N: usize>: Clone + Send + Debug + 'static {
-    /// Whether its output may be computed again instead of being kept.
-    const CAN_BE_DONE_AGAIN: bool = true;
-    /// Whether the way back is shorter with the output at hand.
+    /// Whether its output may be recomputed instead of being kept.
+    const RECOMPUTABLE: bool = true;
+    /// Whether the backward pass is shorter with the output at hand.
     const WANTS_OUTPUT: bool = false;
 
     fn forward(&self, inputs: [FloatTensor<B>; N]) -> FloatTensor<B>;
 
-    /// The inputs that the way back needs, where gradients by the `wanted` ones are asked for.
+    /// The inputs that the backward pass needs, where gradients by the `wanted` ones are asked for.
     fn needs(_wanted: [bool; N]) -> [bool; N] {
         [true; N]
     }
 
     /// Gradients by the inputs; those by others than the wanted ones are dropped.
-    fn gradients(self, way: Way<B, N>) -> [Option<FloatTensor<B>>; N];
+    fn gradients(self, given: BackwardInputs<B, N>) -> [Option<FloatTensor<B>>; N];
 }
 
-/// What an operation goes back with.
-pub(super) struct Way<B: Backend, const N: usize> {
+/// What an operation's backward pass has.
+pub(super) struct BackwardInputs<B: Backend, const N: usize> {
     /// The inputs that it needs.
     pub inputs: [Option<FloatTensor<B>>; N],
     /// The output, if it wants it and it was kept.
@@ -44,7 +44,7 @@ pub(super) struct Way<B: Backend, const N: usize> {
     pub wanted: [bool; N],
 }
 
-impl<B: Backend, const N: usize> Way<B, N> {
+impl<B: Backend, const N: usize> BackwardInputs<B, N> {
     /// All inputs, for an operation that needs them.
     pub fn take_inputs(&mut self) -> [FloatTensor<B>; N] {
         self.inputs.each_mut().map(|input| input.take().expect("what is needed was kept"))
@@ -60,18 +60,18 @@ enum Saved<T> {
     OnTape(NodeId),
 }
 
-/// What an operation keeps for the way back.
+/// What an operation keeps for the backward pass.
 #[derive(Debug, Clone)]
 struct State<T, const N: usize> {
     inputs: [Option<Saved<T>>; N],
     output: Option<T>,
 }
 
-/// The way back through an operation.
+/// The backward pass of an operation.
 #[derive(Debug)]
-struct Back<O>(O);
+struct BackwardPass<O>(O);
 
-impl<B: Backend, O: Operation<B, N>, const N: usize> Backward<B, N> for Back<O> {
+impl<B: Backend, O: Operation<B, N>, const N: usize> Backward<B, N> for BackwardPass<O> {
     type State = State<FloatTensor<B>, N>;
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
@@ -84,7 +84,7 @@ impl<B: Backend, O: Operation<B, N>, const N: usize> Backward<B, N> for Back<O> 
             })
         });
         let gradient = gradients.consume::<B>(&ops.node);
-        let found = self.0.gradients(Way { inputs, output, gradient, wanted });
+        let found = self.0.gradients(BackwardInputs { inputs, output, gradient, wanted });
         for (parent, gradient) in ops.parents.into_iter().zip(found) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 gradients.register::<B>(parent.id, gradient);
@@ -93,21 +93,21 @@ impl<B: Backend, O: Operation<B, N>, const N: usize> Backward<B, N> for Back<O> 
     }
 }
 
-/// An operation done again.
+/// An operation that is recomputed.
 #[derive(Debug)]
-struct Again<B: Backend, O, const N: usize> {
+struct Recompute<B: Backend, O, const N: usize> {
     operation: O,
     inputs: [Saved<FloatTensor<B>>; N],
 }
 
-impl<B: Backend, O: Operation<B, N>, const N: usize> RetroForward for Again<B, O, N> {
+impl<B: Backend, O: Operation<B, N>, const N: usize> RetroForward for Recompute<B, O, N> {
     fn forward(&self, states: &mut BackwardStates, output: NodeId) {
         let inputs = self.inputs.each_ref().map(|input| match input {
             Saved::Here(value) => value.clone(),
             Saved::OnTape(node) => states.get_state::<FloatTensor<B>>(node),
         });
         #[cfg(test)]
-        DONE_AGAIN.set(DONE_AGAIN.get() + 1);
+        RECOMPUTED.set(RECOMPUTED.get() + 1);
         states.save(output, self.operation.forward(inputs));
     }
 }
@@ -119,15 +119,15 @@ pub(super) fn record<B: Backend, C: CheckpointStrategy, O: Operation<B, N>, cons
 ) -> FloatTensor<Autodiff<B, C>> {
     let output = operation.forward(inputs.each_ref().map(|input| input.primitive().clone()));
     let nodes = inputs.each_ref().map(|input| input.node());
-    let step = Back(operation.clone()).prepare::<C>(nodes);
+    let step = BackwardPass(operation.clone()).prepare::<C>(nodes);
     let tracked = inputs.each_ref().map(|input| input.is_tracked());
-    let step = if O::CAN_BE_DONE_AGAIN && tracked.contains(&true) {
+    let step = if O::RECOMPUTABLE && tracked.contains(&true) {
         let saved = inputs.each_ref().map(|input| match input.is_tracked() {
             true => Saved::OnTape(input.id()),
             false => Saved::Here(input.primitive().clone()),
         });
-        let again = Again::<B, O, N> { operation, inputs: saved };
-        step.memory_bound().retro_forward(again).parents(inputs.iter().filter(|input| input.is_tracked()))
+        let recompute = Recompute::<B, O, N> { operation, inputs: saved };
+        step.memory_bound().retro_forward(recompute).parents(inputs.iter().filter(|input| input.is_tracked()))
     } else {
         step.compute_bound()
     };
@@ -150,6 +150,6 @@ pub(super) fn record<B: Backend, C: CheckpointStrategy, O: Operation<B, N>, cons
 
 #[cfg(test)]
 thread_local! {
-    /// Operations that this thread did again.
-    pub(crate) static DONE_AGAIN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// Operations that this thread recomputed.
+    pub(crate) static RECOMPUTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }

@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::{SasRec, SasRecConfig};
 use crate::ModelError;
-use crate::hub::{self, Parameters, WEIGHTS_FILE};
+use crate::hub::{self, CONFIG_FILE, Parameters, WEIGHTS_FILE};
 
-const CONFIG_FILE: &str = "config.json";
-
-/// Field of `config.json` with the kind of the model, and what it says of this one.
-const KIND: (&str, &str) = ("model_type", "sasrec");
+/// Field of `config.json` with the kind of the model.
+const KIND_FIELD: &str = "model_type";
+/// What it says of this one.
+const KIND: &str = "sasrec";
 
 impl SasRec {
     /// Loads the model that [`Self::save`] wrote into `folder`.
@@ -26,17 +26,17 @@ impl SasRec {
         let error =
             |field: &str, problem: String| ModelError::Config { path: path.clone(), field: field.into(), problem };
         let mut content = hub::read_json(&path)?;
-        let kind = content.as_object_mut().and_then(|fields| fields.remove(KIND.0)).unwrap_or_default();
-        if kind != KIND.1 {
-            return Err(error(KIND.0, format!("is {kind}; a model of SASRec has `{}`", KIND.1)));
+        let kind = content.as_object_mut().and_then(|fields| fields.remove(KIND_FIELD)).unwrap_or_default();
+        if kind != KIND {
+            return Err(error(KIND_FIELD, format!("is {kind}; a model of SASRec has `{KIND}`")));
         }
         let config: SasRecConfig =
-            serde_json::from_value(content).map_err(|cause| ModelError::weights(&path, cause.to_string()))?;
+            serde_json::from_value(content).map_err(|cause| ModelError::damaged(&path, cause.to_string()))?;
         if let Some((field, problem)) = config.fault() {
             return Err(error(field, problem));
         }
         let stored = hub::read_tensors(&folder.join(WEIGHTS_FILE))?;
-        let mut parameters = Parameters::stored(folder, "config.json", stored, device);
+        let mut parameters = Parameters::stored(folder, CONFIG_FILE, stored, device);
         let model = Self::build(&mut parameters, config, device)?;
         parameters.finish()?;
         Ok(model)
@@ -51,7 +51,7 @@ impl SasRec {
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
         std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
         let mut config = json!(self.config);
-        config[KIND.0] = json!(KIND.1);
+        config[KIND_FIELD] = json!(KIND);
         hub::write_json(&folder.join(CONFIG_FILE), &config)?;
         hub::write_tensors(&folder.join(WEIGHTS_FILE), hub::pending_parameters(self))
     }

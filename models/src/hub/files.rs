@@ -1,0 +1,122 @@
+//! Files that are whole or not there.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::ModelError;
+
+/// What the names of files begin with while they are written; a program that is killed then leaves one behind.
+pub const TEMPORARY_PREFIX: &str = ".latentr3-";
+
+/// Reads a JSON file.
+///
+/// # Errors
+///
+/// The file missing, not UTF-8 or not JSON; the message names line and column.
+pub fn read_json(path: &Path) -> Result<Value, ModelError> {
+    let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| ModelError::damaged(path, format!("is not valid JSON: {error}")))
+}
+
+/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name. A pipe or a device of that
+/// name is written to as it is.
+///
+/// # Errors
+///
+/// What the system refuses: no space, no permission. A file of that name stays as it was.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    replace_atomically(path, |file| file.write_all(bytes))
+}
+
+/// [`write_atomically`] of JSON that people can read.
+///
+/// # Errors
+///
+/// Those of [`write_atomically`].
+///
+/// # Panics
+///
+/// If `value` cannot be written as JSON, as a map whose keys are no text.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ModelError> {
+    let mut text = serde_json::to_vec_pretty(value).expect("the value can be written as JSON");
+    text.push(b'\n');
+    write_atomically(path, &text)
+}
+
+/// [`write_atomically`] of what `write` puts into the temporary file.
+pub(super) fn replace_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
+) -> Result<(), ModelError> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if is_pipe_or_device(path) {
+        let write_to_it = || {
+            let file = File::options().write(true).open(path)?;
+            let mut buffered = BufWriter::new(&file);
+            write(&mut buffered)?;
+            buffered.flush()
+        };
+        return write_to_it().map_err(ModelError::io(path));
+    }
+    let replace = || {
+        let file = temporary_file().tempfile_in(folder)?;
+        let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file());
+        write(&mut buffered)?;
+        buffered.flush()?;
+        drop(buffered);
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        sync_folder(folder)
+    };
+    replace().map_err(ModelError::io(path))
+}
+
+/// Has the names in a folder on the disk, where the system can.
+///
+/// # Errors
+///
+/// What the system refuses.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Whether something is at `path` that a new folder would overwrite: anything but an empty folder.
+pub fn is_occupied(path: &Path) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => std::fs::symlink_metadata(path).is_ok(),
+    }
+}
+
+/// Whether at `path` is what can be written to but not replaced by a file.
+pub fn is_pipe_or_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// A temporary file that others may read as the user's file mask allows, like any file the user makes.
+fn temporary_file() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY_PREFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        write_atomically(&link, b"nothing of it").unwrap();
+        assert!(link.is_symlink() && std::fs::read(&link).unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
