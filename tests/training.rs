@@ -4,16 +4,17 @@ mod common;
 #[path = "common/small.rs"]
 mod small;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
+use latentr3::models::hub::read_tensors;
 use latentr3::models::{LatentRecommender, LoraConfig};
 use latentr3::train::grpo::{Estimator, Grpo, GrpoConfig, Update, negative_perplexity, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
-    AdamW, AdamWConfig, Example, Optimizer, RunFolder, Stage, TrainConfig, Training, Workers, validate,
+    AdamW, AdamWConfig, Event, Example, Found, Optimizer, RunFolder, Stage, TrainConfig, Training, Workers, validate,
 };
 use small::{small_model, weights};
 
@@ -38,6 +39,80 @@ fn step(stage: &dyn Stage, model: LatentRecommender) -> LatentRecommender {
     let examples = examples();
     let workers = Workers::alone();
     stage.step(model, &mut optimizer(), &workers.share(&examples.iter().collect::<Vec<_>>())).unwrap().0
+}
+
+/// A run on the examples, which are also validated on.
+fn training<'a>(
+    config: &'a TrainConfig,
+    examples: &'a [Example],
+    run: &'a RunFolder,
+    workers: &'a Workers,
+    observer: &'a mut dyn FnMut(Event),
+    interrupted: &'a AtomicBool,
+) -> Training<'a> {
+    Training {
+        config,
+        train: examples,
+        valid: examples,
+        run: Some(run),
+        workers,
+        observer,
+        extra_validation: None,
+        interrupted,
+    }
+}
+
+/// After the first step AdamW's first moment is a tenth of the gradient that it was given.
+#[test]
+fn gradients_are_clipped_by_their_global_norm() {
+    let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
+    let (workers, file) = (Workers::alone(), folder.path().join("optimizer.safetensors"));
+    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let stage = Sft { micro_batch: 64 };
+    let given = |clip_norm: f64| {
+        let mut optimizer = Optimizer { clip_norm, ..optimizer() };
+        let (_, report) = stage.step(small_model(1, 2).train(), &mut optimizer, &share).unwrap();
+        optimizer.adamw.save(&file).unwrap();
+        let moments = read_tensors(&file).unwrap();
+        let first = moments.iter().filter(|(name, _)| name.ends_with(".first")).flat_map(|(_, moment)| &moment.values);
+        let norm = 10.0 * first.map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        (norm, report.metrics["gradient_norm"].as_f64().unwrap())
+    };
+    let (whole, norm) = given(1e9);
+    assert!((whole - norm).abs() < 1e-4 * norm, "{whole} {norm}");
+    let (clipped, same) = given(norm / 4.0);
+    assert_eq!(same, norm, "what is logged is the norm before clipping");
+    assert!((clipped - norm / 4.0).abs() < 1e-4 * norm, "{clipped} {norm}");
+}
+
+#[test]
+fn patience_ends_a_run_that_gets_no_better() {
+    let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
+    let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
+    let config = TrainConfig { epochs: 9, batch: 4, learning_rate: 1e-30, patience: Some(2), ..TrainConfig::default() };
+    let (workers, stage) = (Workers::alone(), Sft { micro_batch: 8 });
+    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&stage, small_model(1, 5));
+    let end = end.unwrap();
+    assert_eq!((end.step, end.best_step, end.finished), (3 * 4, Some(4), true));
+}
+
+#[test]
+fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
+    let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
+    let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
+    let (workers, stage, stop) = (Workers::alone(), Sft { micro_batch: 8 }, AtomicBool::new(false));
+    let mut observer = |event: Event| {
+        if let Event::Step { step, .. } = event {
+            stop.store(step == 6, Ordering::Relaxed);
+        }
+    };
+    let config = TrainConfig { epochs: 9, batch: 4, ..TrainConfig::default() };
+    let end = training(&config, &examples, &run, &workers, &mut observer, &stop).start(&stage, small_model(1, 5));
+    assert_eq!(end.unwrap().step, 6);
+    let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
+    let config = TrainConfig { max_steps: Some(6), patience: None, ..config };
+    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).go_on(&stage, last).unwrap();
+    assert!(end.finished && end.step == 6 && end.best_step.is_some(), "{end:?}");
 }
 
 /// With adapters and without, in stage 2 with a frozen backbone.
@@ -81,6 +156,38 @@ fn the_frozen_backbone_is_bit_equal_after_grpo_and_the_attention_is_not() {
             assert_eq!(after[name] == *values, !name.starts_with("attention."), "{name}");
         }
     }
+}
+
+#[test]
+fn a_run_of_grpo_freezes_the_backbone_by_itself() {
+    let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
+    let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
+    let (workers, model) = (Workers::alone(), small_model(1, 1));
+    let stage = Grpo::new(GrpoConfig { group: 4, sigma: 0.5, ..Default::default() }, 8, 3, &model).unwrap();
+    let config = TrainConfig { max_steps: Some(2), ..GrpoConfig::train_defaults() };
+    let before = weights(&model);
+    training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&stage, model).unwrap();
+    let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
+    for (name, values) in &weights(&last.model) {
+        assert_eq!(before[name] == *values, !name.starts_with("attention."), "{name}");
+    }
+}
+
+#[test]
+fn an_update_that_needs_a_pass_of_its_own_does_not_come_with_the_rollout() {
+    let (examples, workers) = (examples(), Workers::alone());
+    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let noise = vec![0.1; share.rows.len() * 4 * 16];
+    let config = GrpoConfig { group: 4, ..Default::default() };
+    let is_given = |thoughts: usize, config: GrpoConfig| {
+        let model = prepare_model(small_model(thoughts, 1), &config);
+        Grpo::new(config, 8, 3, &model).unwrap().roll_out_and_update(&model, &share, &noise).is_ok()
+    };
+    assert!(is_given(1, config.clone()));
+    assert!(!is_given(2, config.clone()));
+    assert!(!is_given(1, GrpoConfig { kl: 0.1, ..config.clone() }));
+    assert!(!is_given(1, GrpoConfig { train_backbone: true, ..config.clone() }));
+    assert!(is_given(2, GrpoConfig { estimator: Estimator::Score, ..config }));
 }
 
 #[test]
@@ -206,17 +313,8 @@ fn training_lowers_the_loss_and_keeps_the_best() {
     let model = small_model(1, 5);
     let workers = Workers::alone();
     let before = validate(&model, &examples, 4, &GO_ON, &workers).unwrap();
-    let training = Training {
-        config: &config,
-        train: &examples,
-        valid: &examples,
-        run: Some(&run),
-        workers: &workers,
-        observer: &mut |_| {},
-        extra_validation: None,
-        interrupted: &GO_ON,
-    };
-    let end = training.start(&Sft { micro_batch: 3 }, model).unwrap();
+    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&Sft { micro_batch: 3 }, model);
+    let end = end.unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
     let best = latentr3::models::hub::load(&run.best(), &common::device()).unwrap();
     let after = validate(&best, &examples, 4, &GO_ON, &workers).unwrap();

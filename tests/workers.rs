@@ -17,9 +17,9 @@ use program::{Workshop, run};
 use serde_json::{Map, Value};
 
 const STEPS: usize = 10;
-/// Six rows a step, so that four workers have shares of different sizes.
-const SFT: [&str; 4] = ["--batch", "6", "--epochs", "3"];
-const GRPO: [&str; 8] = ["--rollouts", "24", "--group", "4", "--epochs", "3", "--sigma", "0.5"];
+/// Seven rows a step and three in the last of an epoch, so that four workers have shares of different sizes, and none.
+const SFT: [&str; 4] = ["--batch", "7", "--epochs", "3"];
+const GRPO: [&str; 8] = ["--rollouts", "28", "--group", "4", "--epochs", "3", "--sigma", "0.5"];
 
 /// `mpirun` with so many workers, each with one thread, also where there are fewer cores and for root in a container.
 fn mpirun(workers: usize, args: &[String]) -> Command {

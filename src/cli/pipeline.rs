@@ -10,7 +10,7 @@ use super::CliError;
 use super::files::{check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
 use super::interrupt::interrupted;
 use super::memory::peak_mib;
-use super::report::{Progress, duration, note};
+use super::terminal::{Progress, duration, note};
 use crate::data::{Prepared, Split};
 use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::decode::ItemTrie;
@@ -19,9 +19,6 @@ use crate::report::{Log, Point};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{self, Event, Example, Found, RunFolder, Stage, TrainConfig, TrainError, Training, Workers};
-
-/// Folder of the reference policy in a run folder.
-const REFERENCE: &str = "reference";
 
 /// Everything that makes a run what it is; `run.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,7 +127,7 @@ pub(super) struct Resumption<'a> {
 }
 
 /// Where a run is kept.
-struct Place<'a> {
+struct RunPlace<'a> {
     folder: &'a Path,
     /// Held by the worker that writes it.
     run: Option<RunFolder>,
@@ -154,7 +151,7 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
     let value = serde_json::to_value(&description).expect("a description can be written as JSON");
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let run = manner.workers.is_first().then(|| RunFolder::create(out, &value, assets)).transpose()?;
-    begin(&description, &data, Place { folder: out, run }, manner, stage.as_ref(), model)
+    begin(&description, &data, RunPlace { folder: out, run }, manner, stage.as_ref(), model)
 }
 
 /// Goes on with a run where its last checkpoint left it; nothing but the folder is needed.
@@ -201,7 +198,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     };
     // The first one must not replace what others still read.
     workers.wait();
-    let place = Place { folder, run };
+    let place = RunPlace { folder, run };
     let Some(found) = found else {
         let model_now = weight_files(&description.model)?;
         if let Some(names) = differences(&description.model_files, &model_now) {
@@ -225,7 +222,11 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     trained.model = as_it_trains(trained.model, &description)?;
     let stage = match &description.stage {
         StageConfig::Grpo { config } if config.needs_reference() => {
-            let reference = hub::load(&folder.join(REFERENCE), &device)?;
+            let mut reference = hub::load(&RunFolder::reference(folder), &device)?;
+            if !config.train_backbone {
+                // Frozen, it is the same: once is enough.
+                reference.backbone = trained.model.backbone.clone();
+            }
             build_stage(&description, &as_it_trains(reference, &description)?)?
         }
         _ => build_stage(&description, &trained.model)?,
@@ -237,13 +238,15 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
 fn begin(
     description: &RunDescription,
     data: &RunData,
-    place: Place,
+    place: RunPlace,
     manner: Manner,
     stage: &dyn Stage,
     model: LatentRecommender,
 ) -> Result<Value, CliError> {
-    if place.run.is_some() {
-        save_reference(description, &model, place.folder)?;
+    if let (Some(run), StageConfig::Grpo { config }) = (&place.run, &description.stage)
+        && config.needs_reference()
+    {
+        run.save_reference(&model)?;
     }
     execute(description, data, place, manner, |training| training.start(stage, model))
 }
@@ -269,18 +272,6 @@ fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
     let some =
         |examples: Vec<Example>, limit| sample(&examples, limit, description.train.seed).into_iter().cloned().collect();
     Ok(RunData { train: some(train, description.limit), valid: some(valid, description.valid_limit), prepared })
-}
-
-/// Keeps the model that the KL divergence is measured from, for a run that is resumed.
-fn save_reference(description: &RunDescription, start: &LatentRecommender, run: &Path) -> Result<(), CliError> {
-    match &description.stage {
-        StageConfig::Grpo { config } if config.needs_reference() => {
-            let reference = run.join(REFERENCE);
-            hub::save(start, &reference)?;
-            Ok(hub::write_checksums(&reference)?)
-        }
-        _ => Ok(()),
-    }
 }
 
 fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliError> {
@@ -334,7 +325,7 @@ fn build_stage(description: &RunDescription, start: &LatentRecommender) -> Resul
 fn execute(
     description: &RunDescription,
     data: &RunData,
-    place: Place,
+    place: RunPlace,
     manner: Manner,
     go: impl FnOnce(Training) -> Result<train::Progress, TrainError>,
 ) -> Result<Value, CliError> {

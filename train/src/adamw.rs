@@ -37,7 +37,7 @@ impl Default for AdamWConfig {
 }
 
 /// The optimiser's state.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AdamW {
     config: AdamWConfig,
     steps: u32,
@@ -117,7 +117,11 @@ impl AdamW {
         let error = |problem: String| TrainError::run(path, problem);
         let mut tensors = read_tensors(path)?;
         let steps = match tensors.remove(STEPS).map(|tensor| tensor.values).as_deref() {
-            Some(&[high, low]) => ((high as u32) << 16) | low as u32,
+            Some(&[high, low])
+                if [high, low].iter().all(|half| half.fract() == 0.0 && (0.0..65536.0).contains(half)) =>
+            {
+                ((high as u32) << 16) | low as u32
+            }
             _ => return Err(error("holds no number of steps; it is not an optimiser's state".into())),
         };
         let mut moments = BTreeMap::new();
@@ -145,7 +149,7 @@ impl AdamW {
     ///
     /// A trained parameter without moments, moments of another shape, or moments of no parameter.
     pub fn check(&self, shapes: &BTreeMap<String, [usize; 2]>, path: &Path) -> Result<(), TrainError> {
-        if self.steps == 0 {
+        if self.steps == 0 && self.moments.is_empty() {
             return Ok(());
         }
         for (name, shape) in shapes {
@@ -228,6 +232,8 @@ mod tests {
         let shapes = |name: &str| BTreeMap::from([(name.to_owned(), [2, 2])]);
         loaded.check(&shapes("layer.weight"), &path).unwrap();
         assert!(loaded.check(&shapes("other.weight"), &path).is_err());
+        let misshapen = AdamW { steps: 0, ..loaded.clone() };
+        assert!(misshapen.check(&BTreeMap::from([("layer.weight".into(), [2, 3])]), &path).is_err());
         let [a, b] = [&optimizer, &loaded].map(|o| o.moments["layer.weight"].second.to_data());
         a.assert_eq(&b, true);
     }

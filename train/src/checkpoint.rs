@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
+use crate::progress::Progress;
 use crate::run::io;
-use crate::trainer::Progress;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const PROGRESS_FILE: &str = "progress.json";
@@ -81,7 +81,7 @@ pub(crate) fn progress<P: DeserializeOwned>(folder: &Path) -> Result<P, TrainErr
 }
 
 /// Puts a whole new folder in the place of `target`; at every moment one of them is there or can be recovered.
-fn replace(target: &Path, write: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
+pub(crate) fn replace(target: &Path, write: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
     let [new, old] = spare(target);
     let run = target.parent().unwrap_or(Path::new("."));
     remove(&new).map_err(io(&new))?;

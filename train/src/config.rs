@@ -14,8 +14,8 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Prompts a step.
     pub batch: usize,
-    /// Prompts that run through the model at once, in stage 2 with all their samples; changes memory and speed, and
-    /// results by rounding only.
+    /// Prompts that run through the model at once in validations; stages have their own. Changes memory and speed, and results by
+    /// rounding only.
     pub micro_batch: usize,
     /// Whether activations are computed again in the backward pass instead of being kept; changes memory and speed, not
     /// results.
@@ -44,7 +44,7 @@ pub struct TrainConfig {
     pub on_nonfinite: OnNonfinite,
     /// Steps at most, for trials.
     pub max_steps: Option<usize>,
-    /// Seed of shuffling and noise.
+    /// Seed of the batches' order.
     pub seed: u64,
 }
 
@@ -120,7 +120,7 @@ impl TrainConfig {
         if !positive(self.clip_norm) {
             return Err(TrainError::config("clip_norm", format!("is {}; must be positive", self.clip_norm)));
         }
-        if !(self.optimizer.weight_decay.is_finite() && self.optimizer.weight_decay >= 0.0) {
+        if !((self.optimizer.weight_decay as f32).is_finite() && self.optimizer.weight_decay >= 0.0) {
             return Err(TrainError::config(
                 "weight_decay",
                 format!("is {}; must not be negative", self.optimizer.weight_decay),
@@ -181,5 +181,59 @@ impl<'a> Plan<'a> {
     /// Whether the model is validated when so many steps are done.
     pub fn validates_after(&self, done: usize) -> bool {
         done == self.steps || (done % self.per_epoch).is_multiple_of(self.validate_every)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_cover_each_epoch_once_and_the_last_one_may_be_smaller() {
+        let config = TrainConfig { epochs: 2, batch: 4, ..Default::default() };
+        let plan = Plan::new(&config, 10);
+        assert_eq!((plan.per_epoch, plan.steps), (3, 6));
+        let places: Vec<_> = (0..plan.steps).map(|step| plan.places(step)).collect();
+        assert_eq!(places, [0..4, 4..8, 8..10, 0..4, 4..8, 8..10]);
+    }
+
+    #[test]
+    fn validations_are_equally_far_apart_and_one_is_after_the_last_step() {
+        let validated = |validations, max_steps| {
+            let config = TrainConfig { epochs: 2, batch: 1, validations, max_steps, ..Default::default() };
+            let plan = Plan::new(&config, 10);
+            (1..=plan.steps).filter(|&done| plan.validates_after(done)).collect::<Vec<_>>()
+        };
+        assert_eq!(validated(1, None), [10, 20]);
+        assert_eq!(validated(2, None), [5, 10, 15, 20]);
+        assert_eq!(validated(2, Some(7)), [4, 7]);
+        assert_eq!(validated(100, Some(3)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_warm_up_is_a_tenth_of_the_run_and_at_most_200_steps() {
+        let warmup = |epochs, warmup| TrainConfig { epochs, batch: 1, warmup, ..Default::default() }.warmup_steps(100);
+        assert_eq!([warmup(1, None), warmup(50, None), warmup(50, Some(3))], [10, 200, 3]);
+        let config = TrainConfig { epochs: 1, batch: 1, warmup: None, learning_rate: 2.0, ..Default::default() };
+        assert_eq!(Plan::new(&config, 100).learning_rate(10), 2.0);
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_named() {
+        let refused = |change: fn(&mut TrainConfig)| {
+            let mut config = TrainConfig::default();
+            change(&mut config);
+            match config.check() {
+                Err(TrainError::Config { field, .. }) => field,
+                other => panic!("{other:?}"),
+            }
+        };
+        TrainConfig::default().check().unwrap();
+        assert_eq!(refused(|config| config.batch = 0), "batch");
+        assert_eq!(refused(|config| config.keep = Some(Keep { every: 1, limit: 0 })), "keep.limit");
+        assert_eq!(refused(|config| config.learning_rate = 1e-60), "learning_rate");
+        assert_eq!(refused(|config| config.clip_norm = -1.0), "clip_norm");
+        assert_eq!(refused(|config| config.optimizer.weight_decay = 1e39), "weight_decay");
+        assert_eq!(refused(|config| config.optimizer.beta2 = 1.0), "optimizer");
     }
 }

@@ -27,13 +27,13 @@ pub enum TrainError {
     /// The loss, a reward or a gradient is not a number.
     #[error("step {step}: the {what} is {value}{}; a smaller learning rate may help", named(rows))]
     NotFinite {
-        /// The step, from 1.
+        /// The step, from 1; 0 before the first one.
         step: usize,
         /// Which figure.
         what: &'static str,
         /// Its value.
         value: f64,
-        /// Numbers of the rows that it came from, see [`Example::row`](crate::Example::row).
+        /// Numbers of the rows that it came from, see [`Example::row`](crate::Example::row); the whole batch's where none stands out.
         rows: Vec<usize>,
     },
     /// The run was asked to stop.

@@ -55,10 +55,11 @@ pub struct Alarm {
 }
 
 impl Watch {
-    /// Mean of the latest steps' losses less that of the first ones, as a factor on the perplexity.
+    /// Mean of the latest steps' losses less that of the first ones, as a factor on the perplexity; nothing before there are
+    /// so many that a single bad batch is lost among them.
     pub fn growth(&self) -> Option<f64> {
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-        (!self.first.is_empty()).then(|| (mean(&self.latest) - mean(&self.first)).exp())
+        (self.latest.len() == LATEST).then(|| (mean(&self.latest) - mean(&self.first)).exp())
     }
 
     fn add(&mut self, loss: f64) {
@@ -147,10 +148,12 @@ mod tests {
 
     #[test]
     fn one_bad_batch_is_no_collapse() {
-        let mut watch = Watch::default();
-        for i in 0..40 {
-            let loss = if i == 20 { 4.0 } else { 0.5 };
-            assert_eq!(step(Guards::default(), &mut watch, loss), None);
+        for bad in 0..40 {
+            let mut watch = Watch::default();
+            for i in 0..40 {
+                let loss = if i == bad { 4.0 } else { 0.5 };
+                assert_eq!(step(Guards::default(), &mut watch, loss), None, "step {i} after a bad {bad}");
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Training of LatentR3 recommenders on tokenised examples: supervised fine-tuning ([`sft`]) and the modified GRPO
-//! ([`grpo`]), both in the same loop ([`Training`]) with checkpoints from which a run goes on to the same end.
+//! ([`grpo`]), both in the same loop ([`Training`]) with checkpoints from which a run goes on to the same end. And of the baseline
+//! [`sasrec`], on catalog indices and in a loop of its own.
 
 #![deny(missing_docs)]
 
@@ -16,6 +17,7 @@ mod likelihood;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod optimizer;
+mod progress;
 mod run;
 pub mod sasrec;
 mod schedule;
@@ -32,10 +34,10 @@ pub use gradients::Gradients;
 pub use guard::{Alarm, Guards, WARNING_FACTOR, Watch, Watched};
 pub use likelihood::{Validation, validate};
 pub use optimizer::{Applied, Optimizer};
+pub use progress::{Event, Fault, Progress, StepReport};
 pub use run::{Found, RunFolder};
 pub use schedule::Schedule;
-
-pub use trainer::{Event, ExtraValidation, Fault, Progress, Stage, StepReport, Training};
+pub use trainer::{ExtraValidation, Stage, Training};
 pub use workers::{Share, Summed, Workers};
 
 /// The device in `LATENTR3_TEST_DEVICE`, `flex` if it is not set: what Burn takes by default is the first GPU compiled in.

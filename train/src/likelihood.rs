@@ -17,7 +17,7 @@ use crate::{Example, TrainError};
 pub struct Validation {
     /// Mean negative log-likelihood of all target tokens.
     pub loss: f64,
-    /// Mean over the rows of the target's perplexity: minus the mean reward of stage 2.
+    /// Mean over the rows of the target's perplexity, bounded as stage 2's rewards are by default: minus their mean.
     pub perplexity: f64,
     /// Number of rows.
     pub rows: usize,
@@ -35,7 +35,7 @@ impl Validation {
 ///
 /// # Errors
 ///
-/// No examples, tokens outside the model's vocabulary, an empty row, or `interrupted` set meanwhile.
+/// No examples, tokens outside the model's vocabulary, an empty row, or, for a worker alone, `interrupted` set meanwhile.
 pub fn validate(
     model: &LatentRecommender,
     examples: &[Example],
@@ -71,12 +71,13 @@ pub fn validate(
     for (row, log_likelihood) in rows.iter().zip(log_likelihoods) {
         sum -= log_likelihood;
         tokens += row.target.len();
-        perplexity += (-log_likelihood / row.target.len() as f64).exp();
+        perplexity += (-log_likelihood / row.target.len() as f64).exp().min(f64::from(f32::MAX));
     }
     Ok(Validation { loss: sum / tokens as f64, perplexity: perplexity / rows.len() as f64, rows: rows.len() })
 }
 
-/// Numbers of the rows whose targets' log-likelihood is not finite; of all rows if it is for each of them.
+/// Numbers of the rows whose targets' log-likelihood is not finite; of all rows where it is for each of them, so that only the noise or
+/// the backward pass can tell.
 pub(crate) fn unlikely_rows(model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {
     let model = model.valid();
     let mut unlikely = Vec::new();

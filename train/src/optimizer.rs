@@ -5,7 +5,7 @@ use latentr3_models::{LatentRecommender, host};
 
 use crate::adamw::AdamW;
 use crate::gradients::Gradients;
-use crate::trainer::Fault;
+use crate::progress::Fault;
 use crate::workers::Workers;
 
 /// AdamW with clipping and the learning rate of the present step.
@@ -47,8 +47,12 @@ impl Optimizer {
         let (names, mut tensors): (Vec<&str>, Vec<Tensor<1>>) = figures.into_iter().unzip();
         tensors.extend(gradients.norm());
         let mut values: Vec<f64> = host::read_all(tensors).iter().map(|values| f64::from(values[0])).collect();
-        let norm = values.drain(names.len()..).next().unwrap_or(0.0);
+        if !workers.is_first() {
+            // Machines may round it differently, and all have to clip alike: the first one's counts.
+            values[names.len()..].fill(0.0);
+        }
         workers.sum(&mut values);
+        let norm = values.drain(names.len()..).next().unwrap_or(0.0);
         let faults = names.into_iter().zip(&values).find_map(|(name, &value)| Fault::of(name, value));
         let fault = faults.or(Fault::of("norm of the gradients", norm));
         let mut model = model;

@@ -28,12 +28,13 @@ use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::checkpoint::{self, Trained};
 use crate::config::Keep;
-use crate::trainer::Progress;
+use crate::progress::Progress;
 
 const RUN_FILE: &str = "run.json";
 const METRICS_FILE: &str = "metrics.jsonl";
 const LOCK_FILE: &str = "lock";
 const LAST: &str = "last";
+const REFERENCE: &str = "reference";
 const KEPT_PREFIX: &str = "step-";
 
 /// A folder that one run writes.
@@ -96,7 +97,10 @@ impl RunFolder {
         Self::description(path)?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
         run.remove_leftovers()?;
-        for checkpoint in [run.last(), run.best()].into_iter().chain(run.kept()?.into_iter().map(|(_, path)| path)) {
+        for checkpoint in [run.last(), run.best(), Self::reference(path)]
+            .into_iter()
+            .chain(run.kept()?.into_iter().map(|(_, path)| path))
+        {
             checkpoint::recover(&checkpoint)?;
         }
         Ok(run)
@@ -130,9 +134,27 @@ impl RunFolder {
         self.path.join("best")
     }
 
+    /// The model that stage 2 of the run at `path` began with, if it looks back at it.
+    pub fn reference(path: &Path) -> PathBuf {
+        path.join(REFERENCE)
+    }
+
+    /// Keeps the model that the run began with.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub fn save_reference(&self, model: &LatentRecommender) -> Result<(), TrainError> {
+        checkpoint::replace(&Self::reference(&self.path), |folder| {
+            hub::save(model, folder)?;
+            Ok(hub::write_checksums(folder)?)
+        })
+    }
+
     /// The newest checkpoint that is whole, which becomes the latest one; `None` if the run never got to any.
     ///
-    /// Where the best checkpoint is damaged, one is preferred from which the run comes to that best again.
+    /// Where the best checkpoint is damaged, one is preferred from which the run comes to that best again. One that counts on more of the
+    /// log than there is cannot be gone on from.
     ///
     /// # Errors
     ///
@@ -146,9 +168,13 @@ impl RunFolder {
         let folders = std::iter::once(self.last()).chain(older.into_iter().map(|(_, folder)| folder));
         // Steps after which the best model is yet to come.
         let before_best = self.best_in_log()?.filter(|step| !is_whole(&self.best(), *step));
+        let log_bytes = fs::metadata(self.path.join(METRICS_FILE)).map_or(0, |log| log.len());
         let (mut damaged, mut found) = (Vec::new(), None);
         for folder in folders.filter(|folder| folder.exists()) {
             match checkpoint::load(&folder, optimizer, device) {
+                Ok(Trained { progress, .. }) if progress.metrics_bytes > log_bytes => {
+                    damaged.push(self.log_is_short(progress.metrics_bytes));
+                }
                 Ok(trained) if before_best.is_none_or(|best| trained.progress.step <= best) => {
                     found = Some((trained, folder));
                     break;
@@ -268,10 +294,16 @@ impl RunFolder {
         };
         match open().map_err(io(&path))? {
             Some(file) => Ok(Metrics { file: BufWriter::new(file), bytes, path }),
-            None => {
-                Err(TrainError::run(&path, format!("is shorter than the {bytes} bytes that the checkpoint counts on")))
-            }
+            None => Err(self.log_is_short(bytes)),
         }
+    }
+
+    fn log_is_short(&self, bytes: u64) -> TrainError {
+        let problem = format!(
+            "is missing or shorter than the {bytes} bytes that a checkpoint counts on; put the whole file back, or begin a new run with \
+             this one as --model"
+        );
+        TrainError::run(self.path.join(METRICS_FILE), problem)
     }
 }
 

@@ -12,7 +12,8 @@ use crate::batches::micro_batches;
 use crate::gradients::Gradients;
 use crate::likelihood::{common_head, target_log_probs};
 use crate::optimizer::{Applied, Optimizer};
-use crate::trainer::{Stage, StepReport};
+use crate::progress::StepReport;
+use crate::trainer::Stage;
 use crate::workers::Share;
 
 /// The supervised stage.

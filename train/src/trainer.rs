@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use burn::module::Module;
 use latentr3_models::LatentRecommender;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::adamw::AdamW;
@@ -14,9 +13,10 @@ use crate::batches::epoch_order;
 use crate::checkpoint::Trained;
 use crate::config::{OnNonfinite, Plan, TrainConfig};
 use crate::gradients::trained_shapes;
-use crate::guard::{Alarm, Guards, Watch, Watched};
-use crate::likelihood::{Validation, unlikely_rows, validate};
+use crate::guard::{Alarm, Guards};
+use crate::likelihood::{unlikely_rows, validate};
 use crate::optimizer::Optimizer;
+use crate::progress::{Event, Fault, Progress, StepReport};
 use crate::run::{Metrics, RunFolder};
 use crate::workers::{Share, Workers};
 use crate::{Example, TrainError};
@@ -39,130 +39,15 @@ pub trait Stage {
         share: &Share,
     ) -> Result<(LatentRecommender, StepReport), TrainError>;
 
+    /// Freezes what the stage does not train.
+    fn freeze(&self, model: LatentRecommender) -> LatentRecommender {
+        model
+    }
+
     /// What the run must keep to, where the stage has anything to watch.
     fn guards(&self) -> Option<Guards> {
         None
     }
-}
-
-/// What a step has to say.
-#[derive(Debug, Clone)]
-pub struct StepReport {
-    /// The figure to show while training: the loss of stage 1, the reward of stage 2.
-    pub headline: f64,
-    /// Everything for the log.
-    pub metrics: Map<String, Value>,
-    /// What was not finite, for which the model was not moved; with several updates a step, not by the one that it came from and those
-    /// after it.
-    pub fault: Option<Fault>,
-    /// What guards look at, where the stage has it.
-    pub watched: Option<Watched>,
-}
-
-/// A figure that is not finite.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fault {
-    /// Which.
-    pub what: &'static str,
-    /// Its value.
-    pub value: f64,
-}
-
-impl Fault {
-    /// The fault that `value` is, if it is one.
-    pub fn of(what: &'static str, value: f64) -> Option<Self> {
-        (!value.is_finite()).then_some(Self { what, value })
-    }
-}
-
-/// Where a run stands; with the model and the optimiser's state all that is needed to go on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// Steps done.
-    pub step: usize,
-    /// Best validation so far.
-    pub best: Option<Validation>,
-    /// Step of the best validation.
-    pub best_step: Option<usize>,
-    /// Validations since then.
-    pub validations_since_best: usize,
-    /// Whether the model is to be validated before the next step.
-    pub validation_due: bool,
-    /// Steps skipped because a figure was not finite.
-    pub skipped: usize,
-    /// Those of them since the last step that was not skipped.
-    pub skipped_in_a_row: usize,
-    /// Whether the run is over.
-    pub finished: bool,
-    /// Why it is to end before its last step, if it is.
-    #[serde(default)]
-    pub stopped: Option<String>,
-    /// What guards remember.
-    #[serde(default)]
-    pub watch: Watch,
-    /// Bytes of the metrics file that belong to the steps done.
-    pub metrics_bytes: u64,
-    /// Seconds of training so far.
-    pub seconds: f64,
-}
-
-impl Progress {
-    fn start(validate_first: bool) -> Self {
-        Self {
-            step: 0,
-            best: None,
-            best_step: None,
-            validations_since_best: 0,
-            validation_due: validate_first,
-            skipped: 0,
-            skipped_in_a_row: 0,
-            finished: false,
-            stopped: None,
-            watch: Watch::default(),
-            metrics_bytes: 0,
-            seconds: 0.0,
-        }
-    }
-}
-
-/// What an observer of a run is told.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A step was done.
-    Step {
-        /// Number of the step, from 1.
-        step: usize,
-        /// Steps of the whole run.
-        steps: usize,
-        /// Prompt, thought and target tokens of the batch.
-        tokens: usize,
-        /// The stage's figure.
-        headline: f64,
-    },
-    /// A step was skipped because a figure was not finite.
-    Skipped {
-        /// Number of the step, from 1.
-        step: usize,
-        /// The figure.
-        fault: Fault,
-    },
-    /// The model was validated.
-    Validated {
-        /// After this step.
-        step: usize,
-        /// The figures.
-        validation: &'a Validation,
-        /// Whether it is the best so far.
-        is_best: bool,
-    },
-    /// A guard found something wrong.
-    Alarmed {
-        /// After this step.
-        step: usize,
-        /// What.
-        alarm: &'a Alarm,
-    },
 }
 
 /// Measures a model at a validation, for the log.
@@ -215,7 +100,7 @@ impl Training<'_> {
             return Err(TrainError::config("train", "there are no examples to train on"));
         }
         let Trained { model, adamw, mut progress } = trained;
-        let mut model = model.train();
+        let mut model = stage.freeze(model.train());
         if self.config.gradient_checkpointing {
             model = model.with_gradient_checkpointing();
         }
@@ -227,6 +112,8 @@ impl Training<'_> {
             let problem = format!("has done {} steps of {}", progress.step, plan.steps);
             return Err(TrainError::run(&folder, problem));
         }
+        // Its last step was not the last one when the checkpoint was written, if the run is to be shorter now.
+        progress.validation_due |= !progress.finished && progress.step == plan.steps;
         let metrics = self.run.map(|run| run.metrics(progress.metrics_bytes)).transpose()?;
         let mut log = Log { metrics, before: progress.seconds, clock: Instant::now(), guards: stage.guards() };
         if is_new {
@@ -358,10 +245,8 @@ impl Training<'_> {
             return Ok(());
         }
         let validation = validate(model, self.valid, self.config.micro_batch, self.interrupted, self.workers)?;
-        for (what, value) in [("validation loss", validation.loss), ("validation perplexity", validation.perplexity)] {
-            if !value.is_finite() {
-                return Err(TrainError::NotFinite { step: progress.step, what, value, rows: Vec::new() });
-            }
+        if let Some(Fault { what, value }) = Fault::of("validation loss", validation.loss) {
+            return Err(TrainError::NotFinite { step: progress.step, what, value, rows: Vec::new() });
         }
         let mut line = Map::from_iter([("step".into(), json!(progress.step))]);
         line.extend(validation.metrics());

@@ -93,7 +93,7 @@ impl Workers {
         self.any(false);
     }
 
-    /// This worker's share of a batch: rows of every length, and as many as others have.
+    /// This worker's share of a batch: rows of every length, and as many as others have or one fewer.
     pub fn share<'a>(&'a self, batch: &[&'a Example]) -> Share<'a> {
         let mut places: Vec<usize> = (0..batch.len()).collect();
         if self.count() > 1 {

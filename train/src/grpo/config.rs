@@ -139,7 +139,7 @@ impl GrpoConfig {
             Estimator::Score => self.check_score()?,
             Estimator::Pathwise => self.check_pathwise()?,
         }
-        match not_negative.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+        match not_negative.into_iter().find(|(_, value)| !(*value as f32).is_finite() || *value < 0.0) {
             None => Ok(()),
             Some((field, value)) => {
                 Err(TrainError::config(field, format!("is {value}; must be a number and not negative")))

@@ -69,26 +69,50 @@ pub(super) struct Thoughts {
     pub by_sample: Option<Tensor<2>>,
 }
 
-/// What a micro-batch leaves on the device until the whole share is done.
-struct Part {
+/// What a micro-batch leaves: on the device until the whole share is done, then as the host's lists.
+struct Part<T> {
     places: Vec<usize>,
     /// `[target tokens]` of the samples, under the policy.
-    log_probs: Tensor<1>,
+    log_probs: T,
     /// The same under the reference, where there is one.
-    reference: Option<Tensor<1>>,
+    reference: Option<T>,
     /// `[prompts]`: the thoughts' norms, and what their standard noise was multiplied by.
-    norms: Tensor<1>,
-    scales: Tensor<1>,
+    norms: T,
+    scales: T,
     /// `[prompts * d_model]`: the thoughts, and those of the reference, where they are wanted.
-    thoughts: Option<Tensor<1>>,
-    reference_thoughts: Option<Tensor<1>>,
+    thoughts: Option<T>,
+    reference_thoughts: Option<T>,
 }
 
-/// Who takes part in a rollout.
-struct Cast<'a> {
+impl<T> Part<T> {
+    /// Each value changed, in the order of the fields.
+    fn map<U>(self, mut change: impl FnMut(T) -> U) -> Part<U> {
+        Part {
+            places: self.places,
+            log_probs: change(self.log_probs),
+            reference: self.reference.map(&mut change),
+            norms: change(self.norms),
+            scales: change(self.scales),
+            thoughts: self.thoughts.map(&mut change),
+            reference_thoughts: self.reference_thoughts.map(&mut change),
+        }
+    }
+}
+
+/// Brings the parts of a share to the host in one read.
+fn read_parts(parts: Vec<Part<Tensor<1>>>) -> Vec<Part<Vec<f32>>> {
+    let mut tensors = Vec::new();
+    let places: Vec<Part<()>> = parts.into_iter().map(|part| part.map(|tensor| tensors.push(tensor))).collect();
+    let mut values = host::read_all(tensors).into_iter();
+    let mut next = |()| values.next().expect("all tensors were read");
+    places.into_iter().map(|part| part.map(&mut next)).collect()
+}
+
+/// The models of a rollout.
+struct Policies<'a> {
     /// What the last thoughts come from.
-    thinker: &'a LatentRecommender,
-    /// What runs prompts and targets.
+    policy: &'a LatentRecommender,
+    /// What runs prompts and targets: the policy, off the tape where that is not needed.
     runner: &'a LatentRecommender,
     head: Option<CommonHead>,
     /// The reference policy with the head of its own prompts, which are the runner's while the backbone is frozen.
@@ -121,8 +145,8 @@ impl Grpo {
             Some(reference) if self.config.train_backbone => common_head(reference, &share.rows)?,
             _ => None,
         };
-        let cast = Cast {
-            thinker: model,
+        let policies = Policies {
+            policy: model,
             runner,
             head: common_head(runner, &share.rows)?,
             reference: self.reference.as_ref().map(|reference| (reference, reference_head)),
@@ -130,7 +154,7 @@ impl Grpo {
         let (mut parts, mut thoughts) = (Vec::new(), Vec::new());
         for places in micro_batches(&share.rows, self.micro_batch) {
             let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
-            let (part, some) = self.sample_some(&cast, places, &rows, noise, trains)?;
+            let (part, some) = self.sample_some(&policies, places, &rows, noise, trains)?;
             parts.push(part);
             thoughts.extend(some);
         }
@@ -139,43 +163,44 @@ impl Grpo {
 
     fn sample_some(
         &self,
-        cast: &Cast,
+        policies: &Policies,
         places: Vec<usize>,
         rows: &[&Example],
         noise: &[f32],
         trains: bool,
-    ) -> Result<(Part, Option<Thoughts>), TrainError> {
+    ) -> Result<(Part<Tensor<1>>, Option<Thoughts>), TrainError> {
+        let Policies { policy, runner, head, reference } = policies;
         let is_score = self.config.estimator == Estimator::Score;
         let (group, targets) = (self.config.group, repeated_targets(rows, self.config.group));
         let prompts = prompts(rows);
-        let mut state = cast.runner.backbone.prefill_after(cast.head.as_ref(), &prompts)?;
-        let of_prompts = (cast.reference.is_some() && !self.config.train_backbone).then(|| state.detach());
-        cast.runner.think_ahead(&mut state);
-        let thought = cast.thinker.last_thought(&state).ok_or_else(no_thoughts)?;
+        let mut state = runner.backbone.prefill_after(head.as_ref(), &prompts)?;
+        let of_prompts = (reference.is_some() && !self.config.train_backbone).then(|| state.detach());
+        runner.think_ahead(&mut state);
+        let thought = policy.last_thought(&state).ok_or_else(no_thoughts)?;
         let [_, width] = thought.dims();
-        let plain = thought.clone().inner();
-        let norms: Tensor<1> = plain.clone().square().sum_dim(1).sqrt().squeeze_dim(1);
+        let means = thought.clone().inner();
+        let norms: Tensor<1> = means.clone().square().sum_dim(1).sqrt().squeeze_dim(1);
         let scales = match self.config.sigma_relative {
-            Some(share) => norms.clone().mul_scalar(share / (width as f64).sqrt()),
+            Some(relative) => norms.clone().mul_scalar(relative / (width as f64).sqrt()),
             None => norms.full_like(self.config.sigma),
         };
-        let standard = gather_noise(noise, &places, group * width, width, &cast.runner.device());
-        let noise = standard * repeat_rows(scales.clone().unsqueeze_dim(1), group);
-        let mut samples = repeat_rows(plain.clone(), group) + noise.clone();
+        let standard = gather_noise(noise, &places, group * width, width, &runner.device());
+        let scaled = standard * repeat_rows(scales.clone().unsqueeze_dim(1), group);
+        let mut samples = repeat_rows(means.clone(), group) + scaled.clone();
         if trains && !is_score {
             samples = on_tape(samples, thought.gradient_checkpointing_strategy()).require_grad();
         }
-        let log_probs = cast.runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets)?.values;
-        let (mut reference, mut reference_thoughts) = (None, None);
-        if let Some((policy, head)) = &cast.reference {
+        let log_probs = runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets)?.values;
+        let (mut reference_log_probs, mut reference_thoughts) = (None, None);
+        if let Some((reference, head)) = reference {
             let mut state = match of_prompts {
                 Some(state) => state,
-                None => policy.backbone.prefill_after(head.as_ref(), &prompts)?,
+                None => reference.backbone.prefill_after(head.as_ref(), &prompts)?,
             };
-            let thought = policy.think(&mut state).ok_or_else(no_thoughts)?;
+            let thought = reference.think(&mut state).ok_or_else(no_thoughts)?;
             reference_thoughts = is_score.then(|| thought.clone().flatten(0, 1));
-            let samples = repeat_rows(thought, group) + noise;
-            reference = Some(policy.target_log_probs(&state, Some(samples), &targets)?.values);
+            let samples = repeat_rows(thought, group) + scaled;
+            reference_log_probs = Some(reference.target_log_probs(&state, Some(samples), &targets)?.values);
         }
         let some = trains.then(|| {
             let by_sample = (!is_score).then(|| {
@@ -184,47 +209,37 @@ impl Grpo {
             });
             Thoughts { places: places.clone(), thought, by_sample }
         });
-        let thoughts = is_score.then(|| plain.flatten(0, 1));
-        let log_probs = log_probs.inner();
-        Ok((Part { places, log_probs, reference, norms, scales, thoughts, reference_thoughts }, some))
+        let part = Part {
+            places,
+            log_probs: log_probs.inner(),
+            reference: reference_log_probs,
+            norms,
+            scales,
+            thoughts: is_score.then(|| means.flatten(0, 1)),
+            reference_thoughts,
+        };
+        Ok((part, some))
     }
 
-    /// Brings what was sampled to the host, in one read, and compares the rewards of the whole batch.
-    fn reward_all(&self, parts: Vec<Part>, share: &Share, noise: &[f32]) -> Rollouts {
-        let (group, rollouts) = (self.config.group, share.rows.len() * self.config.group);
-        let tensors = |part: &Part| {
-            let Part { log_probs, reference, norms, scales, thoughts, reference_thoughts, .. } = part;
-            [
-                Some(log_probs),
-                reference.as_ref(),
-                Some(norms),
-                Some(scales),
-                thoughts.as_ref(),
-                reference_thoughts.as_ref(),
-            ]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect::<Vec<_>>()
-        };
-        let mut values = host::read_all(parts.iter().flat_map(tensors).collect()).into_iter();
-        let mut next = || values.next().expect("all tensors were read");
-        let width = noise.len() / rollouts.max(1);
-        let mut noise = noise.to_vec();
-        let mut log_probs = vec![Vec::new(); rollouts];
+    /// Puts what was sampled into the order of the share and rewards it.
+    fn reward_all(&self, parts: Vec<Part<Tensor<1>>>, share: &Share, standard_noise: &[f32]) -> Rollouts {
+        let (group, prompts) = (self.config.group, share.rows.len());
+        let width = standard_noise.len() / (prompts * group).max(1);
+        let mut noise = standard_noise.to_vec();
+        let mut log_probs = vec![Vec::new(); prompts * group];
         let mut reference = self.reference.as_ref().map(|_| log_probs.clone());
-        let mut thought_norms = vec![0.0; share.rows.len()];
-        let mut densities = (self.config.estimator == Estimator::Score).then(|| {
-            let means = vec![0.0; share.rows.len() * width];
-            let reference_means = reference.as_ref().map(|_| means.clone());
-            Densities { means, deviations: vec![0.0; share.rows.len()], reference_means }
+        let mut thought_norms = vec![0.0; prompts];
+        let mut densities = (self.config.estimator == Estimator::Score).then(|| Densities {
+            means: vec![0.0; prompts * width],
+            deviations: vec![0.0; prompts],
+            reference_means: reference.as_ref().map(|_| vec![0.0; prompts * width]),
         });
-        for Part { places, .. } in &parts {
-            scatter_rows(&next(), share, places, group, &mut log_probs);
-            if let Some(reference) = &mut reference {
-                scatter_rows(&next(), share, places, group, reference);
+        for part in read_parts(parts) {
+            scatter_rows(&part.log_probs, share, &part.places, group, &mut log_probs);
+            if let (Some(values), Some(reference)) = (&part.reference, &mut reference) {
+                scatter_rows(values, share, &part.places, group, reference);
             }
-            for ((&place, norm), scale) in places.iter().zip(next()).zip(next()) {
+            for ((&place, &norm), &scale) in part.places.iter().zip(&part.norms).zip(&part.scales) {
                 thought_norms[place] = f64::from(norm);
                 let noise = &mut noise[place * group * width..(place + 1) * group * width];
                 noise.iter_mut().for_each(|value| *value *= scale);
@@ -233,33 +248,52 @@ impl Grpo {
                 }
             }
             if let Some(Densities { means, reference_means, .. }) = &mut densities {
-                for means in std::iter::once(means).chain(reference_means) {
-                    for (place, mean) in places.iter().zip(next().chunks(width)) {
+                let own = part.thoughts.map(|values| (values, means));
+                let of_reference = part.reference_thoughts.zip(reference_means.as_mut());
+                for (values, means) in own.into_iter().chain(of_reference) {
+                    for (place, mean) in part.places.iter().zip(values.chunks(width)) {
                         means[place * width..(place + 1) * width].copy_from_slice(mean);
                     }
                 }
             }
         }
-        let lowest = -self.config.max_perplexity;
+        let rewards: Vec<f64> = log_probs.iter().map(|log_probs| self.bounded_reward(log_probs)).collect();
+        let pool = self.compare(share, &rewards, &log_probs, &noise, &thought_norms);
+        let own = |place: &usize| &pool.advantages[place * group..(place + 1) * group];
+        let advantages = share.places.iter().flat_map(own).copied().collect();
+        Rollouts { noise, densities, log_probs, reference, rewards, advantages, pool }
+    }
+
+    fn bounded_reward(&self, log_probs: &[f32]) -> f64 {
+        let (reward, lowest) = ((self.reward)(log_probs), -self.config.max_perplexity);
         // Not `max`, which would turn a reward that is no number into the lowest.
-        let bounded = |reward: f64| if reward < lowest { lowest } else { reward };
-        let rewards: Vec<f64> = log_probs.iter().map(|log_probs| bounded((self.reward)(log_probs))).collect();
+        if reward < lowest { lowest } else { reward }
+    }
+
+    /// The figures of the whole batch, from those of the share.
+    fn compare(
+        &self,
+        share: &Share,
+        rewards: &[f64],
+        log_probs: &[Vec<f32>],
+        noise: &[f32],
+        thought_norms: &[f64],
+    ) -> Pool {
+        let group = self.config.group;
+        let width = noise.len() / log_probs.len().max(1);
         let norm = |noise: &[f32]| noise.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>().sqrt();
         let loss =
             |log_probs: &Vec<f32>| -log_probs.iter().map(|&p| f64::from(p)).sum::<f64>() / log_probs.len() as f64;
         let losses: Vec<f64> = log_probs.iter().step_by(group).map(loss).collect();
         let noise_norms: Vec<f64> = noise.chunks(width.max(1)).map(norm).collect();
-        let mut pool = Pool {
-            rewards: share.of_all(&rewards, group),
+        let rewards = share.of_all(rewards, group);
+        Pool {
+            advantages: (self.advantage)(&rewards, group),
+            rewards,
             losses: share.of_all(&losses, 1),
             noise_norms: share.of_all(&noise_norms, group),
-            thought_norms: share.of_all(&thought_norms, 1),
-            advantages: Vec::new(),
-        };
-        pool.advantages = (self.advantage)(&pool.rewards, group);
-        let own = |place: &usize| &pool.advantages[place * group..(place + 1) * group];
-        let advantages = share.places.iter().flat_map(own).copied().collect();
-        Rollouts { noise, densities, log_probs, reference, rewards, advantages, pool }
+            thought_norms: share.of_all(thought_norms, 1),
+        }
     }
 }
 

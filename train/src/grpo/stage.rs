@@ -13,7 +13,8 @@ use crate::TrainError;
 use crate::gradients::Gradients;
 use crate::guard::{Guards, Watched};
 use crate::optimizer::Optimizer;
-use crate::trainer::{Fault, Stage, StepReport};
+use crate::progress::{Fault, StepReport};
+use crate::trainer::Stage;
 use crate::workers::Share;
 
 /// The reinforcing stage.
@@ -40,7 +41,8 @@ pub struct Update {
     pub gradients: Gradients,
     /// Figures by their names, each `[1]`, which add up over the shares of a batch: `loss`, the mean probability `ratio` over
     /// the target tokens, `clip_share`, the share of tokens whose ratio is outside the clip range, and, where there is a
-    /// reference, the estimated `kl` divergence to it. [`Estimator::Score`] counts noisy samples instead of tokens, and adds
+    /// reference, the estimated `kl` divergence to it, of the policy that made the rollouts where the loss has no use for it.
+    /// [`Estimator::Score`] counts noisy samples instead of tokens, and adds
     /// `thought_kl`, the divergence of the thoughts, where it has a weight.
     pub figures: Vec<(&'static str, Tensor<1>)>,
 }
@@ -92,13 +94,18 @@ impl Grpo {
     ///
     /// # Errors
     ///
-    /// What the model refuses, or a model without thoughts.
+    /// What the model refuses, a model without thoughts, or an update that needs a pass of its own.
     pub fn roll_out_and_update(
         &self,
         model: &LatentRecommender,
         share: &Share,
         noise: &[f32],
     ) -> Result<(Rollouts, Update), TrainError> {
+        if !self.updates_at_once(model) {
+            let problem =
+                "is likelihood: an update from the pass that samples needs a frozen backbone, one thought and no kl";
+            return Err(TrainError::config("estimator", problem));
+        }
         let (rollouts, thoughts) = self.sample(model, share, noise, true)?;
         let update = match self.config.estimator {
             Estimator::Likelihood | Estimator::Pathwise => self.weighted_update(model, share, &rollouts, thoughts),
@@ -145,9 +152,10 @@ impl Grpo {
         share.target_tokens * self.config.group
     }
 
-    fn rolls_out_and_updates_at_once(&self, model: &LatentRecommender) -> bool {
-        let GrpoConfig { estimator, updates, kl, train_backbone, .. } = self.config;
-        updates == 1 && (estimator == Estimator::Score || (kl == 0.0 && !train_backbone && model.thoughts() == 1))
+    /// Whether [`Self::roll_out_and_update`] holds.
+    fn updates_at_once(&self, model: &LatentRecommender) -> bool {
+        let GrpoConfig { estimator, kl, train_backbone, .. } = self.config;
+        estimator == Estimator::Score || (kl == 0.0 && !train_backbone && model.thoughts() == 1)
     }
 }
 
@@ -173,8 +181,7 @@ impl Stage for Grpo {
         share: &Share,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let noise = self.noise(optimizer.step, share, model.backbone.config().d_model);
-        let at_once = self.rolls_out_and_updates_at_once(&model);
-        let (rollouts, mut first) = match at_once {
+        let (rollouts, mut first) = match self.updates_at_once(&model) {
             true => {
                 self.roll_out_and_update(&model, share, &noise).map(|(rollouts, update)| (rollouts, Some(update)))?
             }
@@ -204,6 +211,10 @@ impl Stage for Grpo {
         let kl = metrics.get("kl").and_then(Value::as_f64);
         let watched = Watched { loss: mean(rollouts.pool.losses.iter().copied()), kl };
         Ok((model, StepReport { headline: reward, metrics, fault, watched: Some(watched) }))
+    }
+
+    fn freeze(&self, model: LatentRecommender) -> LatentRecommender {
+        prepare_model(model, &self.config)
     }
 
     fn guards(&self) -> Option<Guards> {

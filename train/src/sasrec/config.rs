@@ -28,6 +28,8 @@ impl Default for SasRecTrainConfig {
 }
 
 impl SasRecTrainConfig {
+    /// Makes sure that every value makes sense.
+    ///
     /// # Errors
     ///
     /// A value that makes no sense; the message names it.

@@ -22,8 +22,8 @@ use crate::adamw::{AdamW, AdamWConfig};
 use crate::batches::epoch_order;
 use crate::checkpoint;
 use crate::gradients::{Gradients, trained_shapes};
+use crate::progress::Fault;
 use crate::run::RunFolder;
-use crate::trainer::Fault;
 
 /// Marks the generators of dropout among those of a run.
 const DROPOUT: u64 = 0x4452_4f50_4f55_5421;
@@ -102,13 +102,15 @@ impl SasRecTraining<'_> {
             return Err(TrainError::config("train", "there are no rows to train on"));
         }
         let mut state = match self.run.last() {
-            last if last.exists() => self.load(&last, &fresh.device())?,
+            last if last.exists() || self.run.best().exists() => self.load(&last, &fresh.device())?,
             _ => {
                 let progress = SasRecProgress { epoch: 0, best: None, finished: false, metrics_bytes: 0, seconds: 0.0 };
                 State { model: fresh.train(), adamw: AdamW::new(AdamWConfig::default()), progress }
             }
         };
         self.copy_best(&state.progress)?;
+        // A run that is to be shorter now.
+        state.progress.finished |= state.progress.epoch >= self.config.epochs;
         let mut metrics = self.run.metrics(state.progress.metrics_bytes)?;
         let (before, clock) = (state.progress.seconds, Instant::now());
         while !state.progress.finished {
@@ -196,7 +198,8 @@ impl SasRecTraining<'_> {
     }
 }
 
-/// NDCG@10 of the rows' items among the whole catalog; equal scores are in random order. Not a number where a score is none.
+/// NDCG@10 of the rows' items among the whole catalog; an item that others equal has the mean of their ranks. Not a number where a
+/// score is none.
 fn ndcg(model: &SasRec, rows: &[Choice], batch: usize) -> Result<f64, TrainError> {
     let mut sum = 0.0;
     for rows in rows.chunks(batch) {

@@ -1,0 +1,127 @@
+//! What is known of a run: what a step says, where the run stands, and what its observer is told.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::guard::{Alarm, Watch, Watched};
+use crate::likelihood::Validation;
+
+/// What a step has to say.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// The figure to show while training: the loss of stage 1, the reward of stage 2.
+    pub headline: f64,
+    /// Everything for the log.
+    pub metrics: Map<String, Value>,
+    /// What was not finite, for which the model was not moved; with several updates a step, not by the one that it came from and those
+    /// after it.
+    pub fault: Option<Fault>,
+    /// What guards look at, where the stage has it.
+    pub watched: Option<Watched>,
+}
+
+/// A figure that is not finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fault {
+    /// Which.
+    pub what: &'static str,
+    /// Its value.
+    pub value: f64,
+}
+
+impl Fault {
+    /// The fault that `value` is, if it is one.
+    pub fn of(what: &'static str, value: f64) -> Option<Self> {
+        (!value.is_finite()).then_some(Self { what, value })
+    }
+}
+
+/// Where a run stands; with the model and the optimiser's state all that is needed to go on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Steps done.
+    pub step: usize,
+    /// Best validation so far.
+    pub best: Option<Validation>,
+    /// Step of the best validation.
+    pub best_step: Option<usize>,
+    /// Validations since then.
+    pub validations_since_best: usize,
+    /// Whether the model is to be validated before the next step.
+    pub validation_due: bool,
+    /// Steps skipped because a figure was not finite.
+    pub skipped: usize,
+    /// Those of them since the last step that was not skipped.
+    pub skipped_in_a_row: usize,
+    /// Whether the run is over.
+    pub finished: bool,
+    /// Why it is to end before its last step, if it is.
+    #[serde(default)]
+    pub stopped: Option<String>,
+    /// What guards remember.
+    #[serde(default)]
+    pub watch: Watch,
+    /// Bytes of the metrics file that belong to the steps done.
+    pub metrics_bytes: u64,
+    /// Seconds of training so far.
+    pub seconds: f64,
+}
+
+impl Progress {
+    pub(crate) fn start(validate_first: bool) -> Self {
+        Self {
+            step: 0,
+            best: None,
+            best_step: None,
+            validations_since_best: 0,
+            validation_due: validate_first,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            finished: false,
+            stopped: None,
+            watch: Watch::default(),
+            metrics_bytes: 0,
+            seconds: 0.0,
+        }
+    }
+}
+
+/// What an observer of a run is told.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step was done.
+    Step {
+        /// Number of the step, from 1.
+        step: usize,
+        /// Steps of the whole run.
+        steps: usize,
+        /// Prompt, thought and target tokens of the batch.
+        tokens: usize,
+        /// The stage's figure.
+        headline: f64,
+    },
+    /// A step was skipped because a figure was not finite.
+    Skipped {
+        /// Number of the step, from 1.
+        step: usize,
+        /// The figure.
+        fault: Fault,
+    },
+    /// The model was validated.
+    Validated {
+        /// After this step.
+        step: usize,
+        /// The figures.
+        validation: &'a Validation,
+        /// Whether it is the best so far.
+        is_best: bool,
+    },
+    /// A guard found something wrong.
+    Alarmed {
+        /// After this step.
+        step: usize,
+        /// What.
+        alarm: &'a Alarm,
+    },
+}
