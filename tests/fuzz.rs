@@ -6,6 +6,7 @@
 #[path = "common/program.rs"]
 mod program;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,15 +18,19 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use latentr3::data::list_cell::{parse_ids, parse_integers, parse_strings};
-use latentr3::data::{Interactions, Prepared, PromptTemplate, RawConfig, ReadOptions, TokenFile, load_tokenizer};
+use latentr3::data::{
+    Interactions, Prepared, PromptTemplate, RawConfig, ReadOptions, TokenFile, encode, load_tokenizer,
+};
 use latentr3::eval::EvaluationResult;
 use latentr3::golden::Golden;
+use latentr3::models::hub::read_tensors;
 use latentr3::models::random::generator;
 use latentr3::models::sasrec::{SasRec, SasRecConfig};
 use latentr3::models::{device, hub};
 use latentr3::train::{AdamWConfig, RunFolder};
 use program::{GRPO, SFT, Workshop, run, succeed};
 use rand::{Rng, RngExt};
+use serde_json::json;
 
 /// What trips readers.
 const PIECES: [&[u8]; 30] = [
@@ -325,7 +330,11 @@ fn models() {
     for file in ["adapter_config.json", "adapter_model.safetensors"] {
         fuzz_file("adapters", &with_adapter.join(file), || drop(hub::load(&with_adapter, &flex)));
     }
-    fuzz_file("tokenizers", &folder.join("tokenizer.json"), || drop(load_tokenizer(&folder.join("tokenizer.json"))));
+    fuzz_file("tokenizers", &folder.join("tokenizer.json"), || {
+        if let Ok(tokenizer) = load_tokenizer(&folder.join("tokenizer.json")) {
+            let _ = encode(&tokenizer, "Some title, and “another” one");
+        }
+    });
     // Mostly its header, which is a small part of the file.
     let path = folder.join("model.safetensors");
     let whole = fs::read(&path).unwrap();
@@ -335,10 +344,13 @@ fn models() {
         let _ = hub::load(&folder, &flex);
     });
     fs::write(&path, whole).unwrap();
-    let index = r#"{"metadata": {"total_size": 1}, "weight_map": {"model.norm.weight": "model.safetensors"}}"#;
+    let names: BTreeMap<String, &str> =
+        read_tensors(&path).unwrap().into_keys().map(|name| (name, "a.safetensors")).collect();
+    let index = json!({"metadata": {"total_size": 1}, "weight_map": names});
     let sharded = folder.join("model.safetensors.index.json");
     fs::rename(&path, folder.join("a.safetensors")).unwrap();
-    fs::write(&sharded, index.replace("model.safetensors\"", "a.safetensors\"")).unwrap();
+    fs::write(&sharded, index.to_string()).unwrap();
+    hub::load(&folder, &flex).unwrap();
     fuzz_file("indices", &sharded, || drop(hub::load(&folder, &flex)));
     let folder = tempfile::tempdir().unwrap();
     let sizes = SasRecConfig { d_model: 8, d_ff: 8, ..SasRecConfig::new(12, 4) };

@@ -221,6 +221,46 @@ fn every_form_goes_from_raw_files_to_a_trained_model() {
     }
 }
 
+/// `--data` may be the file of interactions instead of the folder.
+#[test]
+fn a_file_of_interactions_finds_what_belongs_to_it() {
+    for (form, file, alone) in [
+        ("amazon-2018", "CDs_5.json.gz", "--items"),
+        ("amazon-2023", "CDs.jsonl.gz", "headline of a review"),
+        ("amazon-2023-ratings", "CDs.csv.gz", "--items"),
+        ("movielens-1m", "ratings.dat", "--items"),
+        ("movielens-csv", "ratings.csv", "--items"),
+        ("recbole", "toy.inter", "--items"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let write_form = FORMS.iter().find(|(name, _)| *name == form).unwrap().1;
+        write_form(dir.path());
+        let [whole, one] = [dir.path().to_owned(), dir.path().join(file)]
+            .map(|data| Interactions::read(&data, &options(RawConfig::default())).unwrap());
+        assert_eq!((one.layout, titles(&one), &one.rows), (whole.layout, titles(&whole), &whole.rows), "{form}");
+        let bare = tempfile::tempdir().unwrap();
+        fs::copy(dir.path().join(file), bare.path().join(file)).unwrap();
+        let error = Interactions::read(&bare.path().join(file), &options(RawConfig::default())).unwrap_err();
+        assert!(error.to_string().contains(alone), "{form}: {error}");
+    }
+}
+
+/// A field that the first record lacks is a field all the same.
+#[test]
+fn fields_of_json_lines_are_those_of_many_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = |at: usize| match at {
+        0 => "{\"user_id\": \"u\", \"item_id\": \"i0\", \"timestamp\": 0}\n".to_owned(),
+        _ => format!(
+            "{{\"user_id\": \"u\", \"item_id\": \"i{at}\", \"timestamp\": {at}, \"title\": \"T{at}\", \"rating\": 5}}\n"
+        ),
+    };
+    write(dir.path(), "events.jsonl", &(0..6).map(record).collect::<String>());
+    let raw = RawConfig { min_rating: Some(4.0), ..unfiltered() };
+    let data = Interactions::read(&dir.path().join("events.jsonl"), &options(raw)).unwrap();
+    assert_eq!(titles(&data), ["T1", "T2", "T3", "T4", "T5"]);
+}
+
 fn options(raw: RawConfig) -> ReadOptions {
     ReadOptions { max_history: 3, allow_empty_titles: false, raw }
 }
@@ -311,10 +351,41 @@ fn filters_do_what_they_say() {
     assert_eq!(count(RawConfig { k_core: Some(2), ..unfiltered() }), 9);
     let error = read_csv(&text, RawConfig { k_core: Some(9), ..unfiltered() }).unwrap_err();
     assert!(error.contains("no interaction is left (read 10") && error.contains("9-core 0"), "{error}");
-    let cold = RawConfig { k_core: Some(1), drop_cold: true, ..Default::default() };
-    let kept = RawConfig { k_core: Some(1), ..Default::default() };
-    let [with, without] = [kept, cold].map(|raw| read_csv(&text, raw).map(|data| data.raw.unwrap().cold_rows_dropped));
-    assert_eq!((with, without), (Ok(0), Ok(0)));
+    for year in [
+        RawConfig { from: Some("2015".into()), ..unfiltered() },
+        RawConfig { until: Some("20151001".into()), ..unfiltered() },
+    ] {
+        let error = read_csv(&text, year).unwrap_err();
+        assert!(error.contains("is no date"), "{error}");
+    }
+}
+
+#[test]
+fn cold_rows_go_where_that_is_asked_for() {
+    let mut text = HEADER.to_owned();
+    for user in 0..20 {
+        text += &format!("u{user},i1,One,{},5\nu{user},i2,Two,{},5\n", 100 + user, 200 + user);
+    }
+    text += "u0,new,New,300,5\n";
+    let read = |drop_cold| read_csv(&text, RawConfig { k_core: Some(1), drop_cold, ..Default::default() }).unwrap();
+    let [kept, dropped] = [read(false), read(true)];
+    let chosen = |data: &Interactions| {
+        let new = data.catalog.position("new");
+        data.rows.test.iter().filter(|row| Some(row.item) == new).count()
+    };
+    assert_eq!((kept.raw.as_ref().unwrap().cold_rows_dropped, chosen(&kept)), (0, 1));
+    assert_eq!((dropped.raw.as_ref().unwrap().cold_rows_dropped, chosen(&dropped)), (1, 0));
+}
+
+#[test]
+fn lines_are_counted_with_any_line_breaks_and_blank_lines() {
+    for text in [format!("{HEADER}{REST}u,i1,One,soon,5\n"), format!("{HEADER}\n\n{REST}\nu,i1,One,soon,5\n")] {
+        let line = text.lines().position(|line| line.contains("soon")).unwrap() + 1;
+        for text in [text.clone(), text.replace('\n', "\r\n")] {
+            let error = read_csv(&text, unfiltered()).unwrap_err();
+            assert!(error.contains(&format!("line {line},")), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -404,7 +475,7 @@ fn files_that_are_cut_off_are_named() {
     let error = read("b.jsonl.gz", &pack(&text[..text.len() - 30]));
     assert!(error.contains("b.jsonl.gz, line 96") && error.contains("cut off"), "{error}");
     let error = read("c.jsonl", b"{\"user_id\": \"u\"}\n[]\n");
-    assert!(error.contains("c.jsonl, line 1"), "{error}");
+    assert!(error.contains("c.jsonl, line 2"), "{error}");
     let error = read("d.parquet", b"PAR1 and nothing else");
     assert!(error.contains("d.parquet: not a whole Parquet file"), "{error}");
     let error = read("e.csv.gz", b"not packed");

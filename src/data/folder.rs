@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::models::hub::is_occupied;
+use crate::models::hub::{is_occupied, sync_folder};
 
 use super::error::DataError;
 use super::interactions::Split;
@@ -50,7 +50,7 @@ pub(super) struct CatalogLine {
 }
 
 /// A folder that appears under its name only when it is complete.
-pub(super) struct Staging {
+pub(crate) struct Staging {
     out: PathBuf,
     /// Beside `out`; removed with all that is left in it.
     temporary: TempDir,
@@ -58,7 +58,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Starts a folder that will be called `out`, which must not exist or be empty.
-    pub(super) fn start(out: &Path) -> Result<Self, DataError> {
+    pub(crate) fn start(out: &Path) -> Result<Self, DataError> {
         let Some(name) = out.file_name() else {
             let problem = format!("`{}` names no folder that can be made", out.display());
             return Err(DataError::Setting { setting: "--out", problem });
@@ -81,13 +81,19 @@ impl Staging {
         Ok(staging)
     }
 
-    fn folder(&self) -> PathBuf {
+    /// Where its content goes until then.
+    pub(crate) fn folder(&self) -> PathBuf {
         self.temporary.path().join("content")
     }
 
     pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<(), DataError> {
         let path = self.folder().join(name);
-        fs::write(&path, content).map_err(|error| DataError::io(&path, "write", error))
+        let write = || {
+            let mut file = fs::File::create(&path)?;
+            file.write_all(content.as_ref())?;
+            file.sync_all()
+        };
+        write().map_err(|error| DataError::io(&path, "write", error))
     }
 
     /// Writes a value as JSON that can be read by people.
@@ -110,13 +116,14 @@ impl Staging {
                 serde_json::to_writer(&mut file, &value)?;
                 file.write_all(b"\n")?;
             }
-            file.flush()
+            file.flush()?;
+            file.get_ref().sync_all()
         };
         write().map_err(|error| DataError::io(&path, "write", error))
     }
 
     /// Gives the folder its name.
-    pub(super) fn publish(self) -> Result<(), DataError> {
+    pub(crate) fn publish(self) -> Result<(), DataError> {
         let failed = |error| match fs::read_dir(&self.out).map(|mut entries| entries.next().is_some()) {
             Ok(true) => DataError::OutputExists { path: self.out.clone() },
             _ => DataError::io(&self.out, "create", error),
@@ -124,6 +131,11 @@ impl Staging {
         if self.out.exists() {
             fs::remove_dir(&self.out).map_err(failed)?;
         }
-        fs::rename(self.folder(), &self.out).map_err(failed)
+        let publish = || {
+            sync_folder(&self.folder())?;
+            fs::rename(self.folder(), &self.out)?;
+            sync_folder(self.temporary.path().parent().unwrap_or(Path::new(".")))
+        };
+        publish().map_err(failed)
     }
 }

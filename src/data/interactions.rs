@@ -85,7 +85,7 @@ pub struct Row {
     pub history: Vec<usize>,
     /// Catalog index of the choice.
     pub item: usize,
-    /// When it was made, in the data's own unit.
+    /// When it was made, in seconds since 1970 (UTC), where that is known.
     pub timestamp: Option<i64>,
     /// Line of the choice in the split's file, counted from 1.
     pub line: usize,
@@ -166,6 +166,13 @@ impl Interactions {
     pub fn read(data: &Path, options: &ReadOptions) -> Result<Self, DataError> {
         match Self::find(data)? {
             Some(found) => Ok(raw::plan(found, &options.raw, options.max_history)?.into_interactions()),
+            None if options.raw != RawConfig::default() => Err(DataError::Setting {
+                setting: "an option for interactions that come one by one",
+                problem: format!(
+                    "does not apply: {} has rows with histories, which are used as they are",
+                    data.display()
+                ),
+            }),
             None => split_tables::read(data, options),
         }
     }

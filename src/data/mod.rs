@@ -28,6 +28,7 @@ pub use catalog::{Catalog, DuplicateId, Item};
 pub use drop_titles::Dropped;
 pub use error::{CellProblem, DataError};
 pub use fewer_users::FewerUsers;
+pub(crate) use folder::Staging;
 pub use interactions::{Interactions, Layout, Notes, ReadOptions, Row, Split, Splits};
 pub use markup::is_markup;
 pub use prepare::{PrepareConfig, prepare};

@@ -3,7 +3,7 @@
 use tokenizers::Tokenizer;
 
 use super::error::DataError;
-use super::tokenizer::encode;
+use super::tokenizer::{encode, encoded};
 
 const HISTORY: &str = "{history}";
 const DOMAIN: &str = "{domain}";
@@ -149,9 +149,7 @@ impl Prompt {
             ends.push(ends[at] + "\"\"".len() + title.len() + comma);
         }
         ends.push(text.len());
-        let encoding = tokenizer.encode(text.as_str(), false);
-        let encoding =
-            encoding.map_err(|error| DataError::Encode { text: text.clone(), problem: error.to_string() })?;
+        let encoding = encoded(&text, || tokenizer.encode(text.as_str(), false))?;
         let part_of = |&(start, end): &(usize, usize)| {
             let bytes = |part: usize| {
                 let from = if part == 0 { 0 } else { ends[part - 1] };

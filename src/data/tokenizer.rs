@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, Encoding, Tokenizer};
 
 use super::error::DataError;
 use super::panics::without_panic;
@@ -104,10 +104,18 @@ pub fn vocab_size(tokenizer: &Tokenizer) -> usize {
 /// # Errors
 /// If the tokenizer refuses the text.
 pub fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, DataError> {
-    match tokenizer.encode_fast(text, false) {
-        Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-        Err(error) => Err(DataError::Encode { text: text.into(), problem: error.to_string() }),
-    }
+    Ok(encoded(text, || tokenizer.encode_fast(text, false))?.get_ids().to_vec())
+}
+
+/// What a tokenizer makes of a text, or why it refuses it. With damaged character maps the tokenizers crate panics.
+pub(super) fn encoded(
+    text: &str,
+    encode: impl FnOnce() -> tokenizers::Result<Encoding>,
+) -> Result<Encoding, DataError> {
+    let failed = |problem: String| DataError::Encode { text: text.into(), problem };
+    without_panic(encode)
+        .ok_or_else(|| failed("the tokenizer is damaged".into()))?
+        .map_err(|error| failed(error.to_string()))
 }
 
 impl EndToken {

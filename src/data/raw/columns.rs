@@ -18,8 +18,10 @@ pub(super) const ITEM: Known =
 pub(super) const TIME: Known =
     Known { option: "--time-column", names: &["timestamp", "unixReviewTime", "time", "date"] };
 pub(super) const RATING: Known = Known { option: "--rating-column", names: &["rating", "overall"] };
-pub(super) const TITLE: Known =
-    Known { option: "--title-column", names: &["title", "movie_title", "name", "item_title", "product_title"] };
+pub(super) const TITLE: Known = Known {
+    option: "--title-column, or in a file of its own given by --items",
+    names: &["title", "movie_title", "name", "item_title", "product_title"],
+};
 
 impl Known {
     /// The column that the user names, or the first known one that the file has.

@@ -18,13 +18,16 @@ pub(crate) struct Found {
 /// Endings of files of records; `.gz` may follow.
 const ENDINGS: [&str; 6] = [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"];
 
+/// MovieLens's files of ratings and of films.
+const MOVIE_LENS: [(&str, &str); 2] = [("ratings.dat", "movies.dat"), ("ratings.csv", "movies.csv")];
+
 /// Finds the interactions and, if they have a file of their own, the items; `None` if nothing looks like it.
 ///
-/// A file is the interactions itself. In a folder they are `NAME.inter` with `NAME.item`, `ratings.dat` with
+/// A file is the interactions itself, and the items are beside it under the names that belong to its own. In a folder they are `NAME.inter` with `NAME.item`, `ratings.dat` with
 /// `movies.dat`, `ratings.csv` with `movies.csv`, or the one file of records beside one whose name has `meta`, `item` or `product`.
 pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
     if data.is_file() {
-        return Ok(Some(Found { layout: Layout::Events, events: data.into(), items: None }));
+        return Ok(Some(of_file(data)));
     }
     let entries = std::fs::read_dir(data).map_err(|error| DataError::io(data, "list", error))?;
     let mut names = Vec::new();
@@ -52,27 +55,57 @@ pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
         }
         more => return Err(several(more)),
     }
-    for (ratings, movies) in [("ratings.dat", "movies.dat"), ("ratings.csv", "movies.csv")] {
+    for (ratings, movies) in MOVIE_LENS {
         let [has_ratings, has_movies] = [ratings, movies].map(|name| names.iter().any(|other| other == name));
         if has_ratings && has_movies {
             let (events, items) = (path(ratings), Some(path(movies)));
             return Ok(Some(Found { layout: Layout::MovieLens, events, items }));
         }
     }
-    let is_records = |name: &&String| {
-        let lower = name.to_lowercase();
-        let bare = lower.strip_suffix(".gz").unwrap_or(&lower);
-        ENDINGS.iter().any(|ending| bare.ends_with(ending))
-    };
     let is_items = |name: &&String| {
         let lower = name.to_lowercase();
         lower.contains("meta") || lower.contains("item") || lower.contains("product")
     };
-    let (items, events): (Vec<&String>, Vec<&String>) = names.iter().filter(is_records).partition(is_items);
+    let (items, events): (Vec<&String>, Vec<&String>) =
+        names.iter().filter(|name| is_records(name)).partition(is_items);
     match (events.as_slice(), items.as_slice()) {
         ([], _) => Ok(None),
         ([name], []) => Ok(Some(Found { layout: Layout::Events, events: path(name), items: None })),
         ([name], [meta]) => Ok(Some(Found { layout: Layout::Events, events: path(name), items: Some(path(meta)) })),
         ([_], more) | (more, _) => Err(several(more)),
     }
+}
+
+/// A file of interactions with what belongs to it.
+fn of_file(events: &Path) -> Found {
+    let name = events.file_name().unwrap_or_default().to_string_lossy();
+    let beside = |name: &str| Some(events.with_file_name(name)).filter(|path| path.is_file());
+    let found = |layout, items| Found { layout, events: events.into(), items };
+    if let Some(bare) = name.strip_suffix(".inter") {
+        return found(Layout::Recbole, beside(&format!("{bare}.item")));
+    }
+    for (ratings, movies) in MOVIE_LENS {
+        if let Some(movies) = beside(movies).filter(|_| name == ratings) {
+            return found(Layout::MovieLens, Some(movies));
+        }
+    }
+    found(Layout::Events, amazon_metadata(events, &name))
+}
+
+/// Amazon's `meta_NAME` of some form beside the reviews or ratings `NAME`, or `NAME_5`, which are those of users and items with five.
+fn amazon_metadata(events: &Path, name: &str) -> Option<PathBuf> {
+    let stem = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let of_events = stem(name);
+    let wanted = format!("meta_{}", of_events.strip_suffix("_5").unwrap_or(&of_events));
+    let folder = events.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names = std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let first = names.filter(|name| stem(name) == wanted && is_records(name)).min()?;
+    Some(folder.join(first))
+}
+
+/// Whether a file of this name has records.
+fn is_records(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let bare = lower.strip_suffix(".gz").unwrap_or(&lower);
+    ENDINGS.iter().any(|ending| bare.ends_with(ending))
 }

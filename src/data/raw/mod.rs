@@ -126,9 +126,14 @@ pub struct RawSummary {
 impl RawConfig {
     fn filter(&self) -> Result<Filter, DataError> {
         let setting = |setting, problem: &str| DataError::Setting { setting, problem: problem.into() };
-        let moment = |name, text: &Option<String>| match text.as_deref().map(time::parse_time) {
-            Some(None) => Err(setting(name, "is no date; write it as 2024-03-01 or in seconds since 1970")),
-            found => Ok(found.flatten()),
+        let moment = |name, text: &Option<String>| {
+            // As a number of seconds it would be an hour of 1970.
+            let is_year = |text: &&str| [4, 8].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+            match text.as_deref().map(|text| Some(text.trim()).filter(|text| !is_year(text)).and_then(time::parse_time))
+            {
+                Some(None) => Err(setting(name, "is no date; write it as 2024-03-01 or in seconds since 1970")),
+                found => Ok(found.flatten()),
+            }
         };
         if self.k_core == Some(0) || self.min_history == 0 || self.max_title == 0 {
             return Err(setting("--k-core, --min-history and --max-title", "must be at least 1"));
@@ -167,6 +172,13 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
     let filter = config.filter()?;
     let is_recbole = found.layout == Layout::Recbole;
     let records = Records::open(&found.events)?;
+    let has = |name: &str| records.columns.iter().any(|column| column == name);
+    if found.items.is_none() && config.title_column.is_none() && has("parent_asin") && has("text") {
+        let path = found.events.display();
+        let problem =
+            format!("is needed: a `title` in {path} is the headline of a review; the items' are in Amazon's metadata");
+        return Err(DataError::Setting { setting: "--items", problem });
+    }
     let Events { users, items, all, read, low_ratings, outside_dates } = events::read(&records, config, &filter)?;
     let sizes = [users.len(), items.len()];
     let mut left = all;

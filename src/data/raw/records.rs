@@ -1,5 +1,6 @@
 //! Records of named fields from any of the files that interactions and items come in.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use crate::data::DataError;
 
 /// Bytes that one line of a file may have.
 const LONGEST_LINE: usize = 64 << 20;
+
+/// Records of JSON lines whose fields are taken for all that there are.
+const NAMING_RECORDS: usize = 1000;
 
 /// What a record is in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +36,7 @@ enum Form {
 pub(super) struct Records {
     pub path: PathBuf,
     form: Form,
-    /// Names of the fields: of the header, or of the first record.
+    /// Names of the fields: of the header, or of the first records.
     pub columns: Vec<String>,
 }
 
@@ -79,14 +83,26 @@ impl Records {
             }
             Form::DoubleColon(names) => Ok(names.iter().map(|name| name.to_string()).collect()),
             Form::JsonLines => {
-                let mut line = Vec::new();
-                let mut lines = self.bytes()?;
-                while self.read_line(&mut lines, &mut line, 1)? {
-                    if !line.trim_ascii().is_empty() {
-                        return super::json_fields::names(&line).map_err(|problem| self.bad_json(1, &line, problem));
+                let (mut lines, mut content, mut line, mut records) = (self.bytes()?, Vec::new(), 0, 0);
+                let mut names: Vec<String> = Vec::new();
+                while records < NAMING_RECORDS && self.read_line(&mut lines, &mut content, line + 1)? {
+                    line += 1;
+                    if content.trim_ascii().is_empty() {
+                        continue;
+                    }
+                    records += 1;
+                    for name in
+                        super::json_fields::names(&content).map_err(|problem| self.bad_json(line, &content, problem))?
+                    {
+                        if !names.contains(&name) {
+                            names.push(name);
+                        }
                     }
                 }
-                Err(DataError::EmptyFile { path: self.path.clone() })
+                match records {
+                    0 => Err(DataError::EmptyFile { path: self.path.clone() }),
+                    _ => Ok(names),
+                }
             }
             Form::Parquet => parquet_rows::columns(&self.path),
         }
@@ -114,7 +130,8 @@ impl Records {
             if !more {
                 break;
             }
-            line = record.position().map_or(line, |position| position.line() as usize);
+            let start = record.position().map_or(0, |position| position.byte());
+            line = reader.get_mut().line_of(start).unwrap_or(line + 1);
             let (expected, found) = (self.columns.len(), record.len());
             if found != expected {
                 return Err(DataError::FieldCount { path: self.path.clone(), line, expected, found });
@@ -184,7 +201,7 @@ impl Records {
         // Rows of a wrong length are reported here, by line.
         let mut builder = ReaderBuilder::new();
         builder.flexible(true).delimiter(separator).quoting(quoted);
-        Ok(builder.from_reader(Watched { inner: self.bytes()?, last: 0, since_record: 0 }))
+        Ok(builder.from_reader(Watched::new(self.bytes()?)))
     }
 
     /// The content, unpacked if the name ends with `.gz`.
@@ -245,15 +262,47 @@ pub(super) fn present(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
 }
 
-/// A reader that remembers the last byte that is no line break, and reads no endless record.
+/// A reader that knows where lines begin and which byte that is no line break was the last, and reads no endless record.
 struct Watched<R> {
     inner: R,
     last: u8,
     /// Bytes read since a record began, but for what was read ahead.
     since_record: usize,
+    /// Bytes read.
+    bytes: u64,
+    /// Line of the next byte.
+    line: usize,
+    is_line_empty: bool,
+    /// First byte and number of the lines that are not empty, from the one of the present record on. The csv crate counts line breaks
+    /// only as it comes by them, which for a record is after it began.
+    starts: VecDeque<(u64, usize)>,
 }
 
 impl<R> Watched<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, last: 0, since_record: 0, bytes: 0, line: 1, is_line_empty: true, starts: VecDeque::new() }
+    }
+
+    /// The line in which a record begins whose first byte, line breaks before it included, is this.
+    fn line_of(&mut self, byte: u64) -> Option<usize> {
+        while self.starts.front().is_some_and(|(start, _)| *start < byte) {
+            self.starts.pop_front();
+        }
+        self.starts.front().map(|(_, line)| *line)
+    }
+
+    fn look_at(&mut self, read: &[u8]) {
+        for &byte in read {
+            if byte == b'\n' {
+                (self.line, self.is_line_empty) = (self.line + 1, true);
+            } else if self.is_line_empty && byte != b'\r' {
+                self.starts.push_back((self.bytes, self.line));
+                self.is_line_empty = false;
+            }
+            self.bytes += 1;
+        }
+    }
+
     fn ends_with_quote(&self) -> bool {
         self.last == b'"'
     }
@@ -262,6 +311,7 @@ impl<R> Watched<R> {
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.look_at(&buffer[..count]);
         self.since_record += count;
         if self.since_record > LONGEST_LINE {
             let problem = format!("has more than {LONGEST_LINE} bytes; is there a quote that is never closed?");
