@@ -96,7 +96,7 @@ fn what_is_no_plain_adapter_is_refused() {
         (config(0, &["q_proj"]), "rank of 0"),
         (config(1, &["proj"]), "`proj`"),
         (config(1, &[]), "no proj"),
-        (config(9, &["k_proj"]), "more than"),
+        (config(17, &["k_proj"]), "more than"),
     ] {
         let error = model.clone().with_lora(&config, 0).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

@@ -256,10 +256,14 @@ fn help_teaches() {
         "sft",
         "grpo",
         "evaluate",
+        "baseline",
+        "merge",
         "compare",
+        "experiment",
         "recommend",
         "report",
         "score",
+        "devices",
         "bench",
     ] {
         assert!(help.contains(command), "{command}");
@@ -282,6 +286,8 @@ fn a_base_is_taken_with_its_tokenizer_and_the_thoughts_that_it_has() {
     };
     assert_eq!(based("constants", &[]), (Some(3), Some("constants".into())));
     assert_eq!(w.bytes("based/model.safetensors"), w.bytes("constants/best/model.safetensors"));
+    let refused = ["init", "--base", &w.path("constants"), "--thoughts", "2", "--out", &w.path("other")];
+    assert!(refuse(&refused).contains("has learnt 3 thoughts"));
     assert_eq!(based("pretrained", &[]).0, Some(0), "it records that it has none");
     assert_eq!(based("pretrained", &["--thoughts", "2"]), (Some(2), Some("latent_attention".into())));
     assert_eq!(w.bytes("based/tokenizer.json"), w.bytes("pretrained/best/tokenizer.json"));

@@ -3,6 +3,10 @@
 #[path = "common/program.rs"]
 mod program;
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use program::{Workshop, latentr3, refuse, succeed};
 
 const EXPERIMENT: &str = r#"
@@ -66,7 +70,7 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
     assert!(planned.contains("sft-0: latentr3 sft") && planned.contains("| SFT | 0 |"), "{planned}");
     succeed(&command(&paths, &["--only", "eval-0"]));
     let first = w.bytes("results/eval-0.json");
-    assert!(!std::path::Path::new(&w.path("results/eval-1.json")).exists());
+    assert!(!Path::new(&w.path("results/eval-1.json")).exists());
     let said = succeed(&command(&paths, &[]));
     assert!(said.contains("### What came out") && said.contains("| SFT | 2 |") && said.contains("±"), "{said}");
     assert_eq!(w.bytes("results/eval-0.json"), first, "it was done");
@@ -94,7 +98,7 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
     // Results outlive what made them, also for one that reads them, and a step that is asked for otherwise is made again from what it needs.
     std::fs::remove_dir_all(w.path("work")).unwrap();
     succeed(&command(&paths, &[]));
-    assert!(!std::path::Path::new(&w.path("work")).exists());
+    assert!(!Path::new(&w.path("work")).exists());
     std::fs::remove_file(w.path("results/compared.json")).unwrap();
     let planned = succeed(&command(&paths, &["--dry-run"]));
     assert!(planned.contains("compared: latentr3") && !planned.contains("eval-0: latentr3"), "{planned}");
@@ -119,6 +123,38 @@ fn an_experiment_that_is_killed_goes_on_with_its_runs() {
         let weights = format!("work/runs/sft-{seed}/last/model.safetensors");
         assert_eq!(w.bytes(&weights), other.bytes(&weights), "seed {seed}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_request_to_end_reaches_the_step_that_runs() {
+    let (w, paths) = workshop();
+    std::fs::write(w.path("two-seeds.toml"), EXPERIMENT.replace("--epochs 2", "--epochs 100000 --patience 0")).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_latentr3"));
+    program.args(command(&paths, &[])).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = program.spawn().unwrap();
+    let clock = Instant::now();
+    let log = w.path("work/runs/sft-0/metrics.jsonl");
+    while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 5 {
+        assert!(clock.elapsed() < Duration::from_secs(120), "the run did not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let clock = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(clock.elapsed() < Duration::from_secs(50), "the step was not asked");
+    let steps = std::fs::read_to_string(&log).unwrap().lines().filter(|line| line.contains("\"loss\"")).count();
+    assert_eq!(w.json("work/runs/sft-0/last/progress.json")["step"], steps, "it was saved as it ended");
+}
+
+#[test]
+fn what_no_step_made_is_left_alone() {
+    let (w, paths) = workshop();
+    std::fs::create_dir_all(w.path("work/runs/sft-0")).unwrap();
+    std::fs::write(w.path("work/runs/sft-0/mine"), "precious").unwrap();
+    let message = refuse(&command(&paths, &[]));
+    assert!(message.contains("runs/sft-0") && message.contains("not of the step"), "{message}");
+    assert_eq!(w.bytes("work/runs/sft-0/mine"), b"precious");
 }
 
 #[test]

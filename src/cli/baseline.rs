@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use clap::{Args, Subcommand};
 
 use super::evaluate::{SplitArg, show};
 use super::evaluation_log;
 use super::files::{check_json, is_run, model_folder, weight_files, write_json};
-use super::report::Progress;
+use super::interrupt::interrupted;
 use super::sasrec_run::{self, SasRecArgs};
+use super::terminal::Progress;
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::{
@@ -86,8 +88,12 @@ impl EvaluationArgs {
         prepared: &Prepared,
         model_files: BTreeMap<String, String>,
         common: &CommonArgs,
-        score: impl FnMut(&[&PreparedRow]) -> Result<Vec<Vec<f32>>, CliError>,
+        mut score: impl FnMut(&[&PreparedRow]) -> Result<Vec<Vec<f32>>, CliError>,
     ) -> Result<EvaluationResult, CliError> {
+        let score = |rows: &[&PreparedRow]| match interrupted().load(Ordering::Relaxed) {
+            true => Err(CliError::Stopped("stopped before the evaluation was done; the same command does it".into())),
+            false => score(rows),
+        };
         let split = Split::from(self.split);
         let rows = sample(prepared.rows.get(split), self.limit, common.seed);
         let beam = BeamConfig { beams: self.top, ..Default::default() };

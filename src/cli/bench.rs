@@ -9,7 +9,7 @@ use super::files::{check_device, check_json, load_model, write_json};
 use super::grpo_args::EstimatorArg;
 use super::latency::{self, Plan};
 use super::memory::peak_mib;
-use super::report::print;
+use super::terminal::print;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::evaluation_log::result_file;
 use super::files::{check_json, read_result, weight_files, write_json};
-use super::report::{note, print, table};
+use super::terminal::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Split;
 use crate::eval::Metric;

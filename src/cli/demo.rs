@@ -10,7 +10,7 @@ use super::demo_data::write_demo_data;
 use super::evaluate::figures;
 use super::files::{check_free, check_json, load_model, tokenizer_asset, write_json};
 use super::pipeline::{Manner, RunDescription, StageConfig, start};
-use super::report::{duration, print};
+use super::terminal::{duration, print};
 use super::{CliError, CommonArgs};
 use crate::data::{PrepareConfig, Prepared, Split, prepare};
 use crate::eval::{EvalConfig, Evaluation, Shard, evaluate, sample};

@@ -7,8 +7,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::files::{check_json, write_json};
-use super::report::{note, print, table};
-use super::{CliError, CommonArgs};
+use super::terminal::{note, print, table};
+use super::{CliError, CommonArgs, default_device};
 use crate::golden::{Deviation, Golden, GoldenError};
 use crate::models::hub::write_atomically;
 use crate::models::{Driver, Precision, compiled_backends, device, driver};
@@ -30,12 +30,12 @@ const BUILT_IN: [(&str, &[u8]); 3] = [
 #[derive(Debug, Args)]
 #[command(
     after_help = "The check runs a small model through everything that training and decoding do, forward and backward, and compares \
-with what PyTorch computed in float64; for GPUs that compute in 16 bits (--precision) it prints how far those are off, too. \
+with what PyTorch computed in float64; where a device computes in 16 bits (--precision), how far those are off is printed, too. \
 Each device runs in a process of its own, for a broken driver may take its process with it. The program ends with code 1 if \
 a device fails. What works and what does not: docs/which-backend.md."
 )]
 pub(super) struct DevicesArgs {
-    /// Devices to list, as `--device` takes them; all that are compiled in if none is given
+    /// Devices to list, as `--device` takes them elsewhere; all that are compiled in if none is given
     #[arg(value_name = "DEVICE")]
     names: Vec<String>,
     /// Check each device
@@ -97,6 +97,12 @@ impl Check {
 
 pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
+    if args.common.device != default_device() {
+        let name = &args.common.device;
+        return Err(CliError::Usage(format!(
+            "the devices to look at are given without an option: latentr3 devices {name}"
+        )));
+    }
     let names = match args.names.is_empty() {
         true => compiled_backends().into_iter().map(str::to_owned).collect(),
         false => args.names.clone(),

@@ -79,15 +79,25 @@ impl CliError {
             return INTERRUPTED;
         }
         let failed = match self {
-            Self::Data(DataError::Io { source, .. }) => is_failure(source),
-            Self::Model(ModelError::Io { source, .. })
-            | Self::Train(TrainError::Model(ModelError::Io { source, .. }))
-            | Self::Golden(GoldenError::Model(ModelError::Io { source, .. }))
-            | Self::Report(ReportError::Model(ModelError::Io { source, .. })) => is_failure(source),
-            Self::Train(TrainError::NotFinite { .. }) | Self::Devices(_) | Self::Step { .. } => true,
-            _ => false,
+            Self::Train(TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_)))
+            | Self::Model(ModelError::NotFinite(_))
+            | Self::Devices(_)
+            | Self::Step { .. } => true,
+            _ => self.refused_by_system().is_some_and(is_failure),
         };
         if failed { 1 } else { 2 }
+    }
+
+    /// What the system said, if that is why.
+    fn refused_by_system(&self) -> Option<&std::io::Error> {
+        let mut cause: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = cause {
+            if let Some(refusal) = error.downcast_ref() {
+                return Some(refusal);
+            }
+            cause = error.source();
+        }
+        None
     }
 }
 

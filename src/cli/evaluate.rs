@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::evaluation_log;
 use super::files::{check_device, check_fit, check_json, is_run, load_model, model_folder, weight_files, write_json};
-use super::report::{Progress, duration, note, print, table};
+use super::terminal::{Progress, duration, note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
 use crate::eval::{
@@ -96,11 +96,10 @@ impl From<SplitArg> for Split {
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
-    if !args.length_penalty.is_finite() {
-        return Err(CliError::Usage(format!("--length-penalty {} is not a number", args.length_penalty)));
-    }
-    if args.beams == 0 || args.batch == 0 || args.limit == Some(0) {
-        return Err(CliError::Usage("--beams, --batch and --limit must be at least 1".into()));
+    let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
+    beam.check()?;
+    if args.batch == 0 || args.limit == Some(0) {
+        return Err(CliError::Usage("--batch and --limit must be at least 1".into()));
     }
     if args.decode == DecodeArg::Grounding && (args.guidance.is_some() || args.length_penalty != 1.0) {
         return Err(CliError::Usage(
@@ -110,6 +109,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
+    let model_files = weight_files(&args.model)?;
     let mut model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
     if let Some(thoughts) = args.thoughts {
         let kind = model.source.kind();
@@ -119,11 +119,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         model = model.with_thoughts(kind, thoughts, args.common.seed)?;
     }
     check_fit(&model, &model_folder(&args.model), &prepared)?;
-    // Of what was loaded, for the file: a run may go on meanwhile.
-    let model_files = weight_files(&args.model)?;
+    if weight_files(&args.model)? != model_files {
+        let problem = "was written while it was read, as by a run that goes on; evaluate it once more".into();
+        return Err(CliError::Input { path: args.model.clone(), line: None, problem });
+    }
     let guide_files = args.guidance.as_deref().map(weight_files).transpose()?.unwrap_or_default();
     let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
-    let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
     let config = EvalConfig { beam, batch: args.batch, shard: args.shard };
     let mut progress = Progress::new("evaluate", args.common.quiet);
     let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
@@ -165,6 +166,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         let is_plain = args.thoughts.is_none()
             && args.decode == DecodeArg::Trie
             && args.guidance.is_none()
+            && args.precision == Precision::F32
             && beam == BeamConfig { beams: beam.beams, ..Default::default() };
         evaluation_log::record(&args.model, &result, is_plain)?;
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::files::write_json;
-use super::report::note;
+use super::terminal::note;
 use crate::eval::{EvaluationResult, Shard};
 use crate::models::ModelError;
 
@@ -21,7 +21,7 @@ pub(super) fn result_file(run: &Path, split: &str) -> PathBuf {
 }
 
 /// Records an evaluation of a run, or a part of one: a line in the log, and the result itself where it is of the whole split and
-/// `is_plain`, which is the model as it was trained under plain beam search. Says so where the test split was read before.
+/// `is_plain`, which is the model as it was trained under plain beam search in float32. Says so where the test split was read before.
 pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
     let folder = run.join(FOLDER);
     fs::create_dir_all(&folder).map_err(ModelError::io(&folder))?;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::experiment_place::Place;
-use super::report::{note, print};
+use super::experiment_place::WorkFolder;
+use super::terminal::{note, print};
 use super::{CliError, CommonArgs};
 use crate::experiment::{Experiment, Step, markdown};
 use crate::models::hub::write_atomically;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     }
     let beside = args.file.with_file_name("results").join(args.file.file_stem().unwrap_or_default());
     let results_folder = args.results.as_ref().unwrap_or(&beside);
-    let place = Place::new(&args.work, results_folder, inputs, &args.common.device)?;
+    let place = WorkFolder::new(&args.work, results_folder, inputs, &args.common)?;
     let is_asked = |step: &Step| args.only.is_empty() || args.only.iter().any(|part| step.name.contains(part));
     if !args.only.is_empty() && !steps.iter().any(|step| step.keep && is_asked(step)) {
         return Err(CliError::Usage(format!("no step that is kept has {} in its name", args.only.join(" or "))));
@@ -97,7 +97,9 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
                 note(&format!("step {} of {}: {}", done + 1, due.len(), steps[at].name));
             }
             if let Some(twin) = place.take_over(&steps, &steps[at])? {
-                note(&format!("{} is of the same model as {twin}, and has its result", steps[at].name));
+                if !args.common.quiet {
+                    note(&format!("{} is of the same model as {twin}, and has its result", steps[at].name));
+                }
             } else if !place.carry_out(&steps[at], end)? {
                 note("the time is over; the same command goes on");
                 break;
@@ -109,8 +111,9 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
         results.extend(place.kept(step)?.map(|kept| (step.name.as_str(), kept.result)));
     }
     let result = |step: &str| results.get(step).cloned();
+    let show = |text: &str| if args.common.quiet && !args.dry_run { Ok(()) } else { print(text) };
     for table in &tables {
-        print(&format!("{}\n", markdown(table, &result)))?;
+        show(&format!("{}\n", markdown(table, &result)))?;
     }
     if args.dry_run {
         return Ok(());
@@ -120,7 +123,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
         if series.iter().any(|series| !series.points.is_empty()) {
             let file = results_folder.join(&chart.file);
             write_atomically(&file, picture(&chart.title, &chart.x_label, &series).as_bytes())?;
-            print(&format!("{}: {}\n", chart.title, file.display()))?;
+            show(&format!("{}: {}\n", chart.title, file.display()))?;
         }
     }
     Ok(())

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::CliError;
 use super::error::INTERRUPTED;
 use super::files::{weight_files, write_json};
-use super::interrupt::interrupted;
-use super::report::{duration, note};
+use super::interrupt::{interrupted, is_terminated, terminate};
+use super::terminal::{duration, note};
+use super::{CliError, CommonArgs};
 use crate::experiment::{Experiment, Kept, Origin, Step, checksum};
 use crate::models::ModelError;
 use crate::models::hub::read_json;
@@ -22,7 +22,7 @@ use crate::models::hub::read_json;
 /// How often a step that runs is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long a step may take to save what it did when the user stops the experiment.
+/// How long a step may take to save what it did when the experiment is asked to stop.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Options of `baseline sasrec` that a run which goes on has from its beginning.
@@ -30,13 +30,14 @@ const OF_A_NEW_SASREC: [&str; 9] =
     ["--hidden", "--layers", "--heads", "--ff", "--dropout", "--epochs", "--batch", "--lr", "--patience"];
 
 /// Where an experiment is carried out.
-pub(super) struct Place {
+pub(super) struct WorkFolder {
     work: PathBuf,
     results: PathBuf,
     inputs: BTreeMap<String, String>,
     /// Of the inputs, by their names.
     checksums: BTreeMap<String, String>,
     device: String,
+    quiet: bool,
 }
 
 /// How far a step is whose result is not kept, or not yet.
@@ -47,9 +48,14 @@ struct State {
     is_done: bool,
 }
 
-impl Place {
+impl WorkFolder {
     /// A place that works in `work` with what the user gave, by the names of the experiment's inputs.
-    pub fn new(work: &Path, results: &Path, inputs: BTreeMap<String, String>, device: &str) -> Result<Self, CliError> {
+    pub fn new(
+        work: &Path,
+        results: &Path,
+        inputs: BTreeMap<String, String>,
+        common: &CommonArgs,
+    ) -> Result<Self, CliError> {
         let sum = |(name, path): (&String, &String)| Ok((name.clone(), checksum(Path::new(path))?));
         let absolute = |folder: &Path| std::path::absolute(folder).map_err(ModelError::io(folder));
         Ok(Self {
@@ -57,7 +63,8 @@ impl Place {
             results: absolute(results)?,
             checksums: inputs.iter().map(sum).collect::<Result<_, CliError>>()?,
             inputs,
-            device: device.to_owned(),
+            device: common.device.clone(),
+            quiet: common.quiet,
         })
     }
 
@@ -197,7 +204,9 @@ impl Place {
             kept.write(&self.results, &step.name, step.lists)?;
         }
         self.write_state(step, true)?;
-        note(&format!("{} took {}", step.name, duration(seconds)));
+        if !self.quiet {
+            note(&format!("{} took {}", step.name, duration(seconds)));
+        }
         if is_stopped { Err(stopped()) } else { Ok(true) }
     }
 
@@ -217,7 +226,7 @@ impl Place {
     }
 
     /// Makes ready for a step and gives the words to call the program with. A run that was begun as it would be now goes on; whatever else
-    /// is in the place of what it makes goes.
+    /// the step made before goes. What no step made is left alone.
     fn begin(&self, step: &Step, json: &Path) -> Result<Vec<String>, CliError> {
         let given = |word: &String| {
             let places =
@@ -234,12 +243,19 @@ impl Place {
         };
         remove(json)?;
         if let Some(made) = step.makes.as_ref().map(|makes| self.work.join(makes)) {
-            let is_begun = self.state(step)?.is_some() && made.join("run.json").exists();
+            if made.exists() && !self.state_file(step).exists() {
+                let problem =
+                    format!("is there, and not of the step `{}`; move it away or give another --work", step.name);
+                return Err(CliError::Input { path: made, line: None, problem });
+            }
+            let run_file = made.join("run.json");
+            let is_begun = self.state(step)?.is_some() && run_file.exists();
             match resumed(&words, &made, json).filter(|_| is_begun) {
                 Some(resumed) => words = resumed,
                 None => {
-                    // The state first: what is half removed is not made.
-                    remove(&self.state_file(step))?;
+                    // In this order what is half removed is neither a run that goes on nor made.
+                    remove(&run_file)?;
+                    self.write_state(step, false)?;
                     remove(&made)?;
                 }
             }
@@ -283,7 +299,7 @@ fn resumed(words: &[String], made: &Path, json: &Path) -> Option<Vec<String>> {
 
 /// Runs a command to its end; nothing if the time was over before, or if it did not end although the user stopped it.
 fn wait(mut command: Command, end: Option<Instant>) -> std::io::Result<Option<ExitStatus>> {
-    // From here on Ctrl-C, which the command gets too, lets it save what it did.
+    // From here on Ctrl-C, which the command gets too, lets it save what it did. A request to end is passed on.
     interrupted();
     let mut child = command.spawn()?;
     let mut stopped: Option<Instant> = None;
@@ -291,8 +307,11 @@ fn wait(mut command: Command, end: Option<Instant>) -> std::io::Result<Option<Ex
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if interrupted().load(Ordering::Relaxed) {
-            stopped.get_or_insert_with(Instant::now);
+        if interrupted().load(Ordering::Relaxed) && stopped.is_none() {
+            stopped = Some(Instant::now());
+            if is_terminated() {
+                terminate(&child);
+            }
         }
         let is_over = end.is_some_and(|end| Instant::now() >= end);
         if is_over || stopped.is_some_and(|since| since.elapsed() >= GRACE) {

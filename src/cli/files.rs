@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokenizers::Tokenizer;
 
 use super::CliError;
-use super::report::note;
+use super::terminal::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
 use crate::models::hub;

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::files::{TOKENIZER_FILE, check_free, load_model, model_folder, own_tokenizer};
-use super::report::print;
+use super::terminal::print;
 use super::{CliError, CommonArgs};
-use crate::data::{EndToken, load_tokenizer, vocab_size};
+use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::hub::{self, write_atomically};
 use crate::models::{LatentRecommender, ModelError, ThoughtKind, device};
@@ -68,22 +68,36 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
             let model = load_model(base, &args.common.device)?;
             let model = match args.thoughts {
                 None if model.thoughts() > 0 || hub::records_thoughts(&model) => model,
-                thoughts => model.with_thoughts(ThoughtKind::LatentAttention, thoughts.unwrap_or(1), seed)?,
+                thoughts => with_thoughts(model, thoughts.unwrap_or(1), seed)?,
             };
             (model, own_tokenizer(&model_folder(base))?)
         }
         None => (fresh(args)?, args.tokenizer.clone()),
     };
-    hub::save(&model, &args.out)?;
+    let staging = Staging::start(&args.out)?;
+    hub::save(&model, &staging.folder())?;
     if let Some(tokenizer) = tokenizer.filter(|path| path.exists()) {
         let bytes = std::fs::read(&tokenizer).map_err(ModelError::io(&tokenizer))?;
-        write_atomically(&args.out.join(TOKENIZER_FILE), &bytes)?;
+        write_atomically(&staging.folder().join(TOKENIZER_FILE), &bytes)?;
     }
+    staging.publish()?;
     if !args.common.quiet {
         use burn::module::Module;
         print(&format!("{} parameters, written to {}\n", model.num_params(), args.out.display()))?;
     }
     Ok(())
+}
+
+/// The model with so many thoughts of what makes them already, or of a fresh latent attention.
+fn with_thoughts(model: LatentRecommender, thoughts: usize, seed: u64) -> Result<LatentRecommender, CliError> {
+    let kind = match model.thoughts() {
+        0 => ThoughtKind::LatentAttention,
+        learnt if model.source.kind() == ThoughtKind::Constants && ![0, learnt].contains(&thoughts) => {
+            return Err(CliError::Usage(format!("the model has learnt {learnt} thoughts, not {thoughts}")));
+        }
+        _ => model.source.kind(),
+    };
+    Ok(model.with_thoughts(kind, thoughts, seed)?)
 }
 
 fn fresh(args: &InitArgs) -> Result<LatentRecommender, CliError> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::CliError;
-use super::report::note;
+use super::terminal::note;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search_after, generate};
 use crate::models::{LatentRecommender, ThoughtKind};
 

@@ -21,10 +21,10 @@ mod merge;
 mod pipeline;
 mod prepare;
 mod recommend;
-mod report;
 mod report_page;
 mod sasrec_run;
 mod score;
+mod terminal;
 mod threads;
 mod train_args;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::files::{check_json, write_json};
-use super::report::{print, table};
+use super::terminal::{print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{
     FewerUsers, Interactions, PrepareConfig, RawConfig, RawSummary, Repeats, Split, SplitKind, Splits, Summary, prepare,
@@ -231,6 +231,10 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
 
 /// What filters and split leave, without making anything.
 fn survey(config: &PrepareConfig, args: &PrepareArgs) -> Result<(), CliError> {
+    if config.drop_markup_titles || config.train_users.is_some() {
+        let problem = "--drop-markup-titles and --train-users come after what --dry-run shows";
+        return Err(CliError::Usage(problem.into()));
+    }
     let Some(summary) = Interactions::survey(&config.data, &config.read_options())? else {
         let problem = "has rows with histories, which are used as they are; --dry-run is for interactions one by one";
         return Err(CliError::Input { path: config.data.clone(), line: None, problem: problem.into() });

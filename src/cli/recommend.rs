@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::{check_device, check_fit, check_json, load_model, model_folder, write_json};
-use super::report::{note, print, table};
+use super::terminal::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Prepared;
 use crate::models::Precision;
@@ -49,9 +49,8 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     if args.top == 0 || beams < args.top {
         return Err(CliError::Usage("--top must be at least 1 and --beams at least as many".into()));
     }
-    if !args.length_penalty.is_finite() {
-        return Err(CliError::Usage(format!("--length-penalty {} is not a number", args.length_penalty)));
-    }
+    let beam = BeamConfig { beams, length_penalty: args.length_penalty };
+    beam.check()?;
     check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
@@ -63,7 +62,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     }
     let trie = ItemTrie::new(&prepared.item_tokens)?;
     let prompt = prepared.prompt_for_titles(&args.history)?;
-    let found = beam_search(&model, &trie, &[&prompt], BeamConfig { beams, length_penalty: args.length_penalty })?;
+    let found = beam_search(&model, &trie, &[&prompt], beam)?;
     let best = found.iter().flatten().take(args.top);
     let (mut rows, mut items) = (vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()], Vec::new());
     for (rank, hypothesis) in best.enumerate() {

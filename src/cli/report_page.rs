@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::files::{check_fit, check_writable, load_model, model_folder};
-use super::report::{note, print};
+use super::terminal::{note, print};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::baseline::EvaluationArgs;
 use super::interrupt::interrupted;
 use super::pipeline::{absolute, differences};
-use super::report::{Progress, duration};
+use super::terminal::{Progress, duration};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::sasrec_config;

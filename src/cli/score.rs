@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::load_model;
-use super::report::print;
+use super::terminal::print;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
 use crate::models::host;

@@ -25,7 +25,7 @@ pub fn load_sasrec(folder: &Path, prepared: &Prepared, device: &Device) -> Resul
     let is_other = config.catalog.as_ref().is_some_and(|name| *name != prepared.catalog.fingerprint());
     if is_other || config.items != prepared.catalog.len() {
         let problem = "is a model of another catalog than the data's; train one on this data".into();
-        return Err(ModelError::Weights { path: folder.to_owned(), problem });
+        return Err(ModelError::Damaged { path: folder.to_owned(), problem });
     }
     Ok(model)
 }
@@ -39,7 +39,7 @@ pub fn sasrec_scores(model: &SasRec, rows: &[&PreparedRow]) -> Result<Vec<Vec<f3
     let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
     let scores = host::read(model.log_probs(&histories)?);
     if scores.iter().any(|score| score.is_nan()) {
-        return Err(ModelError::Input("the model's scores are not numbers; its weights or its training failed".into()));
+        return Err(ModelError::NotFinite("scores"));
     }
     Ok(scores.chunks(model.config().items).map(<[f32]>::to_vec).collect())
 }

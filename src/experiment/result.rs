@@ -18,8 +18,8 @@ use crate::models::hub::{read_json, write_atomically, write_json};
 /// Fields of an evaluation that hold something for every user or item.
 const LONG_FIELDS: [&str; 2] = ["ranks", "item_counts"];
 
-/// Bytes of a table of ranks at most, unpacked: some millions of users.
-const MOST_BYTES: u64 = 1 << 30;
+/// Bytes of a table of ranks at most, unpacked, and so of a field of it: some million users.
+const MOST_BYTES: u64 = 1 << 28;
 
 /// A step's result as it is kept for good: its figures, and beside them as `NAME.ranks.csv.gz` the users' ranks where it has any,
 /// with their lists where the step says so.
@@ -83,16 +83,16 @@ impl Kept {
         let ranks_file = Self::ranks_file(file.parent().unwrap_or(Path::new("")), &step);
         let packed =
             std::fs::read(&ranks_file).map_err(|source| ModelError::Io { path: ranks_file.clone(), source })?;
-        let ranks = unpacked(&packed).map_err(|error| problem(&ranks_file, &error))?;
         if let Some(fields) = kept.result.as_object_mut() {
             fields.insert("item_counts".into(), json!([]));
             fields.insert("ranks".into(), json!([]));
         }
         let mut result: EvaluationResult =
             serde_json::from_value(kept.result).map_err(|error| problem(file, &error))?;
-        if ranks.len() != result.evaluation.users {
-            let other = format!("{} ranks for {} users", ranks.len(), result.evaluation.users);
-            return Err(problem(&ranks_file, &other));
+        let users = result.evaluation.users;
+        let ranks = unpacked(&packed, users).map_err(|error| problem(&ranks_file, &error))?;
+        if ranks.len() != users {
+            return Err(problem(&ranks_file, &format!("it has not as many ranks as there are users, {users}")));
         }
         result.evaluation.ranks = ranks;
         Ok(result)
@@ -173,17 +173,17 @@ fn packed(ranks: Vec<UserRank>, lists: bool) -> Vec<u8> {
     packed.expect("memory can be written").expect("memory can be written")
 }
 
-fn unpacked(packed: &[u8]) -> Result<Vec<UserRank>, csv::Error> {
+/// The ranks in a compressed table, up to one more than there are users.
+fn unpacked(packed: &[u8], users: usize) -> Result<Vec<UserRank>, csv::Error> {
     let user = |line: Result<Line, csv::Error>| {
         let Line { row, user, item, item_count, rank, title_rank, popularity_rank, list } = line?;
         let list = list_of(&list.unwrap_or_default()).map_err(std::io::Error::other)?;
         Ok(UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list })
     };
-    let mut table = Vec::new();
-    if GzDecoder::new(packed).take(MOST_BYTES).read_to_end(&mut table)? as u64 == MOST_BYTES {
-        return Err(std::io::Error::other("it is too large").into());
-    }
-    csv::Reader::from_reader(table.as_slice()).into_deserialize().map(user).collect()
+    let mut table = csv::Reader::from_reader(GzDecoder::new(packed).take(MOST_BYTES));
+    // The rows alone would end with a header that cannot be read.
+    table.headers()?;
+    table.into_deserialize().map(user).take(users.saturating_add(1)).collect()
 }
 
 #[cfg(test)]
@@ -204,10 +204,11 @@ mod tests {
         };
         let ranks = vec![user(0, Some(1.5), &[&[7, 30], &[2]]), user(1, None, &[])];
         let bytes = packed(ranks.clone(), true);
-        assert_eq!(unpacked(&bytes).unwrap(), ranks);
+        assert_eq!(unpacked(&bytes, 2).unwrap(), ranks);
+        assert_eq!(unpacked(&bytes, 0).unwrap(), ranks[..1], "so that there are too many");
         let without = vec![user(0, Some(1.5), &[]), user(1, None, &[])];
-        assert_eq!(unpacked(&packed(ranks, false)).unwrap(), without);
-        assert!(unpacked(&bytes[..bytes.len() / 2]).is_err());
-        assert!(unpacked(b"row,user").is_err());
+        assert_eq!(unpacked(&packed(ranks, false), 2).unwrap(), without);
+        assert!(unpacked(&bytes[..bytes.len() / 2], 2).is_err());
+        assert!(unpacked(b"row,user", 2).is_err());
     }
 }
