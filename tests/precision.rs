@@ -1,11 +1,14 @@
 //! How far 16 bits in the blocks move losses and gradients, what they do not move, and weights that are kept in them.
 
 mod common;
+#[path = "common/examples.rs"]
+mod examples;
 #[path = "common/small.rs"]
 mod small;
 
 use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
+use examples::examples;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Precision, map_named};
@@ -13,16 +16,6 @@ use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{AdamW, AdamWConfig, Example, Gradients, Optimizer, Stage, Workers};
 use small::{small_model, weights};
-
-fn examples() -> Vec<Example> {
-    let row = |i: u32| Example {
-        prompt: (0..4 + i % 5).map(|t| 1 + (i * 7 + t * 3) % 38).collect(),
-        target: vec![1 + (i * 5) % 38, 1 + (i * 3) % 38, 0],
-        item: 0,
-        row: i as usize,
-    };
-    (0..13).map(row).collect()
-}
 
 /// The model with some of its weights multiplied: those whose names contain `part`.
 fn multiplied(model: LatentRecommender, part: &'static str, factor: f64) -> LatentRecommender {

@@ -1,12 +1,15 @@
 //! What must hold of training whatever the data is.
 
 mod common;
+#[path = "common/examples.rs"]
+mod examples;
 #[path = "common/small.rs"]
 mod small;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
+use examples::examples;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
 use latentr3::models::hub::read_tensors;
@@ -20,16 +23,6 @@ use small::{small_model, weights};
 
 /// Nobody interrupts.
 static GO_ON: AtomicBool = AtomicBool::new(false);
-
-fn examples() -> Vec<Example> {
-    let row = |i: u32| Example {
-        prompt: (0..4 + i % 5).map(|t| 1 + (i * 7 + t * 3) % 38).collect(),
-        target: vec![1 + (i * 5) % 38, 1 + (i * 3) % 38, 0],
-        item: 0,
-        row: i as usize,
-    };
-    (0..13).map(row).collect()
-}
 
 fn optimizer() -> Optimizer {
     Optimizer { adamw: AdamW::new(AdamWConfig::default()), clip_norm: 1.0, learning_rate: 1e-2, step: 1 }

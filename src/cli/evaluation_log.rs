@@ -1,33 +1,31 @@
 //! What a run folder knows of its evaluations.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::CliError;
 use super::files::write_json;
 use super::terminal::note;
 use crate::eval::{EvaluationResult, Shard};
 use crate::models::ModelError;
-
-const FOLDER: &str = "evaluations";
-const LOG: &str = "log.jsonl";
+use crate::report::{EVALUATIONS_LOG, times_evaluated};
+use crate::train::RunPaths;
 
 /// The result of a run's last evaluation on a whole split by plain beam search.
 pub(super) fn result_file(run: &Path, split: &str) -> PathBuf {
-    run.join(FOLDER).join(format!("{split}.json"))
+    RunPaths(run).evaluations().join(format!("{split}.json"))
 }
 
 /// Records an evaluation of a run, or a part of one: a line in the log, and the result itself where it is of the whole split and
 /// `is_plain`, which is the model as it was trained under plain beam search in float32. Says so where the test split was read before.
 pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
-    let folder = run.join(FOLDER);
+    let folder = RunPaths(run).evaluations();
     fs::create_dir_all(&folder).map_err(ModelError::io(&folder))?;
-    let path = folder.join(LOG);
-    let log = read_log(&path)?;
-    let before = times_read(&log, &result.split);
+    let path = folder.join(EVALUATIONS_LOG);
+    let before = times_evaluated(&path)?.get(&result.split).copied().unwrap_or(0);
     if result.split == "test" && before > 0 {
         note(&format!("note: readings of the test split for this run before: {before}; choose settings on valid"));
     }
@@ -48,26 +46,25 @@ pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> R
         "data_fingerprint": result.data_fingerprint,
     });
     // A line that was cut off is ended, so that this one is not part of it.
-    let is_torn = !log.is_empty() && !log.ends_with('\n');
-    let line = format!("{}{line}\n", if is_torn { "\n" } else { "" });
-    let append = |mut file: File| file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
-    OpenOptions::new().create(true).append(true).open(&path).and_then(append).map_err(ModelError::io(&path))?;
+    let append = |mut file: File| {
+        let line = format!("{}{line}\n", if is_torn(&mut file)? { "\n" } else { "" });
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data())
+    };
+    let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
+    file.and_then(append).map_err(ModelError::io(&path))?;
     match is_plain && result.limit.is_none() && result.shard == Shard::WHOLE {
         true => write_json(Some(&result_file(run, &result.split)), result),
         false => Ok(()),
     }
 }
 
-/// The log's text; none where there is no log yet.
-fn read_log(path: &Path) -> Result<String, CliError> {
-    match fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        read => Ok(read.map_err(ModelError::io(path))?),
+/// Whether a file ends in the middle of a line.
+fn is_torn(file: &mut File) -> std::io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
     }
-}
-
-/// How often the log has a split; parts of one evaluation count each.
-fn times_read(log: &str, split: &str) -> usize {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["split"] == split).count()
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }

@@ -18,6 +18,7 @@ use super::{CliError, CommonArgs};
 use crate::experiment::{Experiment, Kept, Origin, Step, checksum};
 use crate::models::ModelError;
 use crate::models::hub::read_json;
+use crate::train::RunPaths;
 
 /// How often a step that runs is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -248,7 +249,7 @@ impl WorkFolder {
                     format!("is there, and not of the step `{}`; move it away or give another --work", step.name);
                 return Err(CliError::Input { path: made, line: None, problem });
             }
-            let run_file = made.join("run.json");
+            let run_file = RunPaths(&made).description();
             let is_begun = self.state(step)?.is_some() && run_file.exists();
             match resumed(&words, &made, json).filter(|_| is_begun) {
                 Some(resumed) => words = resumed,
@@ -338,6 +339,16 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_option_of_a_new_sasrec_is_left_out_when_it_goes_on() {
+        use clap::CommandFactory;
+        let cli = crate::cli::Cli::command();
+        let sasrec = cli.find_subcommand("baseline").and_then(|command| command.find_subcommand("sasrec")).unwrap();
+        let recipe = sasrec.get_groups().find(|group| group.get_id() == "RecipeArgs").unwrap();
+        let options: Vec<String> = recipe.get_args().map(|id| format!("--{id}")).collect();
+        assert_eq!(options, OF_A_NEW_SASREC);
+    }
 
     #[test]
     fn a_run_that_goes_on_leaves_out_what_its_folder_knows() {

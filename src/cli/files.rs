@@ -13,18 +13,24 @@ use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
 use crate::models::hub;
 use crate::models::{Driver, LatentRecommender, ModelError, Precision, device, driver};
+use crate::train::{RunPaths, holds_weights};
 
 /// Name of the tokenizer's file in model and prepared folders.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// The model folder that `--model` means: a Hugging Face folder itself, or a run folder's best checkpoint.
 pub(super) fn model_folder(path: &Path) -> PathBuf {
-    if is_run(path) { path.join("best") } else { path.to_owned() }
+    if is_run(path) { RunPaths(path).best() } else { path.to_owned() }
 }
 
 /// Whether a folder is a run's.
 pub(super) fn is_run(path: &Path) -> bool {
-    path.join("run.json").exists()
+    RunPaths(path).is_run()
+}
+
+/// A path that holds wherever the program is called from next.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Makes sure before anything is loaded that there is such a device and that it computes in a precision.
@@ -71,8 +77,7 @@ pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, Cli
     for (folder, prefix) in std::iter::once((folder, "")).chain(other) {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             if let Ok(name) = entry.file_name().into_string()
-                && (name.ends_with(".safetensors") || name == hub::ADAPTER_CONFIG_FILE)
-                && name != "optimizer.safetensors"
+                && (holds_weights(&name) || name == hub::ADAPTER_CONFIG_FILE)
             {
                 let sum = hub::file_sha256(&entry.path())?;
                 files.insert(format!("{prefix}{name}"), sum);

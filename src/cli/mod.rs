@@ -2,6 +2,7 @@
 
 mod baseline;
 mod bench;
+mod carry_out;
 mod compare;
 mod demo;
 mod demo_data;
@@ -21,6 +22,7 @@ mod merge;
 mod pipeline;
 mod prepare;
 mod recommend;
+mod recorded;
 mod report_page;
 mod sasrec_run;
 mod score;

@@ -1,24 +1,22 @@
 //! A training run from its description: the same code starts and resumes all stages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::CliError;
-use super::files::{check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
-use super::interrupt::interrupted;
-use super::memory::peak_mib;
-use super::terminal::{Progress, duration, note};
+use super::carry_out::carry_out;
+use super::files::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
+use super::recorded::{check_data, differences};
+use super::terminal::note;
 use crate::data::{Prepared, Split};
-use crate::eval::{EvalConfig, Shard, evaluate, sample};
-use crate::models::decode::ItemTrie;
+use crate::eval::sample;
 use crate::models::{LatentRecommender, LoraConfig, Precision, ThoughtKind, device, hub};
-use crate::report::{Log, Point};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{self, Event, Example, Found, RunFolder, Stage, TrainConfig, TrainError, Training, Workers};
+use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig, Workers};
 
 /// Everything that makes a run what it is; `run.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,10 +96,10 @@ impl StageConfig {
 }
 
 /// The data of a run.
-struct RunData {
-    prepared: Prepared,
-    train: Vec<Example>,
-    valid: Vec<Example>,
+pub(super) struct RunData {
+    pub prepared: Prepared,
+    pub train: Vec<Example>,
+    pub valid: Vec<Example>,
 }
 
 /// How a run is carried out; nothing of it changes what comes out.
@@ -127,10 +125,10 @@ pub(super) struct Resumption<'a> {
 }
 
 /// Where a run is kept.
-struct RunPlace<'a> {
-    folder: &'a Path,
+pub(super) struct RunPlace<'a> {
+    pub folder: &'a Path,
     /// Held by the worker that writes it.
-    run: Option<RunFolder>,
+    pub run: Option<RunFolder>,
 }
 
 /// Starts a run in a new folder; returns its result.
@@ -156,7 +154,7 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
 
 /// Goes on with a run where its last checkpoint left it; nothing but the folder is needed.
 pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Result<Value, CliError> {
-    let path = folder.join("run.json");
+    let path = RunPaths(folder).description();
     let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
     let mut description: RunDescription = serde_json::from_value(RunFolder::description(folder)?)
         .map_err(|cause| error(format!("is damaged or of another version: {cause}")))?;
@@ -177,12 +175,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     description.precision.check(&device)?;
     description.frozen_weights.check(&device)?;
     let data = load_data(&description)?;
-    if let Some(names) = differences(&description.data_files, data.prepared.files()) {
-        let folder = description.data.display();
-        return Err(error(format!(
-            "was made with other data than {folder} holds now: {names} differ; give the folder with --data if it was moved"
-        )));
-    }
+    check_data(folder, &description.data_files, &description.data, &data.prepared)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let workers = manner.workers;
     let mut run = None;
@@ -222,7 +215,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     trained.model = as_it_trains(trained.model, &description)?;
     let stage = match &description.stage {
         StageConfig::Grpo { config } if config.needs_reference() => {
-            let mut reference = hub::load(&RunFolder::reference(folder), &device)?;
+            let mut reference = hub::load(&RunPaths(folder).reference(), &device)?;
             if !config.train_backbone {
                 // Frozen, it is the same: once is enough.
                 reference.backbone = trained.model.backbone.clone();
@@ -231,7 +224,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         }
         _ => build_stage(&description, &trained.model)?,
     };
-    execute(&description, &data, place, manner, |training| training.go_on(stage.as_ref(), trained))
+    carry_out(&description, &data, place, manner, |training| training.go_on(stage.as_ref(), trained))
 }
 
 /// Runs a stage from its first step.
@@ -248,19 +241,7 @@ fn begin(
     {
         run.save_reference(&model)?;
     }
-    execute(description, data, place, manner, |training| training.start(stage, model))
-}
-
-pub(super) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The names that two lists of checksums do not agree on.
-pub(super) fn differences(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
-    let names = recorded.keys().chain(now.keys()).collect::<BTreeSet<_>>();
-    let different: Vec<&str> =
-        names.into_iter().filter(|name| recorded.get(*name) != now.get(*name)).map(String::as_str).collect();
-    (!different.is_empty()).then(|| different.join(", "))
+    carry_out(description, data, place, manner, |training| training.start(stage, model))
 }
 
 fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
@@ -320,110 +301,4 @@ fn build_stage(description: &RunDescription, start: &LatentRecommender) -> Resul
             Box::new(Grpo::new(config.clone(), micro_batch, description.train.seed, start)?)
         }
     })
-}
-
-fn execute(
-    description: &RunDescription,
-    data: &RunData,
-    place: RunPlace,
-    manner: Manner,
-    go: impl FnOnce(Training) -> Result<train::Progress, TrainError>,
-) -> Result<Value, CliError> {
-    let (name, unit) = match description.stage {
-        StageConfig::Pretrain {} => ("pretrain", "loss"),
-        StageConfig::Sft { .. } => ("sft", "loss"),
-        StageConfig::Grpo { .. } => ("grpo", "reward"),
-    };
-    let run = place.run.as_ref();
-    let is_first = run.is_some();
-    let mut progress = Progress::new(name, manner.quiet || !is_first);
-    let mut observer = |event: Event| match event {
-        Event::Step { step, steps, tokens, headline } => {
-            progress.advance(step as u64, steps as u64, tokens, &format!("{unit} {headline:.4}"))
-        }
-        Event::Validated { step, validation, is_best } => progress.say(&format!(
-            "step {step}: validation loss {:.4}, perplexity {:.3}{}",
-            validation.loss,
-            validation.perplexity,
-            if is_best { ", best so far" } else { "" }
-        )),
-        Event::Skipped { step, fault } => {
-            progress.say(&format!("step {step}: skipped, the {} is {}", fault.what, fault.value))
-        }
-        Event::Alarmed { step, alarm } if is_first => {
-            let word = if alarm.stops { "stopping" } else { "warning" };
-            progress.insist(&format!("step {step}: {word}: {}", alarm.reason))
-        }
-        Event::Alarmed { .. } => {}
-    };
-    let trie = match description.rank_sample {
-        0 => None,
-        _ => Some(ItemTrie::new(&data.prepared.item_tokens)?),
-    };
-    let mut rank = |model: &LatentRecommender| rank_sample(model, description, data, trie.as_ref());
-    let training = Training {
-        config: &description.train,
-        train: &data.train,
-        valid: &data.valid,
-        run,
-        workers: manner.workers,
-        observer: &mut observer,
-        extra_validation: (run.is_some() && trie.is_some()).then_some(&mut rank),
-        interrupted: interrupted(),
-    };
-    let end = go(training)?;
-    if !end.finished {
-        return Err(CliError::Interrupted { stage: name, run: place.folder.into(), also: "", step: end.step });
-    }
-    progress.say(&format!(
-        "{} after {} steps{} in {}; the best model, of step {}, is {}",
-        if end.stopped.is_some() { "stopped" } else { "done" },
-        end.step,
-        if end.skipped > 0 { format!(" ({} skipped)", end.skipped) } else { String::new() },
-        duration(end.seconds),
-        end.best_step.unwrap_or(end.step),
-        place.folder.join("best").display()
-    ));
-    let log = run.map(|run| Log::read(&run.path().join("metrics.jsonl"))).transpose()?;
-    let valid_loss: BTreeMap<_, _> =
-        log.iter().flat_map(|log| log.series("valid_loss")).copied().map(by_step).collect();
-    Ok(json!({
-        "stage": name,
-        "run": place.folder,
-        "workers": manner.workers.count(),
-        "steps": end.step,
-        "best_step": end.best_step,
-        "best_validation": end.best,
-        "valid_loss": valid_loss,
-        "skipped": end.skipped,
-        "stopped": end.stopped,
-        "seconds": end.seconds,
-        "peak_mib": peak_mib(),
-        "train_examples": data.train.len(),
-        "valid_examples": data.valid.len(),
-    }))
-}
-
-fn by_step((step, value): Point) -> (String, f64) {
-    (step.to_string(), value)
-}
-
-/// HR and NDCG on a sample of validation users, for the log.
-fn rank_sample(
-    model: &LatentRecommender,
-    description: &RunDescription,
-    data: &RunData,
-    trie: Option<&ItemTrie>,
-) -> Result<Map<String, Value>, TrainError> {
-    let Some(trie) = trie else {
-        return Ok(Map::new());
-    };
-    let rows = sample(data.prepared.rows.get(Split::Valid), Some(description.rank_sample), description.train.seed);
-    let batch = description.train.micro_batch;
-    let config = EvalConfig { beam: Default::default(), batch, shard: Shard::WHOLE };
-    let evaluation = evaluate(model, &data.prepared, trie, &rows, config, &mut |_, _| {})?;
-    Ok(Map::from_iter([
-        ("valid_hr".into(), json!(evaluation.by_item.hr)),
-        ("valid_ndcg".into(), json!(evaluation.by_item.ndcg)),
-    ]))
 }

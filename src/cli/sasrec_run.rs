@@ -7,16 +7,17 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::EvaluationArgs;
+use super::files::absolute;
 use super::interrupt::interrupted;
-use super::pipeline::{absolute, differences};
+use super::recorded::check_data;
 use super::terminal::{Progress, duration};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::sasrec_config;
 use crate::models::device;
 use crate::models::sasrec::{SasRec, SasRecConfig};
-use crate::train::RunFolder;
 use crate::train::sasrec::{Choice, Epoch, SasRecTrainConfig, SasRecTraining};
+use crate::train::{RunFolder, RunPaths};
 
 /// The stage that `run.json` names.
 const STAGE: &str = "sasrec";
@@ -153,7 +154,7 @@ impl RecipeArgs {
 
 /// What a run that is to go on records, and its data, which may have been moved.
 fn recorded(folder: &Path, data: Option<&Path>) -> Result<(Description, Prepared), CliError> {
-    let path = folder.join("run.json");
+    let path = RunPaths(folder).description();
     let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
     let value = RunFolder::description(folder)?;
     let stage = value.get("stage").cloned().unwrap_or_default();
@@ -165,12 +166,7 @@ fn recorded(folder: &Path, data: Option<&Path>) -> Result<(Description, Prepared
     description.train.check()?;
     let data = data.unwrap_or(&description.data).to_owned();
     let prepared = Prepared::load(&data)?;
-    if let Some(names) = differences(&description.data_files, prepared.files()) {
-        let data = data.display();
-        return Err(error(format!(
-            "was made with other data than {data} holds now: {names} differ; give the folder with --data if it was moved"
-        )));
-    }
+    check_data(folder, &description.data_files, &data, &prepared)?;
     Ok((description, prepared))
 }
 

@@ -12,6 +12,7 @@ mod result;
 mod sasrec;
 mod scored;
 mod shard;
+mod spread;
 mod target_groups;
 
 pub use baselines::{Counting, Counts};
@@ -25,4 +26,5 @@ pub use result::{EvaluationResult, MergeError};
 pub use sasrec::{load_sasrec, sasrec_config, sasrec_scores};
 pub use scored::evaluate_scores;
 pub use shard::Shard;
+pub(crate) use spread::mean_and_deviation;
 pub use target_groups::{TargetGroup, TargetGroups};

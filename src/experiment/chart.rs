@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::expand::Bindings;
 use super::plan::{PlanError, is_plain};
-use super::table::{figure, mean_and_deviation, steps_called};
+use super::table::{figure, steps_called};
+use crate::eval::mean_and_deviation;
 
 /// A chart with a line for each kind of model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::expand::{Bindings, combinations, expand};
 use super::plan::PlanError;
+use crate::eval::mean_and_deviation;
 
 /// A table with a row for each kind of model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -92,18 +93,6 @@ pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String
         text += &format!("| {} | {} | {} |\n", row.name, results.len(), cells.join(" | "));
     }
     text
-}
-
-/// The mean of some values, and of several their standard deviation.
-pub(super) fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares = || values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-    match values.len() {
-        0 => None,
-        1 => Some((mean, None)),
-        _ => Some((mean, Some((squares() / (n - 1.0)).sqrt()))),
-    }
 }
 
 /// What a column shows of a result.

@@ -8,6 +8,7 @@ use super::error::ReportError;
 use super::run::{Run, name_of};
 use crate::eval::{EvaluationResult, Shard};
 use crate::experiment::Kept;
+use crate::train::RunPaths;
 
 /// What a report is about.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +53,7 @@ impl Contents {
         for folder in folders {
             let run = Run::read(folder)?;
             let mut evaluations = Vec::new();
-            for file in results_in(&folder.join("evaluations"))? {
+            for file in results_in(&RunPaths(folder).evaluations())? {
                 let result = read_whole(&file)?;
                 let is_outdated = !run.best_weights().is_empty() && !run.is_best(&result.model_files);
                 evaluations.push((result, is_outdated));

@@ -29,4 +29,5 @@ pub use log::{Log, Point};
 pub use page::page;
 pub use picture::picture;
 pub use run::Run;
+pub(crate) use run::{EVALUATIONS_LOG, times_evaluated};
 pub use standing::{Best, Standing};

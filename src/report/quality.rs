@@ -3,7 +3,7 @@
 use super::contents::{Contents, Evaluated};
 use super::html::{Table, Text, share_and_error};
 use super::label::evaluation;
-use crate::eval::{CUTOFFS, EvaluationResult, Metric, UserRank};
+use crate::eval::{CUTOFFS, EvaluationResult, Metric, UserRank, mean_and_deviation};
 
 /// A metric of the first k places.
 type Measure = fn(usize) -> Metric;
@@ -94,10 +94,8 @@ fn figures(one: &Evaluated, measure: Measure, rank: Rank, longest: usize) -> Fig
 /// The mean of some gains and its standard error, the sample's standard deviation over the root of its size; no error of
 /// fewer than two.
 pub(super) fn mean_and_error(gains: &[f64]) -> (f64, Option<f64>) {
-    let users = gains.len() as f64;
-    let mean = gains.iter().sum::<f64>() / users.max(1.0);
-    let squares: f64 = gains.iter().map(|gain| (gain - mean).powi(2)).sum();
-    (mean, (gains.len() > 1).then(|| (squares / (users - 1.0) / users).sqrt()))
+    let (mean, deviation) = mean_and_deviation(gains).unwrap_or_default();
+    (mean, deviation.map(|deviation| deviation / (gains.len() as f64).sqrt()))
 }
 
 /// A table in which the best figure of each column is bold.

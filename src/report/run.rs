@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::error::ReportError;
 use super::log::Log;
 use super::standing::Standing;
-use crate::train::RunFolder;
+use crate::models::hub::recorded_checksums;
+use crate::train::{RunFolder, RunPaths, holds_weights};
 
 /// A run as its folder tells of it.
 #[derive(Debug, Clone)]
@@ -34,8 +35,8 @@ impl Run {
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let description = RunFolder::description(path)?;
         let standing = Standing::read(path, stage(&description))?;
-        let log = Log::read(&path.join("metrics.jsonl"))?;
-        let evaluated = read_evaluations(&path.join("evaluations/log.jsonl"))?;
+        let log = Log::read(&RunPaths(path).metrics())?;
+        let evaluated = times_evaluated(&RunPaths(path).evaluations().join(EVALUATIONS_LOG))?;
         Ok(Self { path: path.to_owned(), description, standing, log, evaluated })
     }
 
@@ -65,10 +66,8 @@ impl Run {
 
     /// SHA-256 of the best model's files of weights, by their names; nothing where there is none or its files are not known.
     pub fn best_weights(&self) -> BTreeMap<String, String> {
-        let sums = std::fs::read_to_string(self.path.join("best/SHA256SUMS")).unwrap_or_default();
-        let files = sums.lines().filter_map(|line| line.split_once("  "));
-        let is_weights = |name: &str| name.ends_with(".safetensors") && name != "optimizer.safetensors";
-        files.filter(|(_, name)| is_weights(name)).map(|(sum, name)| (name.to_owned(), sum.to_owned())).collect()
+        let recorded = recorded_checksums(&RunPaths(&self.path).best()).ok().flatten().unwrap_or_default();
+        recorded.into_iter().filter(|(name, _)| holds_weights(name)).collect()
     }
 
     /// Whether an evaluation's model, SHA-256 of its files of weights by their names, is the run's best.
@@ -84,25 +83,24 @@ fn stage(description: &Value) -> &str {
     stage["name"].as_str().or(stage.as_str()).unwrap_or("unknown")
 }
 
-/// How often a run was evaluated on each split, by its `evaluations/log.jsonl`, which may not be there. A line that was cut off, as by
-/// a kill within it, counts for nothing.
-fn read_evaluations(path: &Path) -> Result<BTreeMap<String, usize>, ReportError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+/// The file in a run's folder of evaluations that has a line for each.
+pub(crate) const EVALUATIONS_LOG: &str = "log.jsonl";
+
+/// How often a run was evaluated on each split, by its log of evaluations, which may not be there; parts of one evaluation count each. A
+/// line that is no record, such as one that was cut off, counts for nothing.
+pub(crate) fn times_evaluated(log: &Path) -> Result<BTreeMap<String, usize>, ReportError> {
+    let bytes = match std::fs::read(log) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(ReportError::input(path, None, error.to_string())),
+        Err(error) => return Err(ReportError::input(log, None, error.to_string())),
     };
     let mut times = BTreeMap::new();
-    for (at, line) in text.lines().enumerate() {
-        let line: Value = match serde_json::from_str(line) {
-            Ok(line) => line,
-            Err(error) if error.is_eof() => continue,
-            Err(error) => {
-                let problem = format!("is no record of an evaluation: {error}");
-                return Err(ReportError::input(path, Some(at + 1), problem));
-            }
-        };
-        *times.entry(line["split"].as_str().unwrap_or("unknown").to_owned()).or_default() += 1;
+    for line in bytes.split(|&byte| byte == b'\n') {
+        if let Ok(line) = serde_json::from_slice::<Value>(line)
+            && let Some(split) = line["split"].as_str()
+        {
+            *times.entry(split.to_owned()).or_default() += 1;
+        }
     }
     Ok(times)
 }

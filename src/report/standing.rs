@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::ReportError;
 use crate::models::hub::read_json;
-use crate::train::Progress;
 use crate::train::sasrec::SasRecProgress;
+use crate::train::{Progress, RunPaths};
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ impl Standing {
     ///
     /// The file is damaged.
     pub(super) fn read(run: &Path, stage: &str) -> Result<Option<Self>, ReportError> {
-        let file = run.join("last/progress.json");
+        let file = RunPaths(run).progress();
         if !file.exists() {
             return Ok(None);
         }

@@ -13,9 +13,7 @@ use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::progress::Progress;
 use crate::run::io;
-
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const PROGRESS_FILE: &str = "progress.json";
+use crate::run_paths::{OPTIMIZER_FILE, PROGRESS_FILE};
 
 /// A model in training with everything that belongs to it.
 #[derive(Debug)]

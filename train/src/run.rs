@@ -1,18 +1,4 @@
-//! The run folder: what a run is made of, its log and its checkpoints.
-//!
-//! ```text
-//! RUN/run.json        what was asked for, as resolved, with which program, model and data
-//! RUN/metrics.jsonl   a line for every step and validation
-//! RUN/last/           the latest checkpoint
-//! RUN/best/           the checkpoint of the best validation
-//! RUN/step-N/         checkpoints that are kept, if that was asked for
-//! RUN/reference/      for stage 2 that looks back at it, the model that it began with
-//! RUN/evaluations/    what the program found when it evaluated the run
-//! RUN/lock            who writes the run, or did so last
-//! ```
-//!
-//! A checkpoint is a Hugging Face folder with what resuming needs beside it (`optimizer.safetensors`, `progress.json`)
-//! and the checksums of all its files (`SHA256SUMS`).
+//! The run folder, as the one program sees it that writes it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -29,13 +15,7 @@ use crate::adamw::{AdamW, AdamWConfig};
 use crate::checkpoint::{self, Trained};
 use crate::config::Keep;
 use crate::progress::Progress;
-
-const RUN_FILE: &str = "run.json";
-const METRICS_FILE: &str = "metrics.jsonl";
-const LOCK_FILE: &str = "lock";
-const LAST: &str = "last";
-const REFERENCE: &str = "reference";
-const KEPT_PREFIX: &str = "step-";
+use crate::run_paths::{LOCK_FILE, RunPaths, kept_step};
 
 /// A folder that one run writes.
 #[derive(Debug)]
@@ -65,7 +45,7 @@ impl Found {
     ///
     /// It is missing or damaged.
     pub fn last(path: &Path, optimizer: AdamWConfig, device: &Device) -> Result<Self, TrainError> {
-        let folder = path.join(LAST);
+        let folder = RunPaths(path).last();
         let trained = checkpoint::load(&folder, optimizer, device)?;
         Ok(Self { trained, folder, damaged: Vec::new() })
     }
@@ -78,13 +58,13 @@ impl RunFolder {
     ///
     /// The folder exists and is not empty, or cannot be made.
     pub fn create(path: &Path, description: &Value, assets: Vec<(String, Vec<u8>)>) -> Result<Self, TrainError> {
-        if path.join(RUN_FILE).exists() || is_occupied(path) {
+        if RunPaths(path).is_run() || is_occupied(path) {
             return Err(TrainError::run(path, "exists already; give another --out, or go on with it by --resume"));
         }
         fs::create_dir_all(path).map_err(io(path))?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
         run.remove_leftovers()?;
-        hub::write_json(&path.join(RUN_FILE), description)?;
+        hub::write_json(&RunPaths(path).description(), description)?;
         Ok(run)
     }
 
@@ -97,7 +77,7 @@ impl RunFolder {
         Self::description(path)?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
         run.remove_leftovers()?;
-        for checkpoint in [run.last(), run.best(), Self::reference(path)]
+        for checkpoint in [run.last(), run.best(), run.paths().reference()]
             .into_iter()
             .chain(run.kept()?.into_iter().map(|(_, path)| path))
         {
@@ -112,11 +92,10 @@ impl RunFolder {
     ///
     /// It is no run folder, or damaged.
     pub fn description(path: &Path) -> Result<Value, TrainError> {
-        let file = path.join(RUN_FILE);
-        if !file.exists() {
-            return Err(TrainError::run(path, format!("is not a run folder: it has no {RUN_FILE}")));
+        if !RunPaths(path).is_run() {
+            return Err(TrainError::run(path, "is not a run folder: it has no run.json"));
         }
-        Ok(hub::read_json(&file)?)
+        Ok(hub::read_json(&RunPaths(path).description())?)
     }
 
     /// The folder itself.
@@ -124,19 +103,18 @@ impl RunFolder {
         &self.path
     }
 
+    fn paths(&self) -> RunPaths<'_> {
+        RunPaths(&self.path)
+    }
+
     /// The latest checkpoint.
     pub fn last(&self) -> PathBuf {
-        self.path.join(LAST)
+        self.paths().last()
     }
 
     /// The checkpoint of the best validation.
     pub fn best(&self) -> PathBuf {
-        self.path.join("best")
-    }
-
-    /// The model that stage 2 of the run at `path` began with, if it looks back at it.
-    pub fn reference(path: &Path) -> PathBuf {
-        path.join(REFERENCE)
+        self.paths().best()
     }
 
     /// Keeps the model that the run began with.
@@ -145,7 +123,7 @@ impl RunFolder {
     ///
     /// What the system refuses.
     pub fn save_reference(&self, model: &LatentRecommender) -> Result<(), TrainError> {
-        checkpoint::replace(&Self::reference(&self.path), |folder| {
+        checkpoint::replace(&self.paths().reference(), |folder| {
             hub::save(model, folder)?;
             Ok(hub::write_checksums(folder)?)
         })
@@ -168,7 +146,7 @@ impl RunFolder {
         let folders = std::iter::once(self.last()).chain(older.into_iter().map(|(_, folder)| folder));
         // Steps after which the best model is yet to come.
         let before_best = self.best_in_log()?.filter(|step| !is_whole(&self.best(), *step));
-        let log_bytes = fs::metadata(self.path.join(METRICS_FILE)).map_or(0, |log| log.len());
+        let log_bytes = fs::metadata(self.paths().metrics()).map_or(0, |log| log.len());
         let (mut damaged, mut found) = (Vec::new(), None);
         for folder in folders.filter(|folder| folder.exists()) {
             match checkpoint::load(&folder, optimizer, device) {
@@ -208,7 +186,7 @@ impl RunFolder {
 
     /// The step of the best validation that the log knows of.
     fn best_in_log(&self) -> Result<Option<usize>, TrainError> {
-        let path = self.path.join(METRICS_FILE);
+        let path = self.paths().metrics();
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(io(&path))?,
@@ -240,7 +218,7 @@ impl RunFolder {
             return Ok(());
         };
         if progress.step > 0 && progress.step.is_multiple_of(every) {
-            let folder = self.path.join(format!("{KEPT_PREFIX}{}", progress.step));
+            let folder = self.paths().kept(progress.step);
             if !is_whole(&folder, progress.step) {
                 checkpoint::copy(&self.last(), &folder)?;
             }
@@ -258,7 +236,7 @@ impl RunFolder {
         for name in names(&self.path)? {
             // One that was being replaced is called `.step-N.old`.
             let bare = name.strip_prefix('.').and_then(|name| name.strip_suffix(".old")).unwrap_or(&name);
-            if let Some(Ok(step)) = bare.strip_prefix(KEPT_PREFIX).map(str::parse) {
+            if let Some(step) = kept_step(bare) {
                 kept.push((step, self.path.join(bare)));
             }
         }
@@ -282,7 +260,7 @@ impl RunFolder {
 
     /// Opens the log to go on after its first `bytes` bytes; what comes later belongs to steps that are done again.
     pub(crate) fn metrics(&self, bytes: u64) -> Result<Metrics, TrainError> {
-        let path = self.path.join(METRICS_FILE);
+        let path = self.paths().metrics();
         let open = || {
             let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
             if file.metadata()?.len() < bytes {
@@ -303,7 +281,7 @@ impl RunFolder {
             "is missing or shorter than the {bytes} bytes that a checkpoint counts on; put the whole file back, or begin a new run with \
              this one as --model"
         );
-        TrainError::run(self.path.join(METRICS_FILE), problem)
+        TrainError::run(self.paths().metrics(), problem)
     }
 }
 
@@ -336,7 +314,7 @@ fn is_occupied(path: &Path) -> bool {
 
 /// Makes this process the only one that writes the run, and says so in the lock file.
 fn lock(path: &Path) -> Result<File, TrainError> {
-    let path = path.join(LOCK_FILE);
+    let path = RunPaths(path).lock();
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = options.map_err(io(&path))?;
     match file.try_lock() {

@@ -2,6 +2,7 @@
 //!
 //! The file has the form of the `sha256sum` program, which can check it: `sha256sum --check SHA256SUMS`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -51,40 +52,51 @@ pub fn write_checksums(folder: &Path) -> Result<(), ModelError> {
     write_atomically(&folder.join(SUMS_FILE), text.as_bytes())
 }
 
+/// The checksums that a folder's record has, by the files' names; nothing where there is no record.
+///
+/// # Errors
+///
+/// The record cannot be read, or is none.
+pub fn recorded_checksums(folder: &Path) -> Result<Option<BTreeMap<String, String>>, ModelError> {
+    let path = folder.join(SUMS_FILE);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(ModelError::io(&path))?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let checksum = |(at, line): (usize, &str)| match line.split_once("  ") {
+        Some((sum, name)) if !name.contains(['/', '\\']) => Ok((name.to_owned(), sum.to_owned())),
+        _ => Err(ModelError::damaged(&path, format!("line {}: not a checksum and the name of a file", at + 1))),
+    };
+    text.lines().enumerate().map(checksum).collect::<Result<_, _>>().map(Some)
+}
+
 /// Makes sure that every recorded file of a folder is as it was. A folder without record passes.
 ///
 /// # Errors
 ///
 /// A file that is missing or not as it was, by its name, or weights that the record does not name.
 pub fn verify_checksums(folder: &Path) -> Result<(), ModelError> {
-    let path = folder.join(SUMS_FILE);
-    let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        read => read.map_err(ModelError::io(&path))?,
+    let Some(recorded) = recorded_checksums(folder)? else {
+        return Ok(());
     };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut recorded = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let Some((sum, name)) = line.split_once("  ").filter(|(_, name)| !name.contains(['/', '\\'])) else {
-            return Err(ModelError::damaged(&path, format!("line {}: not a checksum and the name of a file", at + 1)));
-        };
+    for (name, sum) in &recorded {
         let file = folder.join(name);
         if !file.exists() {
             return Err(ModelError::damaged(&file, format!("is missing, {SUMS_FILE} beside it names it")));
         }
-        if file_sha256(&file)? != sum {
+        if file_sha256(&file)? != *sum {
             let problem = format!(
                 "is damaged: it is not what {SUMS_FILE} beside it was written for; \
                  if you changed it on purpose, delete {SUMS_FILE}"
             );
             return Err(ModelError::damaged(&file, problem));
         }
-        recorded.push(name);
     }
     // A record that was cut short.
-    match files(folder)?.iter().find(|name| name.ends_with(".safetensors") && !recorded.contains(&name.as_str())) {
+    match files(folder)?.iter().find(|name| name.ends_with(".safetensors") && !recorded.contains_key(*name)) {
         None => Ok(()),
-        Some(name) => Err(ModelError::damaged(&path, format!("has no checksum of {name}"))),
+        Some(name) => Err(ModelError::damaged(&folder.join(SUMS_FILE), format!("has no checksum of {name}"))),
     }
 }
 

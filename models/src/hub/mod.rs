@@ -13,7 +13,7 @@ mod tensors;
 mod write;
 
 pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
-pub use checksums::{file_sha256, sha256, verify_checksums, write_checksums};
+pub use checksums::{file_sha256, recorded_checksums, sha256, verify_checksums, write_checksums};
 pub use files::{
     TEMPORARY_PREFIX, is_occupied, is_pipe_or_device, read_json, sync_folder, write_atomically, write_json,
 };

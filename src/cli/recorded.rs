@@ -1,0 +1,132 @@
+//! What a run recorded, against what it is to go on with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::CliError;
+use super::pipeline::RunDescription;
+use crate::data::Prepared;
+use crate::train::RunPaths;
+
+/// The names that two lists of checksums do not agree on.
+pub(super) fn differences(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
+    let names = recorded.keys().chain(now.keys()).collect::<BTreeSet<_>>();
+    let different: Vec<&str> =
+        names.into_iter().filter(|name| recorded.get(*name) != now.get(*name)).map(String::as_str).collect();
+    (!different.is_empty()).then(|| different.join(", "))
+}
+
+/// Makes sure that the data is still what the run was made with; `data` is its folder now.
+pub(super) fn check_data(
+    run: &Path,
+    recorded: &BTreeMap<String, String>,
+    data: &Path,
+    prepared: &Prepared,
+) -> Result<(), CliError> {
+    let Some(names) = differences(recorded, prepared.files()) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "was made with other data than {} holds now: {names} differ; give the folder with --data if it was moved",
+        data.display()
+    );
+    Err(CliError::Input { path: RunPaths(run).description(), line: None, problem })
+}
+
+/// Where each option of the training commands stands in a run's description.
+const RECORDED: [(&str, &str); 40] = [
+    ("epochs", "/train/epochs"),
+    ("lr", "/train/learning_rate"),
+    ("warmup", "/train/warmup"),
+    ("patience", "/train/patience"),
+    ("batch", "/train/batch"),
+    ("micro_batch", "/train/micro_batch"),
+    ("schedule", "/train/schedule"),
+    ("weight_decay", "/train/optimizer/weight_decay"),
+    ("clip_norm", "/train/clip_norm"),
+    ("validations", "/train/validations"),
+    ("checkpoint_every", "/train/checkpoint_every"),
+    ("keep_every", "/train/keep/every"),
+    ("keep_limit", "/train/keep/limit"),
+    ("on_nonfinite", "/train/on_nonfinite"),
+    ("max_steps", "/train/max_steps"),
+    ("seed", "/train/seed"),
+    ("limit", "/limit"),
+    ("valid_limit", "/valid_limit"),
+    ("rank_sample", "/rank_sample"),
+    ("precision", "/precision"),
+    ("frozen_weights", "/frozen_weights"),
+    ("thoughts", "/stage/thoughts"),
+    ("source", "/stage/source"),
+    ("lora_rank", "/stage/lora/rank"),
+    ("lora_alpha", "/stage/lora/alpha"),
+    ("lora_targets", "/stage/lora/targets"),
+    ("rollouts", "/train/batch"),
+    ("group", "/stage/config/group"),
+    ("sigma", "/stage/config/sigma"),
+    ("sigma_relative", "/stage/config/sigma_relative"),
+    ("max_perplexity", "/stage/config/max_perplexity"),
+    ("estimator", "/stage/config/estimator"),
+    ("advantage", "/stage/config/advantage"),
+    ("clip_low", "/stage/config/clip_low"),
+    ("clip_high", "/stage/config/clip_high"),
+    ("kl", "/stage/config/kl"),
+    ("updates", "/stage/config/updates"),
+    ("train_backbone", "/stage/config/train_backbone"),
+    ("max_kl", "/stage/config/max_kl"),
+    ("stop_on_collapse", "/stage/config/stop_on_collapse"),
+];
+
+/// Makes sure that the options given beside `--resume`, as `is_given` tells of each, are those that the run began with.
+pub(super) fn check_same(
+    is_given: &dyn Fn(&str) -> bool,
+    asked: &RunDescription,
+    recorded: &RunDescription,
+) -> Result<(), CliError> {
+    let json = |description| serde_json::to_value(description).expect("a description can be written as JSON");
+    let (asked, recorded) = (json(asked), json(recorded));
+    for (option, pointer) in RECORDED.into_iter().filter(|(option, _)| is_given(option)) {
+        let value = |of: &Value| match option {
+            // Recorded as prompts a step, which depend on the group.
+            "rollouts" => json!(number(of, pointer).saturating_mul(number(of, "/stage/config/group"))),
+            _ => of.pointer(pointer).cloned().unwrap_or_default(),
+        };
+        let (asked, recorded) = (value(&asked), value(&recorded));
+        if asked != recorded {
+            let option = option.replace('_', "-");
+            return Err(CliError::Usage(format!(
+                "--{option} is {asked} here and {recorded} in the run; a run goes on as it began: leave --{option} out, \
+                 or start another run"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn number(of: &Value, pointer: &str) -> u64 {
+    of.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_training_option_is_compared_when_a_run_goes_on() {
+        // What may change between two parts of a run.
+        let free =
+            ["model", "out", "data", "device", "gradient_checkpointing", "mpi", "json", "quiet", "resume", "help"];
+        let cli = crate::cli::Cli::command();
+        for name in ["pretrain", "sft", "grpo"] {
+            let command = cli.find_subcommand(name).unwrap();
+            for option in command.get_arguments().map(|option| option.get_id().as_str()) {
+                let is_compared = RECORDED.iter().any(|(recorded, _)| *recorded == option);
+                assert!(is_compared || free.contains(&option), "{name} --{option}");
+            }
+        }
+    }
+}
