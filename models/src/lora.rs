@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::hub::{Init, Parameters};
-use crate::named::{NamedMapper, NamedVisitor, map_named, visit_named};
+use crate::named::{FACTOR_A, FACTOR_B, NamedMapper, NamedVisitor, map_named, visit_named};
 use crate::precision::in_float32;
 use crate::{LatentRecommender, ModelError};
 
@@ -16,11 +16,6 @@ const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_pr
 
 /// Highest rank that a file may ask for.
 pub(crate) const MOST_RANK: usize = 1 << 16;
-
-/// What the first factor is called in a checkpoint, after the projection's name: `[rank, d_input]`.
-pub(crate) const FACTOR_A: &str = ".lora_A.weight";
-/// What the second factor is called in a checkpoint, after the projection's name: `[d_output, rank]`.
-pub(crate) const FACTOR_B: &str = ".lora_B.weight";
 
 /// Low-rank adaptation (Hu et al., arXiv 2106.09685): a weight `W` stays as it is and becomes `W + alpha / rank * B A`, of which
 /// the factors `A`, `[rank, d_input]`, and `B`, `[d_output, rank]`, train.

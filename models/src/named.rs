@@ -3,7 +3,10 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-use crate::lora::{FACTOR_A, FACTOR_B};
+/// What an adapter's first factor is called in a checkpoint, after the projection's name: `[rank, d_input]`.
+pub(crate) const FACTOR_A: &str = ".lora_A.weight";
+/// What an adapter's second factor is called in a checkpoint, after the projection's name: `[d_output, rank]`.
+pub(crate) const FACTOR_B: &str = ".lora_B.weight";
 
 /// Is shown every parameter.
 pub trait NamedVisitor {

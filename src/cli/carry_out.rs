@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::CliError;
+use super::description::{Manner, RunData, RunDescription, RunPlace, StageConfig};
 use super::interrupt::interrupted;
 use super::memory::peak_mib;
-use super::pipeline::{Manner, RunData, RunDescription, RunPlace, StageConfig};
 use super::terminal::{Progress, duration};
 use crate::data::Split;
 use crate::eval::{EvalConfig, Shard, evaluate, sample};

@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::demo_data::write_demo_data;
+use super::description::{Manner, RunDescription, StageConfig};
 use super::evaluate::figures;
 use super::files::{check_free, check_json, load_model, tokenizer_asset, write_json};
-use super::pipeline::{Manner, RunDescription, StageConfig, start};
+use super::pipeline::start;
 use super::terminal::{duration, print};
 use super::{CliError, CommonArgs};
 use crate::data::{PrepareConfig, Prepared, Split, prepare};

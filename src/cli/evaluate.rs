@@ -119,8 +119,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         model = model.with_thoughts(kind, thoughts, args.common.seed)?;
     }
     check_fit(&model, &model_folder(&args.model), &prepared)?;
-    if weight_files(&args.model)? != model_files {
-        let problem = "was written while it was read, as by a run that goes on; evaluate it once more".into();
+    if is_run(&args.model) && weight_files(&args.model)? != model_files {
+        let problem = "went on while its best model was read; evaluate it once more".into();
         return Err(CliError::Input { path: args.model.clone(), line: None, problem });
     }
     let guide_files = args.guidance.as_deref().map(weight_files).transpose()?.unwrap_or_default();

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::CliError;
-use super::pipeline::StageConfig;
+use super::description::StageConfig;
 use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
 use crate::train::TrainConfig;
 use crate::train::grpo::{AdvantageKind, Estimator, GrpoConfig};

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::CliError;
-use super::pipeline::RunDescription;
+use super::description::RunDescription;
 use crate::data::Prepared;
 use crate::train::RunPaths;
 

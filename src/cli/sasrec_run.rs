@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::baseline::EvaluationArgs;
 use super::files::absolute;
 use super::interrupt::interrupted;
 use super::recorded::check_data;
+use super::scored_lists::EvaluationArgs;
 use super::terminal::{Progress, duration};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, PreparedRow, Split};

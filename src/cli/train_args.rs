@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::pipeline::{Manner, Resumption, RunDescription, StageConfig, resume, start};
+use super::description::{Manner, RunDescription, StageConfig};
+use super::pipeline::{Resumption, resume, start};
 use super::recorded::check_same;
 use super::{
     CliError, CommonArgs,

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, Item};
 use super::error::DataError;
-use super::interactions::{Interactions, Row, Split, Splits};
+use super::interactions::{Interactions, Row};
 use super::markup::is_markup;
+use super::splits::{Split, Splits};
 
 /// What left a data set together with the items whose title is HTML or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

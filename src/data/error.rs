@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::list_cell::ListError;
+use super::visible::visible;
 
 /// Why data cannot be read, prepared or loaded.
 ///
@@ -341,14 +342,6 @@ pub(super) fn shortened(value: &str) -> String {
         text.push('…');
     }
     text
-}
-
-/// A character as it is where it can be printed, else its escape.
-pub(super) fn visible(character: char) -> String {
-    match character {
-        '\'' | '"' | '\\' => character.into(),
-        _ => character.escape_debug().collect(),
-    }
 }
 
 fn listed(columns: &[String]) -> String {

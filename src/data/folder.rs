@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use crate::models::hub::{is_occupied, sync_folder};
 
 use super::error::DataError;
-use super::interactions::Split;
-use super::prepare::PrepareConfig;
+use super::prepare_config::PrepareConfig;
+use super::splits::Split;
 use super::summary::Summary;
 
 /// Number of the files' form; it counts up when a reader of the old form would misread the new.

@@ -5,7 +5,7 @@ use std::str::CharIndices;
 
 use thiserror::Error;
 
-use super::error::visible;
+use super::visible::visible;
 
 /// Why a cell is not a list that can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

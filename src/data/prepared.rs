@@ -4,32 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use latentr3_train::Example;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 use super::catalog::{Catalog, Item};
 use super::error::DataError;
 use super::folder::{self, CatalogLine, Dataset};
-use super::interactions::{Split, Splits};
+use super::prepared_row::PreparedRow;
 use super::prompt::{Prompt, PromptTemplate};
+use super::splits::{Split, Splits};
 use super::summary::Summary;
 use super::tokenizer::{tokenizer_from_bytes, vocab_size};
 use super::windows::{Window, count_items};
 use crate::models::hub::sha256;
-
-/// One row of a prepared split.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreparedRow {
-    /// The user's id.
-    pub user: String,
-    /// Catalog indices of the choices before, oldest first; a prompt that had to be shortened shows only the newest.
-    pub history: Vec<usize>,
-    /// Catalog index of the choice.
-    pub item: usize,
-    /// Tokens of the prompt.
-    pub prompt: Vec<u32>,
-}
 
 /// A data set as [`prepare`](super::prepare) wrote it.
 #[derive(Debug, Clone)]

@@ -7,9 +7,10 @@ use csv::{ReaderBuilder, StringRecord};
 use super::catalog::Catalog;
 use super::catalog_file::{self, ItemColumns, ItemLine};
 use super::error::{CellProblem, DataError};
-use super::interactions::{Interactions, Layout, Notes, ReadOptions, Row, Split, Splits};
+use super::interactions::{Interactions, Layout, Notes, ReadOptions, Row};
 use super::list_cell::{parse_ids, parse_strings};
 use super::raw::time::parse_time;
+use super::splits::{Split, Splits};
 use super::text_file::{LineCounter, TextFile};
 
 const USER: &str = "user_id";

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::drop_titles::Dropped;
-use super::interactions::{Layout, Notes, Split, Splits};
-use super::prepared::PreparedRow;
-use super::raw::RawSummary;
+use super::interactions::{Layout, Notes};
+use super::prepared_row::PreparedRow;
+use super::raw::config::RawSummary;
+use super::splits::{Split, Splits};
 use super::tokenizer::EndToken;
 use super::windows::Window;
 

@@ -8,8 +8,9 @@ use tokenizers::Tokenizer;
 
 use super::catalog::Catalog;
 use super::error::DataError;
-use super::interactions::{Row, Split};
+use super::interactions::Row;
 use super::prompt::quoted_list;
+use super::splits::Split;
 use super::tokenizer::encode;
 use crate::models::hub::sha256;
 

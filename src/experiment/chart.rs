@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::expand::Bindings;
-use super::plan::{PlanError, is_plain};
+use super::error::PlanError;
+use super::expand::{Bindings, is_plain};
 use super::table::{figure, steps_called};
 use crate::eval::mean_and_deviation;
 

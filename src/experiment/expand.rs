@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::plan::PlanError;
+use super::error::PlanError;
 
 /// Most times that a value may have braces of its own.
 const DEEPEST: usize = 8;
@@ -76,6 +76,12 @@ fn text(value: &Value) -> Result<String, PlanError> {
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
         _ => Err(PlanError(format!("{value} is neither text nor a number"))),
     }
+}
+
+/// Whether a name may be that of a file among the results.
+pub(super) fn is_plain(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.chars().all(is_allowed) && !name.starts_with('.')
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! `experiments/README.md` says how to write one.
 
 mod chart;
+mod error;
 mod expand;
 mod origin;
 mod plan;
@@ -9,7 +10,8 @@ mod result;
 mod table;
 
 pub use chart::{Chart, Series};
+pub use error::PlanError;
 pub use origin::{Origin, checksum};
-pub use plan::{Experiment, PlanError, Step};
+pub use plan::{Experiment, Step};
 pub use result::Kept;
 pub use table::{Row, Table, markdown};

@@ -5,14 +5,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::chart::Chart;
-use super::expand::{Bindings, combinations, expand};
+use super::error::PlanError;
+use super::expand::{Bindings, combinations, expand, is_plain};
 use super::table::{Row, Table};
 use crate::models::hub::sha256;
-
-/// Why an experiment cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PlanError(pub(super) String);
 
 /// An experiment as its file says it.
 #[derive(Debug, Clone, Deserialize)]
@@ -160,12 +156,6 @@ impl Experiment {
         };
         self.chart.iter().map(chart).collect()
     }
-}
-
-/// Whether a name may be that of a file among the results.
-pub(super) fn is_plain(name: &str) -> bool {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && name.chars().all(is_allowed) && !name.starts_with('.')
 }
 
 /// Makes sure that the results that `what` shows are kept.

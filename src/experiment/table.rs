@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::PlanError;
 use super::expand::{Bindings, combinations, expand};
-use super::plan::PlanError;
 use crate::eval::mean_and_deviation;
 
 /// A table with a row for each kind of model.

@@ -12,7 +12,6 @@ use serde::de::DeserializeOwned;
 use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::progress::Progress;
-use crate::run::io;
 use crate::run_paths::{OPTIMIZER_FILE, PROGRESS_FILE};
 
 /// A model in training with everything that belongs to it.
@@ -48,11 +47,11 @@ pub(crate) fn save(
 /// Puts a copy of the checkpoint at `source` in the place of the one at `target`.
 pub(crate) fn copy(source: &Path, target: &Path) -> Result<(), TrainError> {
     replace(target, |folder| {
-        for entry in fs::read_dir(source).map_err(io(source))? {
-            let name = entry.map_err(io(source))?.file_name();
+        for entry in fs::read_dir(source).map_err(TrainError::io(source))? {
+            let name = entry.map_err(TrainError::io(source))?.file_name();
             let file = folder.join(&name);
-            fs::copy(source.join(&name), &file).map_err(io(&file))?;
-            fs::File::open(&file).and_then(|file| file.sync_all()).map_err(io(&file))?;
+            fs::copy(source.join(&name), &file).map_err(TrainError::io(&file))?;
+            fs::File::open(&file).and_then(|file| file.sync_all()).map_err(TrainError::io(&file))?;
         }
         Ok(())
     })
@@ -82,31 +81,31 @@ pub(crate) fn progress<P: DeserializeOwned>(folder: &Path) -> Result<P, TrainErr
 pub(crate) fn replace(target: &Path, write: impl FnOnce(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
     let [new, old] = spare(target);
     let run = target.parent().unwrap_or(Path::new("."));
-    remove(&new).map_err(io(&new))?;
-    let written = fs::create_dir_all(&new).map_err(io(&new)).and_then(|()| write(&new));
+    remove(&new).map_err(TrainError::io(&new))?;
+    let written = fs::create_dir_all(&new).map_err(TrainError::io(&new)).and_then(|()| write(&new));
     if let Err(error) = written {
         // What could not be written whole only takes room.
         let _ = remove(&new);
         return Err(error);
     }
-    hub::sync_folder(&new).map_err(io(&new))?;
-    remove(&old).map_err(io(&old))?;
+    hub::sync_folder(&new).map_err(TrainError::io(&new))?;
+    remove(&old).map_err(TrainError::io(&old))?;
     if target.exists() {
-        fs::rename(target, &old).map_err(io(target))?;
+        fs::rename(target, &old).map_err(TrainError::io(target))?;
     }
-    fs::rename(&new, target).map_err(io(target))?;
-    hub::sync_folder(run).map_err(io(run))?;
-    remove(&old).map_err(io(&old))
+    fs::rename(&new, target).map_err(TrainError::io(target))?;
+    hub::sync_folder(run).map_err(TrainError::io(run))?;
+    remove(&old).map_err(TrainError::io(&old))
 }
 
 /// Puts the former folder back if the program ended between the two renamings of [`replace`].
 pub(crate) fn recover(target: &Path) -> Result<(), TrainError> {
     let [new, old] = spare(target);
     if !target.exists() && old.exists() {
-        fs::rename(&old, target).map_err(io(&old))?;
+        fs::rename(&old, target).map_err(TrainError::io(&old))?;
     }
     for leftover in [new, old] {
-        remove(&leftover).map_err(io(&leftover))?;
+        remove(&leftover).map_err(TrainError::io(&leftover))?;
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
+use latentr3_models::LatentRecommender;
 use latentr3_models::hub;
-use latentr3_models::{LatentRecommender, ModelError};
 use serde_json::{Map, Value};
 
 use crate::TrainError;
@@ -61,7 +61,7 @@ impl RunFolder {
         if RunPaths(path).is_run() || is_occupied(path) {
             return Err(TrainError::run(path, "exists already; give another --out, or go on with it by --resume"));
         }
-        fs::create_dir_all(path).map_err(io(path))?;
+        fs::create_dir_all(path).map_err(TrainError::io(path))?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
         run.remove_leftovers()?;
         hub::write_json(&RunPaths(path).description(), description)?;
@@ -189,7 +189,7 @@ impl RunFolder {
         let path = self.paths().metrics();
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(io(&path))?,
+            read => read.map_err(TrainError::io(&path))?,
         };
         let lines = bytes.split(|&byte| byte == b'\n').rev();
         let mut values = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
@@ -224,7 +224,7 @@ impl RunFolder {
             }
             let kept = self.kept()?;
             for (_, folder) in &kept[..kept.len().saturating_sub(limit)] {
-                checkpoint::remove(folder).map_err(io(folder))?;
+                checkpoint::remove(folder).map_err(TrainError::io(folder))?;
             }
         }
         Ok(())
@@ -250,9 +250,9 @@ impl RunFolder {
         for name in names(&self.path)? {
             let leftover = self.path.join(&name);
             if name.starts_with(hub::TEMPORARY_PREFIX) {
-                fs::remove_file(&leftover).map_err(io(&leftover))?;
+                fs::remove_file(&leftover).map_err(TrainError::io(&leftover))?;
             } else if name.starts_with('.') && name.ends_with(".new") {
-                checkpoint::remove(&leftover).map_err(io(&leftover))?;
+                checkpoint::remove(&leftover).map_err(TrainError::io(&leftover))?;
             }
         }
         Ok(())
@@ -270,7 +270,7 @@ impl RunFolder {
             file.seek(SeekFrom::End(0))?;
             Ok(Some(file))
         };
-        match open().map_err(io(&path))? {
+        match open().map_err(TrainError::io(&path))? {
             Some(file) => Ok(Metrics { file: BufWriter::new(file), bytes, path }),
             None => Err(self.log_is_short(bytes)),
         }
@@ -291,17 +291,11 @@ fn is_whole(folder: &Path, step: usize) -> bool {
         && checkpoint::progress(folder).is_ok_and(|progress: Progress| progress.step == step)
 }
 
-/// What the system refused at `path`.
-pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + use<> {
-    let path = path.to_owned();
-    move |source| TrainError::from(ModelError::Io { path, source })
-}
-
 /// Names of the entries of a folder.
 fn names(folder: &Path) -> Result<Vec<String>, TrainError> {
-    let entries = fs::read_dir(folder).map_err(io(folder))?;
+    let entries = fs::read_dir(folder).map_err(TrainError::io(folder))?;
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-    names.collect::<Result<_, _>>().map_err(io(folder))
+    names.collect::<Result<_, _>>().map_err(TrainError::io(folder))
 }
 
 /// Whether a new run would overwrite something: anything but what a run leaves that was killed as it began.
@@ -316,20 +310,20 @@ fn is_occupied(path: &Path) -> bool {
 fn lock(path: &Path) -> Result<File, TrainError> {
     let path = RunPaths(path).lock();
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = options.map_err(io(&path))?;
+    let mut file = options.map_err(TrainError::io(&path))?;
     match file.try_lock() {
         Ok(()) => {
             let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
             let holder = format!("process {} since {seconds} seconds after 1970 (UTC)\n", std::process::id());
             let written = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
-            written.map_err(io(&path)).map(|()| file)
+            written.map_err(TrainError::io(&path)).map(|()| file)
         }
         Err(TryLockError::WouldBlock) => {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             let run = path.parent().unwrap_or(Path::new("."));
             Err(TrainError::run(run, format!("another process is writing this run: {}", holder.trim())))
         }
-        Err(TryLockError::Error(error)) => Err(io(&path)(error)),
+        Err(TryLockError::Error(error)) => Err(TrainError::io(&path)(error)),
     }
 }
 
@@ -347,13 +341,13 @@ impl Metrics {
         text.push(b'\n');
         self.bytes += text.len() as u64;
         let written = self.file.write_all(&text).and_then(|()| self.file.flush());
-        written.map_err(io(&self.path))
+        written.map_err(TrainError::io(&self.path))
     }
 
     /// Has the log on the disk; returns its length.
     pub fn sync(&mut self) -> Result<u64, TrainError> {
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
-        synced.map_err(io(&self.path))?;
+        synced.map_err(TrainError::io(&self.path))?;
         Ok(self.bytes)
     }
 }

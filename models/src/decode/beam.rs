@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::guide::Guide;
-use super::search::{NextRow, Search};
+use super::search::{BeamConfig, Hypothesis, NextRow, Search};
 use super::trie::ItemTrie;
 use crate::backbone::{PromptState, Segment};
 use crate::{LatentRecommender, ModelError, host};
@@ -11,50 +11,6 @@ use crate::{LatentRecommender, ModelError, host};
 /// Beams of all prompts that run together at most, but for those of one prompt. More would take memory in proportion and, on a
 /// CPU, more time for each beam, since what they work on no longer fits into the caches.
 const MOST_TOGETHER: usize = 1024;
-
-/// How to search.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BeamConfig {
-    /// Beams kept at every step and hypotheses returned at most.
-    pub beams: usize,
-    /// A hypothesis scores `sum of log-probabilities / tokens^length_penalty`: 1 is the mean (BIGRec), 0 the sum (D3).
-    pub length_penalty: f64,
-}
-
-impl Default for BeamConfig {
-    fn default() -> Self {
-        Self { beams: 10, length_penalty: 1.0 }
-    }
-}
-
-impl BeamConfig {
-    /// Makes sure that scores under this configuration are numbers that differ.
-    ///
-    /// # Errors
-    ///
-    /// No beams, or a length penalty beyond 10 either way.
-    pub fn check(&self) -> Result<(), ModelError> {
-        if self.beams == 0 {
-            return Err(ModelError::Input("a beam search needs at least one beam".into()));
-        }
-        if !(-10.0..=10.0).contains(&self.length_penalty) {
-            let penalty = self.length_penalty;
-            return Err(ModelError::Input(format!("a length penalty of {penalty} is not between -10 and 10")));
-        }
-        Ok(())
-    }
-}
-
-/// A finished title.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hypothesis {
-    /// Its tokens, the end token last.
-    pub tokens: Vec<u32>,
-    /// Score under the length penalty; higher is better.
-    pub score: f64,
-    /// The items of the catalog with these tokens.
-    pub items: Vec<u32>,
-}
 
 /// The best items of each prompt, best first, at most `beams`.
 ///

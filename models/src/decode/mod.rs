@@ -7,8 +7,9 @@ mod guide;
 mod search;
 mod trie;
 
-pub use beam::{BeamConfig, Hypothesis, beam_search, beam_search_after, guided_beam_search};
+pub use beam::{beam_search, beam_search_after, guided_beam_search};
 pub use generate::generate;
 pub use ground::TitleEmbeddings;
 pub use guide::Guide;
+pub use search::{BeamConfig, Hypothesis};
 pub use trie::{ItemTrie, TrieError};

@@ -2,8 +2,52 @@
 
 use std::collections::VecDeque;
 
-use super::beam::{BeamConfig, Hypothesis};
 use super::trie::ItemTrie;
+use crate::ModelError;
+
+/// How to search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BeamConfig {
+    /// Beams kept at every step and hypotheses returned at most.
+    pub beams: usize,
+    /// A hypothesis scores `sum of log-probabilities / tokens^length_penalty`: 1 is the mean (BIGRec), 0 the sum (D3).
+    pub length_penalty: f64,
+}
+
+impl Default for BeamConfig {
+    fn default() -> Self {
+        Self { beams: 10, length_penalty: 1.0 }
+    }
+}
+
+impl BeamConfig {
+    /// Makes sure that scores under this configuration are numbers that differ.
+    ///
+    /// # Errors
+    ///
+    /// No beams, or a length penalty beyond 10 either way.
+    pub fn check(&self) -> Result<(), ModelError> {
+        if self.beams == 0 {
+            return Err(ModelError::Input("a beam search needs at least one beam".into()));
+        }
+        if !(-10.0..=10.0).contains(&self.length_penalty) {
+            let penalty = self.length_penalty;
+            return Err(ModelError::Input(format!("a length penalty of {penalty} is not between -10 and 10")));
+        }
+        Ok(())
+    }
+}
+
+/// A finished title.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hypothesis {
+    /// Its tokens, the end token last.
+    pub tokens: Vec<u32>,
+    /// Score under the length penalty; higher is better.
+    pub score: f64,
+    /// The items of the catalog with these tokens.
+    pub items: Vec<u32>,
+}
 
 /// Most tokens of a beam that run at once. More would save few passes and be lost with a beam that drops out.
 const MOST_AHEAD: usize = 8;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
-use crate::lora::FACTOR_A;
+use crate::named::FACTOR_A;
 use crate::recommender::MOST_THOUGHTS;
 use crate::{LatentRecommender, ModelError};
 

@@ -8,7 +8,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
-use super::records::{Each, present};
+use super::fields::{Each, present};
 use crate::data::DataError;
 use crate::data::panics::without_panic;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use csv::{ByteRecord, ReaderBuilder};
 use flate2::bufread::MultiGzDecoder;
 
+use super::fields::{Each, present};
 use super::json_fields::pick;
 use super::parquet_rows;
 use crate::data::DataError;
@@ -39,9 +40,6 @@ pub(super) struct Records {
     /// Names of the fields: of the header, or of the first records.
     pub columns: Vec<String>,
 }
-
-/// What is done with the fields of a record, and with the number of its line (in Parquet, of its row).
-pub(super) type Each<'a> = dyn FnMut(usize, &[Option<&str>]) -> Result<(), DataError> + 'a;
 
 impl Records {
     /// Opens a file in the form that its name says.
@@ -255,11 +253,6 @@ impl Records {
             _ => DataError::io(&self.path, "read", error),
         }
     }
-}
-
-/// A field without the white space around it; `None` if nothing is left.
-pub(super) fn present(field: &str) -> Option<&str> {
-    Some(field.trim()).filter(|field| !field.is_empty())
 }
 
 /// A reader that knows where lines begin and which byte that is no line break was the last, and reads no endless record.

@@ -1,19 +1,9 @@
 //! From each user's interactions to rows of a history and a choice, in three splits.
 
-use serde::{Deserialize, Serialize};
-
+use super::config::SplitKind;
 use super::events::Event;
-use crate::data::interactions::{Notes, Split, Splits};
-
-/// How rows are dealt out to the splits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SplitKind {
-    /// By the time of the choice, over all users: the oldest train, the newest test.
-    Temporal,
-    /// Each user's last choice tests, the one before it validates, the others train.
-    LeaveOneOut,
-}
+use crate::data::interactions::Notes;
+use crate::data::splits::{Split, Splits};
 
 /// A row: the place of its choice among the sorted events, and how many of those before it are its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,37 +1,9 @@
 //! What is left of the interactions, step by step.
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
+use super::config::{Repeats, Step};
 use super::events::Event;
-
-/// What a step left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// What it does.
-    pub step: String,
-    /// Interactions that it removed.
-    pub removed: usize,
-    /// Interactions that are left.
-    pub interactions: usize,
-    /// Users that are left.
-    pub users: usize,
-    /// Items that are left.
-    pub items: usize,
-}
-
-/// What becomes of choices that a user makes again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Repeats {
-    /// All stay, but for those with the same time.
-    #[default]
-    Keep,
-    /// The first one stays.
-    First,
-    /// The last one stays.
-    Last,
-}
 
 /// The steps taken so far.
 pub(super) struct Steps {

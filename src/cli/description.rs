@@ -1,0 +1,110 @@
+//! What a training run is: what was asked for, its data, and how and where it is carried out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Prepared;
+use crate::models::{LoraConfig, Precision, ThoughtKind};
+use crate::train::grpo::GrpoConfig;
+use crate::train::{Example, RunFolder, TrainConfig, Workers};
+
+/// Everything that makes a run what it is; `run.json` holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunDescription {
+    /// Version of the program that began the run.
+    pub latentr3: String,
+    pub stage: StageConfig,
+    /// The model that the run began with, and SHA-256 of its files of weights.
+    pub model: PathBuf,
+    pub model_files: BTreeMap<String, String>,
+    /// The prepared data, and SHA-256 of its files, so that a run does not go on with other data.
+    pub data: PathBuf,
+    pub data_files: BTreeMap<String, String>,
+    pub device: String,
+    /// What the model's blocks multiply in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// What the weights that do not train are kept in.
+    #[serde(default)]
+    pub frozen_weights: Precision,
+    /// Training examples at most, for trials.
+    pub limit: Option<usize>,
+    /// Validation examples at most.
+    pub valid_limit: Option<usize>,
+    /// Validation users to rank the catalog for at each validation; 0 for none.
+    pub rank_sample: usize,
+    pub train: TrainConfig,
+}
+
+impl RunDescription {
+    /// A run on all of the data; the files' checksums are filled in when it starts.
+    pub fn new(stage: StageConfig, model: &Path, data: &Path, device: &str, train: TrainConfig) -> Self {
+        Self {
+            latentr3: env!("CARGO_PKG_VERSION").into(),
+            stage,
+            model: model.to_owned(),
+            model_files: BTreeMap::new(),
+            data: data.to_owned(),
+            data_files: BTreeMap::new(),
+            device: device.to_owned(),
+            precision: Precision::F32,
+            frozen_weights: Precision::F32,
+            limit: None,
+            valid_limit: None,
+            rank_sample: 0,
+            train,
+        }
+    }
+}
+
+/// What a run does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum StageConfig {
+    Pretrain {},
+    Sft {
+        thoughts: usize,
+        source: ThoughtKind,
+        /// Adapters that train in the place of the backbone.
+        #[serde(default)]
+        lora: Option<LoraConfig>,
+    },
+    Grpo {
+        config: GrpoConfig,
+    },
+}
+
+impl StageConfig {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pretrain {} => "pretrain",
+            Self::Sft { .. } => "sft",
+            Self::Grpo { .. } => "grpo",
+        }
+    }
+}
+
+/// The data of a run.
+pub(super) struct RunData {
+    pub prepared: Prepared,
+    pub train: Vec<Example>,
+    pub valid: Vec<Example>,
+}
+
+/// How a run is carried out; nothing of it changes what comes out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner<'a> {
+    /// The processes that train together.
+    pub workers: &'a Workers,
+    pub quiet: bool,
+}
+
+/// Where a run is kept.
+pub(super) struct RunPlace<'a> {
+    pub folder: &'a Path,
+    /// Held by the worker that writes it.
+    pub run: Option<RunFolder>,
+}

@@ -1,0 +1,89 @@
+//! Evaluation of what gives every item a score.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+
+use super::evaluate::{SplitArg, show};
+use super::files::{check_json, write_json};
+use super::interrupt::interrupted;
+use super::terminal::Progress;
+use super::{CliError, CommonArgs};
+use crate::data::{Prepared, PreparedRow, Split};
+use crate::eval::{EvalConfig, EvaluationResult, Shard, evaluate_scores, sample};
+use crate::models::Precision;
+use crate::models::decode::BeamConfig;
+
+/// What to evaluate on, and where the result goes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct EvaluationArgs {
+    /// Which rows; choose settings on valid, report test
+    #[arg(long, value_enum)]
+    pub split: SplitArg,
+    /// Evaluate this many users, drawn at random by --seed
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Length of the lists
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+    /// Users scored at once; changes memory and speed, and results by rounding only
+    #[arg(long, value_name = "USERS", default_value_t = 256)]
+    users: usize,
+    /// Write the figures and every user's rank as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl EvaluationArgs {
+    /// Makes sure before any work that the options make sense.
+    pub fn check(&self) -> Result<(), CliError> {
+        if self.top == 0 || self.users == 0 || self.limit == Some(0) {
+            return Err(CliError::Usage("--top, --users and --limit must be at least 1".into()));
+        }
+        check_json(self.json.as_deref())
+    }
+
+    /// Evaluates what `score` gives, and reports it; returns the result.
+    pub fn run(
+        &self,
+        name: &str,
+        prepared: &Prepared,
+        model_files: BTreeMap<String, String>,
+        common: &CommonArgs,
+        mut score: impl FnMut(&[&PreparedRow]) -> Result<Vec<Vec<f32>>, CliError>,
+    ) -> Result<EvaluationResult, CliError> {
+        let score = |rows: &[&PreparedRow]| match interrupted().load(Ordering::Relaxed) {
+            true => Err(CliError::Stopped("stopped before the evaluation was done; the same command does it".into())),
+            false => score(rows),
+        };
+        let split = Split::from(self.split);
+        let rows = sample(prepared.rows.get(split), self.limit, common.seed);
+        let beam = BeamConfig { beams: self.top, ..Default::default() };
+        let config = EvalConfig { beam, batch: self.users, shard: Shard::WHOLE };
+        let mut progress = Progress::new(name, common.quiet);
+        let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
+        let evaluation = evaluate_scores(name, prepared, &rows, config, score, &mut advance)?;
+        drop(progress);
+        let result = EvaluationResult {
+            split: split.name().into(),
+            data_fingerprint: prepared.fingerprint(),
+            model_files,
+            limit: self.limit,
+            seed: common.seed,
+            batch: self.users,
+            precision: Precision::F32,
+            thoughts: None,
+            guide_files: BTreeMap::new(),
+            users_of_all_parts: rows.len(),
+            shard: Shard::WHOLE,
+            evaluation,
+        };
+        write_json(self.json.as_deref(), &result)?;
+        if !common.quiet {
+            show(&result)?;
+        }
+        Ok(result)
+    }
+}
