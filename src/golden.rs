@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::models::decode::{BeamConfig, ItemTrie, TrieError, beam_search};
 use crate::models::{LatentRecommender, ModelError, Precision, ThoughtKind, host, hub};
-use crate::train::grpo::{AdvantageKind, Grpo, GrpoConfig, Rollouts, Update, baseline, prepare_model};
+use crate::train::grpo::{AdvantageKind, Grpo, GrpoConfig, Rollouts, baseline, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{Example, Gradients, TrainError, Workers};
+use crate::train::{Example, Gradients, ShareUpdate, TrainError, Workers};
 
 /// Largest deviation of a figure.
 const LIMIT: f64 = 1e-4;
@@ -255,8 +255,8 @@ impl Golden {
         let mut found = Vec::new();
         for micro_batch in [1, 2, 3] {
             let share = workers.share(&examples.iter().collect::<Vec<_>>());
-            let result = Sft { micro_batch }.gradients(&model, &share)?;
-            found.push(loss_deviation("SFT loss", values(result.loss), self.figures.sft.loss));
+            let result = Sft { micro_batch }.update(&model, &share)?;
+            found.push(loss_deviation("SFT loss", figure(&result, "loss"), self.figures.sft.loss));
             found.extend(gradient_deviations("SFT", &result.gradients, &self.figures.sft.grads, LIMIT));
         }
         Ok(found)
@@ -386,13 +386,14 @@ impl Golden {
     }
 }
 
-fn update_deviations(update: &Update, expected: &UpdateFigures) -> Vec<Deviation> {
-    let figure = |wanted: &str| {
-        let found = update.figures.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| values(value.clone())).unwrap_or_default()
-    };
-    let mut found = vec![loss_deviation("GRPO loss", figure("loss"), expected.loss)];
-    found.extend(expected.kl.map(|kl| loss_deviation("GRPO KL divergence", figure("kl"), kl)));
+/// A figure of an update; nothing where it has no such figure.
+fn figure(update: &ShareUpdate, name: &str) -> Vec<f64> {
+    update.figures.get(name).map(values).unwrap_or_default()
+}
+
+fn update_deviations(update: &ShareUpdate, expected: &UpdateFigures) -> Vec<Deviation> {
+    let mut found = vec![loss_deviation("GRPO loss", figure(update, "loss"), expected.loss)];
+    found.extend(expected.kl.map(|kl| loss_deviation("GRPO KL divergence", figure(update, "kl"), kl)));
     found.extend(gradient_deviations("GRPO", &update.gradients, &expected.grads, GRPO_GRADIENT_LIMIT));
     found
 }

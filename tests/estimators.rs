@@ -190,10 +190,7 @@ fn the_divergence_of_the_thoughts_pulls_them_back() {
     let square: f64 = shift.iter().map(|value| f64::from(value * value)).sum();
     let pull: Vec<f64> = shift.iter().map(|value| 0.3 * f64::from(*value) / (sigma * sigma)).collect();
     for update in [at_once, again] {
-        let figure = |wanted: &str| {
-            let found = update.figures.iter().find(|(name, _)| *name == wanted).unwrap();
-            f64::from(read(found.1.clone())[0])
-        };
+        let figure = |name: &str| f64::from(read(update.figures.get(name).unwrap())[0]);
         assert_close(&[figure("thought_kl")], &[square / (2.0 * sigma * sigma)], 1e-4);
         assert_close(&[figure("loss")], &[0.3 * square / (2.0 * sigma * sigma)], 1e-4);
         assert!(figure("kl") > 0.0);
@@ -353,8 +350,8 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
         let rewards = stage.roll_out(&model.valid(), &share, &standard).unwrap().rewards;
         -rewards.iter().sum::<f64>() / rewards.len() as f64
     };
-    let (name, figure) = &update.figures[0];
-    assert!(*name == "loss" && (f64::from(read(figure.clone())[0]) - loss(&model)).abs() < 1e-4);
+    let found = f64::from(read(update.figures.get("loss").unwrap())[0]);
+    assert!((found - loss(&model)).abs() < 1e-4);
     let step = 0.02;
     let slope = |i: usize| {
         let shift = |by: f32| (0..WIDTH).map(|j| if i == j { by } else { 0.0 }).collect::<Vec<f32>>();

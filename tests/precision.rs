@@ -45,14 +45,14 @@ fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
     let thought = model.think(&mut state);
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
     let log_probs = model.target_log_probs(&state, thought, &targets).unwrap();
-    let sft = Sft { micro_batch: 5 }.gradients(&model.clone().train(), &workers.share(&rows)).unwrap();
+    let sft = Sft { micro_batch: 5 }.update(&model.clone().train(), &workers.share(&rows)).unwrap();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
     let policy = prepare_model(model.clone(), &config);
     let stage = Grpo::new(config, 8, 0, &policy).unwrap();
     let noise: Vec<f32> =
         (0..rows.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { 0.5 * (i as f32 * 0.7).sin() }).collect();
     let (_, update) = stage.roll_out_and_update(&policy, &workers.share(&rows), &noise).unwrap();
-    [read(log_probs.values), read(sft.loss), all(&sft.gradients), all(&update.gradients)]
+    [read(log_probs.values), read(sft.figures.get("loss").unwrap()), all(&sft.gradients), all(&update.gradients)]
 }
 
 /// The norm of the difference, as a share of the norm.
@@ -129,9 +129,9 @@ fn gradient_checkpointing_changes_nothing_in_16_bits() {
     let rows: Vec<&Example> = examples.iter().collect();
     let Some(model) = in_precision(small_model(1, 2), Precision::Bf16) else { return };
     let gradients = |model: LatentRecommender| {
-        let found = Sft { micro_batch: 5 }.gradients(&model, &Workers::alone().share(&rows)).unwrap();
+        let found = Sft { micro_batch: 5 }.update(&model, &Workers::alone().share(&rows)).unwrap();
         let values: Vec<_> = found.gradients.names().map(|name| read(found.gradients.get(name).unwrap())).collect();
-        (read(found.loss), values)
+        (read(found.figures.get("loss").unwrap()), values)
     };
     assert_eq!(gradients(model.clone().train()), gradients(model.train().with_gradient_checkpointing()));
 }

@@ -14,10 +14,11 @@ use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
 use latentr3::models::hub::read_tensors;
 use latentr3::models::{LatentRecommender, LoraConfig};
-use latentr3::train::grpo::{Estimator, Grpo, GrpoConfig, Update, negative_perplexity, prepare_model};
+use latentr3::train::grpo::{Estimator, Grpo, GrpoConfig, negative_perplexity, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
-    AdamW, AdamWConfig, Event, Example, Found, Optimizer, RunFolder, Stage, TrainConfig, Training, Workers, validate,
+    AdamW, AdamWConfig, Event, Example, Found, Optimizer, RunFolder, ShareUpdate, Stage, TrainConfig, Training,
+    Workers, validate,
 };
 use small::{small_model, weights};
 
@@ -119,10 +120,10 @@ fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
         for model in [small_model(thoughts, 2), adapted] {
             let model = model.train();
             let gradients = |model: &LatentRecommender| {
-                let found = Sft { micro_batch: 5 }.gradients(model, &workers.share(&rows)).unwrap();
+                let found = Sft { micro_batch: 5 }.update(model, &workers.share(&rows)).unwrap();
                 let names: Vec<String> = found.gradients.names().map(str::to_owned).collect();
                 let values: Vec<Vec<f32>> = names.iter().map(|name| read(found.gradients.get(name).unwrap())).collect();
-                (read(found.loss), names, values)
+                (read(found.figures.get("loss").unwrap()), names, values)
             };
             assert_eq!(gradients(&model), gradients(&model.clone().with_gradient_checkpointing()));
         }
@@ -200,7 +201,7 @@ fn micro_batches_do_not_change_a_step() {
     let workers = Workers::alone();
     let share = workers.share(&batch);
     let losses = |micro_batch: usize| {
-        let loss = Sft { micro_batch }.gradients(&small_model(1, 2).train(), &share).unwrap().loss;
+        let loss = Sft { micro_batch }.update(&small_model(1, 2).train(), &share).unwrap().figures.get("loss").unwrap();
         let mut figures = vec![f64::from(read(loss)[0])];
         for estimator in [Estimator::Likelihood, Estimator::Score] {
             let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
@@ -257,10 +258,7 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
             let stage = Grpo::new(config, 8, 0, &start).unwrap();
             let (rollouts, update) = stage.roll_out_and_update(&model, &share, &noise).unwrap();
             let again = stage.update(&model, &share, &rollouts).unwrap();
-            let kl = |update: &Update| {
-                let found = update.figures.iter().find(|(name, _)| *name == "kl");
-                found.map(|(_, kl)| read(kl.clone())[0])
-            };
+            let kl = |update: &ShareUpdate| update.figures.get("kl").map(|kl| read(kl)[0]);
             let values = |name: &str| read(update.gradients.get(name).unwrap());
             let gradients: Vec<_> = update.gradients.names().map(|name| (name.to_owned(), values(name))).collect();
             (gradients, kl(&update), kl(&again))
@@ -274,10 +272,10 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
     }
 }
 
-fn assert_same_update(one: Update, two: Update) {
-    assert_eq!(one.figures.len(), two.figures.len());
-    for ((name, one), (_, two)) in one.figures.into_iter().zip(two.figures) {
-        let [one, two] = [one, two].map(|figure| read(figure)[0]);
+fn assert_same_update(one: ShareUpdate, two: ShareUpdate) {
+    assert!(one.figures.iter().map(|(name, _)| name).eq(two.figures.iter().map(|(name, _)| name)));
+    for ((name, one), (_, two)) in one.figures.iter().zip(two.figures.iter()) {
+        let [one, two] = [one, two].map(|figure| read(figure.clone())[0]);
         assert!((one - two).abs() < 1e-5, "{name}: {one} {two}");
     }
     let (mut names, mut difference, mut norm) = (0, 0.0f32, 0.0f32);

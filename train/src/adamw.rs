@@ -60,7 +60,7 @@ impl AdamW {
     /// Moves every parameter that has a gradient, by its gradient times `factor`.
     pub fn step<M: Module>(&mut self, model: M, gradients: Gradients, factor: f64, learning_rate: f64) -> M {
         self.steps += 1;
-        map_named(model, &mut Update { optimizer: self, gradients, factor, learning_rate })
+        map_named(model, &mut Mover { optimizer: self, gradients, factor, learning_rate })
     }
 
     fn update(
@@ -170,14 +170,14 @@ impl AdamW {
     }
 }
 
-struct Update<'a> {
+struct Mover<'a> {
     optimizer: &'a mut AdamW,
     gradients: Gradients,
     factor: f64,
     learning_rate: f64,
 }
 
-impl NamedMapper for Update<'_> {
+impl NamedMapper for Mover<'_> {
     fn map<const D: usize>(&mut self, name: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = self.gradients.take(name) else {
             return parameter;

@@ -23,6 +23,7 @@ mod run_paths;
 pub mod sasrec;
 mod schedule;
 pub mod sft;
+mod share_update;
 mod trainer;
 mod workers;
 
@@ -39,6 +40,7 @@ pub use progress::{Event, Fault, Progress, StepReport};
 pub use run::{Found, RunFolder};
 pub use run_paths::{RunPaths, holds_weights};
 pub use schedule::Schedule;
+pub use share_update::{Figures, ShareUpdate};
 pub use trainer::{ExtraValidation, Stage, Training};
 pub use workers::{Share, Summed, Workers};
 

@@ -1,11 +1,10 @@
 //! From gradients to a moved model: clipping by the global norm, then AdamW.
 
-use burn::tensor::Tensor;
 use latentr3_models::{LatentRecommender, host};
 
 use crate::adamw::AdamW;
-use crate::gradients::Gradients;
 use crate::progress::Fault;
+use crate::share_update::ShareUpdate;
 use crate::workers::Workers;
 
 /// AdamW with clipping and the learning rate of the present step.
@@ -24,8 +23,8 @@ pub struct Optimizer {
 /// What an update came to.
 #[derive(Debug)]
 pub struct Applied {
-    /// The values of the figures that were given.
-    pub figures: Vec<f64>,
+    /// The figures of the update with their names, added up over all workers.
+    pub figures: Vec<(&'static str, f64)>,
     /// Global norm of the gradients before clipping.
     pub norm: f64,
     /// What was not finite, for which the model was not moved.
@@ -33,18 +32,17 @@ pub struct Applied {
 }
 
 impl Optimizer {
-    /// Adds up what all workers have, and moves the model unless the norm or one of the figures, each `[1]`, is not finite.
+    /// Adds up what all workers have, and moves the model unless the norm or one of the figures is not finite.
     ///
     /// All that decides on the update comes to the host in one read.
     pub fn apply(
         &mut self,
         model: LatentRecommender,
-        gradients: Gradients,
-        figures: Vec<(&'static str, Tensor<1>)>,
+        update: ShareUpdate,
         workers: &Workers,
     ) -> (LatentRecommender, Applied) {
-        let gradients = gradients.of_all(&model, workers);
-        let (names, mut tensors): (Vec<&str>, Vec<Tensor<1>>) = figures.into_iter().unzip();
+        let gradients = update.gradients.of_all(&model, workers);
+        let (names, mut tensors) = update.figures.unzip();
         tensors.extend(gradients.norm());
         let mut values: Vec<f64> = host::read_all(tensors).iter().map(|values| f64::from(values[0])).collect();
         if !workers.is_first() {
@@ -53,13 +51,14 @@ impl Optimizer {
         }
         workers.sum(&mut values);
         let norm = values.drain(names.len()..).next().unwrap_or(0.0);
-        let faults = names.into_iter().zip(&values).find_map(|(name, &value)| Fault::of(name, value));
+        let figures: Vec<(&str, f64)> = names.into_iter().zip(values).collect();
+        let faults = figures.iter().find_map(|&(name, value)| Fault::of(name, value));
         let fault = faults.or(Fault::of("norm of the gradients", norm));
         let mut model = model;
         if fault.is_none() {
             let factor = (self.clip_norm / (norm + 1e-6)).min(1.0);
             model = self.adamw.step(model, gradients, factor, self.learning_rate);
         }
-        (model, Applied { figures: values, norm, fault })
+        (model, Applied { figures, norm, fault })
     }
 }

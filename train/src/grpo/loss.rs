@@ -18,6 +18,14 @@ pub struct PolicyLoss {
     pub clipped: Tensor<1>,
 }
 
+impl PolicyLoss {
+    /// Its parts as figures without gradient, the divergence under the name of `kl`.
+    pub(super) fn figures(self, kl: &'static str) -> impl Iterator<Item = (&'static str, Tensor<1>)> {
+        let figures = [("loss", self.loss.inner()), ("ratio", self.ratio), ("clip_share", self.clipped)];
+        figures.into_iter().chain(self.kl.map(|value| (kl, value.inner())))
+    }
+}
+
 /// The clipped policy loss (arXiv 1707.06347) with the k3 estimate of the KL divergence to a reference (arXiv 2402.03300):
 /// `-min(ratio A, clip(ratio) A) + kl (exp(d) - d - 1)`, `d = reference - log_probs`, `ratio = exp(log_probs - old)`.
 ///

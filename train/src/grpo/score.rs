@@ -10,11 +10,12 @@ use latentr3_models::LatentRecommender;
 
 use super::loss::{PolicyLoss, policy_loss};
 use super::rollout::{Densities, Rollouts, Thoughts, gather_noise, no_thoughts};
-use super::stage::{Grpo, Update, add_figures};
+use super::stage::Grpo;
 use crate::TrainError;
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
 use crate::likelihood::{common_head, prompts};
+use crate::share_update::ShareUpdate;
 use crate::workers::Share;
 
 impl Grpo {
@@ -40,23 +41,22 @@ impl Grpo {
         share: &Share,
         rollouts: &Rollouts,
         thoughts: Vec<Thoughts>,
-    ) -> Result<Update, TrainError> {
+    ) -> Result<ShareUpdate, TrainError> {
         let densities = rollouts.densities.as_ref().ok_or_else(|| {
             TrainError::config("estimator", "is score, for which the rollouts must hold what they were drawn from")
         })?;
-        let mut gradients = Gradients::default();
-        let mut sums = Vec::new();
+        let names = ["loss", "ratio", "clip_share", "thought_kl"];
+        let mut update =
+            ShareUpdate::with_figures(names.into_iter().take(3 + usize::from(self.config.kl > 0.0)), &model.device());
         for Thoughts { places, thought, .. } in thoughts {
             let loss = self.score_loss(thought, &places, share.batch, rollouts, densities);
-            gradients.add(Gradients::collect(model, loss.loss.backward()));
-            add_figures(&mut sums, [Some(loss.loss.inner()), Some(loss.ratio), Some(loss.clipped), loss.kl]);
+            update.gradients.add(Gradients::collect(model, loss.loss.backward()));
+            loss.figures("thought_kl").for_each(|(name, value)| update.figures.add(name, value));
         }
-        let names =
-            ["loss", "ratio", "clip_share", "thought_kl"].into_iter().take(3 + usize::from(self.config.kl > 0.0));
-        sums.resize_with(names.len(), || Tensor::zeros([1], &model.device()));
-        let mut figures: Vec<_> = names.zip(sums).collect();
-        figures.extend(self.kl_figure(model, share, rollouts));
-        Ok(Update { gradients, figures })
+        if let Some((name, value)) = self.kl_figure(model, share, rollouts) {
+            update.figures.add(name, value);
+        }
+        Ok(update)
     }
 
     /// The loss of a micro-batch of thoughts `[prompts, d_model]` as its part of the mean over the noisy samples of the batch; the

@@ -10,10 +10,10 @@ use super::noise::group_noise;
 use super::reward::{Reward, negative_perplexity};
 use super::rollout::{Pool, Rollouts};
 use crate::TrainError;
-use crate::gradients::Gradients;
 use crate::guard::{Guards, Watched};
 use crate::optimizer::Optimizer;
 use crate::progress::{Fault, StepReport};
+use crate::share_update::ShareUpdate;
 use crate::trainer::Stage;
 use crate::workers::Share;
 
@@ -32,19 +32,6 @@ pub struct Grpo {
     /// The policy that the KL divergence is measured from, where [`GrpoConfig::needs_reference`]. While the backbone is frozen its
     /// prompts are taken from the policy's.
     pub reference: Option<LatentRecommender>,
-}
-
-/// A share's part of one update.
-#[derive(Debug)]
-pub struct Update {
-    /// The loss's gradients.
-    pub gradients: Gradients,
-    /// Figures by their names, each `[1]`, which add up over the shares of a batch: `loss`, the mean probability `ratio` over
-    /// the target tokens, `clip_share`, the share of tokens whose ratio is outside the clip range, and, where there is a
-    /// reference, the estimated `kl` divergence to it, of the policy that made the rollouts where the loss has no use for it.
-    /// [`Estimator::Score`] counts noisy samples instead of tokens, and adds
-    /// `thought_kl`, the divergence of the thoughts, where it has a weight.
-    pub figures: Vec<(&'static str, Tensor<1>)>,
 }
 
 /// Freezes what stage 2 does not train.
@@ -100,7 +87,7 @@ impl Grpo {
         model: &LatentRecommender,
         share: &Share,
         noise: &[f32],
-    ) -> Result<(Rollouts, Update), TrainError> {
+    ) -> Result<(Rollouts, ShareUpdate), TrainError> {
         if !self.updates_at_once(model) {
             let problem =
                 "is likelihood: an update from the pass that samples needs a frozen backbone, one thought and no kl";
@@ -117,10 +104,20 @@ impl Grpo {
     /// A share's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with
     /// [`Estimator::Score`] one of the prompts only.
     ///
+    /// Figures: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose ratio is outside the
+    /// clip range, and, where there is a reference, the estimated `kl` divergence to it, of the policy that made the rollouts where the
+    /// loss has no use for it. [`Estimator::Score`] counts noisy samples instead of tokens, and adds `thought_kl`, the divergence of the
+    /// thoughts, where it has a weight.
+    ///
     /// # Errors
     ///
     /// What the model refuses, a model without thoughts, or [`Estimator::Pathwise`], which has one update only.
-    pub fn update(&self, model: &LatentRecommender, share: &Share, rollouts: &Rollouts) -> Result<Update, TrainError> {
+    pub fn update(
+        &self,
+        model: &LatentRecommender,
+        share: &Share,
+        rollouts: &Rollouts,
+    ) -> Result<ShareUpdate, TrainError> {
         match self.config.estimator {
             Estimator::Likelihood => self.ratio_update(model, share, rollouts),
             Estimator::Score => self.score_update(model, share, rollouts, self.think_again(model, share)?),
@@ -164,15 +161,6 @@ pub(super) fn figure(model: &LatentRecommender, value: f64) -> Tensor<1> {
     Tensor::from_data([value as f32], &model.device())
 }
 
-/// Adds the figures of a further micro-batch.
-pub(super) fn add_figures(sums: &mut Vec<Tensor<1>>, figures: [Option<Tensor<1>>; 4]) {
-    let figures = figures.into_iter().flatten();
-    *sums = match sums.is_empty() {
-        true => figures.collect(),
-        false => sums.drain(..).zip(figures).map(|(sum, figure)| sum + figure).collect(),
-    };
-}
-
 impl Stage for Grpo {
     fn step(
         &self,
@@ -193,15 +181,14 @@ impl Stage for Grpo {
         // The log has the last update's figures.
         for _ in 0..self.config.updates {
             if fault.is_none() {
-                let Update { gradients, figures } = match first.take() {
+                let update = match first.take() {
                     Some(update) => update,
                     None => self.update(&model, share, &rollouts)?,
                 };
-                let names: Vec<&str> = figures.iter().map(|(name, _)| *name).collect();
-                let (moved, applied) = optimizer.apply(model, gradients, figures, share.workers);
+                let (moved, applied) = optimizer.apply(model, update, share.workers);
                 (model, fault) = (moved, applied.fault);
-                metrics =
-                    names.into_iter().map(str::to_owned).zip(applied.figures.into_iter().map(Value::from)).collect();
+                let figures = applied.figures.into_iter();
+                metrics = figures.map(|(name, value)| (name.to_owned(), json!(value))).collect();
                 metrics.entry("kl").or_insert(Value::Null);
                 metrics.insert("gradient_norm".into(), json!(applied.norm));
             }

@@ -8,10 +8,11 @@ use latentr3_models::backbone::Cut;
 use super::config::Estimator;
 use super::loss::policy_loss;
 use super::rollout::{Rollouts, Thoughts, gather_noise, no_thoughts, repeat_rows, repeated_targets};
-use super::stage::{Grpo, Update, add_figures, figure};
+use super::stage::{Grpo, figure};
 use crate::batches::micro_batches;
 use crate::gradients::Gradients;
 use crate::likelihood::{common_head, prompts};
+use crate::share_update::ShareUpdate;
 use crate::workers::Share;
 use crate::{Example, TrainError};
 
@@ -23,9 +24,9 @@ impl Grpo {
         share: &Share,
         rollouts: &Rollouts,
         thoughts: Vec<Thoughts>,
-    ) -> Update {
+    ) -> ShareUpdate {
         let (group, weights) = (self.config.group, self.weights(share, rollouts));
-        let mut gradients = Gradients::default();
+        let mut update = ShareUpdate::default();
         for Thoughts { places, thought, by_sample } in thoughts {
             let by_sample = by_sample.expect("this estimator's rollouts have it");
             let own = |place: &usize| weights[place * group..(place + 1) * group].iter().map(|&weight| weight as f32);
@@ -34,7 +35,7 @@ impl Grpo {
             let own = Tensor::<2>::from_data(TensorData::new(own, [prompts * group, 1]), &by_sample.device());
             let by_thought = (by_sample * own).reshape([prompts, group, width]).sum_dim(1).reshape([prompts, width]);
             // A function whose gradient by the thought is the weighted sum.
-            gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
+            update.gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
         }
         let total = self.tokens(share) as f64;
         let loss: f64 = match self.config.estimator {
@@ -42,13 +43,13 @@ impl Grpo {
             _ => weights.iter().zip(&rollouts.log_probs).map(|(weight, row)| weight * row.len() as f64).sum(),
         };
         let tokens = rollouts.log_probs.iter().map(Vec::len).sum::<usize>() as f64;
-        let mut figures = vec![
-            ("loss", figure(model, loss)),
-            ("ratio", figure(model, tokens / total)),
-            ("clip_share", figure(model, 0.0)),
-        ];
-        figures.extend(self.kl_figure(model, share, rollouts));
-        Update { gradients, figures }
+        for (name, value) in [("loss", loss), ("ratio", tokens / total), ("clip_share", 0.0)] {
+            update.figures.add(name, figure(model, value));
+        }
+        if let Some((name, value)) = self.kl_figure(model, share, rollouts) {
+            update.figures.add(name, value);
+        }
+        update
     }
 
     /// The derivative of the loss by each rollout's summed log-probabilities: `-A_k / tokens`, or with [`Estimator::Pathwise`] that
@@ -72,10 +73,10 @@ impl Grpo {
         model: &LatentRecommender,
         share: &Share,
         rollouts: &Rollouts,
-    ) -> Result<Update, TrainError> {
+    ) -> Result<ShareUpdate, TrainError> {
         let (group, total, device) = (self.config.group, self.tokens(share), model.device());
-        let mut gradients = Gradients::default();
-        let mut sums: Vec<Tensor<1>> = Vec::new();
+        let names = ["loss", "ratio", "clip_share", "kl"].into_iter().take(3 + usize::from(self.reference.is_some()));
+        let mut update = ShareUpdate::with_figures(names, &device);
         // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
         let (mut head, mut cut) = (common_head(model, &share.rows)?, None);
         if self.config.train_backbone {
@@ -107,15 +108,12 @@ impl Grpo {
             if let Some(cut) = &mut cut {
                 cut.collect(&mut tape);
             }
-            gradients.add(Gradients::collect(model, tape));
-            let kl = loss.kl.map(Tensor::inner);
-            add_figures(&mut sums, [Some(loss.loss.inner()), Some(loss.ratio), Some(loss.clipped), kl]);
+            update.gradients.add(Gradients::collect(model, tape));
+            loss.figures("kl").for_each(|(name, value)| update.figures.add(name, value));
         }
         if let Some(tape) = cut.and_then(Cut::backward) {
-            gradients.add(Gradients::collect(model, tape));
+            update.gradients.add(Gradients::collect(model, tape));
         }
-        let names = ["loss", "ratio", "clip_share", "kl"].into_iter().take(3 + usize::from(self.reference.is_some()));
-        sums.resize_with(names.len(), || Tensor::zeros([1], &device));
-        Ok(Update { gradients, figures: names.zip(sums).collect() })
+        Ok(update)
     }
 }
