@@ -53,9 +53,7 @@ impl Grpo {
             update.gradients.add(Gradients::collect(model, loss.loss.backward()));
             loss.figures("thought_kl").for_each(|(name, value)| update.figures.add(name, value));
         }
-        if let Some((name, value)) = self.kl_figure(model, share, rollouts) {
-            update.figures.add(name, value);
-        }
+        self.add_kl(&mut update, model, share, rollouts);
         Ok(update)
     }
 

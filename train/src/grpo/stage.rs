@@ -127,15 +127,18 @@ impl Grpo {
         }
     }
 
-    /// A share's part of the KL divergence to the reference at the rollouts, where there is one.
-    pub(super) fn kl_figure(
+    /// Adds the figure `kl`, a share's part of the KL divergence to the reference at the rollouts, where there is one.
+    pub(super) fn add_kl(
         &self,
+        update: &mut ShareUpdate,
         model: &LatentRecommender,
         share: &Share,
         rollouts: &Rollouts,
-    ) -> Option<(&'static str, Tensor<1>)> {
-        let kl = rollouts.kl()? / self.tokens(share) as f64;
-        Some(("kl", figure(model, if kl > LARGEST_KL { LARGEST_KL } else { kl })))
+    ) {
+        if let Some(kl) = rollouts.kl() {
+            let kl = kl / self.tokens(share) as f64;
+            update.figures.add("kl", figure(model, if kl > LARGEST_KL { LARGEST_KL } else { kl }));
+        }
     }
 
     /// Standard noise for a share of a step's batch, `[rollouts, d_model]`.

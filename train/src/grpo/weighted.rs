@@ -46,9 +46,7 @@ impl Grpo {
         for (name, value) in [("loss", loss), ("ratio", tokens / total), ("clip_share", 0.0)] {
             update.figures.add(name, figure(model, value));
         }
-        if let Some((name, value)) = self.kl_figure(model, share, rollouts) {
-            update.figures.add(name, value);
-        }
+        self.add_kl(&mut update, model, share, rollouts);
         update
     }
 
