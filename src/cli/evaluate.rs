@@ -3,7 +3,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log;
-use super::files::{check_device, check_fit, check_json, is_run, load_model, model_folder, weight_files, write_json};
+use super::files::{
+    check_device, check_fit, check_json, is_run, load_model, model_folder, weight_files, with_learnt_thoughts,
+    write_json,
+};
 use super::terminal::{Progress, duration, note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
@@ -13,7 +16,7 @@ use crate::eval::{
 };
 use crate::models::decode::{BeamConfig, ItemTrie};
 use crate::models::sasrec::SasRec;
-use crate::models::{LatentRecommender, Precision, ThoughtKind, device};
+use crate::models::{LatentRecommender, Precision, device};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -112,11 +115,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let model_files = weight_files(&args.model)?;
     let mut model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
     if let Some(thoughts) = args.thoughts {
-        let kind = model.source.kind();
-        if thoughts > 0 && (model.thoughts() == 0 || (kind == ThoughtKind::Constants && thoughts != model.thoughts())) {
-            return Err(CliError::Usage(format!("the model has learnt {} thoughts, not {thoughts}", model.thoughts())));
-        }
-        model = model.with_thoughts(kind, thoughts, args.common.seed)?;
+        model = with_learnt_thoughts(model, thoughts, args.common.seed)?;
     }
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     if is_run(&args.model) && weight_files(&args.model)? != model_files {

@@ -12,7 +12,7 @@ use super::terminal::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
 use crate::models::hub;
-use crate::models::{Driver, LatentRecommender, ModelError, Precision, device, driver};
+use crate::models::{Driver, LatentRecommender, ModelError, Precision, ThoughtKind, device, driver};
 use crate::train::{RunPaths, holds_weights};
 
 /// Name of the tokenizer's file in model and prepared folders.
@@ -55,6 +55,20 @@ pub(super) fn load_model(path: &Path, device_name: &str) -> Result<LatentRecomme
         return Err(CliError::Input { path: folder, line: None, problem });
     }
     Ok(hub::load(&folder, &device)?)
+}
+
+/// The model with so many of the thoughts that it has learnt. Learnt constants are as many as they are, or none.
+pub(super) fn with_learnt_thoughts(
+    model: LatentRecommender,
+    thoughts: usize,
+    seed: u64,
+) -> Result<LatentRecommender, CliError> {
+    let learnt = model.thoughts();
+    let kind = model.source.kind();
+    if thoughts > 0 && (learnt == 0 || (kind == ThoughtKind::Constants && thoughts != learnt)) {
+        return Err(CliError::Usage(format!("the model has learnt {learnt} thoughts, not {thoughts}")));
+    }
+    Ok(model.with_thoughts(kind, thoughts, seed)?)
 }
 
 /// Says so where a driver only computes on the CPU: it is slow, and some of them compute wrong numbers without an error.

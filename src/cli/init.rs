@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::files::{TOKENIZER_FILE, check_free, load_model, model_folder, own_tokenizer};
+use super::files::{TOKENIZER_FILE, check_free, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
 use super::terminal::print;
 use super::{CliError, CommonArgs};
 use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
@@ -90,14 +90,10 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
 
 /// The model with so many thoughts of what makes them already, or of a fresh latent attention.
 fn with_thoughts(model: LatentRecommender, thoughts: usize, seed: u64) -> Result<LatentRecommender, CliError> {
-    let kind = match model.thoughts() {
-        0 => ThoughtKind::LatentAttention,
-        learnt if model.source.kind() == ThoughtKind::Constants && ![0, learnt].contains(&thoughts) => {
-            return Err(CliError::Usage(format!("the model has learnt {learnt} thoughts, not {thoughts}")));
-        }
-        _ => model.source.kind(),
-    };
-    Ok(model.with_thoughts(kind, thoughts, seed)?)
+    match model.thoughts() {
+        0 => Ok(model.with_thoughts(ThoughtKind::LatentAttention, thoughts, seed)?),
+        _ => with_learnt_thoughts(model, thoughts, seed),
+    }
 }
 
 fn fresh(args: &InitArgs) -> Result<LatentRecommender, CliError> {
