@@ -78,7 +78,7 @@ fn hits(contents: &Contents, at: usize, group: &[&Evaluated]) -> String {
     Chart {
         id: format!("hits-{at}"),
         title: &format!("HR@{k} by popularity"),
-        note: "of the item that the user chose; bars reach one standard error up and down",
+        note: "of the item that the user chose; bars reach one binomial standard error up and down",
         across: Across::Names("the user's item", &names),
         from_zero: true,
         lines: group.iter().map(line).collect(),

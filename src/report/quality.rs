@@ -3,7 +3,8 @@
 use super::contents::{Contents, Evaluated};
 use super::html::{Table, Text, share_and_error};
 use super::label::evaluation;
-use crate::eval::{CUTOFFS, EvaluationResult, Metric, UserRank, mean_and_deviation};
+use crate::eval::compare::mean_and_error;
+use crate::eval::{CUTOFFS, EvaluationResult, Metric, UserRank};
 
 /// A metric of the first k places.
 type Measure = fn(usize) -> Metric;
@@ -60,7 +61,7 @@ fn tables(contents: &Contents, at: usize, group: &[&Evaluated]) -> String {
         false => "No item that was found shares its title with another: figures by title are the same.",
     };
     html + &format!(
-        "</div>\n<p class=\"small\">± one standard error, of users as if they were independent; the best of each column is bold. \
+        "</div>\n<p class=\"small\">± one standard error, over users with all of their rows; the best of each column is bold. \
          <code>latentr3 compare</code> says whether a difference is more than chance. {titles}</p>\n"
     )
 }
@@ -85,17 +86,9 @@ fn popularity(one: &Evaluated, measure: Measure) -> (String, Figures) {
 
 fn figures(one: &Evaluated, measure: Measure, rank: Rank, longest: usize) -> Figures {
     let at = |k: usize| {
-        let gains = one.result.evaluation.ranks.iter().map(|user| measure(k).gain(rank(user)));
-        (k <= longest).then(|| mean_and_error(&gains.collect::<Vec<_>>()))
+        (k <= longest).then(|| mean_and_error(&one.result.evaluation.ranks, |user| measure(k).gain(rank(user))))
     };
     CUTOFFS.into_iter().map(at).collect()
-}
-
-/// The mean of some gains and its standard error, the sample's standard deviation over the root of its size; no error of
-/// fewer than two.
-pub(super) fn mean_and_error(gains: &[f64]) -> (f64, Option<f64>) {
-    let (mean, deviation) = mean_and_deviation(gains).unwrap_or_default();
-    (mean, deviation.map(|deviation| deviation / (gains.len() as f64).sqrt()))
 }
 
 /// A table in which the best figure of each column is bold.
@@ -114,19 +107,4 @@ fn table(id: String, caption: String, rows: Vec<(String, Figures)>) -> String {
     let cells = |(name, figures): &(String, Figures)| (name.clone(), figures.iter().zip(&bests).map(cell).collect());
     let head = std::iter::once("Model".to_owned()).chain(CUTOFFS.iter().map(|k| format!("@{k}")));
     Table { id, caption, head: head.collect(), rows: rows.iter().map(cells).collect() }.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_of_a_share_is_the_binomial_one() {
-        let gains: Vec<f64> = (0..100).map(|user| f64::from(user % 4 == 0)).collect();
-        let (mean, error) = mean_and_error(&gains);
-        assert_eq!(mean, 0.25);
-        assert!((error.unwrap() - (0.25f64 * 0.75 / 99.0).sqrt()).abs() < 1e-12);
-        assert_eq!(mean_and_error(&[1.0]), (1.0, None));
-        assert_eq!(mean_and_error(&[]), (0.0, None));
-    }
 }

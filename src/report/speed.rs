@@ -4,8 +4,9 @@ use super::chart::{Across, Chart, Line};
 use super::contents::{Contents, Evaluated};
 use super::html::Table;
 use super::label::evaluation;
-use super::quality::{group_title, mean_and_error};
+use super::quality::group_title;
 use crate::eval::Metric;
+use crate::eval::compare::mean_and_error;
 
 /// Length of the list.
 const LENGTH: usize = 10;
@@ -43,8 +44,7 @@ fn milliseconds(one: &Evaluated) -> f64 {
 /// An evaluation's point, where its lists are long enough.
 fn point(contents: &Contents, one: &Evaluated) -> Option<Line> {
     let evaluation = &one.result.evaluation;
-    let hits: Vec<f64> = evaluation.ranks.iter().map(|user| Metric::Hr(LENGTH).gain(user.rank)).collect();
-    let (mean, error) = mean_and_error(&hits);
+    let (mean, error) = mean_and_error(&evaluation.ranks, |user| Metric::Hr(LENGTH).gain(user.rank));
     (evaluation.method.beams >= LENGTH).then(|| Line {
         subject: Some(one.subject),
         name: contents.subjects[one.subject].name.clone(),

@@ -48,6 +48,19 @@ impl Users {
     }
 }
 
+/// The mean of what each row gains, and its standard error because users like these might have been others, which takes at least two.
+pub(crate) fn mean_and_error(ranks: &[UserRank], gain: impl Fn(&UserRank) -> f64) -> (f64, Option<f64>) {
+    if ranks.is_empty() {
+        return (0.0, None);
+    }
+    let users = Users::of(ranks);
+    let mut sums = vec![0.0; users.rows.len()];
+    for (row, &user) in ranks.iter().zip(&users.of_row) {
+        sums[user] += gain(row);
+    }
+    (users.mean(&sums), (sums.len() > 1).then(|| users.variance(&sums).sqrt()))
+}
+
 /// The gains of one model in one metric.
 pub(super) struct Gains {
     /// Each run's gains, summed over each user's rows: `[runs][users]`.
@@ -86,4 +99,37 @@ impl Gains {
 pub(super) fn by_user(differences: &[Vec<f64>]) -> Vec<f64> {
     let users = differences.first().map_or(0, Vec::len);
     (0..users).flat_map(|user| differences.iter().map(move |of_users| of_users[user])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(user: usize, rank: f64) -> UserRank {
+        UserRank {
+            row: 0,
+            user: user.to_string(),
+            item: String::new(),
+            item_count: 0,
+            rank: Some(rank),
+            title_rank: None,
+            popularity_rank: 1.0,
+            list: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_error_of_a_share_is_the_binomial_one_where_every_user_has_a_row() {
+        let hit = |row: &UserRank| Metric::Hr(1).gain(row.rank);
+        let rows: Vec<UserRank> = (0..100).map(|user| row(user, if user % 4 == 0 { 1.0 } else { 2.0 })).collect();
+        let (mean, error) = mean_and_error(&rows, hit);
+        assert_eq!(mean, 0.25);
+        assert!((error.unwrap() - (0.25f64 * 0.75 / 99.0).sqrt()).abs() < 1e-12);
+        // The same rows once more tell nothing new.
+        let (mean, twice) = mean_and_error(&[rows.clone(), rows.clone()].concat(), hit);
+        assert_eq!(mean, 0.25);
+        assert!((twice.unwrap() - error.unwrap()).abs() < 1e-12);
+        assert_eq!(mean_and_error(&rows[..1], hit), (1.0, None));
+        assert_eq!(mean_and_error(&[], hit), (0.0, None));
+    }
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{CUTOFFS, Metric, UserRank};
 use gains::{Gains, Users};
 
+pub(crate) use gains::mean_and_error;
 pub use group::{CompareError, Group, Run};
 pub use holm::holm;
 pub use lists::OtherLists;
