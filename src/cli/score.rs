@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::load_model;
-use super::terminal::print;
+use super::terminal::print_to_reader;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
 use crate::models::host;
@@ -54,7 +54,9 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
                 ));
             }
             let line = json!({ "log_probs": row, "sum": sum, "mean": sum / length as f64 });
-            print(&format!("{line}\n"))?;
+            if !print_to_reader(&format!("{line}\n"))? {
+                return Ok(());
+            }
         }
     }
     Ok(())

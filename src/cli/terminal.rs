@@ -14,12 +14,16 @@ const LINE_EVERY: Duration = Duration::from_secs(15);
 
 /// Prints text on standard output. A reader that has gone away has read enough.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
+    print_to_reader(text).map(drop)
+}
+
+/// Prints text on standard output; whether its reader is still there.
+pub(super) fn print_to_reader(text: &str) -> Result<bool, CliError> {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
-            Err(ModelError::Io { path: "standard output".into(), source }.into())
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(source) if source.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => Err(ModelError::Io { path: "standard output".into(), source }.into()),
     }
 }
 
