@@ -145,6 +145,11 @@ fn a_request_to_end_reaches_the_step_that_runs() {
     assert!(clock.elapsed() < Duration::from_secs(50), "the step was not asked");
     let steps = std::fs::read_to_string(&log).unwrap().lines().filter(|line| line.contains("\"loss\"")).count();
     assert_eq!(w.json("work/runs/sft-0/last/progress.json")["step"], steps, "it was saved as it ended");
+    std::fs::write(w.path("work/runs/sft-0/mark"), "").unwrap();
+    succeed(&command(&paths, &["--minutes", "0.01"]));
+    assert!(Path::new(&w.path("work/runs/sft-0/mark")).exists(), "a run that was stopped goes on in its folder");
+    let now = w.json("work/runs/sft-0/last/progress.json")["step"].as_u64().unwrap();
+    assert!(now >= steps as u64, "{now} of {steps} steps are left");
 }
 
 #[test]
