@@ -11,7 +11,7 @@ use super::latency::{self, Plan};
 use super::memory::peak_mib;
 use super::terminal::print;
 use super::{CliError, CommonArgs};
-use crate::data::TokenFile;
+use crate::data::{Prepared, Split, TokenFile};
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
 use crate::models::{LatentRecommender, LoraConfig, Precision};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
@@ -37,8 +37,11 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Token file; for eval and latency its first line is the catalog
-    #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    tokens: Option<PathBuf>,
+    /// Prepared data instead: its training rows, or for eval and latency its test rows
+    #[arg(long, value_name = "PREPARED", conflicts_with = "tokens")]
+    data: Option<PathBuf>,
     /// Training steps, or rounds of latency over the users
     #[arg(long, default_value_t = 3)]
     steps: usize,
@@ -84,6 +87,9 @@ pub(super) struct BenchArgs {
     /// Write per user [[token ids, ...], [scores, ...]]
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
+    /// Write the line into a file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -101,6 +107,19 @@ enum What {
 }
 
 impl BenchArgs {
+    /// The rows and their catalog, and where they lie.
+    fn tokens(&self) -> Result<(&Path, TokenFile), CliError> {
+        let split = match self.what {
+            What::Sft | What::Grpo => Split::Train,
+            What::Eval | What::Latency => Split::Test,
+        };
+        match (&self.data, &self.tokens) {
+            (Some(data), _) => Ok((data, TokenFile::of(&Prepared::load(data)?, split))),
+            (None, Some(tokens)) => Ok((tokens, TokenFile::read(tokens)?)),
+            (None, None) => Err(CliError::Usage("--tokens or --data is needed".into())),
+        }
+    }
+
     /// Makes the pool of as many threads as are asked for.
     pub(super) fn use_threads(&self) -> Result<(), CliError> {
         if self.threads > MOST_THREADS {
@@ -137,11 +156,15 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("--frozen-weights is for sft and grpo".into()));
     }
     check_json(args.dump.as_deref())?;
+    check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
     check_device(&args.common.device, args.frozen_weights)?;
-    let file = TokenFile::read(&args.tokens)?;
+    let (path, file) = args.tokens()?;
+    if file.rows.is_empty() {
+        return Err(CliError::Input { path: path.to_owned(), line: None, problem: "has no rows to time with".into() });
+    }
     let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
-    file.check_lengths(&args.tokens, &model)?;
+    file.check_lengths(path, &model)?;
     let result = match args.what {
         What::Sft => {
             let stage = Sft { micro_batch: args.micro };
@@ -165,9 +188,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             let stage = Grpo::new(config, args.micro, args.common.seed, &model)?;
             train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
         }
-        What::Eval => search(args, &model.valid(), &file)?,
+        What::Eval => search(args, &model.valid(), catalog(path, &file)?, &file.rows)?,
         What::Latency => {
-            let trie = ItemTrie::new(catalog(&args.tokens, &file)?)?;
+            let trie = ItemTrie::new(catalog(path, &file)?)?;
             let batches = args.batch.map_or(vec![1, 16], |batch| vec![batch]);
             let prompts: Vec<&[u32]> = file.rows.iter().take(args.users).map(|row| row.prompt.as_slice()).collect();
             let beam = BeamConfig { beams: args.beams, length_penalty: 1.0 };
@@ -176,6 +199,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             json!({ "latency": table, "peak_mib": peak_mib() })
         }
     };
+    write_json(args.json.as_deref(), &result)?;
     print(&format!("{result}\n"))
 }
 
@@ -230,9 +254,14 @@ fn catalog<'a>(path: &Path, file: &'a TokenFile) -> Result<&'a [Vec<u32>], CliEr
     })
 }
 
-fn search(args: &BenchArgs, model: &LatentRecommender, file: &TokenFile) -> Result<Value, CliError> {
-    let trie = ItemTrie::new(catalog(&args.tokens, file)?)?;
-    let rows = &file.rows[..args.users.min(file.rows.len())];
+fn search(
+    args: &BenchArgs,
+    model: &LatentRecommender,
+    catalog: &[Vec<u32>],
+    rows: &[Example],
+) -> Result<Value, CliError> {
+    let trie = ItemTrie::new(catalog)?;
+    let rows = &rows[..args.users.min(rows.len())];
     let config = BeamConfig { beams: args.beams, length_penalty: 1.0 };
     let clock = Instant::now();
     let mut found = Vec::with_capacity(rows.len());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::DataError;
+use super::{DataError, Prepared, Split};
 use crate::models::LatentRecommender;
 use crate::train::Example;
 
@@ -67,6 +67,11 @@ impl TokenFile {
             return Err(DataError::Damaged { path: path.to_owned(), problem: "has no rows".into() });
         }
         Ok(file)
+    }
+
+    /// The rows of a split of prepared data, with its catalog.
+    pub fn of(prepared: &Prepared, split: Split) -> Self {
+        Self { rows: prepared.examples(split), catalog: Some(prepared.item_tokens.clone()) }
     }
 
     /// Makes sure that every row fits the model's positions.

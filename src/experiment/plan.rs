@@ -193,6 +193,9 @@ impl StepTemplate {
         // What is known only when the step runs.
         let later: BTreeSet<&str> = inputs.keys().map(String::as_str).chain(["json", "results"]).collect();
         let rows: Vec<Row> = self.reads.iter().map(|row| row.expanded(&bindings, matrix)).collect::<Result<_, _>>()?;
+        if let Some(row) = rows.iter().find(|row| row.within.is_some()) {
+            return Err(PlanError(format!("step `{name}` reads `{}` whole: `within` is for tables", row.name)));
+        }
         let mut command: Vec<String> = Vec::new();
         for word in self.run.split_whitespace() {
             match word {
@@ -297,6 +300,11 @@ mod tests {
             "needs = [\"prepared-{data}\"]",
             "reads = [{ name = \"x\", results = \"prepared-{data}\" }]",
             "is not kept",
+        );
+        refused(
+            "needs = [\"prepared-{data}\"]",
+            "reads = [{ name = \"x\", results = \"prepared-{data}\", within = \"hr\" }]",
+            "`within` is for tables",
         );
         refused("y = \"sft-albums-{seed}\"", "y = \"prepared-albums\"", "chart `HR@10` shows `prepared-albums`");
         refused("hr.svg", "../hr.svg", "no name for a chart");

@@ -30,6 +30,8 @@ pub struct Row {
     pub name: String,
     /// The steps' name, in braces what varies.
     results: String,
+    /// Where in a result a table's columns begin: a path of fields, as `latency.0`; the result itself if not given.
+    pub(super) within: Option<String>,
     /// The steps.
     #[serde(skip)]
     pub steps: Vec<String>,
@@ -81,7 +83,11 @@ pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String
     for row in &table.rows {
         let results: Vec<Value> = row.steps.iter().filter_map(|step| result(step)).collect();
         let cell = |column: &String| {
-            let values: Vec<f64> = results.iter().filter_map(|result| figure(result, column)).collect();
+            let value = |result: &Value| match &row.within {
+                Some(path) => figure(field(result, path)?, column),
+                None => figure(result, column),
+            };
+            let values: Vec<f64> = results.iter().filter_map(value).collect();
             let of = if values.len() < results.len() { format!(" (of {})", values.len()) } else { String::new() };
             match mean_and_deviation(&values) {
                 None => String::new(),
@@ -103,8 +109,13 @@ pub(super) fn figure(result: &Value, column: &str) -> Option<f64> {
     };
     match metric.split_once('@') {
         Some((metric, k)) => result[by][metric][k].as_f64(),
-        None => column.split('.').fold(result, |value, field| &value[field]).as_f64(),
+        None => field(result, column)?.as_f64(),
     }
+}
+
+/// What a path of fields and places, with points between them, leads to.
+fn field<'a>(result: &'a Value, path: &str) -> Option<&'a Value> {
+    result.pointer(&format!("/{}", path.replace('.', "/")))
 }
 
 #[cfg(test)]
@@ -118,6 +129,7 @@ mod tests {
         let row = |name: &str, steps: &[&str]| Row {
             name: name.into(),
             results: String::new(),
+            within: None,
             steps: steps.iter().map(|step| step.to_string()).collect(),
         };
         let table = Table {
@@ -128,6 +140,7 @@ mod tests {
                 row("popularity", &["c"]),
                 row("later", &["d"]),
                 row("partly", &["a", "e"]),
+                Row { within: Some("parts.1".into()), ..row("a part", &["f"]) },
             ],
         };
         let of = |hr: f64| json!({"by_item": {"hr": {"10": hr}}, "by_title": {"ndcg": {"5": 0.5}}, "targets": {"cold": {"users": 7}}});
@@ -136,6 +149,7 @@ mod tests {
             "b" => Some(of(0.2)),
             "e" => Some(json!({"targets": {"cold": {"users": 7}}})),
             "c" => Some(of(0.05)),
+            "f" => Some(json!({"parts": [of(0.3), of(0.4)]})),
             _ => None,
         };
         let text = markdown(&table, &result);
@@ -143,5 +157,6 @@ mod tests {
         assert!(text.contains("| popularity | 1 | 0.0500 | 0.5000 | 7.0000 |"), "{text}");
         assert!(text.contains("| later | 0 |  |  |  |"), "{text}");
         assert!(text.contains("| partly | 2 | 0.1000 (of 1) | 0.5000 (of 1) | 7.0000 ± 0.0000 |"), "{text}");
+        assert!(text.contains("| a part | 1 | 0.4000 | 0.5000 | 7.0000 |"), "{text}");
     }
 }
