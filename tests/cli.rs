@@ -158,6 +158,45 @@ fn score_and_bench_read_token_files() {
     let dump = w.json("dump.json");
     assert_eq!(dump[0][0].as_array().unwrap().len(), 3);
     assert_eq!(dump[0][1].as_array().unwrap().len(), 3);
+
+    // Prepared data has rows and a catalog too.
+    let [data, json] = ["prepared", "bench.json"].map(|name| w.path(name));
+    for (what, key) in [("grpo", "loss"), ("eval", "hr")] {
+        let said = succeed(&["bench", what, "--model", &model, "--data", &data, "--json", &json, "--steps", "1"]);
+        assert_eq!(w.json("bench.json"), serde_json::from_str::<Value>(&said).unwrap());
+        assert!(w.json("bench.json").get(key).is_some(), "{said}");
+    }
+}
+
+#[test]
+fn the_score_points_up_the_expected_reward_and_more_so_the_more_samples_there_are() {
+    let w = Workshop::new();
+    let [model, data, json] = ["base", "prepared", "direction.json"].map(|name| w.path(name));
+    let options = ["direction", "--model", &model, "--data", &data, "--json", &json, "--sigma-relative", "0.1"];
+    let cosine = |more: &[&str]| {
+        let said = succeed(&[&options[..], more].concat());
+        let found = w.json("direction.json");
+        let cosine = found["cosine"]["own"]["score"].as_f64().unwrap();
+        assert!(said.contains(&format!("{cosine:.3}")), "{said}");
+        let ratio = found["noise_norm"].as_f64().unwrap() / found["thought_norm"].as_f64().unwrap();
+        assert!((ratio - 0.1).abs() < 0.03, "{found}");
+        cosine
+    };
+    let few = cosine(&["--samples", "2"]);
+    let many = cosine(&["--samples", "400"]);
+    assert!(many > 0.8 && few < many, "{few} with 2 samples, {many} with 400");
+    assert_ne!(cosine(&["--samples", "2", "--seed", "1"]), few);
+    for (more, part) in [
+        (["--prompts", "0"], "--prompts"),
+        (["--samples", "99999999999"], "65536"),
+        (["--max-perplexity", "0.5"], "max_perplexity"),
+    ] {
+        let message = refuse(&[&options[..], &more].concat());
+        assert!(message.contains(part), "{message}");
+    }
+    succeed(&["init", "--base", &model, "--thoughts", "0", "--out", &w.path("silent")]);
+    let message = refuse(&["direction", "--model", &w.path("silent"), "--data", &data]);
+    assert!(message.contains("thinks"), "{message}");
 }
 
 #[test]

@@ -24,16 +24,8 @@ pub(super) struct GrpoArgs {
     /// Samples of each prompt; the first is free of noise
     #[arg(long, default_value_t = 8)]
     group: usize,
-    /// Standard deviation of the noise on each coordinate of the thought
-    #[arg(long, default_value_t = 1.5)]
-    sigma: f64,
-    /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
-    #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
-    sigma_relative: Option<f64>,
-    /// Larger perplexities count as this one, so that a hopeless target cannot take all of its batch's advantage; by default the
-    /// largest float32, where the published reward overflows
-    #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
-    max_perplexity: f64,
+    #[command(flatten)]
+    samples: SampleArgs,
     /// How the gradient is estimated
     #[arg(long, value_enum, default_value_t = EstimatorArg::Likelihood)]
     estimator: EstimatorArg,
@@ -67,6 +59,34 @@ pub(super) struct GrpoArgs {
     frozen: FrozenArgs,
     #[command(flatten)]
     training: LoopArgs,
+}
+
+/// How a thought's samples are drawn and rewarded.
+#[derive(Debug, Args)]
+pub(super) struct SampleArgs {
+    /// Standard deviation of the noise on each coordinate of the thought
+    #[arg(long, default_value_t = 1.5)]
+    sigma: f64,
+    /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
+    #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
+    sigma_relative: Option<f64>,
+    /// Larger perplexities count as this one, so that a hopeless target cannot take all of its batch's advantage; by default the
+    /// largest float32, where the published reward overflows
+    #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
+    max_perplexity: f64,
+}
+
+impl SampleArgs {
+    /// The configuration with so many samples of each prompt, and the published values of all else.
+    pub(super) fn config(&self, group: usize) -> GrpoConfig {
+        GrpoConfig {
+            group,
+            sigma: self.sigma,
+            sigma_relative: self.sigma_relative,
+            max_perplexity: self.max_perplexity,
+            ..Default::default()
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -114,10 +134,6 @@ impl From<AdvantageArg> for AdvantageKind {
 
 pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
     let config = GrpoConfig {
-        group: args.group,
-        sigma: args.sigma,
-        sigma_relative: args.sigma_relative,
-        max_perplexity: args.max_perplexity,
         estimator: args.estimator.into(),
         advantage: args.advantage.into(),
         clip_low: args.clip_low,
@@ -127,6 +143,7 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         train_backbone: args.train_backbone,
         max_kl: args.max_kl,
         stop_on_collapse: args.stop_on_collapse,
+        ..args.samples.config(args.group)
     };
     config.check()?;
     // A run that goes on has its own number of either, which need not be given.

@@ -8,6 +8,7 @@ mod demo;
 mod demo_data;
 mod description;
 mod devices;
+mod direction;
 mod error;
 mod evaluate;
 mod evaluation_log;
@@ -63,6 +64,8 @@ enum Command {
     Sft(train_args::SftArgs),
     /// Stage 2: reinforce the latent attention by the modified GRPO
     Grpo(grpo_args::GrpoArgs),
+    /// Tell which way the estimators of stage 2 point for a model: with its expected reward or against it
+    Direction(direction::DirectionArgs),
     /// Rank the catalog for each user of a split and report HR@k and NDCG@k
     Evaluate(evaluate::EvaluateArgs),
     /// Evaluate what a recommender should beat: popular items, the last ones again, transition counts, SASRec
@@ -148,6 +151,7 @@ impl Command {
             Self::Pretrain(args) => train_args::pretrain(&args),
             Self::Sft(args) => train_args::sft(&args),
             Self::Grpo(args) => grpo_args::grpo(&args),
+            Self::Direction(args) => direction::run(&args),
             Self::Evaluate(args) => evaluate::run(&args),
             Self::Baseline(args) => baseline::run(&args),
             Self::Merge(args) => merge::run(&args),

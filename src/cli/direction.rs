@@ -1,0 +1,182 @@
+//! Which way the estimators of stage 2 point.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::files::{check_fit, check_json, load_model, model_folder, weight_files, write_json};
+use super::grpo_args::SampleArgs;
+use super::terminal::{Progress, print, table};
+use super::{CliError, CommonArgs};
+use crate::data::{Prepared, Split};
+use crate::eval::sample;
+use crate::models::LatentRecommender;
+use crate::models::host::read;
+use crate::train::grpo::{AdvantageKind, Estimator, Grpo, GrpoConfig, Rollouts, group_noise, prepare_model};
+use crate::train::{Example, Workers};
+
+/// Prompts that run through the model at once.
+const MICRO_BATCH: usize = 4;
+/// Most rollouts, whose noise is all held at once.
+const MOST_ROLLOUTS: usize = 1 << 16;
+const ADVANTAGES: [(&str, AdvantageKind); 4] = [
+    ("batch", AdvantageKind::Batch),
+    ("group", AdvantageKind::Group),
+    ("own", AdvantageKind::Own),
+    ("pool", AdvantageKind::Pool),
+];
+const ESTIMATORS: [(&str, Estimator); 2] = [("likelihood", Estimator::Likelihood), ("score", Estimator::Score)];
+
+/// Options of `direction`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nothing is trained. Each figure is the cosine of an estimator's gradient, by all parameters that make the thought, with the \
+derivative of the reward itself over the same samples (--estimator pathwise): 1 is up the expected reward, -1 down. docs/stage-2.md derives why they \
+differ."
+)]
+pub(super) struct DirectionArgs {
+    /// Hugging Face folder or run folder, of a model with one thought
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Prepared data
+    #[arg(long, value_name = "PREPARED")]
+    data: PathBuf,
+    /// Training prompts, drawn by --seed
+    #[arg(long, default_value_t = 32)]
+    prompts: usize,
+    /// Noisy samples of each, drawn by --seed, beside the one without noise
+    #[arg(long, default_value_t = 32)]
+    samples: usize,
+    #[command(flatten)]
+    noise: SampleArgs,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Directions {
+    data_fingerprint: String,
+    model_files: BTreeMap<String, String>,
+    seed: u64,
+    prompts: usize,
+    samples: usize,
+    thought_norm: f64,
+    noise_norm: f64,
+    reward_noise_free: f64,
+    reward_noisy: f64,
+    /// By advantage and estimator; none where a gradient is zero or no number.
+    cosine: BTreeMap<&'static str, BTreeMap<&'static str, Option<f64>>>,
+}
+
+pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
+    if args.prompts == 0 || args.samples == 0 {
+        return Err(CliError::Usage("--prompts and --samples must be at least 1".into()));
+    }
+    let group = args.samples.saturating_add(1);
+    if args.prompts.saturating_mul(group) > MOST_ROLLOUTS {
+        return Err(CliError::Usage(format!("--prompts times --samples goes up to {MOST_ROLLOUTS}")));
+    }
+    let config = args.noise.config(group);
+    config.check()?;
+    check_json(args.json.as_deref())?;
+    let prepared = Prepared::load(&args.data)?;
+    let model_files = weight_files(&args.model)?;
+    let model = prepare_model(load_model(&args.model, &args.common.device)?, &config);
+    check_fit(&model, &model_folder(&args.model), &prepared)?;
+    let examples = prepared.examples(Split::Train);
+    if examples.is_empty() {
+        return Err(CliError::Input { path: args.data.clone(), line: None, problem: "has no training rows".into() });
+    }
+    let seed = args.common.seed;
+    let batch = sample(&examples, Some(args.prompts), seed);
+    let width = model.backbone.config().d_model;
+    let noise: Vec<f32> =
+        (0..batch.len() as u64).flat_map(|prompt| group_noise(seed, 1, prompt, group, width)).collect();
+
+    let mut progress = Progress::new("direction", args.common.quiet);
+    let mut done = 0;
+    let mut gradient = |estimator, advantage| {
+        let config = GrpoConfig { estimator, advantage, ..config.clone() };
+        let found = gradient(config, seed, &model, &batch, &noise);
+        done += 1;
+        progress.advance(done, (1 + ADVANTAGES.len() * ESTIMATORS.len()) as u64, 0, "gradients");
+        found
+    };
+    let (Rollouts { pool, .. }, up) = gradient(Estimator::Pathwise, AdvantageKind::Batch)?;
+    let mut cosines = BTreeMap::new();
+    for (name, advantage) in ADVANTAGES {
+        let of: &mut BTreeMap<_, _> = cosines.entry(name).or_default();
+        for (name, estimator) in ESTIMATORS {
+            let (_, gradient) = gradient(estimator, advantage)?;
+            of.insert(name, Some(cosine(&gradient, &up)).filter(|cosine| cosine.is_finite()));
+        }
+    }
+    drop(progress);
+    let is_noisy = |place: usize| !place.is_multiple_of(group);
+    let mean = |values: &[f64], noisy: bool| {
+        let of: Vec<f64> = (0..values.len()).filter(|&at| is_noisy(at) == noisy).map(|at| values[at]).collect();
+        of.iter().sum::<f64>() / of.len() as f64
+    };
+    let directions = Directions {
+        data_fingerprint: prepared.fingerprint(),
+        model_files,
+        seed,
+        prompts: batch.len(),
+        samples: args.samples,
+        thought_norm: pool.thought_norms.iter().sum::<f64>() / batch.len() as f64,
+        noise_norm: mean(&pool.noise_norms, true),
+        reward_noise_free: mean(&pool.rewards, false),
+        reward_noisy: mean(&pool.rewards, true),
+        cosine: cosines,
+    };
+    write_json(args.json.as_deref(), &directions)?;
+    if args.common.quiet { Ok(()) } else { print(&directions.text()) }
+}
+
+impl Directions {
+    fn text(&self) -> String {
+        let head = std::iter::once("advantage").chain(ESTIMATORS.map(|(name, _)| name)).map(str::to_owned).collect();
+        let cell = |cosine: &Option<f64>| cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.3}"));
+        let row = |(name, _): (&str, _)| {
+            let cells = ESTIMATORS.map(|(estimator, _)| cell(&self.cosine[name][estimator]));
+            std::iter::once(name.to_owned()).chain(cells).collect()
+        };
+        let rows: Vec<Vec<String>> = std::iter::once(head).chain(ADVANTAGES.map(row)).collect();
+        format!(
+            "{} prompts, {} noisy samples of each; norm of the thought {:.2}, of the noise {:.2}; reward {:.3} without noise, {:.3} with it\n{}",
+            self.prompts,
+            self.samples,
+            self.thought_norm,
+            self.noise_norm,
+            self.reward_noise_free,
+            self.reward_noisy,
+            table(&rows)
+        )
+    }
+}
+
+/// A batch's rollouts and their gradient by all parameters that make the thought.
+fn gradient(
+    config: GrpoConfig,
+    seed: u64,
+    model: &LatentRecommender,
+    batch: &[&Example],
+    noise: &[f32],
+) -> Result<(Rollouts, Vec<f32>), CliError> {
+    let stage = Grpo::new(config, MICRO_BATCH, seed, model)?;
+    let (rollouts, update) = stage.roll_out_and_update(model, &Workers::alone().share(batch), noise)?;
+    let gradients = &update.gradients;
+    let values = gradients.names().filter_map(|name| gradients.get(name)).flat_map(read).collect();
+    Ok((rollouts, values))
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
