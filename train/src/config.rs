@@ -92,6 +92,9 @@ impl Default for TrainConfig {
     }
 }
 
+/// What most numbers must be.
+pub(crate) const POSITIVE: &str = "a positive number of single precision";
+
 impl TrainConfig {
     /// Makes sure that every value makes sense.
     ///
@@ -114,21 +117,20 @@ impl TrainConfig {
             return Err(TrainError::config(field, "is 0; must be at least 1"));
         }
         let positive = |value: f64| (value as f32).is_finite() && value as f32 > 0.0;
-        if !positive(self.learning_rate) {
-            return Err(TrainError::config("learning_rate", format!("is {}; must be positive", self.learning_rate)));
-        }
-        if !positive(self.clip_norm) {
-            return Err(TrainError::config("clip_norm", format!("is {}; must be positive", self.clip_norm)));
+        for (field, value) in [("learning_rate", self.learning_rate), ("clip_norm", self.clip_norm)] {
+            if !positive(value) {
+                return Err(TrainError::config(field, format!("is {value:?}; must be {POSITIVE}")));
+            }
         }
         if !((self.optimizer.weight_decay as f32).is_finite() && self.optimizer.weight_decay >= 0.0) {
             return Err(TrainError::config(
                 "weight_decay",
-                format!("is {}; must not be negative", self.optimizer.weight_decay),
+                format!("is {:?}; must be 0 or {POSITIVE}", self.optimizer.weight_decay),
             ));
         }
         let AdamWConfig { beta1, beta2, epsilon, .. } = self.optimizer;
         if !((0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2) && positive(epsilon)) {
-            let problem = format!("betas {beta1} and {beta2} must be in [0, 1) and epsilon {epsilon} positive");
+            let problem = format!("betas {beta1:?} and {beta2:?} must be in [0, 1) and epsilon {epsilon:?} positive");
             return Err(TrainError::config("optimizer", problem));
         }
         Ok(())

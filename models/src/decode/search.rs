@@ -32,7 +32,7 @@ impl BeamConfig {
         }
         if !(-10.0..=10.0).contains(&self.length_penalty) {
             let penalty = self.length_penalty;
-            return Err(ModelError::Input(format!("a length penalty of {penalty} is not between -10 and 10")));
+            return Err(ModelError::Input(format!("a length penalty of {penalty:?} is not between -10 and 10")));
         }
         Ok(())
     }

@@ -2,12 +2,14 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::AdvantageKind;
 use crate::TrainError;
-use crate::config::TrainConfig;
+use crate::config::{POSITIVE, TrainConfig};
 use crate::guard::Guards;
 use crate::schedule::Schedule;
 
 /// Most samples of a prompt.
 const LARGEST_GROUP: usize = 1 << 16;
+/// Most updates on one rollout, between which a run does not end.
+const MOST_UPDATES: usize = 1000;
 
 /// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,11 +121,12 @@ impl GrpoConfig {
             let problem = format!("is {}; a group has from 2 to {LARGEST_GROUP} samples", self.group);
             return Err(TrainError::config("group", problem));
         }
-        if self.updates == 0 {
-            return Err(TrainError::config("updates", "is 0; must be at least 1"));
+        if !(1..=MOST_UPDATES).contains(&self.updates) {
+            let problem = format!("is {}; a rollout has from 1 to {MOST_UPDATES}", self.updates);
+            return Err(TrainError::config("updates", problem));
         }
         if !(self.max_perplexity >= 1.0 && self.max_perplexity <= f64::from(f32::MAX)) {
-            let problem = format!("is {}; must be from 1 to {:e}", self.max_perplexity, f32::MAX);
+            let problem = format!("is {:?}; must be from 1 to {:e}", self.max_perplexity, f32::MAX);
             return Err(TrainError::config("max_perplexity", problem));
         }
         let not_negative = [
@@ -141,9 +144,7 @@ impl GrpoConfig {
         }
         match not_negative.into_iter().find(|(_, value)| !(*value as f32).is_finite() || *value < 0.0) {
             None => Ok(()),
-            Some((field, value)) => {
-                Err(TrainError::config(field, format!("is {value}; must be a number and not negative")))
-            }
+            Some((field, value)) => Err(TrainError::config(field, format!("is {value:?}; must be 0 or {POSITIVE}"))),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::config::POSITIVE;
 
 /// How the model trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,7 +41,10 @@ impl SasRecTrainConfig {
         }
         let rate = self.learning_rate as f32;
         if !(rate.is_finite() && rate > 0.0) {
-            return Err(TrainError::config("learning_rate", format!("is {}; must be positive", self.learning_rate)));
+            return Err(TrainError::config(
+                "learning_rate",
+                format!("is {:?}; must be {POSITIVE}", self.learning_rate),
+            ));
         }
         Ok(())
     }
