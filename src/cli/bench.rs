@@ -108,14 +108,17 @@ enum What {
 
 impl BenchArgs {
     /// The rows and their catalog, and where they lie.
-    fn tokens(&self) -> Result<(&Path, TokenFile), CliError> {
+    fn tokens(&self) -> Result<(PathBuf, TokenFile), CliError> {
         let split = match self.what {
             What::Sft | What::Grpo => Split::Train,
             What::Eval | What::Latency => Split::Test,
         };
         match (&self.data, &self.tokens) {
-            (Some(data), _) => Ok((data, TokenFile::of(&Prepared::load(data)?, split))),
-            (None, Some(tokens)) => Ok((tokens, TokenFile::read(tokens)?)),
+            (Some(data), _) => {
+                let file = TokenFile::of(&Prepared::load(data)?, split);
+                Ok((data.join(format!("{}.jsonl", split.name())), file))
+            }
+            (None, Some(tokens)) => Ok((tokens.clone(), TokenFile::read(tokens)?)),
             (None, None) => Err(CliError::Usage("--tokens or --data is needed".into())),
         }
     }
@@ -138,7 +141,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("steps, batch, micro, group, users and beams must be at least 1".into()));
     }
     if !(args.lr.is_finite() && args.lr >= 0.0) {
-        return Err(CliError::Usage(format!("--lr {} must be a number and not negative", args.lr)));
+        return Err(CliError::Usage(format!("--lr {:?} must be 0 or a positive number", args.lr)));
     }
     if args.batch.unwrap_or(1) > MOST_ROWS {
         return Err(CliError::Usage(format!("--batch goes up to {MOST_ROWS}")));
@@ -161,10 +164,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     check_device(&args.common.device, args.frozen_weights)?;
     let (path, file) = args.tokens()?;
     if file.rows.is_empty() {
-        return Err(CliError::Input { path: path.to_owned(), line: None, problem: "has no rows to time with".into() });
+        return Err(CliError::Input { path, line: None, problem: "has no rows to time with".into() });
     }
     let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
-    file.check_lengths(path, &model)?;
+    file.check(&path, &model)?;
     let result = match args.what {
         What::Sft => {
             let stage = Sft { micro_batch: args.micro };
@@ -188,9 +191,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             let stage = Grpo::new(config, args.micro, args.common.seed, &model)?;
             train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
         }
-        What::Eval => search(args, &model.valid(), catalog(path, &file)?, &file.rows)?,
+        What::Eval => search(args, &model.valid(), catalog(&path, &file)?, &file.rows)?,
         What::Latency => {
-            let trie = ItemTrie::new(catalog(path, &file)?)?;
+            let trie = ItemTrie::new(catalog(&path, &file)?)?;
             let batches = args.batch.map_or(vec![1, 16], |batch| vec![batch]);
             let prompts: Vec<&[u32]> = file.rows.iter().take(args.users).map(|row| row.prompt.as_slice()).collect();
             let beam = BeamConfig { beams: args.beams, length_penalty: 1.0 };

@@ -11,7 +11,7 @@ use crate::train::Example;
 /// A token file.
 #[derive(Debug, Default)]
 pub struct TokenFile {
-    /// The rows, at least one; none has an empty prompt or target.
+    /// The rows, at least one; none has an empty prompt or target. Their places are those of their lines, from 0.
     pub rows: Vec<Example>,
     /// The items' tokens, each with the end token last, where the file has them.
     pub catalog: Option<Vec<Vec<u32>>>,
@@ -54,7 +54,7 @@ impl TokenFile {
                     return Err(error("prompt and target need at least one token each"));
                 }
                 Ok(Line::Row { prompt, target }) => {
-                    file.rows.push(Example { prompt, target, item: 0, row: file.rows.len() });
+                    file.rows.push(Example { prompt, target, item: 0, row: number });
                 }
                 Err(_) => {
                     return Err(error(
@@ -74,19 +74,27 @@ impl TokenFile {
         Self { rows: prepared.examples(split), catalog: Some(prepared.item_tokens.clone()) }
     }
 
-    /// Makes sure that every row fits the model's positions.
+    /// Makes sure that every row fits the model's vocabulary and positions.
     ///
     /// # Errors
     ///
-    /// A row that does not; `path` is named.
-    pub fn check_lengths(&self, path: &Path, model: &LatentRecommender) -> Result<(), DataError> {
-        let positions = model.backbone.config().max_positions;
-        let longest =
-            self.rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).max().unwrap_or(0);
-        if longest <= positions {
-            return Ok(());
+    /// A row that does not; `path` and the line are named.
+    pub fn check(&self, path: &Path, model: &LatentRecommender) -> Result<(), DataError> {
+        let config = model.backbone.config();
+        let (vocabulary, positions) = (config.vocab_size, config.max_positions);
+        for row in &self.rows {
+            let tokens = row.prompt.len() + model.thoughts() + row.target.len();
+            let problem = if tokens > positions {
+                format!("has {tokens} tokens, thoughts included; the model has {positions} positions")
+            } else if let Some(token) =
+                row.prompt.iter().chain(&row.target).find(|&&token| token as usize >= vocabulary)
+            {
+                format!("has token {token}, outside the model's vocabulary of {vocabulary}")
+            } else {
+                continue;
+            };
+            return Err(DataError::Record { path: path.to_owned(), line: row.row + 1, problem });
         }
-        let problem = format!("has a row of {longest} tokens, thoughts included; the model has {positions} positions");
-        Err(DataError::Damaged { path: path.to_owned(), problem })
+        Ok(())
     }
 }
