@@ -158,6 +158,7 @@ fn bad_records_are_refused_with_their_place_and_a_remedy() {
         ("who,what,when\nu,i,1\n".to_owned(), ["no column `user_id`", "--user-column"]),
         ("user_id,item_id,timestamp\nu,i,1\n".to_owned(), ["no column `title`", "--title-column"]),
         (format!("{HEADER}u,i1,,1,5\n"), ["has a title here", "--title-column"]),
+        (format!("title,{HEADER}x,u,i1,One,1,5\n"), ["line 1", "two columns are called `title`"]),
     ] {
         let error = read_csv(&text, unfiltered()).unwrap_err();
         assert!(parts.iter().all(|part| error.contains(part)), "{text}\n{error}");

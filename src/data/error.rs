@@ -130,6 +130,14 @@ pub enum DataError {
         /// The columns that are there.
         found: Vec<String>,
     },
+    /// A column that the header has twice.
+    #[error("{}, line 1: two columns are called `{column}`; rename one of them", path.display())]
+    TwoColumns {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        column: String,
+    },
     /// A row with more or fewer fields than it should have.
     #[error(
         "{}, line {line}: {found} fields instead of {expected}; look for an unquoted separator or an unclosed quote",

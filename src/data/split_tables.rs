@@ -102,7 +102,11 @@ impl<'a> Table<'a> {
                 column: format!("`{column}`"),
                 found: self.header.clone(),
             };
-            self.column(column).ok_or_else(missing)
+            let place = self.column(column).ok_or_else(missing)?;
+            match self.header[place + 1..].iter().any(|other| other == column) {
+                true => Err(DataError::TwoColumns { path: self.file.path.clone(), column: column.into() }),
+                false => Ok(place),
+            }
         };
         Ok(Columns {
             user: needed(USER)?,

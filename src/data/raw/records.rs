@@ -117,7 +117,7 @@ impl Records {
     }
 
     fn each_of_table(&self, separator: u8, quoted: bool, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
-        let places = self.places(wanted);
+        let places = self.places(wanted)?;
         let mut reader = self.table(separator, quoted)?;
         reader.byte_headers().map_err(|error| self.csv_error(error, 1))?;
         let mut record = ByteRecord::new();
@@ -149,7 +149,7 @@ impl Records {
     }
 
     fn each_of_lines(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
-        let places = self.places(wanted);
+        let places = self.places(wanted)?;
         let (mut bytes, mut content, mut line) = (self.bytes()?, Vec::new(), 0);
         while self.read_line(&mut bytes, &mut content, line + 1)? {
             line += 1;
@@ -185,9 +185,16 @@ impl Records {
         Ok(())
     }
 
-    fn places(&self, wanted: &[&str]) -> Vec<usize> {
-        let place = |name: &&str| self.columns.iter().position(|column| column == name);
-        wanted.iter().map(|name| place(name).expect("the columns were found among these")).collect()
+    fn places(&self, wanted: &[&str]) -> Result<Vec<usize>, DataError> {
+        let place = |name: &&str| {
+            let mut places = (0..self.columns.len()).filter(|&at| self.columns[at] == *name);
+            let place = places.next().expect("the columns were found among these");
+            match places.next() {
+                None => Ok(place),
+                Some(_) => Err(DataError::TwoColumns { path: self.path.clone(), column: name.to_string() }),
+            }
+        };
+        wanted.iter().map(place).collect()
     }
 
     fn text<'a>(&self, field: &'a [u8], line: usize) -> Result<Option<&'a str>, DataError> {
