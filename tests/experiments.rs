@@ -95,6 +95,13 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
     let compared = w.json("results/compared.json");
     assert_eq!(compared["result"]["models"][1]["runs"][0], "{results}/eval-1.json");
 
+    // Figures without the ranks that belong to them are not all of a result.
+    let ranks = w.bytes("results/eval-1.ranks.csv.gz");
+    std::fs::remove_file(w.path("results/eval-1.ranks.csv.gz")).unwrap();
+    let planned = succeed(&command(&paths, &["--dry-run"]));
+    assert!(planned.contains("eval-1: latentr3") && !planned.contains("eval-0: latentr3"), "{planned}");
+    std::fs::write(w.path("results/eval-1.ranks.csv.gz"), ranks).unwrap();
+
     // Results outlive what made them, also for one that reads them, and a step that is asked for otherwise is made again from what it needs.
     std::fs::remove_dir_all(w.path("work")).unwrap();
     succeed(&command(&paths, &[]));
@@ -233,10 +240,15 @@ fn what_cannot_be_run_says_why() {
         let message = refuse(&[&alone[..], &more].concat());
         assert!(message.contains(part), "{message}");
     }
+    let twice = refuse(&command(&paths, &["--input", "made=."]));
+    assert!(twice.contains("--input made is given twice"), "{twice}");
     for (from, to, part) in [
         ("title =", "titel =", "titel"),
         ("needs = [\"sft-{seed}\"]", "needs = [\"x\"]", "needs `x`"),
         ("seed = [0, 1]", "seed = [[0], 1]", "neither text nor a number"),
+        ("run = \"sft", "run = \"experiment", "runs `experiment`, which is no command for a step"),
+        ("run = \"sft", "run = \"rm", "runs `rm`"),
+        ("[matrix]", "minutes = nan\n[matrix]", "minutes"),
     ] {
         std::fs::write(file, EXPERIMENT.replace(from, to)).unwrap();
         let message = refuse(&command(&paths, &[]));

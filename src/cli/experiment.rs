@@ -3,11 +3,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, CommandFactory};
 
 use super::experiment_place::WorkFolder;
 use super::terminal::{note, print};
-use super::{CliError, CommonArgs};
+use super::{Cli, CliError, CommonArgs};
 use crate::experiment::{Experiment, Step, markdown};
 use crate::models::hub::write_atomically;
 use crate::report::picture;
@@ -63,9 +63,18 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     let text = fs::read_to_string(&args.file).map_err(|cause| error(format!("cannot be read: {cause}")))?;
     let experiment = Experiment::parse(&text).map_err(|cause| error(cause.to_string()))?;
     let steps = experiment.steps().map_err(|cause| error(cause.to_string()))?;
+    if let Some(step) = steps.iter().find(|step| !step.command.first().is_some_and(|word| is_for_steps(word))) {
+        let word = step.command.first().map_or("", String::as_str);
+        return Err(error(format!("step `{}` runs `{word}`, which is no command for a step", step.name)));
+    }
     let tables = experiment.tables().map_err(|cause| error(cause.to_string()))?;
     let charts = experiment.charts().map_err(|cause| error(cause.to_string()))?;
-    let inputs: BTreeMap<String, String> = args.input.iter().cloned().collect();
+    let mut inputs = BTreeMap::new();
+    for (name, path) in &args.input {
+        if inputs.insert(name.clone(), path.clone()).is_some() {
+            return Err(CliError::Usage(format!("--input {name} is given twice")));
+        }
+    }
     if let Some(name) = inputs.keys().find(|name| !experiment.inputs.contains_key(*name)) {
         let known: Vec<&str> = experiment.inputs.keys().map(String::as_str).collect();
         return Err(CliError::Usage(format!("no input is called {name}; there are: {}", known.join(", "))));
@@ -127,6 +136,11 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// Whether a step may run such a command: every one of the program's but this.
+fn is_for_steps(command: &str) -> bool {
+    command != "experiment" && Cli::command().find_subcommand(command).is_some()
 }
 
 /// What an experiment is about, what it takes and what it needs.

@@ -107,7 +107,7 @@ impl WorkFolder {
 
     /// A step's kept result, if it is the one that it would have now.
     pub fn kept(&self, step: &Step) -> Result<Option<Kept>, CliError> {
-        let kept = Kept::read(&self.results, &step.name)?;
+        let kept = Kept::read(&self.results, &step.name)?.filter(|kept| kept.has_ranks(&self.results, &step.name));
         Ok(kept.filter(|kept| kept.origin.is_of(step, &self.checksums)))
     }
 

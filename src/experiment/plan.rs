@@ -92,7 +92,11 @@ impl Experiment {
     ///
     /// Text that is no experiment; the message has the line.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))
+        let plan: Self = toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))?;
+        match plan.minutes {
+            Some(minutes) if !(0.0..1e9).contains(&minutes) => Err(PlanError(format!("minutes are {minutes:?}"))),
+            _ => Ok(plan),
+        }
     }
 
     /// All steps, each after those that it needs.

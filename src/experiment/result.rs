@@ -69,6 +69,12 @@ impl Kept {
         serde_json::from_value(read_json(&path)?).map(Some).map_err(problem)
     }
 
+    /// Whether the ranks lie beside it, if it is an evaluation, which has them.
+    pub fn has_ranks(&self, results: &Path, step: &str) -> bool {
+        let is_evaluation = self.result.get("by_item").is_some();
+        !is_evaluation || Self::ranks_file(results, step).metadata().is_ok_and(|found| found.len() > 0)
+    }
+
     /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists are empty where they were not kept.
     ///
     /// # Errors
