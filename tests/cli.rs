@@ -294,6 +294,7 @@ fn help_teaches() {
         "pretrain",
         "sft",
         "grpo",
+        "direction",
         "evaluate",
         "baseline",
         "merge",

@@ -219,8 +219,10 @@ pub(super) fn show(result: &EvaluationResult) -> Result<(), CliError> {
     let speed = users as f64 / evaluation.seconds;
     let TargetGroups { cold, warm, head, middle, tail } = &evaluation.targets;
     let groups = [("cold", cold), ("warm", warm), ("head", head), ("middle", middle), ("tail", tail)];
-    let groups = groups.map(|(name, group)| (format!("{name} ({} users)", group.users), &group.by_item));
-    let groups = groups.each_ref().map(|(name, ranking)| (name.as_str(), *ranking));
+    let groups = groups.into_iter().filter(|(_, group)| group.users > 0);
+    let groups: Vec<_> =
+        groups.map(|(name, group)| (format!("{name} ({} users)", group.users), &group.by_item)).collect();
+    let groups: Vec<_> = groups.iter().map(|(name, ranking)| (name.as_str(), *ranking)).collect();
     let shown = evaluation.exposure.as_ref().map_or(String::new(), |exposure| {
         let Exposure { k, average_popularity, coverage, gini, entropy } = exposure;
         format!(

@@ -103,6 +103,20 @@ pub struct CommonArgs {
     pub quiet: bool,
 }
 
+/// Takes `--lr -1` for a value, so that what is wrong with it is said.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
+        let takes_value = arg.get_action().takes_values();
+        if takes_value { arg.allow_negative_numbers(true) } else { arg }
+    })
+}
+
+/// Says on standard error why a command could not be done. Nobody may be reading; [`CliError::exit_code`] says it too.
+pub fn say(error: &CliError) {
+    let kind = if let CliError::Interrupted { .. } = error { "" } else { "error: " };
+    terminal::note(&format!("{kind}{error}"));
+}
+
 fn default_device() -> String {
     crate::models::compiled_backends().first().unwrap_or(&"flex").to_string()
 }
@@ -110,7 +124,7 @@ fn default_device() -> String {
 impl Cli {
     /// Reads the command line; ends the program with a message where it makes no sense.
     pub fn from_command_line() -> Self {
-        let matches = Self::command().get_matches();
+        let matches = Self::command().mut_subcommands(with_negative_numbers).get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let run = match &mut cli.command {
             Command::Pretrain(args) => Some(&mut args.run),

@@ -1,5 +1,6 @@
 //! What a user sees while something long goes on, and tables at its end.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,18 @@ pub(super) fn print_to_reader(text: &str) -> Result<bool, CliError> {
 
 /// A line on standard error, lost where nobody reads it.
 pub(super) fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+}
+
+/// A text that moves no cursor and changes no colour, whatever files and arguments it is from: control characters are escaped but for
+/// breaks between lines.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    let is_harmless = |c: char| c == '\n' || !c.is_control();
+    if text.chars().all(is_harmless) {
+        return text.into();
+    }
+    let escape = |c: char| if is_harmless(c) { c.to_string() } else { c.escape_default().to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// Progress on standard error: a bar on a terminal, plain lines otherwise, nothing if quiet.
@@ -107,13 +119,15 @@ impl Drop for Progress {
 
 /// A table as text: the first column left, the others right.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let cell = |text: &String| printable(text).replace('\n', " ");
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cell = |(column, cell): (usize, &String)| match column {
             0 => format!("{cell:<0$}", widths[0]),
             _ => format!("{cell:>0$}", widths[column]),
@@ -133,5 +147,11 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "9".to_owned()]];
         assert_eq!(table(&rows), "a     10\nlong   9\n");
+    }
+
+    #[test]
+    fn what_files_hold_does_not_steer_the_terminal() {
+        assert_eq!(printable("a \u{1b}[31mred\u{0}\nü"), "a \\u{1b}[31mred\\u{0}\nü");
+        assert_eq!(table(&[vec!["a\n\tb".to_owned()]]), "a \\tb\n");
     }
 }
