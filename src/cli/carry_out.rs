@@ -84,7 +84,7 @@ pub(super) fn carry_out(
         log.iter().flat_map(|log| log.series("valid_loss")).copied().map(by_step).collect();
     Ok(json!({
         "stage": name,
-        "run": place.folder,
+        "run": place.folder.to_string_lossy(),
         "workers": manner.workers.count(),
         "steps": end.step,
         "best_step": end.best_step,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log::result_file;
-use super::files::{check_json, read_result, weight_files, write_json};
+use super::files::{check_json, check_not_read, read_result, weight_files, write_json};
 use super::terminal::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Split;
@@ -66,6 +66,7 @@ impl From<ByArg> for By {
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     let groups = args.models.iter().map(read_group).collect::<Result<Vec<_>, _>>()?;
+    check_not_read(args.json.as_deref(), groups.iter().flat_map(|group| &group.runs).map(|run| &run.path))?;
     groups.iter().for_each(warn_of_equal_runs);
     let mut metrics: Vec<Metric> = Vec::new();
     for &metric in &args.metrics {

@@ -1,10 +1,13 @@
 //! Finding and writing the files that commands share.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use tokenizers::Tokenizer;
 
 use super::CliError;
@@ -31,6 +34,13 @@ pub(super) fn is_run(path: &Path) -> bool {
 /// A path that holds wherever the program is called from next.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// What a run is told to do, as its folder records it.
+pub(super) fn recorded_as_json(description: &impl Serialize) -> Result<serde_json::Value, CliError> {
+    // Nothing of it but a path can fail.
+    let refused = |_| CliError::Usage("a run records its paths as text, and one of these is not UTF-8".into());
+    serde_json::to_value(description).map_err(refused)
 }
 
 /// Makes sure before anything is loaded that there is such a device and that it computes in a precision.
@@ -149,17 +159,59 @@ pub(super) fn tokenizer_asset(tokenizer: &Tokenizer) -> Result<(String, Vec<u8>)
     Ok((TOKENIZER_FILE.into(), text.into_bytes()))
 }
 
-/// Makes sure before any work that a result can be written where `--json` asks for it.
+/// Names of JSON files that models, data and runs consist of.
+const PARTS: [&str; 7] = [
+    "config.json",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "dataset.json",
+    "run.json",
+    "progress.json",
+];
+
+/// Makes sure before any work that a result can be written where `--json` asks for it, and replaces nothing but another result.
 pub(super) fn check_json(path: Option<&Path>) -> Result<(), CliError> {
-    path.map_or(Ok(()), check_writable)
+    let Some(path) = path else { return Ok(()) };
+    let is_json = |file: File| serde_json::from_reader::<_, IgnoredAny>(BufReader::new(file)).is_ok();
+    check_writable(path, &is_json)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if path.exists() && (PARTS.contains(&&*name) || name.ends_with(".index.json")) {
+        let problem = "exists and is no result but a part of something; give another name".into();
+        return Err(CliError::Input { path: path.to_owned(), line: None, problem });
+    }
+    Ok(())
 }
 
-/// Makes sure before any work that a file can be written at a path.
-pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
+/// Makes sure that a result does not replace one of those that it is made from.
+pub(super) fn check_not_read<'a>(
+    json: Option<&Path>,
+    read: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<(), CliError> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let json = json.and_then(real);
+    match read.into_iter().find(|path| json.is_some() && real(path) == json) {
+        Some(path) => {
+            let problem = "is read here and cannot be what --json writes".into();
+            Err(CliError::Input { path: path.clone(), line: None, problem })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Makes sure before any work that a file can be written at a path. One that is there already must be `of_its_kind`, or empty.
+pub(super) fn check_writable(path: &Path, of_its_kind: &dyn Fn(File) -> bool) -> Result<(), CliError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let can_write = || Ok(tempfile::tempfile_in(parent).map(drop).map_err(ModelError::io(path))?);
     let problem = match (parent.is_dir(), path.is_dir()) {
         (true, false) if hub::is_pipe_or_device(path) => return Ok(()),
-        (true, false) => return Ok(tempfile::tempfile_in(parent).map(drop).map_err(ModelError::io(path))?),
+        (true, false) if path.metadata().is_ok_and(|found| found.len() > 0) => {
+            match of_its_kind(File::open(path).map_err(ModelError::io(path))?) {
+                true => return can_write(),
+                false => "exists, and is nothing that this command wrote; give another name",
+            }
+        }
+        (true, false) => return can_write(),
         (true, true) => "is a folder; give the name of a file",
         (false, _) => "cannot be written: there is no such folder",
     };

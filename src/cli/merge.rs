@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::evaluate::show;
-use super::files::{check_json, read_result, write_json};
+use super::files::{check_json, check_not_read, read_result, write_json};
 use super::{CliError, CommonArgs};
 use crate::eval::EvaluationResult;
 
@@ -26,6 +26,7 @@ pub(super) struct MergeArgs {
 
 pub(super) fn run(args: &MergeArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
+    check_not_read(args.json.as_deref(), &args.parts)?;
     let parts = args.parts.iter().map(|path| read_result(path)).collect::<Result<Vec<_>, _>>()?;
     let whole = EvaluationResult::merge(parts).map_err(|error| CliError::Usage(error.to_string()))?;
     write_json(args.json.as_deref(), &whole)?;

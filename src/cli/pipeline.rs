@@ -7,8 +7,11 @@ use serde_json::Value;
 use super::CliError;
 use super::carry_out::carry_out;
 use super::description::{Manner, RunData, RunDescription, RunPlace, StageConfig};
-use super::files::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
+use super::files::{
+    absolute, check_device, check_fit, load_model, model_folder, recorded_as_json, tokenizer_asset, weight_files,
+};
 use super::recorded::{check_data, differences};
+use super::sasrec_run;
 use super::terminal::note;
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
@@ -46,7 +49,7 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
     let model = start_model(&description)?;
     check_fit(&model, &model_folder(&description.model), &data.prepared)?;
     let stage = build_stage(&description, &model)?;
-    let value = serde_json::to_value(&description).expect("a description can be written as JSON");
+    let value = recorded_as_json(&description)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let run = manner.workers.is_first().then(|| RunFolder::create(out, &value, assets)).transpose()?;
     begin(&description, &data, RunPlace { folder: out, run }, manner, stage.as_ref(), model)
@@ -56,7 +59,11 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
 pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Result<Value, CliError> {
     let path = RunPaths(folder).description();
     let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
-    let mut description: RunDescription = serde_json::from_value(RunFolder::description(folder)?)
+    let recorded = RunFolder::description(folder)?;
+    if recorded["stage"] == sasrec_run::STAGE {
+        return Err(error("is a run of `baseline sasrec`; resume it with `latentr3 baseline sasrec --resume`".into()));
+    }
+    let mut description: RunDescription = serde_json::from_value(recorded)
         .map_err(|cause| error(format!("is damaged or of another version: {cause}")))?;
     description.train.check()?;
     if description.stage.name() != asked.stage {

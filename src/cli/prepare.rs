@@ -86,7 +86,7 @@ struct RawArgs {
     /// Column of items, in both files [default: parent_asin, asin, item_id, movieId, item, product_id]
     #[arg(long, value_name = "NAME")]
     item_column: Option<String>,
-    /// Column of times: seconds or milliseconds since 1970, or dates [default: timestamp, unixReviewTime, time, date]
+    /// Column of times: seconds since 1970, or milli-, micro- or nanoseconds, or dates [default: timestamp, unixReviewTime, time, date]
     #[arg(long, value_name = "NAME")]
     time_column: Option<String>,
     /// Column of ratings, for --min-rating [default: rating, overall]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::description::RunDescription;
+use super::files::recorded_as_json;
 use crate::data::Prepared;
 use crate::train::RunPaths;
 
@@ -85,8 +86,7 @@ pub(super) fn check_same(
     asked: &RunDescription,
     recorded: &RunDescription,
 ) -> Result<(), CliError> {
-    let json = |description| serde_json::to_value(description).expect("a description can be written as JSON");
-    let (asked, recorded) = (json(asked), json(recorded));
+    let (asked, recorded) = (recorded_as_json(asked)?, recorded_as_json(recorded)?);
     for (option, pointer) in RECORDED.into_iter().filter(|(option, _)| is_given(option)) {
         let value = |of: &Value| match option {
             // Recorded as prompts a step, which depend on the group.

@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,7 +11,7 @@ use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::models::decode::ItemTrie;
 use crate::models::hub::write_atomically;
-use crate::report::{Contents, Examples, Run, View, page, views};
+use crate::report::{Contents, Examples, PAGE_START, Run, View, page, views};
 
 /// Split of the prompts that are looked into.
 const SPLIT: Split = Split::Test;
@@ -38,7 +40,11 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
-    check_writable(&args.out)?;
+    let is_page = |file: File| {
+        let mut start = [0; PAGE_START.len()];
+        BufReader::new(file).read_exact(&mut start).is_ok() && start == PAGE_START.as_bytes()
+    };
+    check_writable(&args.out, &is_page)?;
     let contents = Contents::read(&args.runs)?;
     let prepared = find_data(args, &contents)?;
     let examples = match &prepared {
@@ -50,7 +56,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
     let (runs, evaluations) = (contents.runs().count(), contents.evaluations.len());
     match args.common.quiet {
         true => Ok(()),
-        false => print(&format!("{}: {runs} runs, {evaluations} evaluations\n", args.out.display())),
+        false => print(&format!("{} (runs: {runs}, evaluations: {evaluations})\n", args.out.display())),
     }
 }
 

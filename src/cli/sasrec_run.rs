@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::files::absolute;
+use super::files::{absolute, recorded_as_json};
 use super::interrupt::interrupted;
 use super::recorded::check_data;
 use super::scored_lists::EvaluationArgs;
@@ -20,7 +20,7 @@ use crate::train::sasrec::{Choice, Epoch, SasRecTrainConfig, SasRecTraining};
 use crate::train::{RunFolder, RunPaths};
 
 /// The stage that `run.json` names.
-const STAGE: &str = "sasrec";
+pub(super) const STAGE: &str = "sasrec";
 
 /// Options of `baseline sasrec`.
 #[derive(Debug, Args)]
@@ -114,7 +114,7 @@ pub(super) fn trained(args: &SasRecArgs, common: &CommonArgs) -> Result<(Prepare
             let description = args.recipe.description(&prepared, data, common.seed);
             description.train.check()?;
             let fresh = SasRec::new(description.model.clone(), common.seed, &device(&common.device)?)?;
-            let value = serde_json::to_value(&description).expect("a description can be written as JSON");
+            let value = recorded_as_json(&description)?;
             let run = RunFolder::create(out, &value, Vec::new())?;
             train(common, &description, &prepared, &run, fresh)?;
             Ok((prepared, out.clone()))

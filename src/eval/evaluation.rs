@@ -52,6 +52,22 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// What in it cannot be, whatever was evaluated; none of what the program itself wrote.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        if self.users != self.ranks.len() {
+            return Some(format!("{} ranks of {} users", self.ranks.len(), self.users));
+        }
+        let shown = self.ranks.iter().flat_map(|user| user.list.iter().flatten());
+        if let Some(item) = shown.copied().find(|&item| item as usize >= self.items) {
+            return Some(format!("item {item} in a list, of {} in the catalog", self.items));
+        }
+        let figures =
+            [&self.by_item, &self.by_title, &self.popularity].into_iter().flat_map(|by| by.hr.iter().chain(&by.ndcg));
+        let mut wrong =
+            figures.filter(|(_, figure)| figure.as_f64().is_some_and(|figure| !(0.0..=1.0).contains(&figure)));
+        wrong.next().map(|(k, figure)| format!("{figure} as a share, at {k}"))
+    }
+
     /// All figures of some users.
     pub(super) fn of(ranks: Vec<UserRank>, item_counts: Vec<u64>, method: Method, seconds: f64) -> Self {
         let (items, longest) = (item_counts.len(), method.beams);

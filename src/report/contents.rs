@@ -155,6 +155,9 @@ pub fn read_result(path: &Path) -> Result<EvaluationResult, ReportError> {
         Some(_) => Kept::evaluation(path)?,
         None => serde_json::from_slice(&bytes).map_err(problem)?,
     };
+    if let Some(problem) = result.evaluation.contradiction() {
+        return Err(ReportError::input(path, None, format!("contradicts itself: {problem}")));
+    }
     match result.evaluation.ranks.iter().find_map(|user| Some((user, user.wrong_rank()?))) {
         None => Ok(result),
         Some((user, rank)) => {

@@ -26,7 +26,7 @@ pub use contents::{Contents, Evaluated, Subject, read_result};
 pub use error::ReportError;
 pub(crate) use label::duration;
 pub use log::{Log, Point};
-pub use page::page;
+pub use page::{PAGE_START, page};
 pub use picture::picture;
 pub use run::Run;
 pub(crate) use run::{EVALUATIONS_LOG, times_evaluated};

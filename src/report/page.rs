@@ -8,6 +8,9 @@ use super::{curves, overview, popularity, quality, speed};
 /// All of the page's looks.
 pub(super) const STYLE: &str = include_str!("style.css");
 
+/// What every page begins with.
+pub const PAGE_START: &str = "<!DOCTYPE html>";
+
 /// The report as a page of HTML. `examples` are the prompts to look into, or why there are none.
 pub fn page(contents: &Contents, examples: &Result<Examples, String>) -> String {
     let sections = [
@@ -23,7 +26,7 @@ pub fn page(contents: &Contents, examples: &Result<Examples, String>) -> String 
     let names = Text(&names);
     // The policy forbids everything but the style sheet within, should anything ever slip through as markup.
     let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+        "{PAGE_START}\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\

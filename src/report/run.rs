@@ -34,7 +34,11 @@ impl Run {
     /// It is no run folder, or one of its files is damaged.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let description = RunFolder::description(path)?;
-        let standing = Standing::read(path, stage(&description))?;
+        if stage(&description).is_none() {
+            let problem = "is damaged: it names no stage";
+            return Err(ReportError::input(&RunPaths(path).description(), None, problem));
+        }
+        let standing = Standing::read(path, stage(&description).unwrap_or_default())?;
         let log = Log::read(&RunPaths(path).metrics())?;
         let evaluated = times_evaluated(&RunPaths(path).evaluations().join(EVALUATIONS_LOG))?;
         Ok(Self { path: path.to_owned(), description, standing, log, evaluated })
@@ -42,7 +46,7 @@ impl Run {
 
     /// The stage, as the program's commands are called.
     pub fn stage(&self) -> &str {
-        stage(&self.description)
+        stage(&self.description).unwrap_or_default()
     }
 
     /// The folder of the prepared data, as the run knew it.
@@ -78,9 +82,9 @@ impl Run {
 }
 
 /// The stage by name, alone or with its options.
-fn stage(description: &Value) -> &str {
+fn stage(description: &Value) -> Option<&str> {
     let stage = &description["stage"];
-    stage["name"].as_str().or(stage.as_str()).unwrap_or("unknown")
+    stage["name"].as_str().or(stage.as_str())
 }
 
 /// The file in a run's folder of evaluations that has a line for each.

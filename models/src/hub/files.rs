@@ -22,8 +22,8 @@ pub fn read_json(path: &Path) -> Result<Value, ModelError> {
     serde_json::from_slice(&bytes).map_err(|error| ModelError::damaged(path, format!("is not valid JSON: {error}")))
 }
 
-/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name. A pipe or a device of that
-/// name is written to as it is.
+/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name. A link stays one: the file that it
+/// leads to is replaced. A pipe or a device of that name is written to as it is.
 ///
 /// # Errors
 ///
@@ -52,16 +52,18 @@ pub(super) fn replace_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<(), ModelError> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if is_pipe_or_device(path) {
         let write_to_it = || {
-            let file = File::options().write(true).open(path)?;
+            let file = File::options().append(true).open(path)?;
             let mut buffered = BufWriter::new(&file);
             write(&mut buffered)?;
             buffered.flush()
         };
         return write_to_it().map_err(ModelError::io(path));
     }
+    let target = if path.is_symlink() { std::fs::canonicalize(path).ok() } else { None };
+    let path = target.as_deref().unwrap_or(path);
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let replace = || {
         let file = temporary_file().tempfile_in(folder)?;
         let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file());
@@ -92,9 +94,11 @@ pub fn is_occupied(path: &Path) -> bool {
     }
 }
 
-/// Whether at `path` is what can be written to but not replaced by a file.
+/// Whether at `path` is what can be written to but not replaced by a file: a pipe, a device, or the system's name for a file that a program
+/// has open, as `/dev/stdout`.
 pub fn is_pipe_or_device(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
+    let is_open_file = path.is_symlink() && ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+    is_open_file || path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// A temporary file that others may read as the user's file mask allows, like any file the user makes.
@@ -118,5 +122,16 @@ mod tests {
         write_atomically(&link, b"nothing of it").unwrap();
         assert!(link.is_symlink() && std::fs::read(&link).unwrap().is_empty());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_stays_one_and_its_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+        std::fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        write_atomically(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
     }
 }

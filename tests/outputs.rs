@@ -1,0 +1,120 @@
+//! Where commands write, and what they must not write over.
+
+#[path = "common/program.rs"]
+mod program;
+
+use std::path::Path;
+
+use program::{Workshop, refuse, run, succeed};
+
+#[test]
+fn json_replaces_results_and_nothing_else() {
+    let w = Workshop::new();
+    let [base, prepared, data] = ["base", "prepared", "data"].map(|name| w.path(name));
+    let evaluate = ["evaluate", "--model", &base, "--data", &prepared, "--split", "valid", "--quiet", "--json"];
+    let [first, second] = ["a.json", "b.json"].map(|name| w.path(name));
+    std::fs::write(&first, "").unwrap();
+    for json in [&first, &second, &first] {
+        succeed(&[&evaluate[..], &[json]].concat());
+    }
+    let recommend = ["recommend", "--model", &base, "--data", &prepared, "--history", "x", "--json"];
+    let prepare = ["prepare", "--data", &data, "--out", &w.path("more"), "--json"];
+    let compare = ["compare", &first, &second, "--json"];
+    for (command, file, part) in [
+        (&evaluate[..], "base/model.safetensors", "nothing that this command wrote"),
+        (&recommend, "prepared/catalog.jsonl", "nothing that this command wrote"),
+        (&recommend, "base/config.json", "a part of something"),
+        (&evaluate, "prepared/dataset.json", "a part of something"),
+        (&prepare, "data/train.csv", "nothing that this command wrote"),
+        (&compare, "b.json", "is read here"),
+        (&["merge", &first, "--json"], "a.json", "is read here"),
+        (&["report", &first, "--out"], "b.json", "nothing that this command wrote"),
+    ] {
+        let before = w.bytes(file);
+        let message = refuse(&[command, &[&w.path(file)]].concat());
+        assert!(message.contains(file) && message.contains(part), "{message}");
+        assert!(w.bytes(file) == before, "{file}");
+    }
+    assert!(!Path::new(&w.path("more")).exists());
+    for _ in 0..2 {
+        succeed(&["report", &first, "--out", &w.path("page.html"), "--examples", "0"]);
+    }
+}
+
+#[test]
+fn a_run_is_resumed_by_its_own_command() {
+    let w = Workshop::new();
+    let [data, sasrec] = ["prepared", "sasrec"].map(|name| w.path(name));
+    let train = ["baseline", "sasrec", "--data", &data, "--split", "valid", "--epochs", "1", "--quiet"];
+    succeed(&[&train[..], &["--out", &sasrec]].concat());
+    let message = refuse(&["sft", "--resume", &sasrec]);
+    assert!(message.contains("latentr3 baseline sasrec --resume"), "{message}");
+}
+
+#[test]
+fn a_negative_number_is_a_value() {
+    let w = Workshop::new();
+    for (option, part) in [("--lr", "learning_rate: is -1"), ("--clip-norm", "clip_norm: is -1")] {
+        let mut args = w.train("sft", "base", "out", &[]);
+        args.extend([option, "-1"].map(str::to_owned));
+        let message = refuse(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_that_are_no_text_are_refused_before_anything_is_trained() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+
+    let w = Workshop::new();
+    let strange = OsStr::from_bytes(b"not-\xff-text");
+    let folder = w.folder.path();
+    std::fs::rename(folder.join("prepared"), folder.join(strange)).unwrap();
+    let program =
+        |args: &[&OsStr]| Command::new(env!("CARGO_BIN_EXE_latentr3")).args(args).current_dir(folder).output().unwrap();
+    for command in
+        [&["sft", "--model", "base", "--out", "out"][..], &["baseline", "sasrec", "--split", "valid", "--out", "out"]]
+    {
+        let words: Vec<&OsStr> =
+            command.iter().map(|word| OsStr::new(*word)).chain([OsStr::new("--data"), strange]).collect();
+        let output = program(&words);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("UTF-8") && !folder.join("out").exists(), "{message}");
+    }
+    // A run of such a name needs nothing of it but to be found.
+    std::fs::rename(folder.join(strange), folder.join("prepared")).unwrap();
+    let words =
+        ["sft", "--model", "base", "--data", "prepared", "--epochs", "1", "--quiet", "--json", "run.json", "--out"];
+    let output = program(&words.iter().map(|word| OsStr::new(*word)).chain([strange]).collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(folder.join(strange).join("best").exists() && w.json("run.json")["steps"].is_number());
+}
+
+#[test]
+fn what_contradicts_itself_is_no_result() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "sft", &["--epochs", "1"]));
+    let [model, data, json] = ["sft", "prepared", "result.json"].map(|name| w.path(name));
+    succeed(&["evaluate", "--model", &model, "--data", &data, "--split", "test", "--quiet", "--json", &json]);
+    let page =
+        |file: &str| ["report", &w.path(file), "--out", &w.path("page.html"), "--examples", "0"].map(str::to_owned);
+    for (pointer, value, part) in [
+        ("/users", 99.into(), "6 ranks of 99 users"),
+        ("/by_item/hr/1", 2.0.into(), "2.0 as a share, at 1"),
+        ("/ranks/0/list/0/0", 4_000_000.into(), "item 4000000 in a list"),
+    ] {
+        let mut result = w.json("result.json");
+        *result.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(w.path("wrong.json"), result.to_string()).unwrap();
+        let message = refuse(&page("wrong.json").each_ref().map(String::as_str));
+        assert!(message.contains("wrong.json") && message.contains(part), "{message}");
+    }
+    std::fs::write(w.path("sft/run.json"), "{}").unwrap();
+    let message = refuse(&page("sft").each_ref().map(String::as_str));
+    assert!(message.contains("run.json") && message.contains("no stage"), "{message}");
+    assert!(!Path::new(&w.path("page.html")).exists());
+}
