@@ -5,10 +5,11 @@ use burn::module::Module;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::files::{check_device, check_json, load_model, write_json};
+use super::files::{check_device, load_model};
 use super::grpo_args::EstimatorArg;
 use super::latency::{self, Plan};
 use super::memory::peak_mib;
+use super::outputs::{check_json, write_json};
 use super::terminal::print;
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split, TokenFile};

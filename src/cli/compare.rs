@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log::result_file;
-use super::files::{check_json, check_not_read, read_result, weight_files, write_json};
+use super::files::{read_result, weight_files};
+use super::outputs::{check_json, check_not_read, write_json};
 use super::terminal::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Split;

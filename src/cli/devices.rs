@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::files::{check_json, write_json};
+use super::outputs::{check_json, write_json};
 use super::terminal::{note, print, table};
 use super::{CliError, CommonArgs, default_device};
 use crate::golden::{Deviation, Golden, GoldenError};

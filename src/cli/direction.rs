@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::files::{check_fit, check_json, load_model, model_folder, weight_files, write_json};
+use super::files::{check_fit, load_model, model_folder, weight_files};
 use super::grpo_args::SampleArgs;
+use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};

@@ -3,10 +3,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log;
-use super::files::{
-    check_device, check_fit, check_json, is_run, load_model, model_folder, weight_files, with_learnt_thoughts,
-    write_json,
-};
+use super::files::{check_device, check_fit, is_run, load_model, model_folder, weight_files, with_learnt_thoughts};
+use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, duration, note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};

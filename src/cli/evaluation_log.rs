@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::CliError;
-use super::files::write_json;
+use super::outputs::write_json;
 use super::terminal::note;
 use crate::eval::{EvaluationResult, Shard};
 use crate::models::ModelError;

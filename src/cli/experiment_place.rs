@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::INTERRUPTED;
-use super::files::{weight_files, write_json};
+use super::files::weight_files;
 use super::interrupt::{interrupted, is_terminated, terminate};
+use super::outputs::write_json;
 use super::terminal::{duration, note};
 use super::{CliError, CommonArgs};
 use crate::experiment::{Experiment, Kept, Origin, Step, checksum};

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::files::{TOKENIZER_FILE, check_free, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
+use super::files::{TOKENIZER_FILE, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
+use super::outputs::check_free;
 use super::terminal::print;
 use super::{CliError, CommonArgs};
 use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};

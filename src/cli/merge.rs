@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::evaluate::show;
-use super::files::{check_json, check_not_read, read_result, write_json};
+use super::files::read_result;
+use super::outputs::{check_json, check_not_read, write_json};
 use super::{CliError, CommonArgs};
 use crate::eval::EvaluationResult;
 

@@ -21,6 +21,7 @@ mod interrupt;
 mod latency;
 mod memory;
 mod merge;
+mod outputs;
 mod pipeline;
 mod prepare;
 mod recommend;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::files::{check_json, write_json};
+use super::outputs::{check_json, write_json};
 use super::terminal::{print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_device, check_fit, check_json, load_model, model_folder, write_json};
+use super::files::{check_device, check_fit, load_model, model_folder};
+use super::outputs::{check_json, write_json};
 use super::terminal::{note, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::Prepared;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::files::{check_fit, check_writable, load_model, model_folder};
+use super::files::{check_fit, load_model, model_folder};
+use super::outputs::check_writable;
 use super::terminal::{note, print};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 
 use super::evaluate::{SplitArg, show};
-use super::files::{check_json, write_json};
 use super::interrupt::interrupted;
+use super::outputs::{check_json, write_json};
 use super::terminal::Progress;
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, PreparedRow, Split};

@@ -9,7 +9,7 @@ use super::pipeline::{Resumption, resume, start};
 use super::recorded::check_same;
 use super::{
     CliError, CommonArgs,
-    files::{check_json, write_json},
+    outputs::{check_json, write_json},
 };
 use crate::models::{LoraConfig, Precision, ThoughtKind};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig, Workers};
