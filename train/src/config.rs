@@ -93,7 +93,27 @@ impl Default for TrainConfig {
 }
 
 /// What most numbers must be.
-pub(crate) const POSITIVE: &str = "a positive number of single precision";
+const POSITIVE: &str = "a positive number of single precision";
+
+fn is_positive(value: f64) -> bool {
+    (value as f32).is_finite() && value as f32 > 0.0
+}
+
+/// Makes sure that a number is positive and that single precision has it.
+pub(crate) fn check_positive(field: &'static str, value: f64) -> Result<(), TrainError> {
+    match is_positive(value) {
+        true => Ok(()),
+        false => Err(TrainError::config(field, format!("is {value:?}; must be {POSITIVE}"))),
+    }
+}
+
+/// Makes sure that a number is not negative and that single precision has it.
+pub(crate) fn check_not_negative(field: &'static str, value: f64) -> Result<(), TrainError> {
+    match (value as f32).is_finite() && value >= 0.0 {
+        true => Ok(()),
+        false => Err(TrainError::config(field, format!("is {value:?}; must be 0 or {POSITIVE}"))),
+    }
+}
 
 impl TrainConfig {
     /// Makes sure that every value makes sense.
@@ -116,20 +136,11 @@ impl TrainConfig {
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(TrainError::config(field, "is 0; must be at least 1"));
         }
-        let positive = |value: f64| (value as f32).is_finite() && value as f32 > 0.0;
-        for (field, value) in [("learning_rate", self.learning_rate), ("clip_norm", self.clip_norm)] {
-            if !positive(value) {
-                return Err(TrainError::config(field, format!("is {value:?}; must be {POSITIVE}")));
-            }
-        }
-        if !((self.optimizer.weight_decay as f32).is_finite() && self.optimizer.weight_decay >= 0.0) {
-            return Err(TrainError::config(
-                "weight_decay",
-                format!("is {:?}; must be 0 or {POSITIVE}", self.optimizer.weight_decay),
-            ));
-        }
+        check_positive("learning_rate", self.learning_rate)?;
+        check_positive("clip_norm", self.clip_norm)?;
+        check_not_negative("weight_decay", self.optimizer.weight_decay)?;
         let AdamWConfig { beta1, beta2, epsilon, .. } = self.optimizer;
-        if !((0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2) && positive(epsilon)) {
+        if !((0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2) && is_positive(epsilon)) {
             let problem = format!("betas {beta1:?} and {beta2:?} must be in [0, 1) and epsilon {epsilon:?} positive");
             return Err(TrainError::config("optimizer", problem));
         }

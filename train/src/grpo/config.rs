@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::AdvantageKind;
 use crate::TrainError;
-use crate::config::{POSITIVE, TrainConfig};
+use crate::config::{TrainConfig, check_not_negative};
 use crate::guard::Guards;
 use crate::schedule::Schedule;
 
@@ -142,10 +142,7 @@ impl GrpoConfig {
             Estimator::Score => self.check_score()?,
             Estimator::Pathwise => self.check_pathwise()?,
         }
-        match not_negative.into_iter().find(|(_, value)| !(*value as f32).is_finite() || *value < 0.0) {
-            None => Ok(()),
-            Some((field, value)) => Err(TrainError::config(field, format!("is {value:?}; must be 0 or {POSITIVE}"))),
-        }
+        not_negative.into_iter().try_for_each(|(field, value)| check_not_negative(field, value))
     }
 
     /// What makes no sense together with [`Estimator::Pathwise`].

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::config::POSITIVE;
+use crate::config::check_positive;
 
 /// How the model trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,14 +39,7 @@ impl SasRecTrainConfig {
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(TrainError::config(field, "is 0; must be at least 1"));
         }
-        let rate = self.learning_rate as f32;
-        if !(rate.is_finite() && rate > 0.0) {
-            return Err(TrainError::config(
-                "learning_rate",
-                format!("is {:?}; must be {POSITIVE}", self.learning_rate),
-            ));
-        }
-        Ok(())
+        check_positive("learning_rate", self.learning_rate)
     }
 }
 
