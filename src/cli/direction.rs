@@ -15,7 +15,9 @@ use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::models::LatentRecommender;
 use crate::models::host::read;
-use crate::train::grpo::{AdvantageKind, Estimator, Grpo, GrpoConfig, Rollouts, group_noise, prepare_model};
+use crate::train::grpo::{
+    AdvantageKind, Estimator, Grpo, GrpoConfig, Rollouts, group_noise, mean_of_samples, prepare_model,
+};
 use crate::train::{Example, Workers};
 
 /// Prompts that run through the model at once.
@@ -119,11 +121,6 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
         }
     }
     drop(progress);
-    let is_noisy = |place: usize| !place.is_multiple_of(group);
-    let mean = |values: &[f64], noisy: bool| {
-        let of: Vec<f64> = (0..values.len()).filter(|&at| is_noisy(at) == noisy).map(|at| values[at]).collect();
-        of.iter().sum::<f64>() / of.len() as f64
-    };
     let directions = Directions {
         data_fingerprint: prepared.fingerprint(),
         model_files,
@@ -131,9 +128,9 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
         prompts: batch.len(),
         samples: args.samples,
         thought_norm: pool.thought_norms.iter().sum::<f64>() / batch.len() as f64,
-        noise_norm: mean(&pool.noise_norms, true),
-        reward_noise_free: mean(&pool.rewards, false),
-        reward_noisy: mean(&pool.rewards, true),
+        noise_norm: mean_of_samples(&pool.noise_norms, group, true),
+        reward_noise_free: mean_of_samples(&pool.rewards, group, false),
+        reward_noisy: mean_of_samples(&pool.rewards, group, true),
         cosine: cosines,
     };
     write_json(args.json.as_deref(), &directions)?;

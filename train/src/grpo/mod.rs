@@ -21,4 +21,4 @@ pub use loss::{PolicyLoss, policy_loss};
 pub use noise::group_noise;
 pub use reward::{Reward, negative_perplexity};
 pub use rollout::{Densities, Pool, Rollouts};
-pub use stage::{Grpo, prepare_model};
+pub use stage::{Grpo, mean_of_samples, prepare_model};

@@ -214,24 +214,26 @@ impl Stage for Grpo {
 
 /// The figures by which one sees whether stage 2 does any good.
 fn describe(pool: &Pool, group: usize) -> Map<String, Value> {
-    let samples = |values: &[f64], is_first: bool| {
-        let keep = move |(i, value): (usize, &f64)| (i.is_multiple_of(group) == is_first).then_some(*value);
-        mean(values.iter().enumerate().filter_map(keep))
-    };
     let square_sum: f64 = pool.advantages.iter().map(|a| a * a).sum();
     let largest = pool.advantages.iter().map(|a| a * a).fold(0.0, f64::max);
     let average = mean(pool.advantages.iter().copied());
     let spread = mean(pool.advantages.iter().map(|a| (a - average).powi(2))).sqrt();
     let figures = [
-        ("reward_noise_free", samples(&pool.rewards, true)),
-        ("reward_noisy", samples(&pool.rewards, false)),
+        ("reward_noise_free", mean_of_samples(&pool.rewards, group, false)),
+        ("reward_noisy", mean_of_samples(&pool.rewards, group, true)),
         ("loss_noise_free", mean(pool.losses.iter().copied())),
         ("advantage_spread", spread),
         ("advantage_largest_share", if square_sum > 0.0 { largest / square_sum } else { 0.0 }),
         ("thought_norm", mean(pool.thought_norms.iter().copied())),
-        ("noise_norm", samples(&pool.noise_norms, false)),
+        ("noise_norm", mean_of_samples(&pool.noise_norms, group, true)),
     ];
     figures.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
+}
+
+/// The mean of what each rollout of a batch has: over the noisy samples, or over the first one of each group, which is free of noise.
+pub fn mean_of_samples(values: &[f64], group: usize, is_noisy: bool) -> f64 {
+    let keep = |(i, value): (usize, &f64)| (i.is_multiple_of(group) != is_noisy).then_some(*value);
+    mean(values.iter().enumerate().filter_map(keep))
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
