@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -12,7 +12,7 @@ use super::memory::peak_mib;
 use super::outputs::{check_json, write_json};
 use super::terminal::print;
 use super::{CliError, CommonArgs};
-use crate::data::{Prepared, Split, TokenFile};
+use crate::data::{Split, TokenFile};
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
 use crate::models::{LatentRecommender, LoraConfig, Precision};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
@@ -108,18 +108,15 @@ enum What {
 }
 
 impl BenchArgs {
-    /// The rows and their catalog, and where they lie.
-    fn tokens(&self) -> Result<(PathBuf, TokenFile), CliError> {
+    /// The rows and their catalog.
+    fn tokens(&self) -> Result<TokenFile, CliError> {
         let split = match self.what {
             What::Sft | What::Grpo => Split::Train,
             What::Eval | What::Latency => Split::Test,
         };
         match (&self.data, &self.tokens) {
-            (Some(data), _) => {
-                let file = TokenFile::of(&Prepared::load(data)?, split);
-                Ok((data.join(format!("{}.jsonl", split.name())), file))
-            }
-            (None, Some(tokens)) => Ok((tokens.clone(), TokenFile::read(tokens)?)),
+            (Some(data), _) => Ok(TokenFile::of_split(data, split)?),
+            (None, Some(tokens)) => Ok(TokenFile::read(tokens)?),
             (None, None) => Err(CliError::Usage("--tokens or --data is needed".into())),
         }
     }
@@ -163,12 +160,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
     check_device(&args.common.device, args.frozen_weights)?;
-    let (path, file) = args.tokens()?;
-    if file.rows.is_empty() {
-        return Err(CliError::Input { path, line: None, problem: "has no rows to time with".into() });
-    }
+    let file = args.tokens()?;
     let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
-    file.check(&path, &model)?;
+    file.check(&model)?;
     let result = match args.what {
         What::Sft => {
             let stage = Sft { micro_batch: args.micro };
@@ -192,9 +186,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             let stage = Grpo::new(config, args.micro, args.common.seed, &model)?;
             train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
         }
-        What::Eval => search(args, &model.valid(), catalog(&path, &file)?, &file.rows)?,
+        What::Eval => search(args, &model.valid(), catalog(&file)?, &file.rows)?,
         What::Latency => {
-            let trie = ItemTrie::new(catalog(&path, &file)?)?;
+            let trie = ItemTrie::new(catalog(&file)?)?;
             let batches = args.batch.map_or(vec![1, 16], |batch| vec![batch]);
             let prompts: Vec<&[u32]> = file.rows.iter().take(args.users).map(|row| row.prompt.as_slice()).collect();
             let beam = BeamConfig { beams: args.beams, length_penalty: 1.0 };
@@ -250,9 +244,9 @@ fn train(
     }))
 }
 
-fn catalog<'a>(path: &Path, file: &'a TokenFile) -> Result<&'a [Vec<u32>], CliError> {
+fn catalog(file: &TokenFile) -> Result<&[Vec<u32>], CliError> {
     file.catalog.as_deref().ok_or_else(|| CliError::Input {
-        path: path.to_owned(),
+        path: file.path.clone(),
         line: Some(1),
         problem: r#"must be the catalog, {"catalog": [[ids]], "eos": id}"#.into(),
     })

@@ -35,7 +35,7 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
     }
     let file = TokenFile::read(&args.tokens)?;
     let model = load_model(&args.model, &args.common.device)?.valid();
-    file.check(&args.tokens, &model)?;
+    file.check(&model)?;
     for rows in file.rows.chunks(args.micro_batch) {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
         let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();

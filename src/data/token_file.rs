@@ -1,9 +1,10 @@
 //! Token files: JSON lines `{"prompt": [ids], "target": [ids]}`, of which the first may be `{"catalog": [[ids]], "eos": id}`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::folder::rows_file;
 use super::{DataError, Prepared, Split};
 use crate::models::LatentRecommender;
 use crate::train::Example;
@@ -11,6 +12,8 @@ use crate::train::Example;
 /// A token file.
 #[derive(Debug, Default)]
 pub struct TokenFile {
+    /// Where it lies.
+    pub path: PathBuf,
     /// The rows, at least one; none has an empty prompt or target. Their places are those of their lines, from 0.
     pub rows: Vec<Example>,
     /// The items' tokens, each with the end token last, where the file has them.
@@ -32,7 +35,7 @@ impl TokenFile {
     /// The file missing, without rows, or with a line that is neither; the error names it.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let text = std::fs::read(path).map_err(|source| DataError::io(path, "read", source))?;
-        let mut file = Self::default();
+        let mut file = Self { path: path.to_owned(), ..Self::default() };
         for (number, line) in
             text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty())
         {
@@ -63,23 +66,33 @@ impl TokenFile {
                 }
             }
         }
-        if file.rows.is_empty() {
-            return Err(DataError::Damaged { path: path.to_owned(), problem: "has no rows".into() });
-        }
-        Ok(file)
+        file.with_rows()
     }
 
-    /// The rows of a split of prepared data, with its catalog.
-    pub fn of(prepared: &Prepared, split: Split) -> Self {
-        Self { rows: prepared.examples(split), catalog: Some(prepared.item_tokens.clone()) }
+    /// The rows of a split of the prepared data in a folder, with its catalog.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Prepared::load`], and a split without rows.
+    pub fn of_split(prepared: &Path, split: Split) -> Result<Self, DataError> {
+        let path = prepared.join(rows_file(split));
+        let prepared = Prepared::load(prepared)?;
+        Self { path, rows: prepared.examples(split), catalog: Some(prepared.item_tokens) }.with_rows()
+    }
+
+    fn with_rows(self) -> Result<Self, DataError> {
+        match self.rows.is_empty() {
+            true => Err(DataError::Damaged { path: self.path, problem: "has no rows".into() }),
+            false => Ok(self),
+        }
     }
 
     /// Makes sure that every row fits the model's vocabulary and positions.
     ///
     /// # Errors
     ///
-    /// A row that does not; `path` and the line are named.
-    pub fn check(&self, path: &Path, model: &LatentRecommender) -> Result<(), DataError> {
+    /// A row that does not; the line is named.
+    pub fn check(&self, model: &LatentRecommender) -> Result<(), DataError> {
         let config = model.backbone.config();
         let (vocabulary, positions) = (config.vocab_size, config.max_positions);
         for row in &self.rows {
@@ -93,7 +106,7 @@ impl TokenFile {
             } else {
                 continue;
             };
-            return Err(DataError::Record { path: path.to_owned(), line: row.row + 1, problem });
+            return Err(DataError::Record { path: self.path.clone(), line: row.row + 1, problem });
         }
         Ok(())
     }
