@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use serde::Serialize;
 use tokenizers::Tokenizer;
 
 use super::CliError;
@@ -31,13 +30,6 @@ pub(super) fn is_run(path: &Path) -> bool {
 /// A path that holds wherever the program is called from next.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// What a run is told to do, as its folder records it.
-pub(super) fn recorded_as_json(description: &impl Serialize) -> Result<serde_json::Value, CliError> {
-    // Nothing of it but a path can fail.
-    let refused = |_| CliError::Usage("a run records its paths as text, and one of these is not UTF-8".into());
-    serde_json::to_value(description).map_err(refused)
 }
 
 /// Makes sure before anything is loaded that there is such a device and that it computes in a precision.

@@ -7,10 +7,8 @@ use serde_json::Value;
 use super::CliError;
 use super::carry_out::carry_out;
 use super::description::{Manner, RunData, RunDescription, RunPlace, StageConfig};
-use super::files::{
-    absolute, check_device, check_fit, load_model, model_folder, recorded_as_json, tokenizer_asset, weight_files,
-};
-use super::recorded::{check_data, differences};
+use super::files::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
+use super::recorded::{check_data, differences, recorded_as_json};
 use super::sasrec_run;
 use super::terminal::note;
 use crate::data::{Prepared, Split};

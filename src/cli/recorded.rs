@@ -3,13 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::CliError;
 use super::description::RunDescription;
-use super::files::recorded_as_json;
 use crate::data::Prepared;
 use crate::train::RunPaths;
+
+/// What a run is told to do, as its folder records it.
+pub(super) fn recorded_as_json(description: &impl Serialize) -> Result<Value, CliError> {
+    // Nothing of it but a path can fail.
+    let refused = |_| CliError::Usage("a run records its paths as text, and one of these is not UTF-8".into());
+    serde_json::to_value(description).map_err(refused)
+}
 
 /// The names that two lists of checksums do not agree on.
 pub(super) fn differences(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {

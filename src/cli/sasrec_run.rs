@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::files::{absolute, recorded_as_json};
+use super::files::absolute;
 use super::interrupt::interrupted;
-use super::recorded::check_data;
+use super::recorded::{check_data, recorded_as_json};
 use super::scored_lists::EvaluationArgs;
 use super::terminal::{Progress, duration};
 use super::{CliError, CommonArgs};
