@@ -63,7 +63,10 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     let text = fs::read_to_string(&args.file).map_err(|cause| error(format!("cannot be read: {cause}")))?;
     let experiment = Experiment::parse(&text).map_err(|cause| error(cause.to_string()))?;
     let steps = experiment.steps().map_err(|cause| error(cause.to_string()))?;
-    if let Some(step) = steps.iter().find(|step| !step.command.first().is_some_and(|word| is_for_steps(word))) {
+    let program = Cli::command();
+    // A step may run every command but this.
+    let is_for_steps = |word: &String| word != "experiment" && program.find_subcommand(word).is_some();
+    if let Some(step) = steps.iter().find(|step| !step.command.first().is_some_and(is_for_steps)) {
         let word = step.command.first().map_or("", String::as_str);
         return Err(error(format!("step `{}` runs `{word}`, which is no command for a step", step.name)));
     }
@@ -136,11 +139,6 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
         }
     }
     Ok(())
-}
-
-/// Whether a step may run such a command: every one of the program's but this.
-fn is_for_steps(command: &str) -> bool {
-    command != "experiment" && Cli::command().find_subcommand(command).is_some()
 }
 
 /// What an experiment is about, what it takes and what it needs.

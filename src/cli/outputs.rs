@@ -8,14 +8,15 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use super::CliError;
+use super::files::TOKENIZER_FILE;
 use crate::models::ModelError;
 use crate::models::hub;
 
 /// Names of JSON files that models, data and runs consist of.
 const PARTS: [&str; 7] = [
     "config.json",
-    "adapter_config.json",
-    "tokenizer.json",
+    hub::ADAPTER_CONFIG_FILE,
+    TOKENIZER_FILE,
     "tokenizer_config.json",
     "dataset.json",
     "run.json",

@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -41,9 +41,9 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
-    let is_page = |file: File| {
+    let is_page = |mut file: File| {
         let mut start = [0; PAGE_START.len()];
-        BufReader::new(file).read_exact(&mut start).is_ok() && start == PAGE_START.as_bytes()
+        file.read_exact(&mut start).is_ok() && start == PAGE_START.as_bytes()
     };
     check_writable(&args.out, &is_page)?;
     let contents = Contents::read(&args.runs)?;
