@@ -1,8 +1,8 @@
 //! Where an experiment is carried out, and how its steps are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf, is_separator};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -108,7 +108,8 @@ impl WorkFolder {
 
     /// A step's kept result, if it is the one that it would have now.
     pub fn kept(&self, step: &Step) -> Result<Option<Kept>, CliError> {
-        let kept = Kept::read(&self.results, &step.name)?.filter(|kept| kept.has_ranks(&self.results, &step.name));
+        let kept =
+            Kept::read(&self.results, &step.name)?.filter(|kept| kept.has_ranks(&self.results, &step.name, step.lists));
         Ok(kept.filter(|kept| kept.origin.is_of(step, &self.checksums)))
     }
 
@@ -171,6 +172,13 @@ impl WorkFolder {
         for folder in [self.work.join("steps"), self.work.join("log"), self.work.join("json"), self.results.clone()] {
             fs::create_dir_all(&folder).map_err(ModelError::io(&folder))?;
         }
+        let Some(_lock) = self.lock(step, end)? else {
+            return Ok(false);
+        };
+        if self.is_made(step)? && (!step.keep || self.kept(step)?.is_some()) {
+            // By another experiment in this folder, in the meantime.
+            return Ok(true);
+        }
         let json = self.work.join("json").join(format!("{}.json", step.name));
         let words = self.begin(step, &json)?;
         let log = self.work.join("log").join(format!("{}.txt", step.name));
@@ -182,7 +190,7 @@ impl WorkFolder {
         command.stdout(output.try_clone().map_err(ModelError::io(&log))?).stderr(output);
         let status = wait(command, end).map_err(ModelError::io(&program))?;
         let is_stopped = interrupted().load(Ordering::Relaxed);
-        let stopped = || CliError::Stopped(format!("stopped in step `{}`; the same command goes on", step.name));
+        let stopped = || stopped_in(step);
         match status {
             Some(status) if status.success() => {}
             _ if is_stopped => return Err(stopped()),
@@ -192,7 +200,8 @@ impl WorkFolder {
         }
         let seconds = clock.elapsed().as_secs_f64();
         if step.keep {
-            let result = if json.exists() { self.without_places(&read_json(&json)?) } else { Value::Null };
+            let mut result = read_json(&json)?;
+            self.name_places(&mut result);
             let kept = Kept {
                 latentr3: env!("CARGO_PKG_VERSION").into(),
                 command: step.command.clone(),
@@ -212,19 +221,50 @@ impl WorkFolder {
         if is_stopped { Err(stopped()) } else { Ok(true) }
     }
 
+    /// Makes this process the only one that carries out a step in this folder, as soon as no other does; nothing if the time was over before.
+    fn lock(&self, step: &Step, end: Option<Instant>) -> Result<Option<File>, CliError> {
+        let path = self.work.join("steps").join(format!("{}.lock", step.name));
+        let file = File::create(&path).map_err(ModelError::io(&path))?;
+        let mut is_told = self.quiet;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::Error(error)) => return Err(ModelError::io(&path)(error).into()),
+                Err(TryLockError::WouldBlock) if !is_told => {
+                    note(&format!("waiting for another experiment to carry out `{}`", step.name));
+                    is_told = true;
+                }
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if interrupted().load(Ordering::Relaxed) {
+                return Err(stopped_in(step));
+            }
+            if end.is_some_and(|end| Instant::now() >= end) {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     fn write_state(&self, step: &Step, is_done: bool) -> Result<(), CliError> {
         write_json(Some(&self.state_file(step)), &State { origin: Origin::of(step, &self.checksums), is_done })
     }
 
-    /// A result with the names of folders instead of where they are on this machine.
-    fn without_places(&self, result: &Value) -> Value {
-        let folders = [("{results}", &self.results), ("{work}", &self.work)];
-        let named = folders.into_iter().map(|(name, folder)| (name.to_owned(), folder.to_string_lossy().into_owned()));
-        let inputs = self.inputs.iter().map(|(name, path)| (format!("{{{name}}}"), path.clone()));
-        let escaped = |path: String| json!(path).to_string().trim_matches('"').to_owned();
-        let text =
-            named.chain(inputs).fold(result.to_string(), |text, (name, path)| text.replace(&escaped(path), &name));
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+    /// Gives a result the names of folders instead of where they are on this machine.
+    fn name_places(&self, result: &mut Value) {
+        match result {
+            Value::String(text) => {
+                let folders = [("results", &self.results), ("work", &self.work)];
+                let folders = folders.map(|(name, folder)| (name, folder.to_string_lossy()));
+                let inputs = self.inputs.iter().map(|(name, path)| (name.as_str(), path.into()));
+                for (name, path) in folders.into_iter().chain(inputs) {
+                    *text = with_name(text, &path, &format!("{{{name}}}"));
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| self.name_places(value)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.name_places(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 
     /// Makes ready for a step and gives the words to call the program with. A run that was begun as it would be now goes on; whatever else
@@ -267,9 +307,27 @@ impl WorkFolder {
     }
 }
 
+fn stopped_in(step: &Step) -> CliError {
+    CliError::Stopped(format!("stopped in step `{}`; the same command goes on", step.name))
+}
+
 /// The steps that a step needs what they make of.
 fn needed<'a>(steps: &'a [Step], step: &'a Step) -> impl Iterator<Item = &'a Step> {
     step.needs.iter().map(|&need| &steps[need])
+}
+
+/// A text with `name` in the place of a path or its beginning, also as one of `NAME=PATH,PATH`.
+fn with_name(text: &str, path: &str, name: &str) -> String {
+    let (mut named, mut rest) = (String::new(), 0);
+    for (at, _) in text.match_indices(path) {
+        let (before, after) = (text[..at].chars().next_back(), text[at + path.len()..].chars().next());
+        if matches!(before, None | Some('=' | ',')) && after.is_none_or(|next| next == ',' || is_separator(next)) {
+            named += &text[rest..at];
+            named += name;
+            rest = at + path.len();
+        }
+    }
+    named + &text[rest..]
 }
 
 /// The words that go on with the run that `words` began, where there is such a command.
@@ -349,6 +407,16 @@ mod tests {
         let recipe = sasrec.get_groups().find(|group| group.get_id() == "RecipeArgs").unwrap();
         let options: Vec<String> = recipe.get_args().map(|id| format!("--{id}")).collect();
         assert_eq!(options, OF_A_NEW_SASREC);
+    }
+
+    #[test]
+    fn only_whole_folders_get_a_name() {
+        let named = |text: &str| with_name(text, "/a/w", "{work}");
+        assert_eq!(named("/a/w/run"), "{work}/run");
+        assert_eq!(named("both=/a/w/x.json,/a/w"), "both={work}/x.json,{work}");
+        for text in ["/a/work/run", "/b/a/w/run", "a word"] {
+            assert_eq!(named(text), text);
+        }
     }
 
     #[test]

@@ -218,6 +218,11 @@ impl StepTemplate {
             let read = &before[read].name;
             return Err(PlanError(format!("step `{name}` reads `{read}`, whose result is not kept")));
         }
+        if self.keep && !command.iter().any(|word| word.contains("{json}")) {
+            return Err(PlanError(format!(
+                "step `{name}` keeps a result that its command does not write: `--json {{json}}`"
+            )));
+        }
         if self.lists && !self.keep {
             return Err(PlanError(format!("step `{name}` keeps lists of a result that is not kept: `keep = true`")));
         }
@@ -314,6 +319,7 @@ mod tests {
         refused("hr.svg", "../hr.svg", "no name for a chart");
         refused("keep = true", "lists = true", "of a result that is not kept");
         refused("--json {json}", "{reads", "never closed");
+        refused("--json {json}", "", "does not write: `--json {json}`");
         refused("results = \"sft-{data}-{seed}\"", "results = \"sfd-{data}-{seed}\"", "shows `sfd-albums-0`");
     }
 

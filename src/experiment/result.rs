@@ -1,5 +1,6 @@
 //! What is kept of a step.
 
+use std::fs::File;
 use std::io::Read;
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
@@ -69,10 +70,14 @@ impl Kept {
         serde_json::from_value(read_json(&path)?).map(Some).map_err(problem)
     }
 
-    /// Whether the ranks lie beside it, if it is an evaluation, which has them.
-    pub fn has_ranks(&self, results: &Path, step: &str) -> bool {
-        let is_evaluation = self.result.get("by_item").is_some();
-        !is_evaluation || Self::ranks_file(results, step).metadata().is_ok_and(|found| found.len() > 0)
+    /// Whether the ranks lie beside it, and the users' lists if `lists`, where it is an evaluation, which has them.
+    pub fn has_ranks(&self, results: &Path, step: &str, lists: bool) -> bool {
+        let has = |column: &str| {
+            let table = File::open(Self::ranks_file(results, step)).map_err(csv::Error::from);
+            let header = table.and_then(|table| csv::Reader::from_reader(unzipped(table)).headers().cloned());
+            header.is_ok_and(|header| header.iter().any(|name| name == column))
+        };
+        self.result.get("by_item").is_none() || has("rank") && (!lists || has("list"))
     }
 
     /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists are empty where they were not kept.
@@ -179,6 +184,11 @@ fn packed(ranks: Vec<UserRank>, lists: bool) -> Vec<u8> {
     packed.expect("memory can be written").expect("memory can be written")
 }
 
+/// What is packed, but not without end.
+fn unzipped(packed: impl Read) -> impl Read {
+    GzDecoder::new(packed).take(MOST_BYTES)
+}
+
 /// The ranks in a compressed table, up to one more than there are users.
 fn unpacked(packed: &[u8], users: usize) -> Result<Vec<UserRank>, csv::Error> {
     let user = |line: Result<Line, csv::Error>| {
@@ -186,7 +196,7 @@ fn unpacked(packed: &[u8], users: usize) -> Result<Vec<UserRank>, csv::Error> {
         let list = list_of(&list.unwrap_or_default()).map_err(std::io::Error::other)?;
         Ok(UserRank { row, user, item, item_count, rank, title_rank, popularity_rank, list })
     };
-    let mut table = csv::Reader::from_reader(GzDecoder::new(packed).take(MOST_BYTES));
+    let mut table = csv::Reader::from_reader(unzipped(packed));
     // The rows alone would end with a header that cannot be read.
     table.headers()?;
     table.into_deserialize().map(user).take(users.saturating_add(1)).collect()
@@ -216,5 +226,30 @@ mod tests {
         assert_eq!(unpacked(&packed(ranks, false), 2).unwrap(), without);
         assert!(unpacked(&bytes[..bytes.len() / 2], 2).is_err());
         assert!(unpacked(b"row,user", 2).is_err());
+    }
+
+    #[test]
+    fn an_evaluation_is_kept_with_its_ranks_and_the_lists_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let rank = json!({ "row": 0, "user": "u", "item": "i", "item_count": 1, "rank": 1.0, "title_rank": 1.0,
+            "popularity_rank": 2.0, "list": [[3]] });
+        let kept = Kept {
+            latentr3: "0".into(),
+            command: vec!["evaluate".into()],
+            origin: Origin { recipe: String::new(), inputs: Default::default() },
+            device: "flex".into(),
+            machine: String::new(),
+            seconds: 1.0,
+            same_as: None,
+            result: json!({ "by_item": {}, "ranks": [rank] }),
+        };
+        assert!(!kept.has_ranks(folder.path(), "a", false), "there is no file");
+        for (lists, has_lists) in [(false, false), (true, true)] {
+            kept.clone().write(folder.path(), "a", lists).unwrap();
+            assert!(kept.has_ranks(folder.path(), "a", false));
+            assert_eq!(kept.has_ranks(folder.path(), "a", true), has_lists);
+        }
+        std::fs::write(Kept::ranks_file(folder.path(), "a"), "").unwrap();
+        assert!(!kept.has_ranks(folder.path(), "a", false), "an empty file");
     }
 }
