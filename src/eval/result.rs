@@ -53,6 +53,11 @@ pub enum MergeError {
     /// Parts are missing.
     #[error("{0} of {1} parts are there")]
     Missing(usize, usize),
+    /// Without them there is no popularity, and no group of targets.
+    #[error(
+        "the results have no counts of their items, which an experiment does not keep: merge what `latentr3 evaluate --json` wrote"
+    )]
+    NoItemCounts,
     /// The ranks of all parts are not those of all users.
     #[error("the parts hold the ranks of {0} of {1} users")]
     Ranks(usize, usize),
@@ -69,6 +74,9 @@ impl EvaluationResult {
         let Some(first) = parts.first() else {
             return Err(MergeError::Missing(0, 1));
         };
+        if first.evaluation.item_counts.is_empty() {
+            return Err(MergeError::NoItemCounts);
+        }
         let mut seen = BTreeSet::new();
         for (at, part) in parts.iter().enumerate() {
             if let Some(field) = first.difference(part) {
