@@ -9,9 +9,10 @@ use tokenizers::Tokenizer;
 
 fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, prompt, titles @ ..] = args.as_slice() else {
+    let [folder, prompt, first, others @ ..] = args.as_slice() else {
         return Err("usage: score_titles MODEL PROMPT TITLE [TITLE ..]".into());
     };
+    let titles: Vec<&String> = std::iter::once(first).chain(others).collect();
     let folder = Path::new(folder);
     let model = hub::load(folder, &device("flex")?)?;
     let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"))?;

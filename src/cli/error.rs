@@ -40,7 +40,7 @@ pub enum CliError {
         /// Steps done.
         step: usize,
     },
-    /// The user stopped an experiment.
+    /// The user stopped an experiment or an evaluation.
     #[error("{0}")]
     Stopped(String),
     /// A golden folder cannot be checked.
@@ -78,11 +78,19 @@ impl CliError {
         if let Self::Interrupted { .. } | Self::Stopped(_) = self {
             return INTERRUPTED;
         }
-        let failed = match self {
-            Self::Train(TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_)))
-            | Self::Model(ModelError::NotFinite(_))
-            | Self::Devices(_)
-            | Self::Step { .. } => true,
+        let (model, train) = match self {
+            Self::Model(error) | Self::Report(ReportError::Model(error)) | Self::Golden(GoldenError::Model(error)) => {
+                (Some(error), None)
+            }
+            Self::Train(error) | Self::Report(ReportError::Train(error)) | Self::Golden(GoldenError::Train(error)) => {
+                (None, Some(error))
+            }
+            _ => (None, None),
+        };
+        let failed = match (self, model, train) {
+            (_, Some(ModelError::NotFinite(_)), _)
+            | (_, _, Some(TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_))))
+            | (Self::Devices(_) | Self::Step { .. }, ..) => true,
             _ => self.refused_by_system().is_some_and(is_failure),
         };
         if failed { 1 } else { 2 }

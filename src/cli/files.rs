@@ -11,7 +11,7 @@ use super::terminal::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
 use crate::models::hub;
-use crate::models::{Driver, LatentRecommender, Precision, ThoughtKind, device, driver};
+use crate::models::{Driver, LatentRecommender, ModelError, Precision, ThoughtKind, device, driver};
 use crate::train::{RunPaths, holds_weights};
 
 /// Name of the tokenizer's file in model and prepared folders.
@@ -88,7 +88,13 @@ pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, Cli
     let other = (base != folder).then_some((base, "base/"));
     let mut files = BTreeMap::new();
     for (folder, prefix) in std::iter::once((folder, "")).chain(other) {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let entries = match std::fs::read_dir(&folder) {
+            // A run goes on without the model that it began with.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(ModelError::io(&folder))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(ModelError::io(&folder))?;
             if let Ok(name) = entry.file_name().into_string()
                 && (holds_weights(&name) || name == hub::ADAPTER_CONFIG_FILE)
             {

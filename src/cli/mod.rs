@@ -114,7 +114,7 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
 
 /// Says on standard error why a command could not be done. Nobody may be reading; [`CliError::exit_code`] says it too.
 pub fn say(error: &CliError) {
-    let kind = if let CliError::Interrupted { .. } = error { "" } else { "error: " };
+    let kind = if error.exit_code() == error::INTERRUPTED { "" } else { "error: " };
     terminal::note(&format!("{kind}{error}"));
 }
 

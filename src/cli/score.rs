@@ -8,7 +8,7 @@ use super::files::load_model;
 use super::terminal::print_to_reader;
 use super::{CliError, CommonArgs};
 use crate::data::TokenFile;
-use crate::models::host;
+use crate::models::{ModelError, host};
 
 /// Options of `score`.
 #[derive(Debug, Args)]
@@ -49,9 +49,7 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
             rest = others;
             let sum: f64 = row.iter().map(|&value| f64::from(value)).sum();
             if !sum.is_finite() {
-                return Err(CliError::Usage(
-                    "the model's log-probabilities are not finite; its weights are damaged".into(),
-                ));
+                return Err(ModelError::NotFinite("log-probabilities").into());
             }
             let line = json!({ "log_probs": row, "sum": sum, "mean": sum / length as f64 });
             if !print_to_reader(&format!("{line}\n"))? {

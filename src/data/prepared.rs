@@ -81,7 +81,7 @@ impl Prepared {
             let expected = summary.splits.get(split).rows;
             files.read_lines(&folder::rows_file(split), expected, |row| bounds.row(row))
         })?;
-        let expected = summary.windows.train + summary.windows.valid;
+        let expected = summary.windows.train.saturating_add(summary.windows.valid);
         let windows = files.read_lines(folder::WINDOWS, expected, |window| bounds.window(window))?;
         bounds.tokens(&dataset.head).map_err(|problem| {
             DataError::prepared(&files.dir.join(folder::DATASET), None, format!("head: {problem}"))

@@ -52,7 +52,8 @@ impl SasRecConfig {
         if !self.d_model.is_multiple_of(self.heads) {
             return Some(("heads", format!("is {}; must divide d_model, {}", self.heads, self.d_model)));
         }
-        let is_share = (0.0..1.0).contains(&self.dropout);
+        // As it is computed with: in single precision .99999999 is 1.
+        let is_share = (0.0..1.0).contains(&(self.dropout as f32));
         (!is_share).then(|| ("dropout", format!("is {}; must be from 0 to below 1", self.dropout)))
     }
 }
