@@ -91,6 +91,8 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
     let said =
         succeed(&["compare", &w.path("results/eval-0.json"), &w.path("results/eval-1.json"), "--metrics", "hr@10"]);
     assert!(said.contains("eval-1"), "{said}");
+    let message = refuse(&["merge", &w.path("results/eval-1.json"), "--json", &w.path("merged.json")]);
+    assert!(message.contains("no counts of their items"), "{message}");
 
     let compared = w.json("results/compared.json");
     assert_eq!(compared["result"]["models"][1]["runs"][0], "{results}/eval-1.json");
@@ -129,6 +131,27 @@ fn an_experiment_that_is_killed_goes_on_with_its_runs() {
         assert_eq!(figures(&w, seed), figures(&other, seed));
         let weights = format!("work/runs/sft-{seed}/last/model.safetensors");
         assert_eq!(w.bytes(&weights), other.bytes(&weights), "seed {seed}");
+    }
+}
+
+#[test]
+fn experiments_side_by_side_wait_for_what_both_need() {
+    let (w, paths) = workshop();
+    let others = [paths[0].clone(), paths[1].clone(), paths[2].clone(), w.path("results-b")];
+    let begin = |paths: &[String; 4]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_latentr3"));
+        program.args(command(paths, &[])).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for child in [begin(&paths), begin(&others)] {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    for seed in 0..2 {
+        let [one, other] = ["results", "results-b"].map(|folder| w.json(&format!("{folder}/eval-{seed}.json")));
+        assert_eq!(one["result"]["by_item"], other["result"]["by_item"]);
+        let metrics = String::from_utf8(w.bytes(&format!("work/runs/sft-{seed}/metrics.jsonl"))).unwrap();
+        let first_steps = metrics.lines().filter(|line| line.contains("\"step\":1,")).count();
+        assert!(first_steps == 1, "it was trained once: {metrics}");
     }
 }
 
