@@ -24,10 +24,10 @@ pub(super) fn carry_out(
     manner: Manner,
     go: impl FnOnce(Training) -> Result<train::Progress, TrainError>,
 ) -> Result<Value, CliError> {
-    let (name, unit) = match description.stage {
-        StageConfig::Pretrain {} => ("pretrain", "loss"),
-        StageConfig::Sft { .. } => ("sft", "loss"),
-        StageConfig::Grpo { .. } => ("grpo", "reward"),
+    let name = description.stage.name();
+    let unit = match description.stage {
+        StageConfig::Pretrain {} | StageConfig::Sft { .. } => "loss",
+        StageConfig::Grpo { .. } => "reward",
     };
     let run = place.run.as_ref();
     let is_first = run.is_some();

@@ -60,8 +60,9 @@ fn plain(field: &Field) -> Option<String> {
         Field::Null => None,
         Field::Str(text) => Some(text.clone()),
         Field::Bytes(bytes) => Some(String::from_utf8_lossy(bytes.data()).into_owned()),
-        Field::TimestampMillis(time) => Some(time.to_string()),
-        Field::TimestampMicros(time) => Some(time.to_string()),
+        // In seconds, as whose unit a number's size is least in doubt.
+        Field::TimestampMillis(time) => Some((*time as f64 / 1e3).to_string()),
+        Field::TimestampMicros(time) => Some((*time as f64 / 1e6).to_string()),
         Field::Date(days) => Some((i64::from(*days) * 86_400).to_string()),
         other => Some(other.to_string()),
     }
@@ -75,4 +76,20 @@ fn damaged(path: &Path, error: ParquetError) -> DataError {
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
     let problem = || ParquetError::General("its pages do not fit together".into());
     without_panic(read).unwrap_or_else(|| Err(problem())).map_err(|error| damaged(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::raw::time::parse_time;
+
+    #[test]
+    fn moments_keep_the_unit_that_the_file_says() {
+        let seconds = |field: Field| parse_time(&plain(&field).unwrap());
+        assert_eq!(seconds(Field::TimestampMillis(99_999_000)), Some(99_999.0));
+        assert_eq!(seconds(Field::TimestampMicros(99_999_000_000)), Some(99_999.0));
+        assert_eq!(seconds(Field::TimestampMicros(99_999_000_000_000)), Some(99_999_000.0));
+        assert_eq!(seconds(Field::TimestampMillis(1_500_000_000_250)), Some(1_500_000_000.25));
+        assert_eq!(seconds(Field::Date(2)), Some(172_800.0));
+    }
 }

@@ -78,7 +78,7 @@ pub struct SasRecTraining<'a> {
     pub run: &'a RunFolder,
     /// Told of every epoch.
     pub observer: &'a mut dyn FnMut(Epoch),
-    /// Set to have the run stop at once; it goes on from the last whole epoch.
+    /// Set to have the run stop after the present step or validation; it goes on from the last whole epoch.
     pub interrupted: &'a AtomicBool,
 }
 
