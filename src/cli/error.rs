@@ -78,21 +78,17 @@ impl CliError {
         if let Self::Interrupted { .. } | Self::Stopped(_) = self {
             return INTERRUPTED;
         }
-        let (model, train) = match self {
+        let failed = match self {
             Self::Model(error) | Self::Report(ReportError::Model(error)) | Self::Golden(GoldenError::Model(error)) => {
-                (Some(error), None)
+                matches!(error, ModelError::NotFinite(_))
             }
             Self::Train(error) | Self::Report(ReportError::Train(error)) | Self::Golden(GoldenError::Train(error)) => {
-                (None, Some(error))
+                matches!(error, TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_)))
             }
-            _ => (None, None),
+            Self::Devices(_) | Self::Step { .. } => true,
+            _ => false,
         };
-        let failed = match (self, model, train) {
-            (_, Some(ModelError::NotFinite(_)), _)
-            | (_, _, Some(TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_))))
-            | (Self::Devices(_) | Self::Step { .. }, ..) => true,
-            _ => self.refused_by_system().is_some_and(is_failure),
-        };
+        let failed = failed || self.refused_by_system().is_some_and(is_failure);
         if failed { 1 } else { 2 }
     }
 

@@ -190,12 +190,11 @@ impl WorkFolder {
         command.stdout(output.try_clone().map_err(ModelError::io(&log))?).stderr(output);
         let status = wait(command, end).map_err(ModelError::io(&program))?;
         let is_stopped = interrupted().load(Ordering::Relaxed);
-        let stopped = || stopped_in(step);
         match status {
             Some(status) if status.success() => {}
-            _ if is_stopped => return Err(stopped()),
+            _ if is_stopped => return Err(stopped_in(step)),
             None => return Ok(false),
-            Some(status) if status.code() == Some(INTERRUPTED.into()) => return Err(stopped()),
+            Some(status) if status.code() == Some(INTERRUPTED.into()) => return Err(stopped_in(step)),
             Some(_) => return Err(CliError::Step { step: step.name.clone(), log }),
         }
         let seconds = clock.elapsed().as_secs_f64();
@@ -218,7 +217,7 @@ impl WorkFolder {
         if !self.quiet {
             note(&format!("{} took {}", step.name, duration(seconds)));
         }
-        if is_stopped { Err(stopped()) } else { Ok(true) }
+        if is_stopped { Err(stopped_in(step)) } else { Ok(true) }
     }
 
     /// Makes this process the only one that carries out a step in this folder, as soon as no other does; nothing if the time was over before.
@@ -318,6 +317,7 @@ fn needed<'a>(steps: &'a [Step], step: &'a Step) -> impl Iterator<Item = &'a Ste
 
 /// A text with `name` in the place of a path or its beginning, also as one of `NAME=PATH,PATH`.
 fn with_name(text: &str, path: &str, name: &str) -> String {
+    let path = path.trim_end_matches(is_separator);
     let (mut named, mut rest) = (String::new(), 0);
     for (at, _) in text.match_indices(path) {
         let (before, after) = (text[..at].chars().next_back(), text[at + path.len()..].chars().next());
@@ -414,6 +414,7 @@ mod tests {
         let named = |text: &str| with_name(text, "/a/w", "{work}");
         assert_eq!(named("/a/w/run"), "{work}/run");
         assert_eq!(named("both=/a/w/x.json,/a/w"), "both={work}/x.json,{work}");
+        assert_eq!(with_name("/a/w/run", "/a/w/", "{work}"), "{work}/run");
         for text in ["/a/work/run", "/b/a/w/run", "a word"] {
             assert_eq!(named(text), text);
         }

@@ -72,12 +72,13 @@ impl Kept {
 
     /// Whether the ranks lie beside it, and the users' lists if `lists`, where it is an evaluation, which has them.
     pub fn has_ranks(&self, results: &Path, step: &str, lists: bool) -> bool {
-        let has = |column: &str| {
-            let table = File::open(Self::ranks_file(results, step)).map_err(csv::Error::from);
-            let header = table.and_then(|table| csv::Reader::from_reader(unzipped(table)).headers().cloned());
-            header.is_ok_and(|header| header.iter().any(|name| name == column))
-        };
-        self.result.get("by_item").is_none() || has("rank") && (!lists || has("list"))
+        if self.result.get("by_item").is_none() {
+            return true;
+        }
+        let table = File::open(Self::ranks_file(results, step)).map_err(csv::Error::from);
+        let header = table.and_then(|table| csv::Reader::from_reader(unzipped(table)).headers().cloned());
+        let has = |column: &str| header.as_ref().is_ok_and(|header| header.iter().any(|name| name == column));
+        has("rank") && (!lists || has("list"))
     }
 
     /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists are empty where they were not kept.
