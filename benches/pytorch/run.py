@@ -1,31 +1,36 @@
 #!/usr/bin/env python3
-"""Times `latentr3 bench` and the PyTorch yardstick (peer.py) in turn and writes a table of ratios.
+"""Times `latentr3 bench` and the PyTorch yardstick (peer.py) in turn and writes tables of ratios.
 
-  run.py --latentr3 target/release/latentr3 --tokens FOLDER [--model FOLDER] [--large FOLDER --large-tokens FOLDER]
+  run.py --latentr3 target/release/latentr3 --tokens FOLDER [--long-tokens FOLDER] [--model FOLDER] [--large FOLDER --large-tokens FOLDER]
 
 FOLDER of tokens: train.jsonl and test.jsonl as `tokens.py PREPARED FOLDER` writes them from a prepared folder. Without
 `--model` a random one of the yardstick's default size is made. `--large` adds the cases of a larger model, for instance
-SmolLM2-135M with a latent attention (`latentr3 init --base`), with tokens of its own tokenizer.
+SmolLM2-135M with a latent attention (`latentr3 init --base`), with tokens of its own tokenizer. `--long-tokens` adds a second table: both
+objectives of this program beside each other, on tokens of long titles.
 
 Both programs get the same weights, tokens and threads; they alternate, round by round. A case counts only if the programs
 agree: losses of the steps (stage 2: rewards without noise) within 1e-3, ranked lists for all users but one in 16 (exact stop in
-both). Times are each run's fastest step (users a second for evaluation), ratios are of the medians over the rounds.
+both). Times are each run's fastest step (users a second for evaluation), ratios are of the medians over the rounds. `shared` is measured with
+micro-batches of 8 and of 32 rows; the faster one counts.
 """
 import argparse, json, os, statistics, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from peer import Tree
 
-# name, command, arguments of both programs, the yardstick's mode that is measured against
-TINY = [
-    ("SFT, batch 32", "sft", ["--batch", "32"], "naive"),
-    ("GRPO, 64 rollouts", "grpo", ["--batch", "64", "--group", "8"], "naive"),
-    ("evaluation, 10 beams", "eval", ["--users", "16", "--batch", "16"], "naive"),
+# name, command, arguments of both programs, whether the published way is measured too
+SMALL = [
+    ("SFT, batch 32", "sft", ["--batch", "32"], True),
+    ("GRPO, 64 rollouts", "grpo", ["--batch", "64", "--group", "8"], True),
+    ("evaluation, 10 beams", "eval", ["--users", "16", "--batch", "16"], True),
 ]
 LARGE = [
-    ("GRPO, 16 rollouts", "grpo", ["--batch", "16", "--steps", "2"], "naive"),
-    ("evaluation, 10 beams", "eval", ["--users", "4", "--batch", "4"], "naive"),
-    ("SFT, batch 8", "sft", ["--batch", "8", "--steps", "2"], "shared"),
+    ("GRPO, 16 rollouts", "grpo", ["--batch", "16", "--steps", "2"], True),
+    ("evaluation, 10 beams", "eval", ["--users", "4", "--batch", "4"], True),
+    ("SFT, batch 8", "sft", ["--batch", "8", "--steps", "2"], False),
 ]
+OBJECTIVES = ["catalog", "vocabulary"]
 
 
 def run(command):
@@ -47,13 +52,15 @@ class Programs:
         return run([sys.executable, peer, what, "--model", model, "--tokens", tokens, *self.threads, *more])
 
 
-def agreement(programs, what, model, tokens, both, mode):
+def agreement(programs, what, model, tokens, both):
     """How far the programs' results are apart: the largest relative difference of losses, or users ranked alike."""
     if what == "eval":
         with tempfile.TemporaryDirectory() as folder:
             dumps = [os.path.join(folder, name) for name in ("ours", "yardstick")]
             programs.ours(what, model, tokens, [*both, "--dump", dumps[0]])
-            programs.yardstick(what, model, tokens, [*both, "--exact-stop", "--dump", dumps[1]])
+            # The published search for the published objective; only `shared` cuts titles as the catalog's objective is defined.
+            mode = "shared" if "catalog" in both else "naive"
+            programs.yardstick(what, model, tokens, [*both, "--mode", mode, "--exact-stop", "--dump", dumps[1]])
             ours, theirs = [json.load(open(dump)) for dump in dumps]
         alike = sum(same_ranking(a, b) for a, b in zip(ours, theirs))
         if not ours or len(ours) != len(theirs) or alike < len(ours) - len(ours) / 16:
@@ -62,10 +69,13 @@ def agreement(programs, what, model, tokens, both, mode):
     # Stage 2 without noise: all samples of a prompt earn the same, so that the loss is about zero and the rewards tell.
     still, figure = (["--sigma", "0"], "reward") if what == "grpo" else ([], "loss")
     ours = programs.ours(what, model, tokens, [*both, *still])
-    theirs = programs.yardstick(what, model, tokens, [*both, *still, "--mode", mode])
-    apart = max(abs(a - b) / abs(b) for a, b in zip(ours[figure], theirs[figure], strict=True))
-    # Those losses are sums about zero, so that they are compared by themselves.
-    losses = max(abs(a - b) for a, b in zip(ours["loss"], theirs["loss"], strict=True)) if what == "grpo" else 0.0
+    apart = losses = 0.0
+    for mode in ("shared", "naive"):
+        theirs = programs.yardstick(what, model, tokens, [*both, *still, "--mode", mode])
+        apart = max([apart, *(abs(a - b) / abs(b) for a, b in zip(ours[figure], theirs[figure], strict=True))])
+        # Those losses are sums about zero, so that they are compared by themselves.
+        if what == "grpo":
+            losses = max([losses, *(abs(a - b) for a, b in zip(ours["loss"], theirs["loss"], strict=True))])
     if apart > 1e-3 or losses > 1e-3:
         sys.exit(f"{what}: {figure}s {ours[figure]} and {theirs[figure]}, losses {ours['loss']} and {theirs['loss']}")
     return f"{figure} to {apart:.0e}"
@@ -103,39 +113,48 @@ def matrix_peak(threads):
     return run([sys.executable, "-c", code, str(threads)])
 
 
-def operations(what, model, tokens, both, result):
+def operations(what, model, tokens, catalog, both, result):
     """Floating-point operations of the step that was fastest, or of all users, when every prompt runs once.
 
     Two for each weight and token forward, twice as many backward where weights train, as many where only inputs matter.
-    Tokens at the head that all prompts share count once. The attention itself and the latent attention are left out; a
-    search is taken to end when its target does. An estimate, then, and a low one.
+    Tokens at the head that all prompts share count once. With the catalog's objective a target has the tokens before its last choice and the
+    logits of its choices. The attention itself and the latent attention are left out; a search is taken to end when its target does. An
+    estimate, then, and a low one.
     """
     config = json.load(open(os.path.join(model, "config.json")))
     d, ff, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     heads = config["num_attention_heads"]
     width = config.get("head_dim") or d // heads
     body = layers * (d * width * 2 * (heads + config["num_key_value_heads"]) + 3 * d * ff)
-    head = d * config["vocab_size"]
-    options = dict(zip(both[::2], map(int, both[1::2])))
-    group, beams = options.get("--group", 8), options.get("--beams", 10)
+    options = dict(zip(both[::2], both[1::2]))
+    number = lambda name, default: int(options.get(name, default))
+    group, beams = number("--group", 8), number("--beams", 10)
     rows = [row for row in map(json.loads, open(tokens)) if "prompt" in row]
-    count = {"sft": options.get("--batch"), "grpo": options.get("--batch", 0) // group, "eval": options.get("--users")}[what]
+    batch = number("--batch", 0)
+    count = {"sft": batch, "grpo": batch // group, "eval": number("--users", 16)}[what]
     step = 0 if what == "eval" else result["step_s"].index(result["step_s_min"])
     rows = [rows[(step * count + i) % len(rows)] for i in range(count)]
     shared = len(os.path.commonprefix([row["prompt"] for row in rows]))
     prompt = sum(len(row["prompt"]) - shared for row in rows) + shared
-    target = sum(len(row["target"]) for row in rows)
+    targets = [row["target"] for row in rows]
+    logits = sum(map(len, targets)) * config["vocab_size"]
+    if options["--objective"] == "catalog":
+        tree = Tree(catalog)
+        targets = [tree.cut(target) for target in targets]
+        logits = sum(len(allowed) for target in targets for allowed in tree.steps(target) if len(allowed) > 1)
+    target = sum(map(len, targets))
     if what == "sft":
-        return 6 * (body * (prompt + target) + head * target)
+        return 6 * (body * (prompt + target) + d * logits)
     if what == "grpo":
-        return 2 * body * prompt + 4 * group * (body + head) * target
-    return 2 * body * prompt + 2 * (body + head) * (count + beams * (target - count))
+        return 2 * body * prompt + 4 * group * (body * target + d * logits)
+    return 2 * body * prompt + 2 * (body * (count + beams * (target - count)) + beams * d * logits)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--latentr3", default="target/release/latentr3")
     p.add_argument("--tokens", required=True, help="folder with train.jsonl and test.jsonl")
+    p.add_argument("--long-tokens", help="the same of a catalog with long titles, for the table of both objectives")
     p.add_argument("--model", help="small model; made at random if not given")
     p.add_argument("--large", help="larger model, for the cases of its own")
     p.add_argument("--large-tokens", help="tokens of the larger model")
@@ -150,50 +169,94 @@ def main():
         model = args.model or os.path.join(folder, "tiny")
         if not args.model:
             run([sys.executable, os.path.join(HERE, "peer.py"), "make", "--out", model])
-        cases = [("small", model, args.tokens, *case) for case in TINY]
+        cases = [("small", model, args.tokens, objective, *case) for objective in OBJECTIVES for case in SMALL]
         if args.large:
-            cases += [("large", args.large, args.large_tokens, *case) for case in LARGE]
-        report(programs, cases, args)
+            cases += [("large", args.large, args.large_tokens, objective, *case) for objective in OBJECTIVES for case in LARGE]
+        figures = {"matrix_peak": matrix_peak(args.threads), "cases": []}
+        print(f"PyTorch's best matrix product {figures['matrix_peak'] / 1e9:.0f} GFLOP/s, {args.rounds} rounds, {args.threads} threads\n")
+        beside_pytorch(programs, cases, args, figures)
+        if args.long_tokens:
+            beside_each_other(programs, model, args, figures)
+    if args.json:
+        json.dump(figures, open(args.json, "w"), indent=1)
 
 
-def report(programs, cases, args):
-    peak = matrix_peak(args.threads)
-    figures = []
-    print(f"PyTorch's best matrix product {peak / 1e9:.0f} GFLOP/s, {args.rounds} rounds, {args.threads} threads\n")
-    print("| model | case | against | PyTorch | this | ratio (range) | over shared | memory, MiB | share of that product | agreement |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for size, model, folder, name, what, both, mode in cases:
-        tokens = os.path.join(folder, "test.jsonl" if what == "eval" else "train.jsonl")
-        agreed = agreement(programs, what, model, tokens, both, mode)
-        rounds = {"this": [], mode: [], "shared": []}
+def files(folder, what):
+    """The rows of a command and the file whose first line has their catalog."""
+    train, test = [os.path.join(folder, name) for name in ("train.jsonl", "test.jsonl")]
+    return (test if what == "eval" else train), test
+
+
+def rate(what, results):
+    """What is better the larger it is: users a second, or steps."""
+    return [r["users_per_s"] if what == "eval" else 1 / r["step_s_min"] for r in results]
+
+
+def text(what, rates):
+    median = statistics.median(rates)
+    return f"{median:.3g} users/s" if what == "eval" else f"{1 / median:.3g} s"
+
+
+def ratio(a, b):
+    """The ratio of the medians, and its range over the rounds' pairs."""
+    pairs = sorted(x / y for x, y in zip(a, b))
+    return f"{statistics.median(a) / statistics.median(b):.2g} ({pairs[0]:.2g}-{pairs[-1]:.2g})"
+
+
+def beside_pytorch(programs, cases, args, figures):
+    print("| objective | model | case | shared | naive | this | over shared (range) | over naive (range) | memory, MiB | % of peak | agreement |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for size, model, folder, objective, name, what, both, is_naive in cases:
+        tokens, with_catalog = files(folder, what)
+        both = [*both, "--objective", objective]
+        if what != "eval" and objective == "catalog":
+            both += ["--catalog", with_catalog]
+        agreed = agreement(programs, what, model, tokens, both)
+        modes = {"shared, micro 8": ["--mode", "shared"], "shared, micro 32": ["--mode", "shared", "--micro", "32"]}
+        if what != "sft" or size == "large":
+            del modes["shared, micro 32"]  # one pass whatever it is: stage 2 runs all of its rollouts at once, a search its users
+        if is_naive:
+            modes["naive"] = ["--mode", "naive"]
+        rounds = {"this": [], **{mode: [] for mode in modes}}
         for _ in range(args.rounds):
             rounds["this"].append(programs.ours(what, model, tokens, both))
-            for measured in [mode] if what == "eval" or mode == "shared" else [mode, "shared"]:
-                more = [] if what == "eval" else ["--mode", measured]
-                rounds[measured].append(programs.yardstick(what, model, tokens, [*both, *more]))
-        key = "users_per_s" if what == "eval" else "step_s_min"
-        rate = lambda results: [r[key] if what == "eval" else 1 / r[key] for r in results]
-        mine, base = rate(rounds["this"]), rate(rounds[mode])
-        ratio = statistics.median(mine) / statistics.median(base)
-        pairs = sorted(a / b for a, b in zip(mine, base))
-        memory = {m: max(r["peak_mib"] for r in results) for m, results in rounds.items() if results}
-        against = rounds["shared"] or rounds[mode]
-        over_shared = f"{statistics.median(mine) / statistics.median(rate(rounds['shared'])):.1f}" if rounds["shared"] else "-"
-        used = [operations(what, model, tokens, both, r) / (r["s"] if what == "eval" else r["step_s_min"]) for r in rounds["this"]]
-        used = statistics.median(used)
-        text = lambda rates: (
-            f"{statistics.median(rates):.3g} users/s" if what == "eval" else f"{1 / statistics.median(rates):.3g} s"
-        )
+            for mode, more in modes.items():
+                rounds[mode].append(programs.yardstick(what, model, tokens, [*both, *more]))
+        rates = {mode: rate(what, results) for mode, results in rounds.items()}
+        best = max((mode for mode in modes if mode != "naive"), key=lambda mode: statistics.median(rates[mode]))
+        memory = {mode: max(r["peak_mib"] for r in results) for mode, results in rounds.items()}
+        catalog = json.loads(open(with_catalog).readline())["catalog"]
+        used = [operations(what, model, tokens, catalog, both, r) / (r["s"] if what == "eval" else r["step_s_min"]) for r in rounds["this"]]
+        note = " (micro 32)" if "32" in best else ""
         print(
-            f"| {size} | {name} | {mode} | {text(base)} | {text(mine)} | {ratio:.1f} ({pairs[0]:.1f}-{pairs[-1]:.1f}) | {over_shared} | "
-            f"{memory['this']:.0f} of {max(r['peak_mib'] for r in against):.0f} | {used / peak:.0%} | {agreed} |",
+            f"| {objective} | {size} | {name} | {text(what, rates[best])}{note} | {text(what, rates['naive']) if is_naive else '-'} | "
+            f"{text(what, rates['this'])} | {ratio(rates['this'], rates[best])} | "
+            f"{ratio(rates['this'], rates['naive']) if is_naive else '-'} | {memory['this']:.0f} of {memory[best]:.0f} | "
+            f"{statistics.median(used) / figures['matrix_peak']:.0%} | {agreed} |",
             flush=True,
         )
-        figures.append(
-            {"model": size, "case": name, "against": mode, "ratio": ratio, "rounds": rounds, "agreement": agreed}
+        figures["cases"].append({"objective": objective, "model": size, "case": name, "best": best, "rounds": rounds, "agreement": agreed})
+
+
+def beside_each_other(programs, model, args, figures):
+    print("\n| case, long titles | vocabulary | catalog | ratio (range) | memory, MiB |\n|---|---|---|---|---|")
+    for name, what, both, _ in SMALL:
+        if what == "eval":
+            both = ["--users", "64", "--batch", "16"]
+        tokens, with_catalog = files(args.long_tokens, what)
+        rounds = {objective: [] for objective in OBJECTIVES}
+        for _ in range(args.rounds):
+            for objective in OBJECTIVES:
+                more = ["--catalog", with_catalog] if what != "eval" and objective == "catalog" else []
+                rounds[objective].append(programs.ours(what, model, tokens, [*both, "--objective", objective, *more]))
+        rates = {objective: rate(what, results) for objective, results in rounds.items()}
+        memory = {objective: max(r["peak_mib"] for r in results) for objective, results in rounds.items()}
+        print(
+            f"| {name} | {text(what, rates['vocabulary'])} | {text(what, rates['catalog'])} | {ratio(rates['catalog'], rates['vocabulary'])} | "
+            f"{memory['catalog']:.0f} of {memory['vocabulary']:.0f} |",
+            flush=True,
         )
-    if args.json:
-        json.dump({"matrix_peak": peak, "cases": figures}, open(args.json, "w"), indent=1)
+        figures["cases"].append({"case": name, "tokens": "long", "rounds": rounds})
 
 
 if __name__ == "__main__":
