@@ -12,7 +12,7 @@ use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::ops::{self, Packing, generic};
 use latentr3::models::random::generator;
-use latentr3::models::{LatentRecommender, Precision, ThoughtKind, device};
+use latentr3::models::{LatentRecommender, Objective, ObjectiveKind, Precision, ThoughtKind, device};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, Stage, Workers};
@@ -64,12 +64,12 @@ fn model_parts(criterion: &mut Criterion) {
     let think = || model.think(&mut state.clone()).unwrap();
     criterion.bench_function("latent attention, 32 prompts", |b| b.iter(think));
     criterion.bench_function("extend by 32 targets", |b| {
-        b.iter(|| model.target_log_probs(&state, Some(think()), &targets).unwrap());
+        b.iter(|| model.target_log_probs(&state, Some(think()), &targets, &Objective::vocabulary()).unwrap());
     });
     let catalog: Vec<Vec<u32>> = examples(5000).into_iter().map(|row| row.target).collect();
-    let trie = ItemTrie::new(&catalog).unwrap();
+    let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&catalog).unwrap());
     criterion.bench_function("beam search, 8 users, 10 beams, 5,000 items", |b| {
-        b.iter(|| beam_search(&model, &trie, &prompts[..8], BeamConfig::default()).unwrap());
+        b.iter(|| beam_search(&model, &objective, &prompts[..8], BeamConfig::default()).unwrap());
     });
 }
 
@@ -89,10 +89,10 @@ fn training_steps(criterion: &mut Criterion) {
         });
     };
     let batch: Vec<&Example> = rows.iter().collect();
-    step("SFT step, 32 prompts", &Sft { micro_batch: 32 }, model().train(), &batch);
+    step("SFT step, 32 prompts", &Sft { micro_batch: 32, objective: Objective::vocabulary() }, model().train(), &batch);
     let config = GrpoConfig::default();
     let start = prepare_model(model(), &config);
-    let stage = Grpo::new(config, 8, 0, &start).unwrap();
+    let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();
     step("GRPO step, 8 prompts, 8 samples", &stage, start, &batch[..8]);
 }
 

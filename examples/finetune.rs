@@ -47,12 +47,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         extra_validation: None,
         interrupted: &AtomicBool::new(false),
     };
-    training.start(&Sft { micro_batch: 32 }, model)?;
+    let objective = prepared.objective(ObjectiveKind::Catalog)?;
+    let stage = Sft { micro_batch: 32, objective: objective.clone() };
+    training.start(&stage, model.with_objective(objective.kind()))?;
 
     let best = hub::load(&run.best(), &device)?;
-    let trie = ItemTrie::new(&prepared.item_tokens)?;
     let user = &prepared.rows.test[0];
-    for hypothesis in beam_search(&best, &trie, &[&user.prompt], BeamConfig::default())?.remove(0) {
+    for hypothesis in beam_search(&best, &objective, &[&user.prompt], BeamConfig::default())?.remove(0) {
         println!("{:.3}  {}", hypothesis.score, prepared.catalog.title(hypothesis.items[0] as usize));
     }
     Ok(())

@@ -11,8 +11,8 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::models::decode::{BeamConfig, ItemTrie, TrieError, beam_search};
-use crate::models::{LatentRecommender, ModelError, Precision, ThoughtKind, host, hub};
+use crate::models::decode::{BeamConfig, Hypothesis, ItemTrie, TrieError, beam_search};
+use crate::models::{LatentRecommender, ModelError, Objective, ObjectiveKind, Precision, ThoughtKind, host, hub};
 use crate::train::grpo::{AdvantageKind, Grpo, GrpoConfig, Rollouts, baseline, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{Example, Gradients, ShareUpdate, TrainError, Workers};
@@ -89,6 +89,19 @@ struct Figures {
     noise: Vec<Value>,
     grpo: GrpoFigures,
     catalog_scores: Value,
+    ranking: Vec<Vec<u32>>,
+    /// Absent in older folders.
+    catalog_objective: Option<CatalogFigures>,
+}
+
+/// The figures of the catalog's objective.
+#[derive(Debug, Deserialize)]
+struct CatalogFigures {
+    /// Of every token of the targets, 0 where the tree allows no other.
+    target_logps: Value,
+    loss: f64,
+    grads: BTreeMap<String, GradientFigures>,
+    scores: Vec<Vec<f64>>,
     ranking: Vec<Vec<u32>>,
 }
 
@@ -202,6 +215,7 @@ impl Golden {
             self.grpo_from_one_pass()?,
             self.grpo_updates()?,
             self.catalog()?,
+            self.catalog_objective()?,
         ];
         Ok(parts.concat())
     }
@@ -237,7 +251,7 @@ impl Golden {
             let model = self.with_thoughts(thoughts)?;
             let mut state = model.prefill(&prompts)?;
             let thought = model.think(&mut state);
-            let log_probs = model.target_log_probs(&state, thought, &targets)?;
+            let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary())?;
             let what = format!("target log-probabilities, {thoughts} thoughts");
             Ok(deviation(&what, values(log_probs.values), expected))
         };
@@ -255,7 +269,7 @@ impl Golden {
         let mut found = Vec::new();
         for micro_batch in [1, 2, 3] {
             let share = workers.share(&examples.iter().collect::<Vec<_>>());
-            let result = Sft { micro_batch }.update(&model, &share)?;
+            let result = Sft { micro_batch, objective: Objective::vocabulary() }.update(&model, &share)?;
             found.push(loss_deviation("SFT loss", figure(&result, "loss"), self.figures.sft.loss));
             found.extend(gradient_deviations("SFT", &result.gradients, &self.figures.sft.grads, LIMIT));
         }
@@ -338,8 +352,61 @@ impl Golden {
     ///
     /// What the model refuses.
     pub fn catalog(&self) -> Deviations {
-        let Figures { prompts, catalog, catalog_scores, ranking, .. } = &self.figures;
-        let (prompts, items, model) = (slices(prompts), slices(catalog), self.with_thoughts(1)?);
+        let model = self.with_thoughts(1)?;
+        let objective = self.objective(ObjectiveKind::Vocabulary)?;
+        let scores = deviation("catalog scores", self.scores(&model, &objective)?, &self.figures.catalog_scores);
+        Ok(vec![scores, self.rankings("rankings that differ", &model, &objective, &self.figures.ranking)?])
+    }
+
+    /// Log-probabilities, loss and gradients of stage 1, the scores of all items and their ranking, by the objective of the catalog; nothing in
+    /// a folder that is older than it.
+    ///
+    /// # Errors
+    ///
+    /// What the model refuses.
+    pub fn catalog_objective(&self) -> Deviations {
+        let Some(expected) = &self.figures.catalog_objective else {
+            return Ok(Vec::new());
+        };
+        let (prompts, targets) = (slices(&self.figures.prompts), slices(&self.figures.targets));
+        let (model, objective) = (self.with_thoughts(1)?, self.objective(ObjectiveKind::Catalog)?);
+        let mut state = model.prefill(&prompts)?;
+        let thought = model.think(&mut state);
+        let mut predicted = values(model.target_log_probs(&state, thought, &targets, &objective)?.values).into_iter();
+        let mut all = Vec::new();
+        for target in &targets {
+            let mut row = vec![0.0; target.len()];
+            for place in objective.predicted(target)? {
+                row[place] = predicted.next().unwrap_or(f64::NAN);
+            }
+            all.extend(row);
+        }
+        let what = "target log-probabilities, catalog objective";
+        let mut found = vec![deviation(what, all, &expected.target_logps)];
+        let (workers, examples, training) = (Workers::alone(), self.examples(), model.clone().train());
+        for micro_batch in [1, 2, 3] {
+            let share = workers.share(&examples.iter().collect::<Vec<_>>());
+            let result = Sft { micro_batch, objective: objective.clone() }.update(&training, &share)?;
+            found.push(loss_deviation("SFT loss, catalog objective", figure(&result, "loss"), expected.loss));
+            found.extend(gradient_deviations("catalog objective", &result.gradients, &expected.grads, LIMIT));
+        }
+        let scores = self.scores(&model, &objective)?;
+        // Items of one title share its probability.
+        let sum = |scores: &[f64]| {
+            let titles: BTreeMap<&[u32], f64> =
+                slices(&self.figures.catalog).into_iter().zip(scores.iter().copied()).collect();
+            titles.into_values().map(f64::exp).sum::<f64>()
+        };
+        let sums = scores.chunks(self.figures.catalog.len()).map(sum).collect();
+        found.push(difference("scores, catalog objective", scores, &expected.scores.concat()));
+        found.push(difference("sums of the catalog's probabilities", sums, &vec![1.0; prompts.len()]));
+        found.push(self.rankings("rankings that differ, catalog objective", &model, &objective, &expected.ranking)?);
+        Ok(found)
+    }
+
+    /// Scores of all items after each prompt, the sums of their predicted tokens' log-probabilities.
+    fn scores(&self, model: &LatentRecommender, objective: &Objective) -> Result<Vec<f64>, ModelError> {
+        let (prompts, items) = (slices(&self.figures.prompts), slices(&self.figures.catalog));
         // All items of all prompts as rows of one batch.
         let mut state = model.prefill(&prompts)?;
         let thought = model.think(&mut state).map(|thought| {
@@ -347,20 +414,30 @@ impl Golden {
             thought.unsqueeze_dim::<3>(1).repeat_dim(1, items.len()).reshape([rows * items.len(), width])
         });
         let targets: Vec<&[u32]> = prompts.iter().flat_map(|_| items.clone()).collect();
-        let log_probs = model.target_log_probs(&state, thought, &targets)?;
+        let log_probs = model.target_log_probs(&state, thought, &targets, objective)?;
         let mut rest = values(log_probs.values).into_iter();
-        let score = |length: usize| rest.by_ref().take(length).sum::<f64>();
-        let scores = log_probs.lengths.into_iter().map(score).collect();
-        let scores = deviation("catalog scores", scores, catalog_scores);
+        Ok(log_probs.lengths.into_iter().map(|length| rest.by_ref().take(length).sum::<f64>()).collect())
+    }
 
-        let config = BeamConfig { beams: catalog.len(), length_penalty: 1.0 };
-        let found = beam_search(&model, &ItemTrie::new(catalog)?, &prompts, config)?;
-        let list = |hypotheses: Vec<crate::models::decode::Hypothesis>| {
+    /// How many prompts' rankings by a search as wide as the catalog are not the expected ones.
+    fn rankings(
+        &self,
+        what: &str,
+        model: &LatentRecommender,
+        objective: &Objective,
+        expected: &[Vec<u32>],
+    ) -> Result<Deviation, ModelError> {
+        let config = BeamConfig { beams: self.figures.catalog.len(), length_penalty: None };
+        let found = beam_search(model, objective, &slices(&self.figures.prompts), config)?;
+        let list = |hypotheses: Vec<Hypothesis>| {
             hypotheses.into_iter().flat_map(|hypothesis| hypothesis.items).collect::<Vec<u32>>()
         };
-        let wrong = found.into_iter().map(list).zip(ranking).filter(|(found, expected)| found != *expected).count();
-        let rankings = Deviation { what: "rankings that differ".into(), error: wrong as f64, limit: 0.0 };
-        Ok(vec![scores, rankings])
+        let wrong = found.into_iter().map(list).zip(expected).filter(|(found, expected)| found != *expected).count();
+        Ok(Deviation { what: what.into(), error: wrong as f64, limit: 0.0 })
+    }
+
+    fn objective(&self, kind: ObjectiveKind) -> Result<Objective, TrieError> {
+        Ok(Objective::new(kind, ItemTrie::new(&self.figures.catalog)?))
     }
 
     fn examples(&self) -> Vec<Example> {
@@ -382,7 +459,7 @@ impl Golden {
         let group = self.figures.noise[0].as_array().map_or(0, Vec::len);
         let [clip_low, clip_high] = self.figures.grpo.clip;
         let config = GrpoConfig { group, sigma: 1.0, advantage, kl, clip_low, clip_high, ..Default::default() };
-        Grpo::new(config, micro_batch, 0, &self.model)
+        Grpo::new(config, micro_batch, 0, &self.model, Objective::vocabulary())
     }
 }
 

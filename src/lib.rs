@@ -19,10 +19,11 @@ pub mod experiment;
 pub mod golden;
 pub mod report;
 
-/// The program in the README compiles.
+/// The programs in the README and the documents compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/objectives.md")]
+struct Documents;
 
 pub use latentr3_models as models;
 pub use latentr3_train as train;
@@ -31,8 +32,8 @@ pub use latentr3_train as train;
 pub mod prelude {
     pub use crate::data::{PrepareConfig, Prepared, Split, prepare};
     pub use crate::eval::{EvalConfig, Shard, evaluate};
-    pub use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
-    pub use crate::models::{LatentRecommender, ThoughtKind, device, hub};
+    pub use crate::models::decode::{BeamConfig, beam_search};
+    pub use crate::models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind, device, hub};
     pub use crate::train::grpo::{Grpo, GrpoConfig};
     pub use crate::train::sft::Sft;
     pub use crate::train::{Example, RunFolder, TrainConfig, Training, Workers};

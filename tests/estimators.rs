@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use close::assert_close;
 use latentr3::models::host::read;
-use latentr3::models::{LatentRecommender, NamedMapper, map_named};
+use latentr3::models::{LatentRecommender, NamedMapper, Objective, map_named};
 use latentr3::train::grpo::{AdvantageKind, Estimator, Grpo, GrpoConfig, group_noise, prepare_model};
 use latentr3::train::{Example, Gradients, Workers};
 use small::{small_model, weights};
@@ -35,7 +35,7 @@ fn config(group: usize, sigma: f64) -> GrpoConfig {
 
 /// The stage with an advantage that can be worked with by hand.
 fn stage(config: GrpoConfig, model: &LatentRecommender) -> Grpo {
-    let mut stage = Grpo::new(config, 2, 0, model).unwrap();
+    let mut stage = Grpo::new(config, 2, 0, model, Objective::vocabulary()).unwrap();
     stage.advantage = Box::new(|rewards, _| (0..rewards.len()).map(|i| (i as f64 * 1.3).sin()).collect());
     stage
 }
@@ -232,7 +232,7 @@ fn on_a_grid_of_noise_it_is_the_derivative_of_the_expected_reward() {
 
     let config = config(group, 0.4);
     let model = prepare_model(small_model(1, 3), &config);
-    let mut stage = Grpo::new(config, 2, 0, &model).unwrap();
+    let mut stage = Grpo::new(config, 2, 0, &model, Objective::vocabulary()).unwrap();
     stage.reward = Box::new(likelihood);
     // Their sum over a group is the expectation; any baseline of the group's own leaves it as it is.
     let of_weights = weights.clone();
@@ -271,7 +271,7 @@ fn over_many_samples_it_is_the_slope_of_the_expected_reward() {
     let share = workers.share(&examples.iter().collect::<Vec<_>>());
     let config = GrpoConfig { advantage: AdvantageKind::Own, ..config(group, 0.5) };
     let model = prepare_model(small_model(1, 3), &config);
-    let mut stage = Grpo::new(config, PROMPTS, 0, &model).unwrap();
+    let mut stage = Grpo::new(config, PROMPTS, 0, &model, Objective::vocabulary()).unwrap();
     stage.reward = Box::new(likelihood);
     stage.advantage = Box::new(|rewards, group| {
         rewards.iter().enumerate().map(|(i, reward)| reward - rewards[i / group * group]).collect()
@@ -343,7 +343,7 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
     let share = workers.share(&examples.iter().collect::<Vec<_>>());
     let config = GrpoConfig { group, sigma: 0.7, estimator: Estimator::Pathwise, ..Default::default() };
     let model = prepare_model(small_model(1, 3), &config);
-    let stage = Grpo::new(config.clone(), 2, 0, &model).unwrap();
+    let stage = Grpo::new(config.clone(), 2, 0, &model, Objective::vocabulary()).unwrap();
     let standard = noise(1, group);
     let (rollouts, update) = stage.roll_out_and_update(&model, &share, &standard).unwrap();
     let loss = |model: &LatentRecommender| {
@@ -363,7 +363,11 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
     // Beyond the bound a reward does not change.
     let worst = rollouts.rewards.iter().fold(0.0, |worst: f64, reward| worst.min(*reward));
     let bounded = GrpoConfig { max_perplexity: -worst * 0.999, ..config };
-    let bounded = Grpo::new(bounded, 2, 0, &model).unwrap().roll_out_and_update(&model, &share, &standard).unwrap().1;
+    let bounded = Grpo::new(bounded, 2, 0, &model, Objective::vocabulary())
+        .unwrap()
+        .roll_out_and_update(&model, &share, &standard)
+        .unwrap()
+        .1;
     assert_ne!(gradient(&bounded.gradients, BIAS), gradient(&update.gradients, BIAS));
 }
 
@@ -371,7 +375,8 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
 fn a_pathwise_gradient_that_would_be_wrong_is_refused() {
     let refused = |config: GrpoConfig, thoughts: usize| {
         let config = GrpoConfig { estimator: Estimator::Pathwise, ..config };
-        let problem = Grpo::new(config, 2, 0, &small_model(thoughts, 3)).err().unwrap().to_string();
+        let problem =
+            Grpo::new(config, 2, 0, &small_model(thoughts, 3), Objective::vocabulary()).err().unwrap().to_string();
         assert!(problem.contains("pathwise"), "{problem}");
     };
     refused(GrpoConfig { updates: 2, ..Default::default() }, 1);

@@ -14,7 +14,7 @@ use latentr3::models::decode::{
 };
 use latentr3::models::host::read;
 use latentr3::models::hub::{PendingTensor, StoredTensor};
-use latentr3::models::{LatentRecommender, ThoughtKind, ThoughtSource, hub};
+use latentr3::models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind, ThoughtSource, hub};
 use proptest::prelude::*;
 use small::{small_model, weights};
 
@@ -24,7 +24,7 @@ const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];
 fn log_probs(model: &LatentRecommender, prompts: &[&[u32]], targets: &[&[u32]]) -> Vec<f32> {
     let mut state = model.prefill(prompts).unwrap();
     let thought = model.think(&mut state);
-    read(model.target_log_probs(&state, thought, targets).unwrap().values)
+    read(model.target_log_probs(&state, thought, targets, &Objective::vocabulary()).unwrap().values)
 }
 
 fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
@@ -67,7 +67,7 @@ fn prefill_and_extend_equal_one_full_run_with_gradients() {
     let at_once = burn::tensor::activation::log_softmax(logits, 1).gather(1, ids.unsqueeze_dim(1)).reshape([tokens]);
 
     let state = model.prefill(&[PROMPTS[1]]).unwrap();
-    let in_parts = model.target_log_probs(&state, None, &[TARGETS[1]]).unwrap().values;
+    let in_parts = model.target_log_probs(&state, None, &[TARGETS[1]], &Objective::vocabulary()).unwrap().values;
     assert_close(&read(in_parts.clone()), &read(at_once.clone()), 1e-5);
 
     let gradients =
@@ -87,7 +87,8 @@ fn samples_of_one_prompt_equal_as_many_prompts() {
     let thought = model.think(&mut state).unwrap();
     let [_, width] = thought.dims();
     let repeated = thought.unsqueeze_dim::<3>(1).repeat_dim(1, 2).reshape([4, width]);
-    let shared = read(model.target_log_probs(&state, Some(repeated), &targets).unwrap().values);
+    let shared =
+        read(model.target_log_probs(&state, Some(repeated), &targets, &Objective::vocabulary()).unwrap().values);
     let copied = log_probs(&model, &[PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]], &targets);
     assert_close(&shared, &copied, 1e-5);
 }
@@ -206,12 +207,15 @@ fn exhaustive(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], pen
 #[test]
 fn prompts_of_a_wide_search_run_apart_and_find_the_same() {
     let model = small_model(1, 3);
-    let trie = ItemTrie::new(&[vec![3, 4, 0], vec![3, 5, 0], vec![6, 0], vec![7, 7, 7, 0]]).unwrap();
+    let objective = Objective::new(
+        ObjectiveKind::Vocabulary,
+        ItemTrie::new(&[vec![3, 4, 0], vec![3, 5, 0], vec![6, 0], vec![7, 7, 7, 0]]).unwrap(),
+    );
     let config = BeamConfig { beams: 700, ..BeamConfig::default() };
-    let together = beam_search(&model, &trie, &PROMPTS, config).unwrap();
+    let together = beam_search(&model, &objective, &PROMPTS, config).unwrap();
     assert_eq!(together.len(), PROMPTS.len());
     for (prompt, found) in PROMPTS.iter().zip(together) {
-        assert_eq!(vec![found], beam_search(&model, &trie, &[prompt], config).unwrap());
+        assert_eq!(vec![found], beam_search(&model, &objective, &[prompt], config).unwrap());
     }
 }
 
@@ -271,10 +275,10 @@ proptest! {
     #[test]
     fn as_many_beams_as_items_equal_exhaustive_scoring(items in catalog(), thoughts in 0usize..3, seed in 0u64..4) {
         let model = small_model(thoughts, seed);
-        let trie = ItemTrie::new(&items).unwrap();
+        let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&items).unwrap());
         for penalty in [1.0, 0.0] {
-            let config = BeamConfig { beams: items.len(), length_penalty: penalty };
-            let found = beam_search(&model, &trie, &PROMPTS, config).unwrap();
+            let config = BeamConfig { beams: items.len(), length_penalty: Some(penalty) };
+            let found = beam_search(&model, &objective, &PROMPTS, config).unwrap();
             for (prompt, found) in PROMPTS.iter().zip(found) {
                 let expected = exhaustive(&model, prompt, &items, penalty);
                 prop_assert_eq!(found.len(), expected.len());
@@ -297,12 +301,12 @@ proptest! {
         items in catalog(), scale in 0.0f64..=1.0, logits in prop::collection::vec(-3.0f32..3.0, 25)
     ) {
         let model = small_model(1, 2);
-        let trie = ItemTrie::new(&items).unwrap();
+        let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&items).unwrap());
         let all = logits[..items.len()].iter().map(|logit| logit.exp()).sum::<f32>().ln();
         let log_probs: Vec<f32> = logits[..items.len()].iter().map(|logit| logit - all).collect();
-        let guides = vec![Guide::new(&trie, &log_probs, scale).unwrap(); PROMPTS.len()];
-        let config = BeamConfig { beams: items.len(), length_penalty: 0.0 };
-        let found = guided_beam_search(&model, &trie, &PROMPTS, &guides, config).unwrap();
+        let guides = vec![Guide::new(objective.tree().unwrap(), &log_probs, scale).unwrap(); PROMPTS.len()];
+        let config = BeamConfig { beams: items.len(), length_penalty: Some(0.0) };
+        let found = guided_beam_search(&model, &objective, &PROMPTS, &guides, config).unwrap();
         for (prompt, found) in PROMPTS.iter().zip(found) {
             let alone = exhaustive(&model, prompt, &items, 0.0);
             prop_assert_eq!(found.len(), alone.len());
@@ -319,8 +323,8 @@ proptest! {
     #[test]
     fn few_beams_equal_the_definition(items in catalog(), beams in 1usize..5, seed in 0u64..4) {
         let model = small_model(1, seed);
-        let trie = ItemTrie::new(&items).unwrap();
-        let found = beam_search(&model, &trie, &PROMPTS, BeamConfig { beams, length_penalty: 1.0 }).unwrap();
+        let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&items).unwrap());
+        let found = beam_search(&model, &objective, &PROMPTS, BeamConfig { beams, length_penalty: Some(1.0) }).unwrap();
         for (prompt, found) in PROMPTS.iter().zip(found) {
             let expected = plain_search(&model, prompt, &items, beams);
             let tokens: Vec<_> = found.iter().map(|h| h.tokens.clone()).collect();
@@ -354,13 +358,16 @@ fn free_text_is_the_most_likely_token_again_and_again() {
 #[test]
 fn a_search_goes_on_after_text_as_after_a_longer_prompt() {
     let model = small_model(0, 5);
-    let trie = ItemTrie::new(&[vec![3, 4, 0], vec![3, 5, 0], vec![6, 0], vec![7, 7, 7, 0]]).unwrap();
+    let objective = Objective::new(
+        ObjectiveKind::Vocabulary,
+        ItemTrie::new(&[vec![3, 4, 0], vec![3, 5, 0], vec![6, 0], vec![7, 7, 7, 0]]).unwrap(),
+    );
     let mut state = model.reason(&PROMPTS).unwrap();
     let texts = generate(&model, &mut state, 3, None).unwrap();
-    let found = beam_search_after(&model, &trie, state, BeamConfig::default()).unwrap();
+    let found = beam_search_after(&model, &objective, state, BeamConfig::default()).unwrap();
     for ((prompt, text), found) in PROMPTS.iter().zip(texts).zip(found) {
         let longer = [prompt, text.as_slice()].concat();
-        let expected = &beam_search(&model, &trie, &[&longer], BeamConfig::default()).unwrap()[0];
+        let expected = &beam_search(&model, &objective, &[&longer], BeamConfig::default()).unwrap()[0];
         assert_eq!(found.len(), expected.len());
         for (a, b) in found.iter().zip(expected) {
             assert!(a.tokens == b.tokens && (a.score - b.score).abs() < 1e-5, "{a:?} {b:?}");
@@ -390,7 +397,7 @@ fn tokens_outside_the_vocabulary_and_empty_rows_are_errors() {
     assert!(model.prefill(&[&[]]).is_err());
     assert!(model.prefill(&[&[40]]).is_err());
     let state = model.prefill(&[&[1]]).unwrap();
-    assert!(model.target_log_probs(&state, None, &[&[99]]).is_err());
-    let trie = ItemTrie::new(&[vec![77, 0]]).unwrap();
-    assert!(beam_search(&model, &trie, &[&[1]], BeamConfig::default()).is_err());
+    assert!(model.target_log_probs(&state, None, &[&[99]], &Objective::vocabulary()).is_err());
+    let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&[vec![77, 0]]).unwrap());
+    assert!(beam_search(&model, &objective, &[&[1]], BeamConfig::default()).is_err());
 }

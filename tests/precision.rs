@@ -11,7 +11,7 @@ use burn::tensor::{FloatDType, Tensor};
 use examples::examples;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::read;
-use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Precision, map_named};
+use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Objective, ObjectiveKind, Precision, map_named};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{AdamW, AdamWConfig, Example, Gradients, Optimizer, Stage, Workers};
@@ -44,11 +44,13 @@ fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
     let mut state = model.prefill(&rows.iter().map(|row| row.prompt.as_slice()).collect::<Vec<_>>()).unwrap();
     let thought = model.think(&mut state);
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
-    let log_probs = model.target_log_probs(&state, thought, &targets).unwrap();
-    let sft = Sft { micro_batch: 5 }.update(&model.clone().train(), &workers.share(&rows)).unwrap();
+    let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary()).unwrap();
+    let sft = Sft { micro_batch: 5, objective: Objective::vocabulary() }
+        .update(&model.clone().train(), &workers.share(&rows))
+        .unwrap();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
     let policy = prepare_model(model.clone(), &config);
-    let stage = Grpo::new(config, 8, 0, &policy).unwrap();
+    let stage = Grpo::new(config, 8, 0, &policy, Objective::vocabulary()).unwrap();
     let noise: Vec<f32> =
         (0..rows.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { 0.5 * (i as f32 * 0.7).sin() }).collect();
     let (_, update) = stage.roll_out_and_update(&policy, &workers.share(&rows), &noise).unwrap();
@@ -129,7 +131,9 @@ fn gradient_checkpointing_changes_nothing_in_16_bits() {
     let rows: Vec<&Example> = examples.iter().collect();
     let Some(model) = in_precision(small_model(1, 2), Precision::Bf16) else { return };
     let gradients = |model: LatentRecommender| {
-        let found = Sft { micro_batch: 5 }.update(&model, &Workers::alone().share(&rows)).unwrap();
+        let found = Sft { micro_batch: 5, objective: Objective::vocabulary() }
+            .update(&model, &Workers::alone().share(&rows))
+            .unwrap();
         let values: Vec<_> = found.gradients.names().map(|name| read(found.gradients.get(name).unwrap())).collect();
         (read(found.figures.get("loss").unwrap()), values)
     };
@@ -144,7 +148,9 @@ fn a_product_too_large_for_f16_is_a_fault_and_moves_nothing() {
     let step = |model: LatentRecommender| {
         let adamw = AdamW::new(AdamWConfig::default());
         let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, step: 1 };
-        Sft { micro_batch: 5 }.step(model.train(), &mut optimizer, &workers.share(&rows)).unwrap()
+        Sft { micro_batch: 5, objective: Objective::vocabulary() }
+            .step(model.train(), &mut optimizer, &workers.share(&rows))
+            .unwrap()
     };
     let too_large = multiplied(small_model(1, 2), "gate_proj.weight", 1e6);
     let Some(model) = in_precision(too_large.clone(), Precision::F16) else { return };
@@ -152,7 +158,7 @@ fn a_product_too_large_for_f16_is_a_fault_and_moves_nothing() {
     let (after, report) = step(model.clone());
     assert_eq!(report.fault.map(|fault| fault.what), Some("loss"));
     assert_eq!(weights(&after), weights(&model));
-    let trie = ItemTrie::new(&[vec![1, 0], vec![2, 0]]).unwrap();
-    let error = beam_search(&model, &trie, &[&[1, 2, 3]], BeamConfig::default()).unwrap_err();
+    let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&[vec![1, 0], vec![2, 0]]).unwrap());
+    let error = beam_search(&model, &objective, &[&[1, 2, 3]], BeamConfig::default()).unwrap_err();
     assert!(error.to_string().contains("too large for 16 bits"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use latentr3::data::{Prepared, Split};
 use latentr3::experiment::{Kept, Origin};
 use latentr3::models::decode::ItemTrie;
-use latentr3::models::{device, hub};
+use latentr3::models::{Objective, ObjectiveKind, device, hub};
 use latentr3::report::views;
 use program::{GRPO, SFT, Workshop, refuse, run, succeed};
 
@@ -314,13 +314,13 @@ fn what_is_damaged_is_named_with_its_line_and_no_page_is_written() {
 fn the_parts_of_a_prompt_share_the_thoughts_attention_out_among_them() {
     let w = Workshop::new();
     let prepared = Prepared::load(Path::new(&w.path("prepared"))).unwrap();
-    let trie = ItemTrie::new(&prepared.item_tokens).unwrap();
+    let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&prepared.item_tokens).unwrap());
     let rows: Vec<_> = prepared.rows.get(Split::Test).iter().collect();
     let base = hub::load(Path::new(&w.path("base")), &device("flex").unwrap()).unwrap();
     for thoughts in [1, 3] {
         let kind = base.source.kind();
         let model = base.clone().with_thoughts(kind, thoughts, 0).unwrap();
-        let seen = views(&model, &prepared, &trie, &rows).unwrap().unwrap();
+        let seen = views(&model, &prepared, &objective, &rows).unwrap().unwrap();
         assert_eq!(seen.len(), rows.len());
         for (row, view) in rows.iter().zip(seen) {
             let attended = view.attended;
@@ -334,5 +334,5 @@ fn the_parts_of_a_prompt_share_the_thoughts_attention_out_among_them() {
         }
     }
     let plain = base.with_thoughts(latentr3::models::ThoughtKind::LastHidden, 1, 0).unwrap();
-    assert_eq!(views(&plain, &prepared, &trie, &rows).unwrap(), None);
+    assert_eq!(views(&plain, &prepared, &objective, &rows).unwrap(), None);
 }

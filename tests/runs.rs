@@ -244,7 +244,12 @@ fn a_run_that_is_interrupted_saves_its_last_step_and_goes_on_from_there() {
 #[test]
 fn kept_checkpoints_are_complete_and_limited() {
     let w = Workshop::new();
-    run(&w.train("sft", "base", "sft", &[&SFT[..], &["--keep-every", "5", "--keep-limit", "2"]].concat()));
+    run(&w.train(
+        "sft",
+        "base",
+        "sft",
+        &[&SFT[..], &["--recipe", "latentr3", "--keep-every", "5", "--keep-limit", "2"]].concat(),
+    ));
     let mut kept: Vec<String> = std::fs::read_dir(w.path("sft"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -13,7 +13,7 @@ use examples::examples;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
 use latentr3::models::hub::read_tensors;
-use latentr3::models::{LatentRecommender, LoraConfig};
+use latentr3::models::{LatentRecommender, LoraConfig, Objective, ObjectiveKind};
 use latentr3::train::grpo::{Estimator, Grpo, GrpoConfig, negative_perplexity, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
@@ -62,7 +62,7 @@ fn gradients_are_clipped_by_their_global_norm() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let (workers, file) = (Workers::alone(), folder.path().join("optimizer.safetensors"));
     let share = workers.share(&examples.iter().collect::<Vec<_>>());
-    let stage = Sft { micro_batch: 64 };
+    let stage = Sft { micro_batch: 64, objective: Objective::vocabulary() };
     let given = |clip_norm: f64| {
         let mut optimizer = Optimizer { clip_norm, ..optimizer() };
         let (_, report) = stage.step(small_model(1, 2).train(), &mut optimizer, &share).unwrap();
@@ -84,7 +84,7 @@ fn patience_ends_a_run_that_gets_no_better() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
     let config = TrainConfig { epochs: 9, batch: 4, learning_rate: 1e-30, patience: Some(2), ..TrainConfig::default() };
-    let (workers, stage) = (Workers::alone(), Sft { micro_batch: 8 });
+    let (workers, stage) = (Workers::alone(), Sft { micro_batch: 8, objective: Objective::vocabulary() });
     let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&stage, small_model(1, 5));
     let end = end.unwrap();
     assert_eq!((end.step, end.best_step, end.finished), (3 * 4, Some(4), true));
@@ -94,7 +94,8 @@ fn patience_ends_a_run_that_gets_no_better() {
 fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
-    let (workers, stage, stop) = (Workers::alone(), Sft { micro_batch: 8 }, AtomicBool::new(false));
+    let (workers, stage, stop) =
+        (Workers::alone(), Sft { micro_batch: 8, objective: Objective::vocabulary() }, AtomicBool::new(false));
     let mut observer = |event: Event| {
         if let Event::Step { step, .. } = event {
             stop.store(step == 6, Ordering::Relaxed);
@@ -120,7 +121,9 @@ fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
         for model in [small_model(thoughts, 2), adapted] {
             let model = model.train();
             let gradients = |model: &LatentRecommender| {
-                let found = Sft { micro_batch: 5 }.update(model, &workers.share(&rows)).unwrap();
+                let found = Sft { micro_batch: 5, objective: Objective::vocabulary() }
+                    .update(model, &workers.share(&rows))
+                    .unwrap();
                 let names: Vec<String> = found.gradients.names().map(str::to_owned).collect();
                 let values: Vec<Vec<f32>> = names.iter().map(|name| read(found.gradients.get(name).unwrap())).collect();
                 (read(found.figures.get("loss").unwrap()), names, values)
@@ -131,7 +134,7 @@ fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
     for estimator in [Estimator::Likelihood, Estimator::Score] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
         let model = prepare_model(small_model(1, 1), &config);
-        let stage = Grpo::new(config, 8, 3, &model).unwrap();
+        let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
         let again = step(&stage, model.clone().with_gradient_checkpointing());
         assert_eq!(weights(&step(&stage, model)), weights(&again));
     }
@@ -144,7 +147,7 @@ fn the_frozen_backbone_is_bit_equal_after_grpo_and_the_attention_is_not() {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, kl, updates, ..Default::default() };
         let model = prepare_model(small_model(1, 1), &config);
         let before = weights(&model);
-        let stage = Grpo::new(config, 8, 3, &model).unwrap();
+        let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
         let after = weights(&step(&stage, model));
         for (name, values) in &before {
             assert_eq!(after[name] == *values, !name.starts_with("attention."), "{name}");
@@ -157,7 +160,9 @@ fn a_run_of_grpo_freezes_the_backbone_by_itself() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
     let (workers, model) = (Workers::alone(), small_model(1, 1));
-    let stage = Grpo::new(GrpoConfig { group: 4, sigma: 0.5, ..Default::default() }, 8, 3, &model).unwrap();
+    let stage =
+        Grpo::new(GrpoConfig { group: 4, sigma: 0.5, ..Default::default() }, 8, 3, &model, Objective::vocabulary())
+            .unwrap();
     let config = TrainConfig { max_steps: Some(2), ..GrpoConfig::train_defaults() };
     let before = weights(&model);
     training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&stage, model).unwrap();
@@ -175,7 +180,10 @@ fn an_update_that_needs_a_pass_of_its_own_does_not_come_with_the_rollout() {
     let config = GrpoConfig { group: 4, ..Default::default() };
     let is_given = |thoughts: usize, config: GrpoConfig| {
         let model = prepare_model(small_model(thoughts, 1), &config);
-        Grpo::new(config, 8, 3, &model).unwrap().roll_out_and_update(&model, &share, &noise).is_ok()
+        Grpo::new(config, 8, 3, &model, Objective::vocabulary())
+            .unwrap()
+            .roll_out_and_update(&model, &share, &noise)
+            .is_ok()
     };
     assert!(is_given(1, config.clone()));
     assert!(!is_given(2, config.clone()));
@@ -189,7 +197,7 @@ fn the_backbone_trains_in_grpo_where_it_is_asked_to() {
     let config = GrpoConfig { group: 4, sigma: 0.5, train_backbone: true, ..Default::default() };
     let model = prepare_model(small_model(1, 1), &config);
     let before = weights(&model);
-    let stage = Grpo::new(config, 8, 3, &model).unwrap();
+    let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
     let after = weights(&step(&stage, model));
     assert!(before.iter().all(|(name, values)| after[name] != *values));
 }
@@ -201,12 +209,17 @@ fn micro_batches_do_not_change_a_step() {
     let workers = Workers::alone();
     let share = workers.share(&batch);
     let losses = |micro_batch: usize| {
-        let loss = Sft { micro_batch }.update(&small_model(1, 2).train(), &share).unwrap().figures.get("loss").unwrap();
+        let loss = Sft { micro_batch, objective: Objective::vocabulary() }
+            .update(&small_model(1, 2).train(), &share)
+            .unwrap()
+            .figures
+            .get("loss")
+            .unwrap();
         let mut figures = vec![f64::from(read(loss)[0])];
         for estimator in [Estimator::Likelihood, Estimator::Score] {
             let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
             let model = prepare_model(small_model(1, 2), &config);
-            let stage = Grpo::new(config, micro_batch, 3, &model).unwrap();
+            let stage = Grpo::new(config, micro_batch, 3, &model, Objective::vocabulary()).unwrap();
             let (_, report) = stage.step(model, &mut optimizer(), &share).unwrap();
             figures.extend([report.headline, report.metrics["gradient_norm"].as_f64().unwrap()]);
         }
@@ -232,7 +245,7 @@ fn one_pass_and_two_passes_give_the_same_update() {
     for estimator in [Estimator::Likelihood, Estimator::Score] {
         let config = GrpoConfig { group: 4, sigma: 1.0, estimator, ..Default::default() };
         let model = prepare_model(small_model(1, 4), &config);
-        let stage = Grpo::new(config, 8, 0, &model).unwrap();
+        let stage = Grpo::new(config, 8, 0, &model, Objective::vocabulary()).unwrap();
         let (rollouts, one) = stage.roll_out_and_update(&model, &share, &noise).unwrap();
         let rollouts_alone = stage.roll_out(&model, &share, &noise).unwrap();
         assert_eq!(rollouts.rewards, rollouts_alone.rewards);
@@ -253,9 +266,12 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
     for estimator in [Estimator::Likelihood, Estimator::Score] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
         // Not the model at the start any more.
-        let model = step(&Grpo::new(config.clone(), 8, 0, &start).unwrap(), prepare_model(start.clone(), &config));
+        let model = step(
+            &Grpo::new(config.clone(), 8, 0, &start, Objective::vocabulary()).unwrap(),
+            prepare_model(start.clone(), &config),
+        );
         let update = |config: GrpoConfig| {
-            let stage = Grpo::new(config, 8, 0, &start).unwrap();
+            let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();
             let (rollouts, update) = stage.roll_out_and_update(&model, &share, &noise).unwrap();
             let again = stage.update(&model, &share, &rollouts).unwrap();
             let kl = |update: &ShareUpdate| update.figures.get("kl").map(|kl| read(kl)[0]);
@@ -303,12 +319,13 @@ fn training_lowers_the_loss_and_keeps_the_best() {
     };
     let model = small_model(1, 5);
     let workers = Workers::alone();
-    let before = validate(&model, &examples, 4, &GO_ON, &workers).unwrap();
-    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&Sft { micro_batch: 3 }, model);
+    let before = validate(&model, &Objective::vocabulary(), &examples, 4, &GO_ON, &workers).unwrap();
+    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON)
+        .start(&Sft { micro_batch: 3, objective: Objective::vocabulary() }, model);
     let end = end.unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
     let best = latentr3::models::hub::load(&run.best(), &common::device()).unwrap();
-    let after = validate(&best, &examples, 4, &GO_ON, &workers).unwrap();
+    let after = validate(&best, &Objective::vocabulary(), &examples, 4, &GO_ON, &workers).unwrap();
     assert!((after.loss - end.best.unwrap().loss).abs() < 1e-5);
     assert!(after.loss < 0.7 * before.loss, "{} {}", after.loss, before.loss);
 }
@@ -326,13 +343,13 @@ fn a_step_reads_once_from_the_device_for_each_decision() {
         reads() - before
     };
     // Whether the loss and the gradients' norm are numbers, and what to clip by.
-    assert_eq!(reads_of(&Sft { micro_batch: 3 }, small_model(1, 2).train()), 1);
+    assert_eq!(reads_of(&Sft { micro_batch: 3, objective: Objective::vocabulary() }, small_model(1, 2).train()), 1);
     // The rewards besides, by which the advantages are made; then one for each update.
     for estimator in [Estimator::Likelihood, Estimator::Score] {
         for (updates, kl, sigma_relative) in [(1, 0.0, None), (1, 0.0, Some(0.3)), (3, 0.1, None)] {
             let config = GrpoConfig { group: 4, estimator, updates, kl, sigma_relative, ..Default::default() };
             let model = prepare_model(small_model(1, 2), &config);
-            let stage = Grpo::new(config, 3, 3, &model).unwrap();
+            let stage = Grpo::new(config, 3, 3, &model, Objective::vocabulary()).unwrap();
             assert_eq!(reads_of(&stage, model), 1 + updates);
         }
     }
@@ -343,9 +360,10 @@ fn a_search_reads_once_for_each_pass_of_the_model() {
     // Titles of one length whose tokens are all free, so that every token needs a pass.
     let titles: Vec<Vec<u32>> = (0..64).map(|i| vec![1 + i / 16, 5 + i / 4 % 4, 9 + i % 4, 0]).collect();
     let prompts: [&[u32]; 3] = [&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]];
-    let (model, trie) = (small_model(1, 2), ItemTrie::new(&titles).unwrap());
+    let model = small_model(1, 2);
+    let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&titles).unwrap());
     let before = reads();
-    beam_search(&model, &trie, &prompts, BeamConfig::default()).unwrap();
+    beam_search(&model, &objective, &prompts, BeamConfig::default()).unwrap();
     assert_eq!(reads() - before, 4);
 }
 
@@ -356,7 +374,7 @@ fn a_hopeless_target_leaves_the_other_advantages_defined() {
     let workers = Workers::alone();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
     let model = prepare_model(small_model(1, 2), &config);
-    let mut stage = Grpo::new(config, 8, 3, &model).unwrap();
+    let mut stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
     let noise = vec![0.1; batch.len() * 4 * 16];
     let fair = stage.roll_out(&model, &workers.share(&batch), &noise).unwrap();
     // The perplexity of a target that is as good as impossible overflows.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use latentr3_models::{device, hub};
+use latentr3_models::{Objective, device, hub};
 use tokenizers::Tokenizer;
 
 fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     targets.iter_mut().for_each(|target| target.extend(end));
     let targets: Vec<&[u32]> = targets.iter().map(Vec::as_slice).collect();
     let thought = thought.map(|thought| thought.repeat_dim(0, targets.len()));
-    let log_probs = model.target_log_probs(&state, thought, &targets)?;
+    let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary())?;
     let values: Vec<f32> = log_probs.values.into_data().iter::<f32>().collect();
     let mut rest = values.as_slice();
     for (title, length) in titles.iter().zip(log_probs.lengths) {

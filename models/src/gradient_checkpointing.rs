@@ -40,7 +40,7 @@ mod tests {
 
     use crate::backbone::{Architecture, BackboneConfig, NewBackbone};
     use crate::ops::{operations_done_again, testing::device};
-    use crate::{LatentRecommender, LoraConfig, ThoughtKind};
+    use crate::{LatentRecommender, LoraConfig, Objective, ThoughtKind};
 
     /// Projections with biases, frozen and trained: nothing between the marks may be kept for them.
     #[test]
@@ -63,7 +63,9 @@ mod tests {
             let done_again = |model: &LatentRecommender| {
                 let before = operations_done_again();
                 let state = model.prefill(&[&[1, 2, 3], &[4, 5]]).unwrap();
-                model.target_log_probs(&state, None, &[&[6, 0], &[7, 0]]).unwrap().values.sum().backward();
+                let targets: [&[u32]; 2] = [&[6, 0], &[7, 0]];
+                let found = model.target_log_probs(&state, None, &targets, &Objective::vocabulary()).unwrap();
+                found.values.sum().backward();
                 operations_done_again() - before
             };
             let model = model.train();

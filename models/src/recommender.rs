@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::ModelError;
 use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
 use crate::hub::Parameters;
 use crate::latent::{ThoughtKind, ThoughtSource};
+use crate::{ModelError, Objective, ObjectiveKind};
 
 /// Most thoughts that a model may have.
 pub(crate) const MOST_THOUGHTS: usize = 1024;
@@ -19,14 +19,16 @@ pub struct LatentRecommender {
     /// What makes the thoughts.
     pub source: ThoughtSource,
     thoughts: usize,
+    #[module(skip)]
+    objective: ObjectiveKind,
 }
 
-/// The log-probability of every target token of a batch.
+/// The log-probability of every predicted token of a batch.
 #[derive(Debug, Clone)]
 pub struct TargetLogProbs {
     /// `[tokens]`, the rows one after the other.
     pub values: Tensor<1>,
-    /// Target tokens of each row; they add up to `tokens`.
+    /// Predicted tokens of each row; they add up to `tokens`.
     pub lengths: Vec<usize>,
 }
 
@@ -55,12 +57,23 @@ impl LatentRecommender {
         let kind = source_kind(kind, thoughts)?;
         let d_model = config.d_model;
         let backbone = Backbone::build(parameters, config)?;
-        Ok(Self { backbone, source: ThoughtSource::build(parameters, kind, thoughts, d_model)?, thoughts })
+        let source = ThoughtSource::build(parameters, kind, thoughts, d_model)?;
+        Ok(Self { backbone, source, thoughts, objective: ObjectiveKind::default() })
     }
 
     /// Number of thoughts before the target; 0 is the plain language model.
     pub fn thoughts(&self) -> usize {
         self.thoughts
+    }
+
+    /// The objective that the model is trained for, as its checkpoint records it.
+    pub fn objective(&self) -> ObjectiveKind {
+        self.objective
+    }
+
+    /// The same model, recorded as trained for an objective.
+    pub fn with_objective(self, objective: ObjectiveKind) -> Self {
+        Self { objective, ..self }
     }
 
     /// The device of the weights, without autodiff.
@@ -83,7 +96,7 @@ impl LatentRecommender {
             let d_model = self.backbone.config().d_model;
             ThoughtSource::build(&mut Parameters::fresh(seed, &device), kind, thoughts, d_model)?
         };
-        Ok(Self { backbone: self.backbone, source, thoughts })
+        Ok(Self { source, thoughts, ..self })
     }
 
     /// Runs a batch of prompts once; see [`Backbone::prefill`].
@@ -131,14 +144,14 @@ impl LatentRecommender {
         Ok(state)
     }
 
-    /// Log-probabilities of the targets' tokens given their prompts and thoughts.
+    /// Log-probabilities of the targets' tokens given their prompts and thoughts: under [`ObjectiveKind::Catalog`] of those that are choices.
     ///
     /// `thought` is `[rows, d_model]` with one row per target; there are as many targets as prompts in `state` or a
     /// multiple of it, those of one prompt together. Without a thought the target follows the prompt at once.
     ///
     /// # Errors
     ///
-    /// An empty target or a token outside the vocabulary.
+    /// An empty target, a token outside the vocabulary, or a target that is no title of the objective's catalog.
     ///
     /// # Panics
     ///
@@ -148,18 +161,21 @@ impl LatentRecommender {
         state: &PromptState,
         thought: Option<Tensor<2>>,
         targets: &[&[u32]],
+        objective: &Objective,
     ) -> Result<TargetLogProbs, ModelError> {
         self.backbone.check_tokens(targets)?;
+        objective.check_vocabulary(&self.backbone)?;
         assert!(targets.len().is_multiple_of(state.rows()), "{} targets for {} prompts", targets.len(), state.rows());
         assert!(thought.as_ref().is_none_or(|thought| thought.dims()[0] == targets.len()), "a thought for each target");
-        let inputs: Vec<&[u32]> = targets.iter().map(|target| &target[..target.len() - 1]).collect();
+        let plan = objective.plan(targets)?;
+        let inputs: Vec<&[u32]> = plan.inputs.iter().map(Vec::as_slice).collect();
         let longest = inputs.iter().map(|input| input.len()).max().unwrap_or(0);
         let embedded = (longest > 0).then(|| self.backbone.embed_padded(&inputs));
         // The hidden states that predict the target's tokens, first to last.
         let hidden = match thought {
             Some(thought) => {
                 let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
-                let lengths: Vec<usize> = targets.iter().map(|target| target.len()).collect();
+                let lengths: Vec<usize> = inputs.iter().map(|input| input.len() + 1).collect();
                 self.backbone.extend(Tensor::cat(parts, 1), &lengths, state).hidden()
             }
             None => {
@@ -176,13 +192,13 @@ impl LatentRecommender {
             }
         };
         let [rows, tokens, d_model] = hidden.dims();
-        let place = |(row, target): (usize, &&[u32])| (0..target.len()).map(move |token| (row * tokens + token) as i32);
-        let places: Vec<i32> = targets.iter().enumerate().flat_map(place).collect();
-        let ids: Vec<i32> = targets.iter().flat_map(|target| target.iter().map(|&id| id as i32)).collect();
-        let device = self.device();
-        let hidden = hidden.reshape([rows * tokens, d_model]).select(0, indices(&places, &device));
-        let values = self.backbone.log_probs(hidden, indices(&ids, &device).unsqueeze_dim(1)).reshape([ids.len()]);
-        Ok(TargetLogProbs { values, lengths: targets.iter().map(|target| target.len()).collect() })
+        let place = |(row, positions): (usize, &Vec<usize>)| {
+            positions.iter().map(|position| (row * tokens + position) as i32).collect::<Vec<_>>()
+        };
+        let places: Vec<i32> = plan.positions.iter().enumerate().flat_map(place).collect();
+        let hidden = hidden.reshape([rows * tokens, d_model]).select(0, indices(&places, &self.device()));
+        let lengths = plan.positions.iter().map(Vec::len).collect();
+        Ok(TargetLogProbs { values: plan.log_probs(&self.backbone, hidden), lengths })
     }
 }
 

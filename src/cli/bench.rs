@@ -5,16 +5,17 @@ use burn::module::Module;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::files::{check_device, load_model};
+use super::files::{check_device, load_model, objective_of};
 use super::grpo_args::EstimatorArg;
 use super::latency::{self, Plan};
 use super::memory::peak_mib;
 use super::outputs::{check_json, write_json};
+use super::score::file_objective;
 use super::terminal::print;
-use super::{CliError, CommonArgs};
+use super::{CliError, CommonArgs, ObjectiveArg};
 use crate::data::{Split, TokenFile};
-use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
-use crate::models::{LatentRecommender, LoraConfig, Precision};
+use crate::models::decode::{BeamConfig, beam_search};
+use crate::models::{LatentRecommender, LoraConfig, Objective, Precision};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, Workers};
@@ -43,6 +44,11 @@ pub(super) struct BenchArgs {
     /// Prepared data instead: its training rows, or for eval and latency its test rows
     #[arg(long, value_name = "PREPARED", conflicts_with = "tokens")]
     data: Option<PathBuf>,
+    /// Token file whose first line has the catalog, where that of --tokens has none: for the objective `catalog` in sft and grpo
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    catalog: Option<PathBuf>,
+    #[command(flatten)]
+    objective: ObjectiveArg,
     /// Training steps, or rounds of latency over the users
     #[arg(long, default_value_t = 3)]
     steps: usize,
@@ -162,10 +168,15 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     check_device(&args.common.device, args.frozen_weights)?;
     let file = args.tokens()?;
     let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
-    file.check(&model)?;
+    let objective =
+        file_objective(&file, args.catalog.as_deref(), objective_of(&model, args.objective.objective), &model)?;
+    file.check(&model, &objective)?;
+    if matches!(args.what, What::Eval | What::Latency) && objective.tree().is_err() {
+        return Err(TokenFile::no_catalog(args.catalog.as_deref().unwrap_or(&file.path)).into());
+    }
     let result = match args.what {
         What::Sft => {
-            let stage = Sft { micro_batch: args.micro };
+            let stage = Sft { micro_batch: args.micro, objective };
             let model = match args.lora_rank {
                 Some(rank) => model.with_lora(&LoraConfig::of_rank(rank), args.common.seed)?,
                 None => model,
@@ -183,17 +194,16 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             let estimator = args.estimator.into();
             let config = GrpoConfig { group: args.group, sigma: args.sigma, estimator, ..Default::default() };
             let model = prepare_model(model, &config);
-            let stage = Grpo::new(config, args.micro, args.common.seed, &model)?;
+            let stage = Grpo::new(config, args.micro, args.common.seed, &model, objective)?;
             train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
         }
-        What::Eval => search(args, &model.valid(), catalog(&file)?, &file.rows)?,
+        What::Eval => search(args, &model.valid(), &objective, &file.rows)?,
         What::Latency => {
-            let trie = ItemTrie::new(catalog(&file)?)?;
             let batches = args.batch.map_or(vec![1, 16], |batch| vec![batch]);
             let prompts: Vec<&[u32]> = file.rows.iter().take(args.users).map(|row| row.prompt.as_slice()).collect();
-            let beam = BeamConfig { beams: args.beams, length_penalty: 1.0 };
+            let beam = BeamConfig { beams: args.beams, length_penalty: None };
             let plan = Plan { batches, rounds: args.steps, beam };
-            let table = latency::measure(model.valid(), &trie, &prompts, &plan, args.common.quiet)?;
+            let table = latency::measure(model.valid(), &objective, &prompts, &plan, args.common.quiet)?;
             json!({ "latency": table, "peak_mib": peak_mib() })
         }
     };
@@ -244,28 +254,19 @@ fn train(
     }))
 }
 
-fn catalog(file: &TokenFile) -> Result<&[Vec<u32>], CliError> {
-    file.catalog.as_deref().ok_or_else(|| CliError::Input {
-        path: file.path.clone(),
-        line: Some(1),
-        problem: r#"must be the catalog, {"catalog": [[ids]], "eos": id}"#.into(),
-    })
-}
-
 fn search(
     args: &BenchArgs,
     model: &LatentRecommender,
-    catalog: &[Vec<u32>],
+    objective: &Objective,
     rows: &[Example],
 ) -> Result<Value, CliError> {
-    let trie = ItemTrie::new(catalog)?;
     let rows = &rows[..args.users.min(rows.len())];
-    let config = BeamConfig { beams: args.beams, length_penalty: 1.0 };
+    let config = BeamConfig { beams: args.beams, length_penalty: None };
     let clock = Instant::now();
     let mut found = Vec::with_capacity(rows.len());
     for rows in rows.chunks(args.batch.unwrap_or(8)) {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
-        found.extend(beam_search(model, &trie, &prompts, config)?);
+        found.extend(beam_search(model, objective, &prompts, config)?);
     }
     let seconds = clock.elapsed().as_secs_f64();
     let rank = |(row, hypotheses): (&Example, &Vec<crate::models::decode::Hypothesis>)| {

@@ -12,7 +12,6 @@ use super::terminal::{Progress, duration};
 use crate::data::Split;
 use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::LatentRecommender;
-use crate::models::decode::ItemTrie;
 use crate::report::{Log, Point};
 use crate::train::{self, Event, RunPaths, TrainError, Training};
 
@@ -32,13 +31,17 @@ pub(super) fn carry_out(
     let run = place.run.as_ref();
     let is_first = run.is_some();
     let mut progress = Progress::new(name, manner.quiet || !is_first);
+    // What the loss of a model is that knows nothing, where it is in nats per item.
+    let uniform =
+        data.objective.log_titles().map_or_else(String::new, |nats| format!(" nats per item (all alike: {nats:.2})"));
     let mut observer = |event: Event| match event {
         Event::Step { step, steps, tokens, headline } => {
             progress.advance(step as u64, steps as u64, tokens, &format!("{unit} {headline:.4}"))
         }
         Event::Validated { step, validation, is_best } => progress.say(&format!(
-            "step {step}: validation loss {:.4}, perplexity {:.3}{}",
+            "step {step}: validation loss {:.4}{}, perplexity {:.3}{}",
             validation.loss,
+            uniform,
             validation.perplexity,
             if is_best { ", best so far" } else { "" }
         )),
@@ -51,11 +54,7 @@ pub(super) fn carry_out(
         }
         Event::Alarmed { .. } => {}
     };
-    let trie = match description.rank_sample {
-        0 => None,
-        _ => Some(ItemTrie::new(&data.prepared.item_tokens)?),
-    };
-    let mut rank = |model: &LatentRecommender| rank_sample(model, description, data, trie.as_ref());
+    let mut rank = |model: &LatentRecommender| rank_sample(model, description, data);
     let training = Training {
         config: &description.train,
         train: &data.train,
@@ -63,7 +62,7 @@ pub(super) fn carry_out(
         run,
         workers: manner.workers,
         observer: &mut observer,
-        extra_validation: (run.is_some() && trie.is_some()).then_some(&mut rank),
+        extra_validation: (run.is_some() && description.rank_sample > 0).then_some(&mut rank),
         interrupted: interrupted(),
     };
     let end = go(training)?;
@@ -84,6 +83,7 @@ pub(super) fn carry_out(
         log.iter().flat_map(|log| log.series("valid_loss")).copied().map(by_step).collect();
     Ok(json!({
         "stage": name,
+        "objective": data.objective.kind(),
         "run": place.folder.to_string_lossy(),
         "workers": manner.workers.count(),
         "steps": end.step,
@@ -108,15 +108,11 @@ fn rank_sample(
     model: &LatentRecommender,
     description: &RunDescription,
     data: &RunData,
-    trie: Option<&ItemTrie>,
 ) -> Result<Map<String, Value>, TrainError> {
-    let Some(trie) = trie else {
-        return Ok(Map::new());
-    };
     let rows = sample(data.prepared.rows.get(Split::Valid), Some(description.rank_sample), description.train.seed);
     let batch = description.train.micro_batch;
     let config = EvalConfig { beam: Default::default(), batch, shard: Shard::WHOLE };
-    let evaluation = evaluate(model, &data.prepared, trie, &rows, config, &mut |_, _| {})?;
+    let evaluation = evaluate(model, &data.prepared, &data.objective, &rows, config, &mut |_, _| {})?;
     Ok(Map::from_iter([
         ("valid_hr".into(), json!(evaluation.by_item.hr)),
         ("valid_ndcg".into(), json!(evaluation.by_item.ndcg)),

@@ -17,7 +17,7 @@ use super::{CliError, CommonArgs};
 use crate::data::{PrepareConfig, Prepared, Split, prepare};
 use crate::eval::{EvalConfig, Evaluation, Shard, evaluate, sample};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
-use crate::models::decode::{BeamConfig, ItemTrie};
+use crate::models::decode::BeamConfig;
 use crate::models::hub::{self, write_atomically};
 use crate::models::{LatentRecommender, ThoughtKind, device};
 use crate::train::grpo::GrpoConfig;
@@ -93,9 +93,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let rows = sample(prepared.rows.get(Split::Test), None, 0);
     let rank = |run: &Path| -> Result<Evaluation, CliError> {
         let model = load_model(run, &args.common.device)?;
-        let trie = ItemTrie::new(&prepared.item_tokens)?;
+        let objective = prepared.objective(model.objective())?;
         let config = EvalConfig { beam: BeamConfig::default(), batch: 32, shard: Shard::WHOLE };
-        Ok(evaluate(&model, &prepared, &trie, &rows, config, &mut |_, _| {})?)
+        Ok(evaluate(&model, &prepared, &objective, &rows, config, &mut |_, _| {})?)
     };
     let [plain_figures, thinking_figures, reinforced_figures] = [rank(&plain)?, rank(&thinking)?, rank(&reinforced)?];
     let table = [

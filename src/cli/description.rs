@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Prepared;
-use crate::models::{LoraConfig, Precision, ThoughtKind};
+use crate::models::{LoraConfig, Objective, ObjectiveKind, Precision, ThoughtKind};
 use crate::train::grpo::GrpoConfig;
 use crate::train::{Example, RunFolder, TrainConfig, Workers};
 
@@ -24,6 +24,10 @@ pub(super) struct RunDescription {
     pub data: PathBuf,
     pub data_files: BTreeMap<String, String>,
     pub device: String,
+    /// What the targets' tokens compete with; absent before the run starts where it follows its model, and in runs of older versions,
+    /// which trained for the vocabulary's.
+    #[serde(default)]
+    pub objective: Option<ObjectiveKind>,
     /// What the model's blocks multiply in.
     #[serde(default)]
     pub precision: Precision,
@@ -42,6 +46,10 @@ pub(super) struct RunDescription {
 impl RunDescription {
     /// A run on all of the data; the files' checksums are filled in when it starts.
     pub fn new(stage: StageConfig, model: &Path, data: &Path, device: &str, train: TrainConfig) -> Self {
+        let objective = match stage {
+            StageConfig::Pretrain {} | StageConfig::Sft { .. } => Some(ObjectiveKind::Catalog),
+            StageConfig::Grpo { .. } => None,
+        };
         Self {
             latentr3: env!("CARGO_PKG_VERSION").into(),
             stage,
@@ -50,6 +58,7 @@ impl RunDescription {
             data: data.to_owned(),
             data_files: BTreeMap::new(),
             device: device.to_owned(),
+            objective,
             precision: Precision::F32,
             frozen_weights: Precision::F32,
             limit: None,
@@ -90,6 +99,7 @@ impl StageConfig {
 /// The data of a run.
 pub(super) struct RunData {
     pub prepared: Prepared,
+    pub objective: Objective,
     pub train: Vec<Example>,
     pub valid: Vec<Example>,
 }

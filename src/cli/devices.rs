@@ -21,9 +21,9 @@ const AUTOTUNE: &str = "CUBECL_AUTOTUNE_LEVEL";
 
 /// The checkpoint and figures that `--check` compares with, in Hugging Face's layout.
 const BUILT_IN: [(&str, &[u8]); 3] = [
-    ("config.json", include_bytes!("../../tests/data/golden/qwen2/config.json")),
-    ("model.safetensors", include_bytes!("../../tests/data/golden/qwen2/model.safetensors")),
-    ("golden.json", include_bytes!("../../tests/data/golden/qwen2/golden.json")),
+    ("config.json", include_bytes!("../golden/qwen2/config.json")),
+    ("model.safetensors", include_bytes!("../golden/qwen2/model.safetensors")),
+    ("golden.json", include_bytes!("../golden/qwen2/golden.json")),
 ];
 
 /// Options of `devices`.

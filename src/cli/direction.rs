@@ -13,8 +13,8 @@ use super::terminal::{Progress, print, table};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
-use crate::models::LatentRecommender;
 use crate::models::host::read;
+use crate::models::{LatentRecommender, Objective, ObjectiveKind};
 use crate::train::grpo::{
     AdvantageKind, Estimator, Grpo, GrpoConfig, Rollouts, group_noise, mean_of_samples, prepare_model,
 };
@@ -67,6 +67,7 @@ struct Directions {
     data_fingerprint: String,
     model_files: BTreeMap<String, String>,
     seed: u64,
+    objective: ObjectiveKind,
     prompts: usize,
     samples: usize,
     thought_norm: f64,
@@ -92,6 +93,7 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
     let model_files = weight_files(&args.model)?;
     let model = prepare_model(load_model(&args.model, &args.common.device)?, &config);
     check_fit(&model, &model_folder(&args.model), &prepared)?;
+    let objective = prepared.objective(model.objective())?;
     let examples = prepared.examples(Split::Train);
     if examples.is_empty() {
         return Err(CliError::Input { path: args.data.clone(), line: None, problem: "has no training rows".into() });
@@ -106,7 +108,7 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
     let mut done = 0;
     let mut gradient = |estimator, advantage| {
         let config = GrpoConfig { estimator, advantage, ..config.clone() };
-        let found = gradient(config, seed, &model, &batch, &noise);
+        let found = gradient(config, seed, &model, &objective, &batch, &noise);
         done += 1;
         progress.advance(done, (1 + ADVANTAGES.len() * ESTIMATORS.len()) as u64, 0, "gradients");
         found
@@ -125,6 +127,7 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
         data_fingerprint: prepared.fingerprint(),
         model_files,
         seed,
+        objective: objective.kind(),
         prompts: batch.len(),
         samples: args.samples,
         thought_norm: pool.thought_norms.iter().sum::<f64>() / batch.len() as f64,
@@ -164,10 +167,11 @@ fn gradient(
     config: GrpoConfig,
     seed: u64,
     model: &LatentRecommender,
+    objective: &Objective,
     batch: &[&Example],
     noise: &[f32],
 ) -> Result<(Rollouts, Vec<f32>), CliError> {
-    let stage = Grpo::new(config, MICRO_BATCH, seed, model)?;
+    let stage = Grpo::new(config, MICRO_BATCH, seed, model, objective.clone())?;
     let (rollouts, update) = stage.roll_out_and_update(model, &Workers::alone().share(batch), noise)?;
     let gradients = &update.gradients;
     let values = gradients.names().filter_map(|name| gradients.get(name)).flat_map(read).collect();

@@ -3,18 +3,20 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::evaluation_log;
-use super::files::{check_device, check_fit, is_run, load_model, model_folder, weight_files, with_learnt_thoughts};
+use super::files::{
+    check_device, check_fit, is_run, load_model, model_folder, objective_of, weight_files, with_learnt_thoughts,
+};
 use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, duration, note, print, table};
-use super::{CliError, CommonArgs};
+use super::{CliError, CommonArgs, ObjectiveArg};
 use crate::data::{Prepared, Split};
 use crate::eval::{
     CUTOFFS, EvalConfig, EvaluationResult, Exposure, Guidance, Ranking, Shard, TargetGroups, evaluate,
     evaluate_grounded, evaluate_guided, load_sasrec, sample,
 };
-use crate::models::decode::{BeamConfig, ItemTrie};
+use crate::models::decode::BeamConfig;
 use crate::models::sasrec::SasRec;
-use crate::models::{LatentRecommender, Precision, device};
+use crate::models::{LatentRecommender, Objective, ObjectiveKind, Precision, device};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -31,11 +33,13 @@ pub(super) struct EvaluateArgs {
     /// Beams of the search, and length of the list
     #[arg(long, default_value_t = 10)]
     beams: usize,
-    /// How titles are found
+    #[command(flatten)]
+    objective: ObjectiveArg,
+    /// How titles are found; free text is read by the objective `vocabulary`
     #[arg(long, value_enum, default_value_t = DecodeArg::Trie)]
     decode: DecodeArg,
     /// A SASRec run (`latentr3 baseline sasrec`) that guides the search by what it says of each branch of the tree; D3 is this
-    /// with --length-penalty 0
+    /// with --objective vocabulary --length-penalty 0
     #[arg(long, value_name = "SASREC_RUN")]
     guidance: Option<PathBuf>,
     /// The language model's part in a guided search, from 0 to 1; of several the one with the best NDCG@10 on validation users is
@@ -45,9 +49,10 @@ pub(super) struct EvaluateArgs {
     /// Validation users to choose the scale by
     #[arg(long, value_name = "N", default_value_t = 500, requires = "guidance")]
     guidance_users: usize,
-    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
-    #[arg(long, default_value_t = 1.0)]
-    length_penalty: f64,
+    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1; with the objective
+    /// `catalog` 0, the only value]
+    #[arg(long, value_name = "POWER")]
+    length_penalty: Option<f64>,
     /// Think this many thoughts instead of as many as the model was trained with; 0 shows what the thought changes
     #[arg(long)]
     thoughts: Option<usize>,
@@ -98,11 +103,11 @@ impl From<SplitArg> for Split {
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
-    beam.check()?;
+    beam.check(ObjectiveKind::Vocabulary)?;
     if args.batch == 0 || args.limit == Some(0) {
         return Err(CliError::Usage("--batch and --limit must be at least 1".into()));
     }
-    if args.decode == DecodeArg::Grounding && (args.guidance.is_some() || args.length_penalty != 1.0) {
+    if args.decode == DecodeArg::Grounding && (args.guidance.is_some() || args.length_penalty.is_some()) {
         return Err(CliError::Usage(
             "--guidance and --length-penalty are for the search over the tree; free text knows neither".into(),
         ));
@@ -120,24 +125,32 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         let problem = "went on while its best model was read; evaluate it once more".into();
         return Err(CliError::Input { path: args.model.clone(), line: None, problem });
     }
+    let objective = match args.decode {
+        DecodeArg::Trie => objective_of(&model, args.objective.objective),
+        DecodeArg::Grounding => {
+            if model.objective() == ObjectiveKind::Catalog || args.objective.objective == Some(ObjectiveKind::Catalog) {
+                note("note: free text is read by the objective `vocabulary`, whatever the model was trained for");
+            }
+            ObjectiveKind::Vocabulary
+        }
+    };
+    beam.check(objective)?;
+    let objective = prepared.objective(objective)?;
     let guide_files = args.guidance.as_deref().map(weight_files).transpose()?.unwrap_or_default();
     let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
     let config = EvalConfig { beam, batch: args.batch, shard: args.shard };
     let mut progress = Progress::new("evaluate", args.common.quiet);
     let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
     let evaluation = match args.decode {
-        DecodeArg::Trie => {
-            let trie = ItemTrie::new(&prepared.item_tokens)?;
-            match &args.guidance {
-                None => evaluate(&model, &prepared, &trie, &rows, config, &mut advance)?,
-                Some(run) => {
-                    let guide = load_sasrec(&model_folder(run), &prepared, &device(&args.common.device)?)?;
-                    let scale = choose_scale(&model, &guide, &prepared, &trie, args)?;
-                    let guidance = Guidance { model: &guide, scale };
-                    evaluate_guided(&model, guidance, &prepared, &trie, &rows, config, &mut advance)?
-                }
+        DecodeArg::Trie => match &args.guidance {
+            None => evaluate(&model, &prepared, &objective, &rows, config, &mut advance)?,
+            Some(run) => {
+                let guide = load_sasrec(&model_folder(run), &prepared, &device(&args.common.device)?)?;
+                let scale = choose_scale(&model, &guide, &prepared, &objective, args)?;
+                let guidance = Guidance { model: &guide, scale };
+                evaluate_guided(&model, guidance, &prepared, &objective, &rows, config, &mut advance)?
             }
-        }
+        },
         DecodeArg::Grounding => evaluate_grounded(&model, &prepared, &rows, config, &mut advance)?,
     };
     drop(progress);
@@ -149,6 +162,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         seed: args.common.seed,
         batch: args.batch,
         precision: args.precision,
+        trained_objective: Some(model.objective()),
         thoughts: Some(model.thoughts()),
         guide_files,
         users_of_all_parts: rows.len(),
@@ -164,7 +178,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
             && args.decode == DecodeArg::Trie
             && args.guidance.is_none()
             && args.precision == Precision::F32
-            && beam == BeamConfig { beams: beam.beams, ..Default::default() };
+            && objective.kind() == model.objective()
+            && beam.penalty(&objective) == objective.length_penalty();
         evaluation_log::record(&args.model, &result, is_plain)?;
     }
     Ok(())
@@ -175,7 +190,7 @@ fn choose_scale(
     model: &LatentRecommender,
     guide: &SasRec,
     prepared: &Prepared,
-    trie: &ItemTrie,
+    objective: &Objective,
     args: &EvaluateArgs,
 ) -> Result<f64, CliError> {
     if let [scale] = args.guidance_scale[..] {
@@ -190,7 +205,7 @@ fn choose_scale(
     let mut best = None;
     for &scale in &args.guidance_scale {
         let guidance = Guidance { model: guide, scale };
-        let evaluation = evaluate_guided(model, guidance, prepared, trie, &rows, config, &mut |_, _| {})?;
+        let evaluation = evaluate_guided(model, guidance, prepared, objective, &rows, config, &mut |_, _| {})?;
         let ndcg = &evaluation.by_item.ndcg;
         let figure =
             CUTOFFS.iter().rev().filter(|&&k| k <= 10).find_map(|k| ndcg[&k.to_string()].as_f64()).unwrap_or(0.0);
@@ -213,6 +228,13 @@ pub(super) fn show(result: &EvaluationResult) -> Result<(), CliError> {
         Shard::WHOLE => String::new(),
         shard => format!(" (part {shard} of {})", result.users_of_all_parts),
     };
+    let objective = match (evaluation.method.objective, result.trained_objective) {
+        (Some(objective), Some(trained)) if objective != trained => {
+            format!("objective {objective}, the model was trained for {trained}\n")
+        }
+        (Some(objective), _) => format!("objective {objective}\n"),
+        (None, _) => String::new(),
+    };
     let (users, time) = (evaluation.users, duration(evaluation.seconds));
     let speed = users as f64 / evaluation.seconds;
     let TargetGroups { cold, warm, head, middle, tail } = &evaluation.targets;
@@ -229,7 +251,7 @@ pub(super) fn show(result: &EvaluationResult) -> Result<(), CliError> {
         )
     });
     print(&format!(
-        "{}\nby the popularity of the user's item\n{}{shown}{users} users{part} in {time}, {speed:.1} users/s\n",
+        "{}\nby the popularity of the user's item\n{}{shown}{objective}{users} users{part} in {time}, {speed:.1} users/s\n",
         figures(&rankings),
         figures(&groups)
     ))

@@ -11,7 +11,7 @@ use super::terminal::note;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::eval::EvaluationResult;
 use crate::models::hub;
-use crate::models::{Driver, LatentRecommender, ModelError, Precision, ThoughtKind, device, driver};
+use crate::models::{Driver, LatentRecommender, ModelError, ObjectiveKind, Precision, ThoughtKind, device, driver};
 use crate::train::{RunPaths, holds_weights};
 
 /// Name of the tokenizer's file in model and prepared folders.
@@ -54,6 +54,15 @@ pub(super) fn load_model(path: &Path, device_name: &str) -> Result<LatentRecomme
         return Err(CliError::Input { path: folder, line: None, problem });
     }
     Ok(hub::load(&folder, &device)?)
+}
+
+/// The objective that was asked for, or else the one that the model records; says so where they differ.
+pub(super) fn objective_of(model: &LatentRecommender, asked: Option<ObjectiveKind>) -> ObjectiveKind {
+    let (recorded, objective) = (model.objective(), asked.unwrap_or(model.objective()));
+    if objective != recorded {
+        note(&format!("note: the model was trained for the objective `{recorded}`; it is read by `{objective}`"));
+    }
+    objective
 }
 
 /// The model with so many of the thoughts that it has learnt. Learnt constants are as many as they are, or none.

@@ -3,15 +3,17 @@
 use clap::{Args, ValueEnum};
 
 use super::CliError;
+use super::ObjectiveArg;
 use super::description::StageConfig;
-use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
+use super::train_args::{FrozenArgs, LoopArgs, RecipeArg, RunArgs, launch};
 use crate::train::TrainConfig;
 use crate::train::grpo::{AdvantageKind, Estimator, GrpoConfig};
 
 /// Options of `grpo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The defaults are the published settings (arXiv 2505.19092). Watch perplexity_growth, noise_norm and thought_norm in \
+    after_help = "The defaults are the published settings (arXiv 2505.19092) but for the objective, which is the model's; `--recipe latentr3` is all of \
+them. Watch perplexity_growth, noise_norm and thought_norm in \
 metrics.jsonl: sigma is absolute and can drown the thought of a small model; --sigma-relative cannot. The best checkpoint is \
 chosen by validation loss and may be the start itself. docs/stage-2.md tells more."
 )]
@@ -24,6 +26,11 @@ pub(super) struct GrpoArgs {
     /// Samples of each prompt; the first is free of noise
     #[arg(long, default_value_t = 8)]
     group: usize,
+    #[command(flatten)]
+    objective: ObjectiveArg,
+    /// Train by a published set of settings
+    #[arg(long, value_enum, conflicts_with = "objective")]
+    recipe: Option<RecipeArg>,
     #[command(flatten)]
     samples: SampleArgs,
     /// How the gradient is estimated
@@ -162,5 +169,6 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         batch: args.rollouts.div_ceil(args.group),
         ..args.training.config(GrpoConfig::train_defaults(), &args.run)
     };
-    launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, train)
+    let objective = args.recipe.map(RecipeArg::objective).or(args.objective.objective);
+    launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, objective, train)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::CliError;
 use super::terminal::note;
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search_after, generate};
-use crate::models::{LatentRecommender, ThoughtKind};
+use crate::models::{LatentRecommender, Objective, ThoughtKind};
 
 /// Numbers of thoughts to measure.
 const THOUGHTS: [usize; 4] = [0, 1, 2, 4];
@@ -46,13 +46,13 @@ pub(super) struct Latency {
 /// machine that slows down slows all.
 pub(super) fn measure(
     model: LatentRecommender,
-    trie: &ItemTrie,
+    objective: &Objective,
     prompts: &[&[u32]],
     plan: &Plan,
     quiet: bool,
 ) -> Result<Vec<Latency>, CliError> {
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-    let most = longest + CHAINS[CHAINS.len() - 1] + trie.longest(ItemTrie::ROOT);
+    let most = longest + CHAINS[CHAINS.len() - 1] + objective.tree()?.longest(ItemTrie::ROOT);
     let positions = model.backbone.config().max_positions;
     if most > positions {
         return Err(CliError::Usage(format!(
@@ -84,7 +84,7 @@ pub(super) fn measure(
                 if *reasoning == "tokens" {
                     generate(model, &mut state, *length, None)?;
                 }
-                beam_search_after(model, trie, state, plan.beam)?;
+                beam_search_after(model, objective, state, plan.beam)?;
                 seconds.push(clock.elapsed().as_secs_f64());
             }
             if !quiet {

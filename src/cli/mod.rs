@@ -39,6 +39,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use error::CliError;
 
+use crate::models::ObjectiveKind;
+
 /// Train and serve recommenders that think in latent space before they write the next item's title.
 #[derive(Debug, Parser)]
 #[command(
@@ -102,6 +104,15 @@ pub struct CommonArgs {
     /// No progress and no tables
     #[arg(long, global = true, help_heading = "Common options")]
     pub quiet: bool,
+}
+
+/// The option of commands that read a model by an objective.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ObjectiveArg {
+    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, so that scores are
+    /// log-probabilities of items; or `vocabulary`, all tokens, as published [default: what the model was trained for]
+    #[arg(long, value_name = "OBJECTIVE")]
+    pub objective: Option<ObjectiveKind>,
 }
 
 /// Takes `--lr -1` for a value, so that what is wrong with it is said.

@@ -13,7 +13,7 @@ use super::sasrec_run;
 use super::terminal::note;
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
-use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
+use crate::models::{LatentRecommender, LoraConfig, Objective, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{Example, Found, RunFolder, RunPaths, Stage};
@@ -38,7 +38,7 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
     description.data = absolute(&description.data);
     check_device(&description.device, description.precision)?;
     check_device(&description.device, description.frozen_weights)?;
-    let data = load_data(&description)?;
+    let mut data = load_data(&description)?;
     description.data_files = data.prepared.files().clone();
     description.model_files = weight_files(&description.model)?;
     if data.train.is_empty() {
@@ -46,7 +46,10 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
     }
     let model = start_model(&description)?;
     check_fit(&model, &model_folder(&description.model), &data.prepared)?;
-    let stage = build_stage(&description, &model)?;
+    let objective = *description.objective.get_or_insert(model.objective());
+    data.objective = data.objective.with_kind(objective)?;
+    let model = model.with_objective(objective);
+    let stage = build_stage(&description, &model, &data.objective)?;
     let value = recorded_as_json(&description)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let run = manner.workers.is_first().then(|| RunFolder::create(out, &value, assets)).transpose()?;
@@ -63,6 +66,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
     }
     let mut description: RunDescription = serde_json::from_value(recorded)
         .map_err(|cause| error(format!("is damaged or of another version: {cause}")))?;
+    description.objective.get_or_insert_default();
     description.train.check()?;
     if description.stage.name() != asked.stage {
         let name = description.stage.name();
@@ -105,8 +109,8 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
                 "has no checkpoint yet, and the model it began with is not what {folder} holds now: {names} differ"
             )));
         }
-        let model = start_model(&description)?;
-        let stage = build_stage(&description, &model)?;
+        let model = start_model(&description)?.with_objective(data.objective.kind());
+        let stage = build_stage(&description, &model, &data.objective)?;
         return begin(&description, &data, place, manner, stage.as_ref(), model);
     };
     for damage in &found.damaged {
@@ -125,9 +129,9 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
                 // Frozen, it is the same: once is enough.
                 reference.backbone = trained.model.backbone.clone();
             }
-            build_stage(&description, &as_it_trains(reference, &description)?)?
+            build_stage(&description, &as_it_trains(reference, &description)?, &data.objective)?
         }
-        _ => build_stage(&description, &trained.model)?,
+        _ => build_stage(&description, &trained.model, &data.objective)?,
     };
     carry_out(&description, &data, place, manner, |training| training.go_on(stage.as_ref(), trained))
 }
@@ -151,13 +155,15 @@ fn begin(
 
 fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
     let prepared = Prepared::load(&description.data)?;
+    let objective = prepared.objective(description.objective.unwrap_or_default())?;
     let (train, valid) = match description.stage {
-        StageConfig::Pretrain {} => prepared.windows(),
+        StageConfig::Pretrain {} => prepared.windows(objective.kind()),
         _ => (prepared.examples(Split::Train), prepared.examples(Split::Valid)),
     };
     let some =
         |examples: Vec<Example>, limit| sample(&examples, limit, description.train.seed).into_iter().cloned().collect();
-    Ok(RunData { train: some(train, description.limit), valid: some(valid, description.valid_limit), prepared })
+    let (train, valid) = (some(train, description.limit), some(valid, description.valid_limit));
+    Ok(RunData { train, valid, objective, prepared })
 }
 
 fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliError> {
@@ -198,12 +204,18 @@ fn as_it_trains(model: LatentRecommender, description: &RunDescription) -> Resul
     Ok(model.with_precision(description.precision)?.with_frozen_weights(description.frozen_weights)?)
 }
 
-fn build_stage(description: &RunDescription, start: &LatentRecommender) -> Result<Box<dyn Stage>, CliError> {
+fn build_stage(
+    description: &RunDescription,
+    start: &LatentRecommender,
+    objective: &Objective,
+) -> Result<Box<dyn Stage>, CliError> {
     let micro_batch = description.train.micro_batch;
     Ok(match &description.stage {
-        StageConfig::Pretrain {} | StageConfig::Sft { .. } => Box::new(Sft { micro_batch }),
+        StageConfig::Pretrain {} | StageConfig::Sft { .. } => {
+            Box::new(Sft { micro_batch, objective: objective.clone() })
+        }
         StageConfig::Grpo { config } => {
-            Box::new(Grpo::new(config.clone(), micro_batch, description.train.seed, start)?)
+            Box::new(Grpo::new(config.clone(), micro_batch, description.train.seed, start, objective.clone())?)
         }
     })
 }

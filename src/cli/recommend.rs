@@ -3,13 +3,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_device, check_fit, load_model, model_folder};
+use super::files::{check_device, check_fit, load_model, model_folder, objective_of};
 use super::outputs::{check_json, write_json};
 use super::terminal::{note, print, table};
-use super::{CliError, CommonArgs};
+use super::{CliError, CommonArgs, ObjectiveArg};
 use crate::data::Prepared;
-use crate::models::Precision;
-use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
+use crate::models::decode::{BeamConfig, beam_search};
+use crate::models::{ObjectiveKind, Precision};
 
 /// Options of `recommend`.
 #[derive(Debug, Args)]
@@ -32,9 +32,12 @@ pub(super) struct RecommendArgs {
     /// Beams of the search; as many as titles if not given
     #[arg(long)]
     beams: Option<usize>,
-    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum
-    #[arg(long, default_value_t = 1.0)]
-    length_penalty: f64,
+    #[command(flatten)]
+    objective: ObjectiveArg,
+    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1; with the objective
+    /// `catalog` 0, the only value]
+    #[arg(long, value_name = "POWER")]
+    length_penalty: Option<f64>,
     /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
@@ -51,7 +54,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("--top must be at least 1 and --beams at least as many".into()));
     }
     let beam = BeamConfig { beams, length_penalty: args.length_penalty };
-    beam.check()?;
+    beam.check(ObjectiveKind::Vocabulary)?;
     check_json(args.json.as_deref())?;
     check_device(&args.common.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
@@ -61,9 +64,9 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     for title in args.history.iter().filter(|title| !args.common.quiet && is_unknown(title)) {
         note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));
     }
-    let trie = ItemTrie::new(&prepared.item_tokens)?;
+    let objective = prepared.objective(objective_of(&model, args.objective.objective))?;
     let prompt = prepared.prompt_for_titles(&args.history)?;
-    let found = beam_search(&model, &trie, &[&prompt], beam)?;
+    let found = beam_search(&model, &objective, &[&prompt], beam)?;
     let best = found.iter().flatten().take(args.top);
     let (mut rows, mut items) = (vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()], Vec::new());
     for (rank, hypothesis) in best.enumerate() {
@@ -73,6 +76,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
         rows.push(vec![(rank + 1).to_string(), title.to_owned(), ids.join(" "), format!("{:.4}", hypothesis.score)]);
         items.push(json!({ "rank": rank + 1, "title": title, "items": ids, "score": hypothesis.score }));
     }
-    write_json(args.json.as_deref(), &json!({ "history": args.history, "recommendations": items }))?;
+    let result = json!({ "history": args.history, "objective": objective.kind(), "recommendations": items });
+    write_json(args.json.as_deref(), &result)?;
     if args.common.quiet { Ok(()) } else { print(&table(&rows)) }
 }

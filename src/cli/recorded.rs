@@ -44,7 +44,7 @@ pub(super) fn check_data(
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 40] = [
+const RECORDED: [(&str, &str); 42] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -64,6 +64,8 @@ const RECORDED: [(&str, &str); 40] = [
     ("limit", "/limit"),
     ("valid_limit", "/valid_limit"),
     ("rank_sample", "/rank_sample"),
+    ("objective", "/objective"),
+    ("recipe", "/objective"),
     ("precision", "/precision"),
     ("frozen_weights", "/frozen_weights"),
     ("thoughts", "/stage/thoughts"),

@@ -10,7 +10,7 @@ use super::terminal::{note, print};
 use super::{CliError, CommonArgs};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
-use crate::models::decode::ItemTrie;
+use crate::models::ObjectiveKind;
 use crate::models::hub::write_atomically;
 use crate::report::{Contents, Examples, PAGE_START, Run, View, page, views};
 
@@ -83,7 +83,7 @@ fn look_into<'a>(
     if rows.is_empty() {
         return Ok(Err(format!("no example was asked for, or the {} split is empty", SPLIT.name())));
     }
-    let trie = ItemTrie::new(&prepared.item_tokens)?;
+    let objective = prepared.objective(ObjectiveKind::Catalog)?;
     let mut models: Vec<(usize, Result<Vec<View>, String>)> = Vec::new();
     for (subject, run) in contents.runs() {
         if !args.common.quiet {
@@ -94,7 +94,8 @@ fn look_into<'a>(
             None => {
                 let model = load_model(&run.path, &args.common.device)?;
                 check_fit(&model, &model_folder(&run.path), prepared)?;
-                views(&model, prepared, &trie, &rows)?.ok_or_else(|| "which has no latent attention".to_owned())
+                let objective = objective.with_kind(model.objective())?;
+                views(&model, prepared, &objective, &rows)?.ok_or_else(|| "which has no latent attention".to_owned())
             }
         };
         models.push((subject, seen));

@@ -74,6 +74,7 @@ impl EvaluationArgs {
             seed: common.seed,
             batch: self.users,
             precision: Precision::F32,
+            trained_objective: None,
             thoughts: None,
             guide_files: BTreeMap::new(),
             users_of_all_parts: rows.len(),

@@ -11,7 +11,7 @@ use super::{
     CliError, CommonArgs,
     outputs::{check_json, write_json},
 };
-use crate::models::{LoraConfig, Precision, ThoughtKind};
+use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig, Workers};
 
 /// What a run reads and writes.
@@ -166,13 +166,40 @@ pub(super) struct PretrainArgs {
     #[arg(long, default_value_t = 32)]
     batch: usize,
     #[command(flatten)]
+    objective: TrainedObjectiveArg,
+    #[command(flatten)]
     training: LoopArgs,
+}
+
+/// The option of commands that train a model for an objective.
+#[derive(Debug, Clone, Args)]
+struct TrainedObjectiveArg {
+    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, with a loss in nats per
+    /// item; or `vocabulary`, all tokens, as published, with a loss per token. The checkpoint records it [default: catalog]
+    #[arg(long, value_name = "OBJECTIVE")]
+    objective: Option<ObjectiveKind>,
+}
+
+/// A published set of settings.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum RecipeArg {
+    /// LatentR3 as published (arXiv 2505.19092): the objective `vocabulary`, and of every option that is not given the published value
+    Latentr3,
+}
+
+impl RecipeArg {
+    pub(super) fn objective(self) -> ObjectiveKind {
+        match self {
+            Self::Latentr3 => ObjectiveKind::Vocabulary,
+        }
+    }
 }
 
 /// Options of `sft`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The defaults are the published settings (arXiv 2505.19092). `--thoughts 0` is the plain model, the baseline."
+    after_help = "The defaults are the published settings (arXiv 2505.19092) but for the objective; `--recipe latentr3` is all of them. `--thoughts 0` is the \
+plain model, the baseline."
 )]
 pub(super) struct SftArgs {
     #[command(flatten)]
@@ -186,6 +213,11 @@ pub(super) struct SftArgs {
     /// Rows a step
     #[arg(long, default_value_t = 128)]
     batch: usize,
+    #[command(flatten)]
+    objective: TrainedObjectiveArg,
+    /// Train by a published set of settings
+    #[arg(long, value_enum, conflicts_with = "objective")]
+    recipe: Option<RecipeArg>,
     /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the memory; 16 is
     /// usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
     #[arg(long, value_name = "RANK")]
@@ -234,7 +266,8 @@ impl From<SourceArg> for ThoughtKind {
 pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
     let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
     let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
-    launch(&args.run, &args.training, Precision::F32, StageConfig::Pretrain {}, train)
+    let objective = Some(args.objective.objective.unwrap_or(ObjectiveKind::Catalog));
+    launch(&args.run, &args.training, Precision::F32, StageConfig::Pretrain {}, objective, train)
 }
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
@@ -242,7 +275,9 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
     let stage = StageConfig::Sft { thoughts: args.thoughts, source: args.source.into(), lora };
-    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, train)
+    let objective =
+        args.recipe.map(RecipeArg::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
+    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), train)
 }
 
 impl SftArgs {
@@ -283,6 +318,7 @@ pub(super) fn launch(
     training: &LoopArgs,
     frozen_weights: Precision,
     stage: StageConfig,
+    objective: Option<ObjectiveKind>,
     train: TrainConfig,
 ) -> Result<(), CliError> {
     check_json(run.json.as_deref())?;
@@ -292,6 +328,7 @@ pub(super) fn launch(
         limit: training.limit,
         valid_limit: training.valid_limit,
         rank_sample: training.rank_sample,
+        objective,
         precision: training.precision,
         frozen_weights,
         ..RunDescription::new(stage, &model, &data, &run.common.device, train)

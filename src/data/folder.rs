@@ -16,7 +16,7 @@ use super::splits::Split;
 use super::summary::Summary;
 
 /// Number of the files' form; it counts up when a reader of the old form would misread the new.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) const DATASET: &str = "dataset.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";

@@ -62,9 +62,8 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
     let windows = cut_windows(
         &sequences,
         &WindowSettings {
-            tokenizer: &tokenizer,
             catalog: &data.catalog,
-            end_token: end_token.id,
+            item_tokens: &item_tokens,
             head: head.len(),
             max_tokens: config.max_tokens,
             window: config.window,
@@ -88,7 +87,7 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
         dropped,
         notes: data.notes,
         raw: data.raw.clone(),
-        windows: WindowSummary::of(&windows),
+        windows: WindowSummary::of(&windows, &item_tokens),
         target_tokens: Spread::of(item_tokens.iter().map(Vec::len)),
         end_token,
         vocab_size: vocab_size(&tokenizer),

@@ -17,7 +17,9 @@ use super::splits::{Split, Splits};
 use super::summary::Summary;
 use super::tokenizer::{tokenizer_from_bytes, vocab_size};
 use super::windows::{Window, count_items};
+use crate::models::decode::{ItemTrie, TrieError};
 use crate::models::hub::sha256;
+use crate::models::{Objective, ObjectiveKind};
 
 /// A data set as [`prepare`](super::prepare) wrote it.
 #[derive(Debug, Clone)]
@@ -118,19 +120,30 @@ impl Prepared {
 
     /// Pretraining windows, those that train and those that validate.
     ///
-    /// The prompt is the wording before the history; the target is a list of quoted titles, and the item is its last.
+    /// The prompt is the wording before the history; the target is the items' tokens one after the other, for an objective: of the end
+    /// tokens the last one only, or for the catalog's all of them. The item is the last.
     /// Each training choice is in exactly one window. The validation windows are those of one user in 20 (chosen by a
     /// hash of the id; at least one of two users, and from the second one on at most 500 windows), who have no training window.
-    pub fn windows(&self) -> (Vec<Example>, Vec<Example>) {
+    pub fn windows(&self, objective: ObjectiveKind) -> (Vec<Example>, Vec<Example>) {
         let (mut train, mut valid) = (Vec::new(), Vec::new());
         for (row, window) in self.windows.iter().enumerate() {
             let Some(&item) = window.items.last() else {
                 continue;
             };
-            let example = Example { prompt: self.head.clone(), target: window.target.clone(), item, row };
+            let target = window.target(&self.item_tokens, objective);
+            let example = Example { prompt: self.head.clone(), target, item, row };
             if window.split == Split::Train { train.push(example) } else { valid.push(example) }
         }
         (train, valid)
+    }
+
+    /// An objective over the catalog.
+    ///
+    /// # Errors
+    ///
+    /// A catalog without items.
+    pub fn objective(&self, kind: ObjectiveKind) -> Result<Objective, TrieError> {
+        Ok(Objective::new(kind, ItemTrie::new(&self.item_tokens)?))
     }
 
     /// How often each item was chosen in training, by catalog index.
@@ -289,8 +302,7 @@ impl Bounds {
         if window.split == Split::Test {
             return Err("a window either trains or validates".into());
         }
-        self.items(&window.items)?;
-        self.target(&window.target)
+        self.items(&window.items)
     }
 }
 

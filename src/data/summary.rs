@@ -77,7 +77,7 @@ pub struct WindowSummary {
     pub valid: usize,
     /// Choices in all windows.
     pub choices: usize,
-    /// Tokens of a window's titles, end token included.
+    /// Tokens of a window's titles, one end token included.
     pub target_tokens: Spread,
 }
 
@@ -128,13 +128,13 @@ impl SplitSummary {
 }
 
 impl WindowSummary {
-    pub(super) fn of(windows: &[Window]) -> Self {
+    pub(super) fn of(windows: &[Window], item_tokens: &[Vec<u32>]) -> Self {
         let train = windows.iter().filter(|window| window.split == Split::Train).count();
         Self {
             train,
             valid: windows.len() - train,
             choices: windows.iter().map(|window| window.items.len()).sum(),
-            target_tokens: Spread::of(windows.iter().map(|window| window.target.len())),
+            target_tokens: Spread::of(windows.iter().map(|window| Window::tokens(&window.items, item_tokens))),
         }
     }
 }

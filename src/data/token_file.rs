@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::folder::rows_file;
 use super::{DataError, Prepared, Split};
-use crate::models::LatentRecommender;
+use crate::models::{LatentRecommender, Objective};
 use crate::train::Example;
 
 /// A token file.
@@ -34,6 +34,25 @@ impl TokenFile {
     ///
     /// The file missing, without rows, or with a line that is neither; the error names it.
     pub fn read(path: &Path) -> Result<Self, DataError> {
+        Self::parse(path)?.with_rows()
+    }
+
+    /// The catalog in the first line of a token file, which need have no rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`], and a file without a catalog.
+    pub fn read_catalog(path: &Path) -> Result<Vec<Vec<u32>>, DataError> {
+        Self::parse(path)?.catalog.ok_or_else(|| Self::no_catalog(path))
+    }
+
+    /// What is wrong with a file that should have a catalog.
+    pub fn no_catalog(path: &Path) -> DataError {
+        let problem = r#"must be the catalog, {"catalog": [[ids]], "eos": id}"#.into();
+        DataError::Record { path: path.to_owned(), line: 1, problem }
+    }
+
+    fn parse(path: &Path) -> Result<Self, DataError> {
         let text = std::fs::read(path).map_err(|source| DataError::io(path, "read", source))?;
         let mut file = Self { path: path.to_owned(), ..Self::default() };
         for (number, line) in
@@ -66,7 +85,7 @@ impl TokenFile {
                 }
             }
         }
-        file.with_rows()
+        Ok(file)
     }
 
     /// The rows of a split of the prepared data in a folder, with its catalog.
@@ -87,12 +106,12 @@ impl TokenFile {
         }
     }
 
-    /// Makes sure that every row fits the model's vocabulary and positions.
+    /// Makes sure that every row fits the model's vocabulary and positions, and the objective's catalog.
     ///
     /// # Errors
     ///
     /// A row that does not; the line is named.
-    pub fn check(&self, model: &LatentRecommender) -> Result<(), DataError> {
+    pub fn check(&self, model: &LatentRecommender, objective: &Objective) -> Result<(), DataError> {
         let config = model.backbone.config();
         let (vocabulary, positions) = (config.vocab_size, config.max_positions);
         for row in &self.rows {
@@ -103,6 +122,8 @@ impl TokenFile {
                 row.prompt.iter().chain(&row.target).find(|&&token| token as usize >= vocabulary)
             {
                 format!("has token {token}, outside the model's vocabulary of {vocabulary}")
+            } else if let Err(error) = objective.size(&row.target) {
+                error.to_string()
             } else {
                 continue;
             };

@@ -1,17 +1,15 @@
-//! Pieces of users' training histories, for teaching a model to continue lists of titles before it recommends.
+//! Pieces of users' training histories, to pretrain a model that is to recommend.
 
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tokenizers::Tokenizer;
 
 use super::catalog::Catalog;
 use super::error::DataError;
 use super::interactions::Row;
-use super::prompt::quoted_list;
 use super::splits::Split;
-use super::tokenizer::encode;
+use crate::models::ObjectiveKind;
 use crate::models::hub::sha256;
 
 /// Share of users whose windows validate pretraining: one in this many.
@@ -33,15 +31,34 @@ pub(super) struct Window {
     /// Whether the window trains or validates; never [`Split::Test`].
     pub(super) split: Split,
     pub(super) items: Vec<usize>,
-    /// Tokens of the quoted titles, with the end token last.
-    pub(super) target: Vec<u32>,
+}
+
+impl Window {
+    /// The items' own tokens one after the other, as they follow each other in a model. Of the end tokens it has the last one only; with the
+    /// catalog's objective all of them, by which it knows where a title ends.
+    pub(super) fn target(&self, item_tokens: &[Vec<u32>], objective: ObjectiveKind) -> Vec<u32> {
+        let last = self.items.len().saturating_sub(1);
+        let tokens = |(place, &item): (usize, &usize)| {
+            let tokens = item_tokens[item].as_slice();
+            match objective {
+                ObjectiveKind::Vocabulary if place < last => &tokens[..tokens.len() - 1],
+                _ => tokens,
+            }
+        };
+        self.items.iter().enumerate().flat_map(tokens).copied().collect()
+    }
+
+    /// Tokens of the titles and an end token.
+    pub(super) fn tokens(items: &[usize], item_tokens: &[Vec<u32>]) -> usize {
+        items.iter().map(|&item| item_tokens[item].len() - 1).sum::<usize>() + 1
+    }
 }
 
 /// What windows are cut by.
 pub(super) struct WindowSettings<'a> {
-    pub(super) tokenizer: &'a Tokenizer,
     pub(super) catalog: &'a Catalog,
-    pub(super) end_token: u32,
+    /// Tokens of each item, the end token last.
+    pub(super) item_tokens: &'a [Vec<u32>],
     /// Tokens before the titles.
     pub(super) head: usize,
     pub(super) max_tokens: usize,
@@ -116,19 +133,16 @@ impl WindowSettings<'_> {
 
     /// Makes one window of the items, or more where one would be too long.
     fn fit(&self, items: &[usize], user: &str, windows: &mut Vec<Window>) -> Result<(), DataError> {
-        let titles: Vec<_> = items.iter().map(|&item| self.catalog.title(item)).collect();
-        let mut target = encode(self.tokenizer, &quoted_list(&titles))?;
-        target.push(self.end_token);
-        let tokens = self.head + target.len();
+        let tokens = self.head + Window::tokens(items, self.item_tokens);
         if tokens <= self.max_tokens {
-            windows.push(Window { split: Split::Train, items: items.into(), target });
-        } else if let [_] = items {
+            windows.push(Window { split: Split::Train, items: items.into() });
+        } else if let [item] = items {
             return Err(DataError::TooLong {
                 place: format!("user {user}"),
                 what: "a pretraining window with one title",
                 tokens,
                 max_tokens: self.max_tokens,
-                title: titles[0].into(),
+                title: self.catalog.title(*item).into(),
             });
         } else {
             let (older, newer) = items.split_at(items.len().div_ceil(2));
@@ -143,7 +157,6 @@ impl WindowSettings<'_> {
 mod tests {
     use super::*;
     use crate::data::catalog::Item;
-    use crate::data::tokenizer::train_bpe;
 
     fn row(user: &str, history: &[usize], item: usize) -> Row {
         Row { user: user.into(), history: history.into(), item, timestamp: None, line: 2 }
@@ -153,13 +166,17 @@ mod tests {
         Sequence { user: user.into(), items: items.into() }
     }
 
-    /// Cuts with bytes as tokens and titles of one digit.
+    /// Tokens of ten items: a quote, the title and a quote, and the end token 0.
+    fn item_tokens() -> Vec<Vec<u32>> {
+        (0..10).map(|at| vec![11, at + 1, 11, 0]).collect()
+    }
+
+    /// Cuts with titles of one digit.
     fn cut(sequences: &[Sequence], window: usize, max_tokens: usize) -> Result<Vec<Window>, DataError> {
-        let tokenizer = train_bpe(&["text"], 257).unwrap();
         let items = (0..10).map(|at| Item { id: at.to_string(), title: at.to_string() }).collect();
         let catalog = Catalog::new(items).unwrap();
-        let settings =
-            WindowSettings { tokenizer: &tokenizer, catalog: &catalog, end_token: 0, head: 4, max_tokens, window };
+        let item_tokens = item_tokens();
+        let settings = WindowSettings { catalog: &catalog, item_tokens: &item_tokens, head: 4, max_tokens, window };
         cut_windows(sequences, &settings)
     }
 
@@ -192,13 +209,21 @@ mod tests {
 
     #[test]
     fn windows_that_are_too_long_are_cut_further() {
-        // A window of n titles has 4 tokens of head, 5 n - 2 of titles and the end token.
-        let windows = cut(&[sequence("u", &[0, 1, 2, 3, 4])], 5, 4 + 5 * 2 - 2 + 1).unwrap();
+        // A window of n titles has 4 tokens of head, 3 n of titles and the end token.
+        let windows = cut(&[sequence("u", &[0, 1, 2, 3, 4])], 5, 4 + 3 * 2 + 1).unwrap();
         let items: Vec<_> = windows.iter().map(|window| window.items.as_slice()).collect();
         assert_eq!(items, [&[0, 1][..], &[2], &[3, 4]]);
-        assert!(windows.iter().all(|window| window.target.last() == Some(&0)));
         let error = cut(&[sequence("u", &[0])], 5, 7).unwrap_err();
         assert!(matches!(error, DataError::TooLong { tokens: 8, max_tokens: 7, .. }), "{error}");
+    }
+
+    #[test]
+    fn the_titles_of_a_window_are_the_items_own_tokens() {
+        let window = Window { split: Split::Train, items: vec![2, 0] };
+        let vocabulary = window.target(&item_tokens(), ObjectiveKind::Vocabulary);
+        assert_eq!(vocabulary, [11, 3, 11, 11, 1, 11, 0]);
+        assert_eq!(vocabulary.len(), Window::tokens(&window.items, &item_tokens()));
+        assert_eq!(window.target(&item_tokens(), ObjectiveKind::Catalog), [11, 3, 11, 0, 11, 1, 11, 0]);
     }
 
     #[test]

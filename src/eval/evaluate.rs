@@ -13,7 +13,7 @@ use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{BeamConfig, Guide, Hypothesis, ItemTrie, beam_search, guided_beam_search};
 use crate::models::random::generator;
 use crate::models::sasrec::SasRec;
-use crate::models::{LatentRecommender, ModelError};
+use crate::models::{LatentRecommender, ModelError, Objective};
 
 /// Marks the sampling's generator.
 const SAMPLE: u64 = 0x5341_4d50_4c45_0000;
@@ -40,21 +40,21 @@ pub fn sample<T>(rows: &[T], limit: Option<usize>, seed: u64) -> Vec<&T> {
     places.into_iter().map(|place| &rows[place]).collect()
 }
 
-/// Searches the best titles for the shard's rows and ranks each one's item among them. `progress` is told how many rows
+/// Searches the best titles for the shard's rows by an objective and ranks each one's item among them. `progress` is told how many rows
 /// are done, and of how many.
 ///
 /// # Errors
 ///
-/// A token outside the model's vocabulary.
+/// A token outside the model's vocabulary, or a length penalty that does not go with the objective.
 pub fn evaluate(
     model: &LatentRecommender,
     prepared: &Prepared,
-    trie: &ItemTrie,
+    objective: &Objective,
     rows: &[&PreparedRow],
     config: EvalConfig,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, ModelError> {
-    search(model, None, prepared, trie, rows, config, progress)
+    search(model, None, prepared, objective, rows, config, progress)
 }
 
 /// A collaborative model that guides the search.
@@ -75,36 +75,39 @@ pub fn evaluate_guided(
     model: &LatentRecommender,
     guidance: Guidance,
     prepared: &Prepared,
-    trie: &ItemTrie,
+    objective: &Objective,
     rows: &[&PreparedRow],
     config: EvalConfig,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, ModelError> {
-    search(model, Some(guidance), prepared, trie, rows, config, progress)
+    search(model, Some(guidance), prepared, objective, rows, config, progress)
 }
 
 fn search(
     model: &LatentRecommender,
     guidance: Option<Guidance>,
     prepared: &Prepared,
-    trie: &ItemTrie,
+    objective: &Objective,
     rows: &[&PreparedRow],
     config: EvalConfig,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, ModelError> {
     let model = model.valid();
-    let BeamConfig { beams, length_penalty } = config.beam;
     let method = Method {
         method: if guidance.is_some() { "guided beam search" } else { "beam search" }.into(),
-        beams,
-        length_penalty: Some(length_penalty),
+        beams: config.beam.beams,
+        objective: Some(objective.kind()),
+        length_penalty: Some(config.beam.penalty(objective)),
         guidance_scale: guidance.map(|guidance| guidance.scale),
     };
     evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
         let found = match guidance {
-            None => beam_search(&model, trie, &prompts, config.beam)?,
-            Some(guidance) => guided_beam_search(&model, trie, &prompts, &guidance.of(rows, trie)?, config.beam)?,
+            None => beam_search(&model, objective, &prompts, config.beam)?,
+            Some(guidance) => {
+                let guides = guidance.of(rows, objective.tree()?)?;
+                guided_beam_search(&model, objective, &prompts, &guides, config.beam)?
+            }
         };
         let list = |found: Vec<Hypothesis>| found.into_iter().map(|hypothesis| hypothesis.items).collect();
         Ok(rows.iter().zip(found).map(|(row, found)| Found::in_titles(row.item, list(found))).collect())
@@ -113,8 +116,8 @@ fn search(
 
 impl Guidance<'_> {
     /// What guides the search for each row.
-    fn of(&self, rows: &[&PreparedRow], trie: &ItemTrie) -> Result<Vec<Guide>, ModelError> {
-        sasrec_scores(self.model, rows)?.iter().map(|log_probs| Guide::new(trie, log_probs, self.scale)).collect()
+    fn of(&self, rows: &[&PreparedRow], tree: &ItemTrie) -> Result<Vec<Guide>, ModelError> {
+        sasrec_scores(self.model, rows)?.iter().map(|log_probs| Guide::new(tree, log_probs, self.scale)).collect()
     }
 }
 

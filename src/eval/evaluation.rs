@@ -6,6 +6,7 @@ use super::exposure::Exposure;
 use super::metrics::Ranking;
 use super::ranks::UserRank;
 use super::target_groups::TargetGroups;
+use crate::models::ObjectiveKind;
 
 /// Longest list that [`Exposure`] looks at.
 const SHOWN: usize = 10;
@@ -17,6 +18,9 @@ pub struct Method {
     pub method: String,
     /// Length of the lists; in a search the beams.
     pub beams: usize,
+    /// What the tokens of a title competed with; absent where no tokens were scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveKind>,
     /// Exponent of the length in the score of a search.
     pub length_penalty: Option<f64>,
     /// The language model's part in a guided search.

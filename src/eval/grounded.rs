@@ -7,9 +7,9 @@ use super::evaluation::Evaluation;
 use super::scored::evaluate_scores;
 use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{TitleEmbeddings, generate};
-use crate::models::{LatentRecommender, ModelError};
+use crate::models::{LatentRecommender, ModelError, ObjectiveKind};
 
-/// Lets the model write what it likes (greedily, at most as long as the longest title) and ranks the catalog by how near each
+/// Lets the model write what it likes by [`ObjectiveKind::Vocabulary`] (greedily, at most as long as the longest title) and ranks the catalog by how near each
 /// title's embedding is to that of the text, as BIGRec does (arXiv 2308.08434).
 ///
 /// # Errors
@@ -36,5 +36,7 @@ pub fn evaluate_grounded(
         }
         titles.nearness(&model, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>())
     };
-    evaluate_scores("grounding", prepared, rows, config, nearness, progress)
+    let mut evaluation = evaluate_scores("grounding", prepared, rows, config, nearness, progress)?;
+    evaluation.method.objective = Some(ObjectiveKind::Vocabulary);
+    Ok(evaluation)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluation::Evaluation;
 use super::shard::Shard;
-use crate::models::Precision;
+use crate::models::{ObjectiveKind, Precision};
 
 /// The figures of a model on a split, and on which data and with which model they were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct EvaluationResult {
     /// What the model's blocks multiplied in.
     #[serde(default)]
     pub precision: Precision,
+    /// The objective that the model was trained for, as it records it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_objective: Option<ObjectiveKind>,
     /// Thoughts before the lists; absent for what does not think.
     #[serde(default)]
     pub thoughts: Option<usize>,

@@ -29,7 +29,8 @@ pub fn evaluate_scores<E>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, E> {
     let length = config.beam.beams;
-    let method = Method { method: method.into(), beams: length, length_penalty: None, guidance_scale: None };
+    let method =
+        Method { method: method.into(), beams: length, objective: None, length_penalty: None, guidance_scale: None };
     evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
         let scores = score(rows)?;
         Ok(rows.iter().zip(scores).map(|(row, scores)| found(row.item, &scores, &prepared.catalog, length)).collect())

@@ -7,8 +7,8 @@ use super::error::ReportError;
 use super::html::{Text, isolated};
 use super::label::named;
 use crate::data::{Prepared, PreparedRow};
-use crate::models::decode::{BeamConfig, ItemTrie, beam_search};
-use crate::models::{LatentRecommender, ThoughtSource, host};
+use crate::models::decode::{BeamConfig, beam_search};
+use crate::models::{LatentRecommender, Objective, ThoughtSource, host};
 
 /// Recommended titles that are shown.
 const RECOMMENDED: usize = 5;
@@ -55,7 +55,7 @@ pub struct Examples<'a> {
 pub fn views(
     model: &LatentRecommender,
     prepared: &Prepared,
-    trie: &ItemTrie,
+    objective: &Objective,
     rows: &[&PreparedRow],
 ) -> Result<Option<Vec<View>>, ReportError> {
     let model = model.valid();
@@ -64,7 +64,7 @@ pub fn views(
     };
     let view = |row: &&PreparedRow| {
         let attended = attended(&model, prepared, row)?;
-        let found = beam_search(&model, trie, &[&row.prompt], BeamConfig::default())?;
+        let found = beam_search(&model, objective, &[&row.prompt], BeamConfig::default())?;
         let best = found.iter().flatten().take(RECOMMENDED);
         Ok(View { attended, recommended: best.map(|hypothesis| hypothesis.items[0] as usize).collect() })
     };

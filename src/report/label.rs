@@ -45,6 +45,11 @@ pub(super) fn evaluation(contents: &Contents, group: &[&Evaluated], one: &Evalua
     if others.iter().any(|other| other.beams != method.beams) {
         how.push(format!("lists of {}", method.beams));
     }
+    if let Some(objective) = method.objective
+        && others.iter().filter_map(|other| other.objective).any(|other| other != objective)
+    {
+        how.push(format!("objective {objective}"));
+    }
     let mut tell = |what: &str, of: fn(&Method) -> Option<f64>| {
         if let Some(value) = of(method)
             && others.iter().filter_map(|other| of(other)).any(|other| other != value)

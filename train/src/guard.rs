@@ -106,8 +106,8 @@ impl Guards {
 
     /// Looks at a validation. Its rows are the same each time, so that a single one tells.
     pub(crate) fn after_validation(&self, watch: &mut Watch, validation: &Validation) -> Option<Alarm> {
-        let first = *watch.first_validation.get_or_insert(validation.loss);
-        self.collapse(watch, (validation.loss - first).exp(), "in validation")
+        let first = *watch.first_validation.get_or_insert(validation.choice_loss);
+        self.collapse(watch, (validation.choice_loss - first).exp(), "in validation")
     }
 
     fn collapse(&self, watch: &mut Watch, growth: f64, place: &str) -> Option<Alarm> {
@@ -161,7 +161,7 @@ mod tests {
     fn a_validation_is_compared_with_the_first_one() {
         let mut watch = Watch::default();
         let mut validate = |loss| {
-            let validation = Validation { loss, perplexity: 1.0, rows: 1 };
+            let validation = Validation { loss: 0.0, perplexity: 1.0, choice_loss: loss, rows: 1 };
             Guards::default().after_validation(&mut watch, &validation)
         };
         assert_eq!(validate(1.0), None);

@@ -4,7 +4,7 @@ use burn::module::Module;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use latentr3_models::backbone::CommonHead;
-use latentr3_models::{LatentRecommender, TargetLogProbs, host};
+use latentr3_models::{LatentRecommender, Objective, TargetLogProbs, TargetSize, host};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -15,10 +15,13 @@ use crate::{Example, TrainError};
 /// How well a model predicts held-out targets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// Mean negative log-likelihood of all target tokens.
+    /// Mean negative log-likelihood of all target tokens, or with the catalog's objective of all titles: nats per item.
     pub loss: f64,
-    /// Mean over the rows of the target's perplexity, bounded as stage 2's rewards are by default: minus their mean.
+    /// Mean over the rows of the perplexity of a predicted token, bounded as stage 2's rewards are by default: minus their mean.
     pub perplexity: f64,
+    /// Mean negative log-likelihood of all predicted tokens; with the catalog's objective these are the choices.
+    #[serde(default)]
+    pub choice_loss: f64,
     /// Number of rows.
     pub rows: usize,
 }
@@ -35,9 +38,11 @@ impl Validation {
 ///
 /// # Errors
 ///
-/// No examples, tokens outside the model's vocabulary, an empty row, or, for a worker alone, `interrupted` set meanwhile.
+/// No examples, tokens outside the model's vocabulary, an empty row, a target that is no title of the objective's catalog, or, for a worker
+/// alone, `interrupted` set meanwhile.
 pub fn validate(
     model: &LatentRecommender,
+    objective: &Objective,
     examples: &[Example],
     batch: usize,
     interrupted: &AtomicBool,
@@ -57,7 +62,7 @@ pub fn validate(
             return Err(TrainError::Interrupted);
         }
         let own: Vec<&Example> = places.iter().map(|&place| rows[place]).collect();
-        let log_probs = target_log_probs(&model, head.as_ref(), &own)?;
+        let log_probs = target_log_probs(&model, objective, head.as_ref(), &own)?;
         let values = host::read(log_probs.values);
         let mut rest = values.as_slice();
         for (place, length) in places.into_iter().zip(log_probs.lengths) {
@@ -67,22 +72,32 @@ pub fn validate(
         }
     }
     workers.sum(&mut log_likelihoods);
-    let (mut sum, mut tokens, mut perplexity) = (0.0, 0, 0.0);
+    let (mut sum, mut all, mut perplexity) = (0.0, TargetSize::default(), 0.0);
     for (row, log_likelihood) in rows.iter().zip(log_likelihoods) {
+        let TargetSize { titles, choices } = objective.size(&row.target)?;
         sum -= log_likelihood;
-        tokens += row.target.len();
-        perplexity += (-log_likelihood / row.target.len() as f64).exp().min(f64::from(f32::MAX));
+        (all.titles, all.choices) = (all.titles + titles, all.choices + choices);
+        perplexity += (-log_likelihood / choices as f64).exp().min(f64::from(f32::MAX));
     }
-    Ok(Validation { loss: sum / tokens as f64, perplexity: perplexity / rows.len() as f64, rows: rows.len() })
+    Ok(Validation {
+        loss: sum / objective.terms(all) as f64,
+        perplexity: perplexity / rows.len() as f64,
+        choice_loss: sum / all.choices as f64,
+        rows: rows.len(),
+    })
 }
 
 /// Numbers of the rows whose targets' log-likelihood is not finite; of all rows where it is for each of them, so that only the noise or
 /// the backward pass can tell.
-pub(crate) fn unlikely_rows(model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {
+pub(crate) fn unlikely_rows(
+    model: &LatentRecommender,
+    objective: &Objective,
+    rows: &[&Example],
+) -> Result<Vec<usize>, TrainError> {
     let model = model.valid();
     let mut unlikely = Vec::new();
     for row in rows {
-        let values = host::read(target_log_probs(&model, None, &[row])?.values);
+        let values = host::read(target_log_probs(&model, objective, None, &[row])?.values);
         if values.iter().any(|value| !value.is_finite()) {
             unlikely.push(row.row);
         }
@@ -93,13 +108,14 @@ pub(crate) fn unlikely_rows(model: &LatentRecommender, rows: &[&Example]) -> Res
 /// Thoughts and targets of some examples whose prompts begin with `head`.
 pub(crate) fn target_log_probs(
     model: &LatentRecommender,
+    objective: &Objective,
     head: Option<&CommonHead>,
     rows: &[&Example],
 ) -> Result<TargetLogProbs, TrainError> {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
     let mut state = model.backbone.prefill_after(head, &prompts(rows))?;
     let thought = model.think(&mut state);
-    Ok(model.target_log_probs(&state, thought, &targets)?)
+    Ok(model.target_log_probs(&state, thought, &targets, objective)?)
 }
 
 /// What the prompts of some examples all begin with, run once; nothing where a worker's share has no example.

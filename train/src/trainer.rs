@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use latentr3_models::LatentRecommender;
+use latentr3_models::{LatentRecommender, Objective};
 use serde_json::{Map, Value, json};
 
 use crate::adamw::AdamW;
@@ -26,6 +26,9 @@ const MOST_SKIPPED: usize = 10;
 
 /// What a stage does with a batch.
 pub trait Stage {
+    /// What the targets' tokens compete with, in training and validation.
+    fn objective(&self) -> &Objective;
+
     /// Moves the model by one batch, of which this worker computes its share; not if a figure is not finite, which the
     /// report says then. Reports and models are the same in all workers.
     ///
@@ -125,7 +128,7 @@ impl Training<'_> {
         let mut order: Option<(usize, Vec<usize>)> = None;
         while !progress.finished {
             if progress.validation_due {
-                match self.validate(&model, &mut progress, &mut log) {
+                match self.validate(stage.objective(), &model, &mut progress, &mut log) {
                     Ok(()) => progress.validation_due = false,
                     Err(TrainError::Interrupted) => {}
                     Err(error) => return Err(error),
@@ -155,7 +158,7 @@ impl Training<'_> {
             let (moved, report) = stage.step(model, &mut optimizer, &self.workers.share(&rows))?;
             model = moved;
             progress.step += 1;
-            self.log_step(&model, &rows, report, &optimizer, &mut progress, &mut log)?;
+            self.log_step(stage.objective(), &model, &rows, report, &optimizer, &mut progress, &mut log)?;
 
             // A run that is stopped shows what has become of its model.
             progress.validation_due = plan.validates_after(progress.step) || progress.stopped.is_some();
@@ -184,8 +187,10 @@ impl Training<'_> {
     }
 
     /// Logs a step that was done and looks at it, or counts it where it was skipped.
+    #[allow(clippy::too_many_arguments, reason = "what a step leaves, and where it goes")]
     fn log_step(
         &mut self,
+        objective: &Objective,
         model: &LatentRecommender,
         rows: &[&Example],
         report: StepReport,
@@ -213,7 +218,7 @@ impl Training<'_> {
         progress.skipped_in_a_row += 1;
         if self.config.on_nonfinite == OnNonfinite::Stop || progress.skipped_in_a_row >= MOST_SKIPPED {
             let Fault { what, value } = fault;
-            return Err(TrainError::NotFinite { step, what, value, rows: unlikely_rows(model, rows)? });
+            return Err(TrainError::NotFinite { step, what, value, rows: unlikely_rows(model, objective, rows)? });
         }
         line.insert("skipped".into(), json!(fault.what));
         (self.observer)(Event::Skipped { step, fault });
@@ -235,6 +240,7 @@ impl Training<'_> {
     /// Validates the model, logs it and notes whether it is the best so far.
     fn validate(
         &mut self,
+        objective: &Objective,
         model: &LatentRecommender,
         progress: &mut Progress,
         log: &mut Log,
@@ -244,12 +250,14 @@ impl Training<'_> {
             progress.best_step = Some(progress.step);
             return Ok(());
         }
-        let validation = validate(model, self.valid, self.config.micro_batch, self.interrupted, self.workers)?;
+        let validation =
+            validate(model, objective, self.valid, self.config.micro_batch, self.interrupted, self.workers)?;
         if let Some(Fault { what, value }) = Fault::of("validation loss", validation.loss) {
             return Err(TrainError::NotFinite { step: progress.step, what, value, rows: Vec::new() });
         }
         let mut line = Map::from_iter([("step".into(), json!(progress.step))]);
         line.extend(validation.metrics());
+        line.extend(objective.log_titles().map(|nats| ("log_catalog_size".into(), json!(nats))));
         if let Some(extra) = &mut self.extra_validation {
             line.extend(extra(&model.valid())?);
         }

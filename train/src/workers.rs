@@ -3,6 +3,8 @@
 //! All of them hold the whole model and take the same decisions: whatever a decision depends on is the same figure in
 //! each. The first one writes the run folder.
 
+use latentr3_models::{Objective, TargetSize};
+
 use crate::{Example, TrainError};
 
 /// The processes of a run, as one of them sees them.
@@ -19,10 +21,8 @@ pub struct Share<'a> {
     pub rows: Vec<&'a Example>,
     /// The rows' places in the batch.
     pub places: Vec<usize>,
-    /// Rows of the batch.
-    pub batch: usize,
-    /// Target tokens of the batch.
-    pub target_tokens: usize,
+    /// All rows of the batch, whoever has them.
+    pub batch: Vec<&'a Example>,
     /// Who has the rest.
     pub workers: &'a Workers,
 }
@@ -101,13 +101,7 @@ impl Workers {
             places = places.into_iter().skip(self.number()).step_by(self.count()).collect();
             places.sort_unstable();
         }
-        Share {
-            rows: places.iter().map(|&place| batch[place]).collect(),
-            places,
-            batch: batch.len(),
-            target_tokens: batch.iter().map(|row| row.target.len()).sum(),
-            workers: self,
-        }
+        Share { rows: places.iter().map(|&place| batch[place]).collect(), places, batch: batch.to_vec(), workers: self }
     }
 
     /// Ends the work together. A worker that ends without this, for it failed, takes the others with it.
@@ -120,9 +114,23 @@ impl Workers {
 }
 
 impl Share<'_> {
+    /// What the targets of the whole batch consist of.
+    ///
+    /// # Errors
+    ///
+    /// A target that is no title of the objective's catalog.
+    pub fn target_size(&self, objective: &Objective) -> Result<TargetSize, TrainError> {
+        let mut all = TargetSize::default();
+        for row in &self.batch {
+            let TargetSize { titles, choices } = objective.size(&row.target)?;
+            (all.titles, all.choices) = (all.titles + titles, all.choices + choices);
+        }
+        Ok(all)
+    }
+
     /// The figures of all rows of the batch, in their order, from those of this share; each row has `width` figures.
     pub fn of_all(&self, figures: &[f64], width: usize) -> Vec<f64> {
-        let mut all = vec![0.0; self.batch * width];
+        let mut all = vec![0.0; self.batch.len() * width];
         for (&place, figures) in self.places.iter().zip(figures.chunks(width)) {
             all[place * width..(place + 1) * width].copy_from_slice(figures);
         }
@@ -153,7 +161,7 @@ mod tests {
         let batch: Vec<&Example> = examples.iter().collect();
         let workers = Workers::alone();
         let share = workers.share(&batch);
-        assert_eq!((&share.places[..], share.batch, share.target_tokens), (&[0, 1, 2][..], 3, 6));
+        assert_eq!((&share.places[..], share.batch.len()), (&[0, 1, 2][..], 3));
         assert_eq!(share.of_all(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert!(workers.any(true) && !workers.any(false) && workers.is_first());
     }

@@ -20,7 +20,7 @@ pub use rope::RopeScaling;
 pub use state::{CommonHead, PromptState, Segment};
 
 use crate::hub::Parameters;
-use crate::ops::{self, Packing};
+use crate::ops::{self, Choices, Packing};
 use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
 pub(crate) use state::indices;
@@ -235,6 +235,11 @@ impl Backbone {
     /// Cheaper than all [`Self::logits`]: no table as wide as the vocabulary is kept.
     pub fn log_probs(&self, hidden: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
         ops::log_probs(hidden, self.output_matrix(), ids)
+    }
+
+    /// Log-probabilities of tokens among those of their choices, row after row, after hidden states `[n, d_model]`.
+    pub fn choice_log_probs(&self, hidden: Tensor<2>, choices: &Choices) -> Tensor<1> {
+        ops::choice_log_probs(hidden, self.output_matrix(), choices)
     }
 
     /// `[vocabulary, d_model]`.

@@ -1,36 +1,37 @@
 //! Beam search over the prefix tree.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use super::guide::Guide;
-use super::search::{BeamConfig, Hypothesis, NextRow, Search};
+use super::search::{BeamConfig, Hypothesis, NextRow, Rules, Search};
 use super::trie::ItemTrie;
 use crate::backbone::{PromptState, Segment};
-use crate::{LatentRecommender, ModelError, host};
+use crate::{LatentRecommender, ModelError, Objective};
 
 /// Beams of all prompts that run together at most, but for those of one prompt. More would take memory in proportion and, on a
 /// CPU, more time for each beam, since what they work on no longer fits into the caches.
 const MOST_TOGETHER: usize = 1024;
 
-/// The best items of each prompt, best first, at most `beams`.
+/// The best items of each prompt, best first, at most `beams`, by an objective and the catalog that it has.
 ///
 /// Candidates of a step are, as in `transformers`, the best `2 * beams` continuations of all beams; one that ends an item
-/// counts if it is among the first `beams`. A prompt's search stops when none of its beams can still enter its best.
+/// counts if it is among the first `beams`. A prompt's search stops when none of its beams can still enter its best. With the catalog's
+/// objective an item is found when its last choice is made.
 ///
 /// Where the tree leaves a beam only one way, the tokens of that way run at once: titles soon differ from all others, and
 /// a pass over a few tokens costs little more than one over a single token. The steps of the search stay the same.
 ///
 /// # Errors
 ///
-/// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, no beam, or a model whose scores are not
-/// numbers.
+/// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, no catalog, no beam, a length penalty that does not go
+/// with the objective, or a model whose scores are not numbers.
 pub fn beam_search(
     model: &LatentRecommender,
-    trie: &ItemTrie,
+    objective: &Objective,
     prompts: &[&[u32]],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    search_in_parts(model, trie, prompts, None, config)
+    search_in_parts(model, objective, prompts, None, config)
 }
 
 /// [`beam_search`] by scores that each prompt's guide has mixed with a collaborative model's.
@@ -40,7 +41,7 @@ pub fn beam_search(
 /// As [`beam_search`], and where there is not a guide for each prompt.
 pub fn guided_beam_search(
     model: &LatentRecommender,
-    trie: &ItemTrie,
+    objective: &Objective,
     prompts: &[&[u32]],
     guides: &[Guide],
     config: BeamConfig,
@@ -48,12 +49,12 @@ pub fn guided_beam_search(
     if guides.len() != prompts.len() {
         return Err(ModelError::Input(format!("{} guides for {} prompts", guides.len(), prompts.len())));
     }
-    search_in_parts(model, trie, prompts, Some(guides), config)
+    search_in_parts(model, objective, prompts, Some(guides), config)
 }
 
 fn search_in_parts(
     model: &LatentRecommender,
-    trie: &ItemTrie,
+    objective: &Objective,
     prompts: &[&[u32]],
     guides: Option<&[Guide]>,
     config: BeamConfig,
@@ -61,7 +62,7 @@ fn search_in_parts(
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {
         let guides = guides.map(|guides| &guides[at * at_once..][..prompts.len()]);
-        search(model, trie, model.reason(prompts)?, guides, config)
+        search(model, objective, model.reason(prompts)?, guides, config)
     };
     if prompts.is_empty() {
         return Err(ModelError::Input("a search needs a prompt".into()));
@@ -73,38 +74,43 @@ fn search_in_parts(
 ///
 /// # Errors
 ///
-/// As [`beam_search`], of what concerns the tree, the beams and the scores.
+/// As [`beam_search`], of what concerns the catalog, the beams and the scores.
 pub fn beam_search_after(
     model: &LatentRecommender,
-    trie: &ItemTrie,
+    objective: &Objective,
     state: PromptState,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    search(model, trie, state, None, config)
+    search(model, objective, state, None, config)
 }
 
 fn search(
     model: &LatentRecommender,
-    trie: &ItemTrie,
+    objective: &Objective,
     mut state: PromptState,
     guides: Option<&[Guide]>,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    config.check()?;
+    config.check(objective.kind())?;
+    objective.check_vocabulary(&model.backbone)?;
+    let tree = objective.tree()?;
+    let rules = Rules { tree, objective, beams: config.beams, length_penalty: config.penalty(objective) };
     let guided = |user: usize, node: u32, mut scores: Vec<f32>| {
         if let Some(guides) = guides {
-            guides[user].mix(trie, node, &mut scores);
+            guides[user].mix(tree, node, &mut scores);
         }
         scores
     };
+    let scores_after =
+        |hidden: Tensor<2>, nodes: &[u32]| objective.child_log_probs(&model.backbone, tree, hidden, nodes);
     // Prompts still searched, in the order of the tensors' rows.
     let mut open: Vec<usize> = (0..state.rows()).collect();
-    let scores = allowed_scores(model, trie, state.last_hidden(), &vec![ItemTrie::ROOT; open.len()])?;
+    let scores = scores_after(state.last_hidden(), &vec![ItemTrie::ROOT; open.len()])?;
     let root = |(user, scores)| Search::new(guided(user, ItemTrie::ROOT, scores));
     let mut searches: Vec<Search> = scores.into_iter().enumerate().map(root).collect();
     let mut generated: Vec<Segment> = Vec::new();
     loop {
-        let goes_on = |user: usize| searches[user].step_while_known(trie, config);
+        let goes_on = |user: usize| searches[user].step_while_known(rules);
         let stay: Vec<bool> = open.iter().copied().map(goes_on).collect();
         let places: Vec<usize> = (0..open.len()).filter(|&place| stay[place]).collect();
         if places.is_empty() {
@@ -114,10 +120,10 @@ fn search(
             state = state.select(&places);
             open = places.iter().map(|&place| open[place]).collect();
         }
-        let next = place_beams(&mut searches, &open, trie);
+        let next = place_beams(&mut searches, &open, tree);
         let hidden = run_rows(model, &state, &mut generated, &next);
         let nodes: Vec<u32> = next.iter().flat_map(|row| row.nodes.iter().copied()).collect();
-        let mut scores = allowed_scores(model, trie, hidden, &nodes)?.into_iter();
+        let mut scores = scores_after(hidden, &nodes)?.into_iter();
         let width = next.len() / open.len();
         for (row, NextRow { nodes, .. }) in next.iter().enumerate().filter(|(_, row)| !row.nodes.is_empty()) {
             let user = open[row / width];
@@ -125,11 +131,11 @@ fn search(
             searches[user].live[row % width].known = known.collect();
         }
     }
-    Ok(searches.into_iter().map(|search| search.finish(trie)).collect())
+    Ok(searches.into_iter().map(|search| search.finish(tree)).collect())
 }
 
 /// Gives every beam its row in the next pass, as many rows to each prompt, and says what each runs.
-fn place_beams(searches: &mut [Search], open: &[usize], trie: &ItemTrie) -> Vec<NextRow> {
+fn place_beams(searches: &mut [Search], open: &[usize], tree: &ItemTrie) -> Vec<NextRow> {
     let width = open.iter().map(|&user| searches[user].live.len()).max().unwrap_or(0);
     let mut rows = Vec::with_capacity(open.len() * width);
     for &user in open {
@@ -138,7 +144,7 @@ fn place_beams(searches: &mut [Search], open: &[usize], trie: &ItemTrie) -> Vec<
         let first = live[0].row;
         for beam in live.iter_mut() {
             let row = if beam.known.is_empty() {
-                beam.next_row(trie)
+                beam.next_row(tree)
             } else {
                 NextRow { from: beam.row, ..NextRow::default() }
             };
@@ -176,32 +182,4 @@ fn run_rows(
     let hidden = next.all_hidden();
     generated.extend(before.into_iter().chain([next]));
     hidden
-}
-
-/// Log-probabilities of the tokens that the tree allows at each node, in its order, after hidden states
-/// `[nodes, d_model]`.
-fn allowed_scores(
-    model: &LatentRecommender,
-    trie: &ItemTrie,
-    hidden: Tensor<2>,
-    nodes: &[u32],
-) -> Result<Vec<Vec<f32>>, ModelError> {
-    let allowed: Vec<&[u32]> = nodes.iter().map(|&node| trie.children(node).0).collect();
-    let vocab_size = model.backbone.config().vocab_size;
-    if let Some(id) = allowed.iter().flat_map(|tokens| tokens.last()).find(|&&id| id as usize >= vocab_size) {
-        return Err(ModelError::Input(format!(
-            "the catalog has token {id}, the model's vocabulary ends at {vocab_size}"
-        )));
-    }
-    let most = allowed.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
-    let padded = |tokens: &&[u32]| {
-        tokens.iter().map(|&id| id as i32).chain(std::iter::repeat_n(0, most - tokens.len())).collect::<Vec<_>>()
-    };
-    let ids: Vec<i32> = allowed.iter().flat_map(padded).collect();
-    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [allowed.len(), most]), &model.device());
-    let scores = host::read(model.backbone.log_probs(hidden, ids));
-    if scores.iter().any(|score| score.is_nan()) {
-        return Err(ModelError::NotFinite("scores"));
-    }
-    Ok(allowed.iter().zip(scores.chunks(most)).map(|(tokens, scores)| scores[..tokens.len()].to_vec()).collect())
 }

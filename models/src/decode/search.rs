@@ -3,20 +3,21 @@
 use std::collections::VecDeque;
 
 use super::trie::ItemTrie;
-use crate::ModelError;
+use crate::{ModelError, Objective, ObjectiveKind};
 
 /// How to search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BeamConfig {
     /// Beams kept at every step and hypotheses returned at most.
     pub beams: usize,
-    /// A hypothesis scores `sum of log-probabilities / tokens^length_penalty`: 1 is the mean (BIGRec), 0 the sum (D3).
-    pub length_penalty: f64,
+    /// A hypothesis scores `sum of log-probabilities / tokens^length_penalty`: 1 is the mean (BIGRec), 0 the sum (D3). Absent, what is
+    /// usual for the objective ([`Objective::length_penalty`]).
+    pub length_penalty: Option<f64>,
 }
 
 impl Default for BeamConfig {
     fn default() -> Self {
-        Self { beams: 10, length_penalty: 1.0 }
+        Self { beams: 10, length_penalty: None }
     }
 }
 
@@ -25,23 +26,33 @@ impl BeamConfig {
     ///
     /// # Errors
     ///
-    /// No beams, or a length penalty beyond 10 either way.
-    pub fn check(&self) -> Result<(), ModelError> {
+    /// No beams, a length penalty beyond 10 either way, or for [`ObjectiveKind::Catalog`] one but 0.
+    pub fn check(&self, objective: ObjectiveKind) -> Result<(), ModelError> {
         if self.beams == 0 {
             return Err(ModelError::Input("a beam search needs at least one beam".into()));
         }
-        if !(-10.0..=10.0).contains(&self.length_penalty) {
-            let penalty = self.length_penalty;
-            return Err(ModelError::Input(format!("a length penalty of {penalty:?} is not between -10 and 10")));
+        match self.length_penalty {
+            Some(penalty) if !(-10.0..=10.0).contains(&penalty) => {
+                Err(ModelError::Input(format!("a length penalty of {penalty:?} is not between -10 and 10")))
+            }
+            Some(penalty) if penalty != 0.0 && objective == ObjectiveKind::Catalog => Err(ModelError::Input(format!(
+                "a length penalty of {penalty:?} does not go with the objective `catalog`, whose score is the logarithm of an item's \
+                 probability: it must be 0"
+            ))),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The length penalty that scores are made with.
+    pub fn penalty(&self, objective: &Objective) -> f64 {
+        self.length_penalty.unwrap_or(objective.length_penalty())
     }
 }
 
 /// A finished title.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hypothesis {
-    /// Its tokens, the end token last.
+    /// All of its tokens, the end token last, however many of them were run.
     pub tokens: Vec<u32>,
     /// Score under the length penalty; higher is better.
     pub score: f64,
@@ -63,11 +74,33 @@ pub(super) struct NextRow {
     pub nodes: Vec<u32>,
 }
 
+/// What a search goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub tree: &'a ItemTrie,
+    pub objective: &'a Objective,
+    pub beams: usize,
+    pub length_penalty: f64,
+}
+
+impl Rules<'_> {
+    fn score(&self, sum: f32, tokens: usize) -> f64 {
+        f64::from(sum) / (tokens as f64).powf(self.length_penalty)
+    }
+}
+
 /// The search of one prompt.
 pub(super) struct Search {
     pub live: Vec<Beam>,
-    /// The best finished ones so far: score and leaf, at most as many as beams, best first.
-    finished: Vec<(f64, u32, Vec<u32>)>,
+    /// The best finished ones so far, at most as many as beams, best first; equal scores by the lowest item.
+    finished: Vec<Finished>,
+}
+
+struct Finished {
+    score: f64,
+    leaf: u32,
+    first_item: u32,
+    tokens: Vec<u32>,
 }
 
 pub(super) struct Beam {
@@ -83,12 +116,12 @@ pub(super) struct Beam {
 
 impl Beam {
     /// What to run for a beam whose next scores are not known: its last token, and those after it that it has no choice of.
-    pub fn next_row(&self, trie: &ItemTrie) -> NextRow {
+    pub fn next_row(&self, tree: &ItemTrie) -> NextRow {
         let mut row =
             NextRow { from: self.row, tokens: vec![self.tokens[self.tokens.len() - 1]], nodes: vec![self.node] };
         let mut node = self.node;
-        while let (&[token], &[child]) = trie.children(node)
-            && !trie.is_leaf(child)
+        while let (&[token], &[child]) = tree.children(node)
+            && !tree.is_leaf(child)
             && row.tokens.len() < MOST_AHEAD
         {
             row.tokens.push(token);
@@ -114,22 +147,22 @@ impl Search {
     }
 
     /// Takes steps as long as the scores of all beams are known; whether the search goes on after them.
-    pub fn step_while_known(&mut self, trie: &ItemTrie, config: BeamConfig) -> bool {
-        while !self.is_done(trie, config) {
+    pub fn step_while_known(&mut self, rules: Rules) -> bool {
+        while !self.is_done(rules) {
             if self.live.iter().any(|beam| beam.known.is_empty()) {
                 return true;
             }
-            self.step(trie, config);
+            self.step(rules);
         }
         false
     }
 
     /// One step: every beam is continued by one token.
-    fn step(&mut self, trie: &ItemTrie, config: BeamConfig) {
+    fn step(&mut self, rules: Rules) {
         let mut candidates = Vec::new();
         for (parent, beam) in self.live.iter_mut().enumerate() {
             let scores = beam.known.pop_front().unwrap_or_default();
-            let (tokens, nodes) = trie.children(beam.node);
+            let (tokens, nodes) = rules.tree.children(beam.node);
             let child = |((&token, &node), &score): ((&u32, &u32), &f32)| Candidate {
                 sum: beam.sum + score,
                 parent,
@@ -140,17 +173,17 @@ impl Search {
         }
         // Best first; ties by beam and then by token, which is the order in which they were made.
         candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum));
-        candidates.truncate(config.beams.saturating_mul(2));
+        candidates.truncate(rules.beams.saturating_mul(2));
         let mut live = Vec::new();
         for (rank, Candidate { sum, parent, token, node }) in candidates.into_iter().enumerate() {
             let parent = &mut self.live[parent];
             let mut tokens = parent.tokens.clone();
             tokens.push(token);
-            if trie.is_leaf(node) {
-                if rank < config.beams {
-                    self.keep(score(sum, tokens.len(), config), node, tokens, config);
+            if rules.objective.is_found(rules.tree, node) {
+                if rank < rules.beams {
+                    self.keep(sum, node, tokens, rules);
                 }
-            } else if live.len() < config.beams {
+            } else if live.len() < rules.beams {
                 // What else is known belongs to a beam's only child.
                 live.push(Beam { node, sum, tokens, row: parent.row, known: std::mem::take(&mut parent.known) });
             }
@@ -158,33 +191,39 @@ impl Search {
         self.live = live;
     }
 
-    fn keep(&mut self, score: f64, leaf: u32, tokens: Vec<u32>, config: BeamConfig) {
-        let place = self.finished.partition_point(|(other, _, _)| *other >= score);
-        self.finished.insert(place, (score, leaf, tokens));
-        self.finished.truncate(config.beams);
+    fn keep(&mut self, sum: f32, node: u32, mut tokens: Vec<u32>, rules: Rules) {
+        let score = rules.score(sum, tokens.len());
+        let (leaf, rest) = rules.tree.first_leaf(node);
+        tokens.extend(rest);
+        let first_item = rules.tree.items(leaf)[0];
+        let is_before =
+            |other: &Finished| other.score > score || (other.score == score && other.first_item < first_item);
+        let place = self.finished.partition_point(is_before);
+        self.finished.insert(place, Finished { score, leaf, first_item, tokens });
+        self.finished.truncate(rules.beams);
     }
 
     /// Whether no beam is left that could still enter the best. A sum of log-probabilities only falls, so that a beam
     /// ends at best with its present sum, after one token or as late as the tree allows.
-    fn is_done(&self, trie: &ItemTrie, config: BeamConfig) -> bool {
-        let Some((worst, _, _)) = self.finished.get(config.beams - 1) else {
+    fn is_done(&self, rules: Rules) -> bool {
+        let Some(worst) = self.finished.get(rules.beams - 1) else {
             return self.live.is_empty();
         };
         self.live.iter().all(|beam| {
-            let soon = score(beam.sum, beam.tokens.len() + 1, config);
-            let late = score(beam.sum, trie.longest(beam.node), config);
-            soon.max(late) <= *worst
+            let soon = rules.score(beam.sum, beam.tokens.len() + 1);
+            let late = rules.score(beam.sum, rules.tree.longest(beam.node));
+            soon.max(late) <= worst.score
         })
     }
 
-    pub fn finish(self, trie: &ItemTrie) -> Vec<Hypothesis> {
-        let hypothesis = |(score, leaf, tokens)| Hypothesis { tokens, score, items: trie.items(leaf).to_vec() };
+    pub fn finish(self, tree: &ItemTrie) -> Vec<Hypothesis> {
+        let hypothesis = |found: Finished| Hypothesis {
+            tokens: found.tokens,
+            score: found.score,
+            items: tree.items(found.leaf).to_vec(),
+        };
         self.finished.into_iter().map(hypothesis).collect()
     }
-}
-
-fn score(sum: f32, tokens: usize, config: BeamConfig) -> f64 {
-    f64::from(sum) / (tokens as f64).powf(config.length_penalty)
 }
 
 #[cfg(test)]
@@ -193,21 +232,22 @@ mod tests {
 
     /// Runs a search to its end with the scores of each node's children; returns each item's tokens and score.
     fn found(items: &[&[u32]], beams: usize, scores: impl Fn(&[u32]) -> Vec<f32>) -> Vec<(Vec<u32>, f64)> {
-        let trie = ItemTrie::new(&items.iter().map(|item| item.to_vec()).collect::<Vec<_>>()).unwrap();
-        let config = BeamConfig { beams, length_penalty: 1.0 };
+        let tree = ItemTrie::new(&items.iter().map(|item| item.to_vec()).collect::<Vec<_>>()).unwrap();
+        let objective = Objective::vocabulary();
+        let rules = Rules { tree: &tree, objective: &objective, beams, length_penalty: 1.0 };
         let mut search = Search::new(scores(&[]));
-        while search.step_while_known(&trie, config) {
+        while search.step_while_known(rules) {
             for beam in search.live.iter_mut().filter(|beam| beam.known.is_empty()) {
                 beam.known.push_back(scores(&beam.tokens));
             }
         }
-        search.finish(&trie).into_iter().map(|hypothesis| (hypothesis.tokens, hypothesis.score)).collect()
+        search.finish(&tree).into_iter().map(|hypothesis| (hypothesis.tokens, hypothesis.score)).collect()
     }
 
     #[test]
-    fn equal_scores_come_in_the_order_of_the_tree() {
+    fn equal_scores_come_in_the_order_of_the_catalog() {
         let found = found(&[&[3], &[1], &[2]], 3, |_| vec![-1.0; 3]);
-        assert_eq!(found, [(vec![1], -1.0), (vec![2], -1.0), (vec![3], -1.0)]);
+        assert_eq!(found, [(vec![3], -1.0), (vec![1], -1.0), (vec![2], -1.0)]);
     }
 
     /// As in `transformers`, where an end beyond the first places is passed over and the beams go on behind it.
@@ -233,11 +273,11 @@ mod tests {
 
     #[test]
     fn a_beam_runs_ahead_where_the_tree_leaves_no_choice_but_for_the_end() {
-        let trie = ItemTrie::new(&[vec![1, 2, 3, 0], vec![4, 0]]).unwrap();
-        let config = BeamConfig::default();
+        let tree = ItemTrie::new(&[vec![1, 2, 3, 0], vec![4, 0]]).unwrap();
+        let objective = Objective::vocabulary();
         let mut search = Search::new(vec![-1.0, -2.0]);
-        assert!(search.step_while_known(&trie, config));
-        let rows: Vec<Vec<u32>> = search.live.iter().map(|beam| beam.next_row(&trie).tokens).collect();
+        assert!(search.step_while_known(Rules { tree: &tree, objective: &objective, beams: 10, length_penalty: 1.0 }));
+        let rows: Vec<Vec<u32>> = search.live.iter().map(|beam| beam.next_row(&tree).tokens).collect();
         assert_eq!(rows, [vec![1, 2, 3], vec![4]]);
     }
 }

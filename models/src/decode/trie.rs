@@ -15,6 +15,9 @@ pub struct ItemTrie {
     items: Vec<u32>,
     /// Tokens of the longest item through each node, from the root.
     longest: Vec<u32>,
+    /// Leaves at or below each node.
+    titles: Vec<u32>,
+    largest_token: u32,
 }
 
 /// A catalog that no prefix tree can be made of.
@@ -77,13 +80,15 @@ impl ItemTrie {
         let nodes = parents.len();
         let (first_edge, order_of_edges) = group(&parents[1..], nodes);
         let (first_item, order_of_items) = group(&leaves, nodes);
-        let mut longest = vec![0u32; nodes];
+        let (mut longest, mut titles) = (vec![0u32; nodes], vec![0u32; nodes]);
         for (&leaf, &item) in leaves.iter().zip(&order) {
             longest[leaf as usize] = items[item as usize].len() as u32;
+            titles[leaf as usize] = 1;
         }
         for node in (1..nodes).rev() {
             let parent = parents[node] as usize;
             longest[parent] = longest[parent].max(longest[node]);
+            titles[parent] += titles[node];
         }
         Ok(Self {
             first_edge,
@@ -92,6 +97,8 @@ impl ItemTrie {
             first_item,
             items: order_of_items.iter().map(|&place| order[place as usize]).collect(),
             longest,
+            titles,
+            largest_token: edge_tokens.into_iter().max().unwrap_or(0),
         })
     }
 
@@ -119,6 +126,26 @@ impl ItemTrie {
     /// Whether an item ends here.
     pub fn is_leaf(&self, node: u32) -> bool {
         !self.items(node).is_empty()
+    }
+
+    /// Number of distinct token lists among the items whose paths go through a node; at the root, of all.
+    pub fn titles(&self, node: u32) -> usize {
+        self.titles[node as usize] as usize
+    }
+
+    /// The leaf at which the first of the paths through a node ends, and the tokens that lead there.
+    pub fn first_leaf(&self, node: u32) -> (u32, Vec<u32>) {
+        let (mut leaf, mut tokens) = (node, Vec::new());
+        while let (&[token, ..], &[child, ..]) = self.children(leaf) {
+            tokens.push(token);
+            leaf = child;
+        }
+        (leaf, tokens)
+    }
+
+    /// The largest token of any item.
+    pub fn largest_token(&self) -> u32 {
+        self.largest_token
     }
 
     /// Number of tokens of the longest item whose path goes through a node.
@@ -172,8 +199,11 @@ mod tests {
                 let (tokens, children) = trie.children(node);
                 prop_assert!(tokens.is_sorted() && (trie.is_leaf(node) == tokens.is_empty()));
                 found.extend(trie.items(node).iter().map(|&item| (item as usize, path.clone())));
-                let through = items.iter().filter(|item| item.starts_with(&path)).map(Vec::len).max();
-                prop_assert_eq!(Some(trie.longest(node)), through);
+                let through = items.iter().filter(|item| item.starts_with(&path));
+                prop_assert_eq!(Some(trie.longest(node)), through.clone().map(Vec::len).max());
+                prop_assert_eq!(trie.titles(node), through.collect::<std::collections::HashSet<_>>().len());
+                let (leaf, rest) = trie.first_leaf(node);
+                prop_assert_eq!(&items[trie.items(leaf)[0] as usize], &[path.as_slice(), &rest].concat());
                 for (&token, &child) in tokens.iter().zip(children) {
                     open.push((child, [path.as_slice(), &[token]].concat()));
                 }

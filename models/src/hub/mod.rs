@@ -1,7 +1,7 @@
 //! Models in Hugging Face's layout: `config.json` and `model.safetensors`, single or sharded.
 //!
 //! The latent attention's `attention.{query,key,value}.{weight,bias}` lie among the backbone's own tensors, under names
-//! that `transformers` ignores, and `config.json` carries `latent_thoughts` and `latent_thought_source`. Low-rank adapters lie beside them
+//! that `transformers` ignores, and `config.json` carries `latent_thoughts`, `latent_thought_source` and `latent_objective`. Low-rank adapters lie beside them
 //! in PEFT's layout.
 
 mod adapter;
@@ -29,6 +29,8 @@ pub(crate) const CONFIG_FILE: &str = "config.json";
 const THOUGHTS_FIELD: &str = "latent_thoughts";
 /// Field of `config.json` with the kind of the thoughts' source.
 const SOURCE_FIELD: &str = "latent_thought_source";
+/// Field of `config.json` with the objective that the model is trained for.
+const OBJECTIVE_FIELD: &str = "latent_objective";
 /// The weights' file, where there is one only.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
 /// What says in which files the weights are where they are several.

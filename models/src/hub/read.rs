@@ -10,14 +10,14 @@ use super::adapter::AdapterConfig;
 use super::parameters::Parameters;
 use super::tensors::{StoredTensor, read_tensors};
 use super::{
-    ADAPTER_CONFIG_FILE, CONFIG_FILE, INDEX_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, read_json,
-    verify_checksums,
+    ADAPTER_CONFIG_FILE, CONFIG_FILE, INDEX_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE,
+    read_json, verify_checksums,
 };
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
 use crate::named::FACTOR_A;
 use crate::recommender::MOST_THOUGHTS;
-use crate::{LatentRecommender, ModelError};
+use crate::{LatentRecommender, ModelError, ObjectiveKind};
 
 /// Loads the model in `folder` onto `device`, in float32.
 ///
@@ -73,13 +73,14 @@ fn load_weights(folder: &Path, device: &Device) -> Result<LatentRecommender, Mod
     stored.retain(|name, _| !is_spare(name));
     let has_attention = stored.keys().any(|name| name.starts_with("attention."));
     let (kind, thoughts) = thoughts_of(folder, &config, has_attention)?;
+    let objective = objective_of(folder, &config)?;
     if thoughts == 0 || kind != ThoughtKind::LatentAttention {
         stored.retain(|name, _| !name.starts_with("attention."));
     }
     let mut parameters = Parameters::stored(folder, CONFIG_FILE, stored, device);
     let model = LatentRecommender::build(&mut parameters, config, kind, thoughts)?;
     parameters.finish()?;
-    Ok(model)
+    Ok(model.with_objective(objective))
 }
 
 /// Whether the checkpoint that a model was loaded from says how many thoughts it has.
@@ -119,6 +120,18 @@ fn thoughts_of(
         Some(value) => serde_json::from_value(value.clone()).map_err(|cause| error(SOURCE_FIELD, cause.to_string()))?,
     };
     Ok((kind, thoughts))
+}
+
+/// The objective that a checkpoint records; [`ObjectiveKind::Vocabulary`] where it records none.
+fn objective_of(folder: &Path, config: &BackboneConfig) -> Result<ObjectiveKind, ModelError> {
+    match config.raw_field(OBJECTIVE_FIELD) {
+        None | Some(Value::Null) => Ok(ObjectiveKind::Vocabulary),
+        Some(value) => value.as_str().unwrap_or_default().parse().map_err(|_| ModelError::Config {
+            path: folder.join(CONFIG_FILE),
+            field: OBJECTIVE_FIELD.into(),
+            problem: format!("is {value}; must be \"catalog\" or \"vocabulary\""),
+        }),
+    }
 }
 
 /// All tensors of the folder, from the one weights' file or from the shards that the index names.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::adapter::{is_factor, remove_adapter, write_adapter};
 use super::tensors::{PendingTensor, write_tensors};
-use super::{CONFIG_FILE, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, write_json};
+use super::{CONFIG_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, write_json};
 use crate::named::{NamedVisitor, visit_named};
 use crate::{LatentRecommender, ModelError};
 
@@ -23,6 +23,7 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
     let mut config = model.backbone.config().to_json();
     config.insert(THOUGHTS_FIELD.into(), json!(model.thoughts()));
     config.insert(SOURCE_FIELD.into(), json!(model.source.kind()));
+    config.insert(OBJECTIVE_FIELD.into(), json!(model.objective()));
     write_json(&folder.join(CONFIG_FILE), &config)?;
 
     let (factors, weights): (Vec<_>, Vec<_>) =

@@ -12,7 +12,8 @@ mod flex {
     use super::super::backward::{AttentionGradients, FusedGradients};
     use super::super::route::FusedOps;
     use super::super::{
-        Packing, RowMoves, bias, log_probs, move_rows, pick_rows, projection, rms_norm, rotary, swiglu,
+        Choices, Packing, RowMoves, bias, choices, log_probs, move_rows, pick_rows, projection, rms_norm, rotary,
+        swiglu,
     };
     use crate::Precision;
 
@@ -73,6 +74,14 @@ mod flex {
         fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
             log_probs::kernel::forward(hidden, weight, ids)
         }
+
+        fn choice_log_probs(
+            hidden: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            choices: Choices,
+        ) -> FloatTensor<Self> {
+            choices::kernel::forward(hidden, weight, &choices)
+        }
     }
 
     impl FusedGradients for Flex {
@@ -115,6 +124,15 @@ mod flex {
         ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
             log_probs::kernel::backward(hidden, weight, ids, gradient, for_weight)
         }
+
+        fn choice_log_probs_backward(
+            [hidden, weight]: [FloatTensor<Self>; 2],
+            choices: &Choices,
+            gradient: FloatTensor<Self>,
+            for_weight: bool,
+        ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+            choices::kernel::backward(hidden, weight, choices, gradient, for_weight)
+        }
     }
 
     impl UpdateOps for Flex {
@@ -144,7 +162,8 @@ macro_rules! generic_bodies {
             use super::super::backward::{AttentionGradients, FusedGradients};
             use super::super::route::FusedOps;
             use super::super::{
-                Packing, RowMoves, bias, log_probs, move_rows, pick_rows, projection, rms_norm, rotary, swiglu,
+                Choices, Packing, RowMoves, bias, choices, log_probs, move_rows, pick_rows, projection, rms_norm,
+                rotary, swiglu,
             };
             use crate::Precision;
 
@@ -227,6 +246,14 @@ macro_rules! generic_bodies {
                 ) -> FloatTensor<Self> {
                     own(log_probs::generic::forward(float(hidden), float(weight), int(ids)))
                 }
+
+                fn choice_log_probs(
+                    hidden: FloatTensor<Self>,
+                    weight: FloatTensor<Self>,
+                    choices: Choices,
+                ) -> FloatTensor<Self> {
+                    own(choices::generic::forward(float(hidden), float(weight), &choices))
+                }
             }
 
             impl FusedGradients for $backend {
@@ -290,6 +317,17 @@ macro_rules! generic_bodies {
                         float(gradient),
                         for_weight,
                     );
+                    (own(by_hidden), by_weight.map(own))
+                }
+
+                fn choice_log_probs_backward(
+                    [hidden, weight]: [FloatTensor<Self>; 2],
+                    choices: &Choices,
+                    gradient: FloatTensor<Self>,
+                    for_weight: bool,
+                ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+                    let (by_hidden, by_weight) =
+                        choices::generic::backward(float(hidden), float(weight), choices, float(gradient), for_weight);
                     (own(by_hidden), by_weight.map(own))
                 }
             }

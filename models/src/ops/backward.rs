@@ -9,7 +9,7 @@ use burn::backend::{Autodiff, Backend};
 use super::attention::Visible;
 use super::route::FusedOps;
 use super::tape::{BackwardInputs, Operation, record};
-use super::{Packing, RowMoves, bias, pick_rows};
+use super::{Choices, Packing, RowMoves, bias, pick_rows};
 use crate::Precision;
 
 /// What the backward passes need of a backend. Each gives the gradients by the operation's inputs in their order.
@@ -45,6 +45,14 @@ pub trait FusedGradients: FusedOps {
     fn log_probs_backward(
         inputs: [FloatTensor<Self>; 2],
         ids: IntTensor<Self>,
+        gradient: FloatTensor<Self>,
+        for_weight: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
+
+    /// By `hidden` and, where it is wanted, by `weight`.
+    fn choice_log_probs_backward(
+        inputs: [FloatTensor<Self>; 2],
+        choices: &Choices,
         gradient: FloatTensor<Self>,
         for_weight: bool,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
@@ -108,6 +116,10 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
 
     fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
         record::<B, C, _, 2>(LogProbs::<B> { ids }, [hidden, weight])
+    }
+
+    fn choice_log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, choices: Choices) -> FloatTensor<Self> {
+        record::<B, C, _, 2>(ChoiceLogProbs { choices }, [hidden, weight])
     }
 }
 
@@ -305,6 +317,26 @@ impl<B: FusedGradients> Operation<B, 2> for LogProbs<B> {
     fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
         let [_, by_weight] = given.wanted;
         let (by_hidden, by_weight) = B::log_probs_backward(given.take_inputs(), self.ids, given.gradient, by_weight);
+        [Some(by_hidden), by_weight]
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ChoiceLogProbs {
+    choices: Choices,
+}
+
+impl<B: FusedGradients> Operation<B, 2> for ChoiceLogProbs {
+    const RECOMPUTABLE: bool = false;
+
+    fn forward(&self, [hidden, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
+        B::choice_log_probs(hidden, weight, self.choices.clone())
+    }
+
+    fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+        let [_, by_weight] = given.wanted;
+        let (by_hidden, by_weight) =
+            B::choice_log_probs_backward(given.take_inputs(), &self.choices, given.gradient, by_weight);
         [Some(by_hidden), by_weight]
     }
 }

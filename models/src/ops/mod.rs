@@ -16,6 +16,7 @@ mod attention;
 mod backends;
 mod backward;
 mod bias;
+mod choices;
 mod keep;
 mod log_probs;
 mod move_rows;
@@ -44,6 +45,7 @@ pub(crate) fn operations_done_again() -> usize {
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{attend_also, attend_causally, mixed_values};
 pub use bias::add_bias;
+pub use choices::{Choices, choice_log_probs};
 pub use keep::keep;
 pub use log_probs::log_probs;
 pub use move_rows::{RowMoves, move_rows};
@@ -57,6 +59,7 @@ pub use swiglu::swiglu;
 /// What the operations compute, written with Burn's own: for backends without kernels, and to compare with.
 pub mod generic {
     pub use super::attention::generic::{attend_also, attend_causally};
+    pub use super::choices::generic::forward as choice_log_probs;
     pub use super::log_probs::generic::forward as log_probs;
     pub use super::move_rows::generic::forward as move_rows;
     pub use super::projection::generic::forward as project;
@@ -71,7 +74,7 @@ mod route {
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Backend, backend_extension};
 
-    use super::{Packing, RowMoves};
+    use super::{Choices, Packing, RowMoves};
     use crate::Precision;
 
     /// Routes each operation to the backend of its tensors.
@@ -116,5 +119,11 @@ mod route {
         ) -> FloatTensor<Self>;
         /// See [`super::log_probs`].
         fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self>;
+        /// See [`super::choice_log_probs`].
+        fn choice_log_probs(
+            hidden: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            choices: Choices,
+        ) -> FloatTensor<Self>;
     }
 }

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::{PrepareConfig, RawConfig, prepare};
+use crate::models::ObjectiveKind;
 
 const ITEM: &str = "item_id:token\ttitle:token_seq\n\
     a\tThe \"Best\" of 1999, Vol. 2\nb\tשלום 👋\nc\t<span class=\"x\nd\tKind of Blue\ne\tKind of Blue\n\
@@ -90,7 +91,7 @@ fn summary_counts_what_is_there() {
 #[test]
 fn windows_hold_every_training_choice_once() {
     let data = prepared(|_| ());
-    let (train, valid) = data.windows();
+    let (train, valid) = data.windows(ObjectiveKind::Vocabulary);
     assert_eq!((train.len(), valid.len()), (data.summary.windows.train, data.summary.windows.valid));
     assert!(!valid.is_empty());
     let mut choices = 0;
@@ -98,9 +99,15 @@ fn windows_hold_every_training_choice_once() {
         let head = data.tokenizer.decode(&window.prompt, false).unwrap();
         assert!(head.ends_with("Record:\n"), "{head}");
         let list = data.tokenizer.decode(&window.target, true).unwrap();
-        assert!(list.ends_with(&format!("\"{}\"", data.catalog.title(window.item))), "{list}");
-        choices += list.matches("\", \"").count() + 1;
+        assert!(list.ends_with(&format!("\"{}\"\n", data.catalog.title(window.item))), "{list}");
+        assert_eq!(window.target.iter().filter(|&&token| token == data.end_token).count(), 1);
+        choices += list.matches("\"\n").count();
     }
+    // With the catalog's objective each title has its end token.
+    let objective = data.objective(ObjectiveKind::Catalog).unwrap();
+    let (train, valid) = data.windows(ObjectiveKind::Catalog);
+    let titles = |window: &Example| objective.size(&window.target).unwrap().titles;
+    assert_eq!(train.iter().chain(&valid).map(titles).sum::<usize>(), choices);
     // u: abcd, v: bdbf, x: ab, y: dcb; w's only training choice has no row.
     // Items in the order in which they are first chosen: a, b, c, d, f, e.
     assert_eq!(data.train_counts(), [2, 5, 2, 3, 1, 0]);
@@ -254,8 +261,8 @@ fn damaged_folders_are_refused() {
         ("train.jsonl", r#"{"user":"u","history":[0],"item":-1,"prompt":[1]}"#, "invalid value"),
         ("catalog.jsonl", r#"{"id":"a","title":"A","tokens":[1]}"#, "end token 0 must be last"),
         ("catalog.jsonl", r#"{"id":"a","title":"A","tokens":[0,0]}"#, "end token 0 must be last"),
-        ("windows.jsonl", r#"{"split":"test","items":[0],"target":[1,0]}"#, "either trains or validates"),
-        ("windows.jsonl", r#"{"split":"train","items":[0],"target":[1]}"#, "end token 0 must be last"),
+        ("windows.jsonl", r#"{"split":"test","items":[0]}"#, "either trains or validates"),
+        ("windows.jsonl", r#"{"split":"train","items":[]}"#, "no items"),
     ] {
         let content = String::from_utf8(good[name].clone()).unwrap();
         let (_, rest) = content.split_once('\n').unwrap();
@@ -263,8 +270,8 @@ fn damaged_folders_are_refused() {
         assert!(error.contains(&format!("{name}, line 1: ")) && error.contains(wanted), "{error}");
     }
     let dataset = String::from_utf8(good["dataset.json"].clone()).unwrap();
-    let newer = dataset.replace("\"format\": 2", "\"format\": 3");
+    let newer = dataset.replace("\"format\": 3", "\"format\": 4");
     let error = load_with("dataset.json", Some(newer.as_bytes())).unwrap_err().to_string();
-    assert!(error.contains("format 3, while this program reads format 2"), "{error}");
+    assert!(error.contains("format 4, while this program reads format 3"), "{error}");
     assert!(Prepared::load(&config.out).is_ok());
 }

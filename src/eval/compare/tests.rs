@@ -165,7 +165,13 @@ fn result(number: u64, hit_rate: f64) -> EvaluationResult {
         list: vec![vec![u32::from(rank.is_some())]],
     };
     let ranks: Vec<UserRank> = found.into_iter().enumerate().map(rank).collect();
-    let method = Method { method: "beam search".into(), beams: 10, length_penalty: Some(1.0), guidance_scale: None };
+    let method = Method {
+        method: "beam search".into(),
+        beams: 10,
+        objective: None,
+        length_penalty: Some(1.0),
+        guidance_scale: None,
+    };
     EvaluationResult {
         split: "test".into(),
         data_fingerprint: "f".into(),
@@ -174,6 +180,7 @@ fn result(number: u64, hit_rate: f64) -> EvaluationResult {
         seed: 0,
         batch: 16,
         precision: Precision::F32,
+        trained_objective: None,
         thoughts: None,
         guide_files: Default::default(),
         users_of_all_parts: ranks.len(),

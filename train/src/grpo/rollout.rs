@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentr3_models::backbone::CommonHead;
-use latentr3_models::{LatentRecommender, host, on_tape};
+use latentr3_models::{LatentRecommender, TargetLogProbs, host, on_tape};
 
 use super::config::Estimator;
 use super::stage::Grpo;
@@ -17,7 +17,7 @@ pub struct Rollouts {
     pub noise: Vec<f32>,
     /// What the samples were drawn from, for [`Estimator::Score`].
     pub densities: Option<Densities>,
-    /// Log-probabilities of each rollout's target tokens under the policy that made it.
+    /// Log-probabilities of each rollout's predicted tokens under the policy that made it.
     pub log_probs: Vec<Vec<f32>>,
     /// The same under the reference policy, where there is one.
     pub reference: Option<Vec<Vec<f32>>>,
@@ -72,7 +72,9 @@ pub(super) struct Thoughts {
 /// What a micro-batch leaves: on the device until the whole share is done, then as the host's lists.
 struct Part<T> {
     places: Vec<usize>,
-    /// `[target tokens]` of the samples, under the policy.
+    /// Predicted tokens of each sample.
+    lengths: Vec<usize>,
+    /// `[predicted tokens]` of the samples, under the policy.
     log_probs: T,
     /// The same under the reference, where there is one.
     reference: Option<T>,
@@ -89,6 +91,7 @@ impl<T> Part<T> {
     fn map<U>(self, mut change: impl FnMut(T) -> U) -> Part<U> {
         Part {
             places: self.places,
+            lengths: self.lengths,
             log_probs: change(self.log_probs),
             reference: self.reference.map(&mut change),
             norms: change(self.norms),
@@ -190,7 +193,8 @@ impl Grpo {
         if trains && !is_score {
             samples = on_tape(samples, thought.gradient_checkpointing_strategy()).require_grad();
         }
-        let log_probs = runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets)?.values;
+        let TargetLogProbs { values: log_probs, lengths } =
+            runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets, &self.objective)?;
         let (mut reference_log_probs, mut reference_thoughts) = (None, None);
         if let Some((reference, head)) = reference {
             let mut state = match of_prompts {
@@ -200,7 +204,8 @@ impl Grpo {
             let thought = reference.think(&mut state).ok_or_else(no_thoughts)?;
             reference_thoughts = is_score.then(|| thought.clone().flatten(0, 1));
             let samples = repeat_rows(thought, group) + scaled;
-            reference_log_probs = Some(reference.target_log_probs(&state, Some(samples), &targets)?.values);
+            let found = reference.target_log_probs(&state, Some(samples), &targets, &self.objective)?;
+            reference_log_probs = Some(found.values);
         }
         let some = trains.then(|| {
             let by_sample = (!is_score).then(|| {
@@ -211,6 +216,7 @@ impl Grpo {
         });
         let part = Part {
             places,
+            lengths,
             log_probs: log_probs.inner(),
             reference: reference_log_probs,
             norms,
@@ -235,9 +241,9 @@ impl Grpo {
             reference_means: reference.as_ref().map(|_| vec![0.0; prompts * width]),
         });
         for part in read_parts(parts) {
-            scatter_rows(&part.log_probs, share, &part.places, group, &mut log_probs);
+            scatter_rows(&part.log_probs, &part, group, &mut log_probs);
             if let (Some(values), Some(reference)) = (&part.reference, &mut reference) {
-                scatter_rows(values, share, &part.places, group, reference);
+                scatter_rows(values, &part, group, reference);
             }
             for ((&place, &norm), &scale) in part.places.iter().zip(&part.norms).zip(&part.scales) {
                 thought_norms[place] = f64::from(norm);
@@ -339,13 +345,12 @@ pub(super) fn gather_noise(
 }
 
 /// Puts a micro-batch's log-probabilities where its prompts' rollouts stand in the share.
-fn scatter_rows(values: &[f32], share: &Share, places: &[usize], group: usize, into: &mut [Vec<f32>]) {
+fn scatter_rows<T>(values: &[f32], part: &Part<T>, group: usize, into: &mut [Vec<f32>]) {
+    let samples = part.places.iter().flat_map(|place| place * group..(place + 1) * group);
     let mut rest = values;
-    for &place in places {
-        for sample in 0..group {
-            let (own, others) = rest.split_at(share.rows[place].target.len());
-            into[place * group + sample] = own.to_vec();
-            rest = others;
-        }
+    for (sample, &length) in samples.zip(&part.lengths) {
+        let (own, others) = rest.split_at(length);
+        into[sample] = own.to_vec();
+        rest = others;
     }
 }

@@ -49,11 +49,11 @@ impl Grpo {
         let mut update =
             ShareUpdate::with_figures(names.into_iter().take(3 + usize::from(self.config.kl > 0.0)), &model.device());
         for Thoughts { places, thought, .. } in thoughts {
-            let loss = self.score_loss(thought, &places, share.batch, rollouts, densities);
+            let loss = self.score_loss(thought, &places, share.batch.len(), rollouts, densities);
             update.gradients.add(Gradients::collect(model, loss.loss.backward()));
             loss.figures("thought_kl").for_each(|(name, value)| update.figures.add(name, value));
         }
-        self.add_kl(&mut update, model, share, rollouts);
+        self.add_kl(&mut update, model, share, rollouts)?;
         Ok(update)
     }
 

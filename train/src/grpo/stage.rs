@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
-use latentr3_models::{LatentRecommender, ThoughtKind};
+use latentr3_models::{LatentRecommender, Objective, ThoughtKind};
 use serde_json::{Map, Value, json};
 
 use super::advantage::Advantage;
@@ -25,6 +25,8 @@ pub struct Grpo {
     pub micro_batch: usize,
     /// Seed of the noise.
     pub seed: u64,
+    /// What the targets' tokens compete with, in rewards and ratios.
+    pub objective: Objective,
     /// Reward of a sample; [`negative_perplexity`] unless replaced, which [`Estimator::Pathwise`] needs.
     pub reward: Reward,
     /// Advantages of a batch; those of the configuration unless replaced.
@@ -55,6 +57,7 @@ impl Grpo {
         micro_batch: usize,
         seed: u64,
         start: &LatentRecommender,
+        objective: Objective,
     ) -> Result<Self, TrainError> {
         config.check()?;
         if start.thoughts() == 0 {
@@ -70,7 +73,8 @@ impl Grpo {
         }
         let advantage = config.advantage.function();
         let reference = config.needs_reference().then(|| start.valid());
-        Ok(Self { config, micro_batch, seed, reward: Box::new(negative_perplexity), advantage, reference })
+        let reward = Box::new(negative_perplexity);
+        Ok(Self { config, micro_batch, seed, objective, reward, advantage, reference })
     }
 
     /// Samples and rewards a share of a batch, and gives its part of the policy's gradients from the same forward pass.
@@ -95,7 +99,7 @@ impl Grpo {
         }
         let (rollouts, thoughts) = self.sample(model, share, noise, true)?;
         let update = match self.config.estimator {
-            Estimator::Likelihood | Estimator::Pathwise => self.weighted_update(model, share, &rollouts, thoughts),
+            Estimator::Likelihood | Estimator::Pathwise => self.weighted_update(model, share, &rollouts, thoughts)?,
             Estimator::Score => self.score_update(model, share, &rollouts, thoughts)?,
         };
         Ok((rollouts, update))
@@ -134,11 +138,12 @@ impl Grpo {
         model: &LatentRecommender,
         share: &Share,
         rollouts: &Rollouts,
-    ) {
+    ) -> Result<(), TrainError> {
         if let Some(kl) = rollouts.kl() {
-            let kl = kl / self.tokens(share) as f64;
+            let kl = kl / self.tokens(share)? as f64;
             update.figures.add("kl", figure(model, if kl > LARGEST_KL { LARGEST_KL } else { kl }));
         }
+        Ok(())
     }
 
     /// Standard noise for a share of a step's batch, `[rollouts, d_model]`.
@@ -147,9 +152,9 @@ impl Grpo {
         share.places.iter().flat_map(of_prompt).collect()
     }
 
-    /// Target tokens of all rollouts of a batch.
-    pub(super) fn tokens(&self, share: &Share) -> usize {
-        share.target_tokens * self.config.group
+    /// Predicted tokens of all rollouts of a batch.
+    pub(super) fn tokens(&self, share: &Share) -> Result<usize, TrainError> {
+        Ok(share.target_size(&self.objective)?.choices * self.config.group)
     }
 
     /// Whether [`Self::roll_out_and_update`] holds.
@@ -165,6 +170,10 @@ pub(super) fn figure(model: &LatentRecommender, value: f64) -> Tensor<1> {
 }
 
 impl Stage for Grpo {
+    fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
     fn step(
         &self,
         mut model: LatentRecommender,

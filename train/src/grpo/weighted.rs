@@ -24,8 +24,8 @@ impl Grpo {
         share: &Share,
         rollouts: &Rollouts,
         thoughts: Vec<Thoughts>,
-    ) -> ShareUpdate {
-        let (group, weights) = (self.config.group, self.weights(share, rollouts));
+    ) -> Result<ShareUpdate, TrainError> {
+        let (group, weights) = (self.config.group, self.weights(share, rollouts)?);
         let mut update = ShareUpdate::default();
         for Thoughts { places, thought, by_sample } in thoughts {
             let by_sample = by_sample.expect("this estimator's rollouts have it");
@@ -37,32 +37,32 @@ impl Grpo {
             // A function whose gradient by the thought is the weighted sum.
             update.gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
         }
-        let total = self.tokens(share) as f64;
+        let total = self.tokens(share)? as f64;
         let loss: f64 = match self.config.estimator {
-            Estimator::Pathwise => -rollouts.rewards.iter().sum::<f64>() / (share.batch * group) as f64,
+            Estimator::Pathwise => -rollouts.rewards.iter().sum::<f64>() / (share.batch.len() * group) as f64,
             _ => weights.iter().zip(&rollouts.log_probs).map(|(weight, row)| weight * row.len() as f64).sum(),
         };
         let tokens = rollouts.log_probs.iter().map(Vec::len).sum::<usize>() as f64;
         for (name, value) in [("loss", loss), ("ratio", tokens / total), ("clip_share", 0.0)] {
             update.figures.add(name, figure(model, value));
         }
-        self.add_kl(&mut update, model, share, rollouts);
-        update
+        self.add_kl(&mut update, model, share, rollouts)?;
+        Ok(update)
     }
 
     /// The derivative of the loss by each rollout's summed log-probabilities: `-A_k / tokens`, or with [`Estimator::Pathwise`] that
     /// of minus the mean reward, `s_k / (|y| rollouts)`, which is 0 where the reward is bounded.
-    fn weights(&self, share: &Share, rollouts: &Rollouts) -> Vec<f64> {
+    fn weights(&self, share: &Share, rollouts: &Rollouts) -> Result<Vec<f64>, TrainError> {
         if self.config.estimator == Estimator::Pathwise {
-            let all = (share.batch * self.config.group) as f64;
+            let all = (share.batch.len() * self.config.group) as f64;
             let weight = |(&reward, row): (&f64, &Vec<f32>)| match reward > -self.config.max_perplexity {
                 true => reward / (row.len() as f64 * all),
                 false => 0.0,
             };
-            return rollouts.rewards.iter().zip(&rollouts.log_probs).map(weight).collect();
+            return Ok(rollouts.rewards.iter().zip(&rollouts.log_probs).map(weight).collect());
         }
-        let total = self.tokens(share) as f64;
-        rollouts.advantages.iter().map(|advantage| -advantage / total).collect()
+        let total = self.tokens(share)? as f64;
+        Ok(rollouts.advantages.iter().map(|advantage| -advantage / total).collect())
     }
 
     /// A share's part of loss and gradients of the published estimator's clipped loss on given rollouts.
@@ -72,7 +72,7 @@ impl Grpo {
         share: &Share,
         rollouts: &Rollouts,
     ) -> Result<ShareUpdate, TrainError> {
-        let (group, total, device) = (self.config.group, self.tokens(share), model.device());
+        let (group, total, device) = (self.config.group, self.tokens(share)?, model.device());
         let names = ["loss", "ratio", "clip_share", "kl"].into_iter().take(3 + usize::from(self.reference.is_some()));
         let mut update = ShareUpdate::with_figures(names, &device);
         // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
@@ -88,7 +88,8 @@ impl Grpo {
             let [_, width] = thought.dims();
             let noise = gather_noise(&rollouts.noise, &places, group * width, width, &device);
             let samples = repeat_rows(thought, group) + noise;
-            let log_probs = model.target_log_probs(&state, Some(samples), &repeated_targets(&rows, group))?.values;
+            let targets = repeated_targets(&rows, group);
+            let log_probs = model.target_log_probs(&state, Some(samples), &targets, &self.objective)?.values;
 
             let own: Vec<usize> = places.iter().flat_map(|place| place * group..(place + 1) * group).collect();
             let flat = |rows: &[Vec<f32>]| own.iter().flat_map(|&rollout| rows[rollout].clone()).collect::<Vec<f32>>();

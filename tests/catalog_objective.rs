@@ -1,0 +1,280 @@
+//! The catalog's objective: probabilities of items, their search, training and rewards, against their definitions.
+
+mod common;
+#[path = "common/small.rs"]
+mod small;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::module::Module;
+use latentr3::models::decode::{BeamConfig, Guide, ItemTrie, beam_search, guided_beam_search};
+use latentr3::models::host::read;
+use latentr3::models::{LatentRecommender, Objective, ObjectiveKind};
+use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use latentr3::train::sft::Sft;
+use latentr3::train::{Example, Workers, validate};
+use proptest::prelude::*;
+use small::small_model;
+
+const END: u32 = 0;
+const PROMPTS: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[1, 2, 9], &[7]];
+
+fn objective(items: &[Vec<u32>]) -> Objective {
+    Objective::new(ObjectiveKind::Catalog, ItemTrie::new(items).unwrap())
+}
+
+/// The logits after a prompt with its thoughts and some tokens, from one pass over all of them.
+fn logits(model: &LatentRecommender, prompt: &[u32], tokens: &[u32]) -> Vec<f32> {
+    let state = model.reason(&[prompt]).unwrap();
+    if tokens.is_empty() {
+        return read(model.backbone.logits(state.last_hidden()));
+    }
+    let embedded = model.backbone.model.embed_tokens.forward(tokens, 1);
+    let hidden = model.backbone.extend(embedded, &[tokens.len()], &state).hidden();
+    let [_, length, width] = hidden.dims();
+    read(model.backbone.logits(hidden.narrow(1, length - 1, 1).reshape([1, width])))
+}
+
+/// `log p(title)` by its definition: at each token the logarithm of its share among those that any item has there.
+fn log_probability(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], title: &[u32]) -> f64 {
+    let mut sum = 0.0;
+    for at in 0..title.len() {
+        let allowed: BTreeSet<u32> =
+            items.iter().filter(|item| item.starts_with(&title[..at])).map(|item| item[at]).collect();
+        if allowed.len() > 1 {
+            let logits = logits(model, prompt, &title[..at]);
+            let logit = |token: u32| f64::from(logits[token as usize]);
+            let all: f64 = allowed.iter().map(|&token| (logit(token) - logit(title[at])).exp()).sum();
+            sum -= all.ln();
+        }
+    }
+    sum
+}
+
+/// Titles of which some begin others, and some are several items'.
+fn catalog() -> impl Strategy<Value = Vec<Vec<u32>>> {
+    let stem = prop::collection::vec(1u32..5, 1..5);
+    let with_end = |stem: Vec<u32>| stem.into_iter().chain([END]).collect::<Vec<u32>>();
+    prop::collection::vec(stem, 1..18).prop_map(move |stems| {
+        let mut items: Vec<Vec<u32>> = stems.into_iter().map(with_end).collect();
+        let first = items[0].clone();
+        // One that begins another, and one that is there twice.
+        items.push(first[..first.len() - 1].iter().copied().chain([6, END]).collect());
+        items.push(first);
+        items
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn as_many_beams_as_items_equal_exhaustive_scoring_and_add_up_to_one(
+        items in catalog(), thoughts in 0usize..3, seed in 0u64..4
+    ) {
+        let (model, objective) = (small_model(thoughts, seed), objective(&items));
+        let config = BeamConfig { beams: items.len(), length_penalty: None };
+        let found = beam_search(&model, &objective, &PROMPTS, config).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            let titles: BTreeSet<&Vec<u32>> = items.iter().collect();
+            let exact: BTreeMap<&[u32], f64> = titles
+                .iter()
+                .map(|title| (title.as_slice(), log_probability(&model, prompt, &items, title)))
+                .collect();
+            prop_assert_eq!(found.len(), titles.len());
+            prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+            prop_assert!((found.iter().map(|found| found.score.exp()).sum::<f64>() - 1.0).abs() < 1e-4);
+            for hypothesis in &found {
+                // The whole title, whatever was run of it.
+                let expected = exact[hypothesis.tokens.as_slice()];
+                prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
+                let holders: Vec<u32> = (0..items.len() as u32).filter(|&i| items[i as usize] == hypothesis.tokens).collect();
+                prop_assert_eq!(&hypothesis.items, &holders);
+            }
+        }
+    }
+
+    #[test]
+    fn targets_have_the_probabilities_of_their_definition(items in catalog(), thoughts in 0usize..2, seed in 0u64..4) {
+        let (model, objective) = (small_model(thoughts, seed), objective(&items));
+        let targets: Vec<&[u32]> = (0..3).map(|i| items[i * 7 % items.len()].as_slice()).collect();
+        let mut state = model.prefill(&PROMPTS).unwrap();
+        let thought = model.think(&mut state);
+        let found = model.target_log_probs(&state, thought, &targets, &objective).unwrap();
+        let values = read(found.values);
+        let mut rest = values.as_slice();
+        for ((prompt, target), length) in PROMPTS.iter().zip(targets).zip(found.lengths) {
+            let (own, others) = rest.split_at(length);
+            rest = others;
+            prop_assert_eq!(length, objective.size(target).unwrap().choices);
+            let (sum, expected) = (own.iter().map(|&p| f64::from(p)).sum::<f64>(), log_probability(&model, prompt, &items, target));
+            prop_assert!((sum - expected).abs() < 1e-4 * expected.abs().max(1.0), "{} {}", sum, expected);
+        }
+    }
+
+    #[test]
+    fn a_guided_search_ranks_by_the_product_of_both_distributions(
+        items in catalog(), scale in 0.0f64..=1.0, logits in prop::collection::vec(-3.0f32..3.0, 20)
+    ) {
+        let (model, objective) = (small_model(1, 2), objective(&items));
+        let all = logits[..items.len()].iter().map(|logit| logit.exp()).sum::<f32>().ln();
+        let log_probs: Vec<f32> = logits[..items.len()].iter().map(|logit| logit - all).collect();
+        let guides = vec![Guide::new(objective.tree().unwrap(), &log_probs, scale).unwrap(); PROMPTS.len()];
+        let config = BeamConfig { beams: items.len(), length_penalty: None };
+        let found = guided_beam_search(&model, &objective, &PROMPTS, &guides, config).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            for hypothesis in found {
+                let own = log_probability(&model, prompt, &items, &hypothesis.tokens);
+                let mass: f64 = hypothesis.items.iter().map(|&item| f64::from(log_probs[item as usize]).exp()).sum();
+                let expected = scale * own + (1.0 - scale) * mass.ln();
+                prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
+            }
+        }
+    }
+}
+
+fn examples(items: &[Vec<u32>]) -> Vec<Example> {
+    let example = |row: usize| Example {
+        prompt: PROMPTS[row].to_vec(),
+        target: items[row % items.len()].clone(),
+        item: row % items.len(),
+        row,
+    };
+    (0..PROMPTS.len()).map(example).collect()
+}
+
+fn items() -> Vec<Vec<u32>> {
+    vec![vec![3, 4, 5, END], vec![3, 4, END], vec![3, 6, 7, 8, END], vec![9, END], vec![3, 4, END]]
+}
+
+#[test]
+fn the_loss_is_in_nats_per_item_in_training_and_validation() {
+    let (model, items, workers) = (small_model(1, 3), items(), Workers::alone());
+    let (objective, examples) = (objective(&items), examples(&items));
+    let nats = |row: &Example| -log_probability(&model, &row.prompt, &items, &row.target);
+    let expected = examples.iter().map(nats).sum::<f64>() / examples.len() as f64;
+    let rows: Vec<&Example> = examples.iter().collect();
+    for micro_batch in [1, 2, 8] {
+        let stage = Sft { micro_batch, objective: objective.clone() };
+        let update = stage.update(&model.clone().train(), &workers.share(&rows)).unwrap();
+        let loss = f64::from(read(update.figures.get("loss").unwrap())[0]);
+        assert!((loss - expected).abs() < 1e-4, "{loss} {expected}");
+    }
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let validation = validate(&model, &objective, &examples, 2, &stop, &workers).unwrap();
+    assert!((validation.loss - expected).abs() < 1e-4, "{validation:?} {expected}");
+    let perplexity = |row: &Example| (nats(row) / objective.size(&row.target).unwrap().choices as f64).exp();
+    let expected = examples.iter().map(perplexity).sum::<f64>() / examples.len() as f64;
+    assert!((validation.perplexity - expected).abs() < 1e-3 * expected, "{validation:?} {expected}");
+    assert_eq!(objective.log_titles(), Some(4f64.ln()), "two items have one title");
+}
+
+#[test]
+fn titles_that_follow_each_other_are_targets_of_one_pass() {
+    let (model, items, workers) = (small_model(0, 4), items(), Workers::alone());
+    let objective = objective(&items);
+    let window = [items[1].clone(), items[3].clone(), items[0].clone()].concat();
+    let example = Example { prompt: vec![1, 2], target: window, item: 0, row: 0 };
+    let stage = Sft { micro_batch: 1, objective: objective.clone() };
+    let update = stage.update(&model.clone().train(), &workers.share(&[&example])).unwrap();
+    let loss = f64::from(read(update.figures.get("loss").unwrap())[0]);
+    // Each title after the prompt and the titles before it, without their end tokens.
+    let before = [vec![1, 2], vec![1, 2, 3, 4], vec![1, 2, 3, 4, 9]];
+    let titles = [&items[1], &items[3], &items[0]];
+    let nats = |(prompt, title): (&Vec<u32>, &&Vec<u32>)| -log_probability(&model, prompt, &items, title);
+    let expected = before.iter().zip(&titles).map(nats).sum::<f64>() / 3.0;
+    assert!((loss - expected).abs() < 1e-4, "{loss} {expected}");
+}
+
+#[test]
+fn a_reward_is_minus_the_perplexity_of_a_choice() {
+    let (items, workers) = (items(), Workers::alone());
+    let (objective, examples) = (objective(&items), examples(&items));
+    let config = GrpoConfig { group: 2, sigma: 0.0, ..Default::default() };
+    let model = prepare_model(small_model(1, 5), &config);
+    let stage = Grpo::new(config, 2, 0, &model, objective.clone()).unwrap();
+    let rows: Vec<&Example> = examples.iter().collect();
+    let rollouts = stage.roll_out(&model, &workers.share(&rows), &[0.0; 3 * 2 * 16]).unwrap();
+    for (example, rewards) in examples.iter().zip(rollouts.rewards.chunks(2)) {
+        let choices = objective.size(&example.target).unwrap().choices as f64;
+        let expected = -(-log_probability(&model, &example.prompt, &items, &example.target) / choices).exp();
+        for reward in rewards {
+            assert!((reward - expected).abs() < 1e-3 * expected.abs(), "{reward} {expected}");
+        }
+    }
+    assert!(rollouts.log_probs.iter().map(Vec::len).eq([3, 3, 3, 3, 2, 2]), "of choices only");
+}
+
+#[test]
+fn the_only_title_of_a_catalog_is_certain_and_teaches_nothing() {
+    let (model, items, workers) = (small_model(1, 6), vec![vec![3, 4, END]; 2], Workers::alone());
+    let (objective, examples) = (objective(&items), examples(&items));
+    let rows: Vec<&Example> = examples.iter().collect();
+    let update = Sft { micro_batch: 2, objective: objective.clone() }
+        .update(&model.clone().train(), &workers.share(&rows))
+        .unwrap();
+    assert_eq!(read(update.figures.get("loss").unwrap()), [0.0]);
+    let found = beam_search(&model, &objective, &PROMPTS, BeamConfig::default()).unwrap();
+    for found in found {
+        assert_eq!((found[0].score, &found[0].tokens[..], &found[0].items[..]), (0.0, &[3, 4, END][..], &[0, 1][..]));
+        assert_eq!(found.len(), 1);
+    }
+}
+
+#[test]
+fn a_target_outside_the_catalog_and_a_token_outside_the_vocabulary_are_errors() {
+    let model = small_model(1, 7);
+    let state = model.prefill(&[PROMPTS[0]]).unwrap();
+    let error = model.target_log_probs(&state, None, &[&[3, END]], &objective(&items())).unwrap_err().to_string();
+    assert!(error.contains("no title of the catalog"), "{error}");
+    let beyond = objective(&[vec![3, END], vec![40, END]]);
+    let error = model.target_log_probs(&state, None, &[&[3, END]], &beyond).unwrap_err().to_string();
+    assert!(error.contains("token 40") && error.contains("ends at 40"), "{error}");
+    assert!(beam_search(&model, &beyond, &PROMPTS, BeamConfig::default()).is_err());
+}
+
+#[test]
+fn a_length_penalty_does_not_go_with_probabilities_of_items() {
+    let (model, objective) = (small_model(0, 1), objective(&items()));
+    let search = |length_penalty| beam_search(&model, &objective, &PROMPTS, BeamConfig { beams: 3, length_penalty });
+    assert!(search(Some(1.0)).unwrap_err().to_string().contains("must be 0"));
+    assert_eq!(search(Some(0.0)).unwrap(), search(None).unwrap());
+}
+
+#[test]
+fn equal_scores_come_in_the_order_of_the_catalog() {
+    // All logits of a model whose weights are 0 are alike.
+    struct Zero;
+    impl latentr3::models::NamedMapper for Zero {
+        fn map<const D: usize>(
+            &mut self,
+            _: &str,
+            parameter: burn::module::Param<burn::tensor::Tensor<D>>,
+        ) -> burn::module::Param<burn::tensor::Tensor<D>> {
+            parameter.map(|value| value.zeros_like())
+        }
+    }
+    let model = latentr3::models::map_named(small_model(0, 1), &mut Zero);
+    let items: Vec<Vec<u32>> = [9, 4, 7, 2].into_iter().map(|token| vec![token, END]).collect();
+    let found = beam_search(&model, &objective(&items), &PROMPTS, BeamConfig::default()).unwrap();
+    for found in found {
+        let order: Vec<u32> = found.iter().map(|hypothesis| hypothesis.items[0]).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_checkpoint_knows_its_objective() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |model: &LatentRecommender| latentr3::models::hub::save(model, folder.path()).unwrap();
+    let load = || latentr3::models::hub::load(folder.path(), &common::device());
+    save(&small_model(1, 1).with_objective(ObjectiveKind::Catalog));
+    assert_eq!(load().unwrap().objective(), ObjectiveKind::Catalog);
+    let path = folder.path().join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("latent_objective", "other")).unwrap();
+    assert_eq!(load().unwrap().objective(), ObjectiveKind::Vocabulary, "one that records none is older");
+    std::fs::write(&path, config.replace("\"catalog\"", "\"songs\"")).unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("latent_objective") && error.contains("songs"), "{error}");
+}
