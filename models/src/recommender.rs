@@ -136,12 +136,22 @@ impl LatentRecommender {
     ///
     /// As [`prefill`](Self::prefill).
     pub fn reason(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
-        let mut state = self.prefill(prompts)?;
-        if let Some(thought) = self.think(&mut state) {
-            let segment = self.backbone.extend(thought.unsqueeze_dim(1), &vec![1; prompts.len()], &state);
+        Ok(self.reason_and_run(self.prefill(prompts)?, &[]))
+    }
+
+    /// Runs all thoughts of prompts and then some tokens, the same after each of them, in one pass with the last thought.
+    pub(crate) fn reason_and_run(&self, mut state: PromptState, tokens: &[u32]) -> PromptState {
+        let rows = state.rows();
+        let thought = self.think(&mut state).map(|thought| thought.unsqueeze_dim(1));
+        let tokens = (!tokens.is_empty()).then(|| self.backbone.embed_padded(&vec![tokens; rows]));
+        let parts: Vec<Tensor<3>> = thought.into_iter().chain(tokens).collect();
+        if !parts.is_empty() {
+            let embeddings = Tensor::cat(parts, 1);
+            let length = embeddings.dims()[1];
+            let segment = self.backbone.extend(embeddings, &vec![length; rows], &state);
             state.push(segment);
         }
-        Ok(state)
+        state
     }
 
     /// Log-probabilities of the targets' tokens given their prompts and thoughts: under [`ObjectiveKind::Catalog`] of those that are choices.

@@ -59,10 +59,12 @@ fn search_in_parts(
     guides: Option<&[Guide]>,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
+    let start = objective.certain_start()?;
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {
         let guides = guides.map(|guides| &guides[at * at_once..][..prompts.len()]);
-        search(model, objective, model.reason(prompts)?, guides, config)
+        let state = model.reason_and_run(model.prefill(prompts)?, &start.1);
+        search(model, objective, state, &start, guides, config)
     };
     if prompts.is_empty() {
         return Err(ModelError::Input("a search needs a prompt".into()));
@@ -81,13 +83,14 @@ pub fn beam_search_after(
     state: PromptState,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    search(model, objective, state, None, config)
+    search(model, objective, state, &(ItemTrie::ROOT, Vec::new()), None, config)
 }
 
 fn search(
     model: &LatentRecommender,
     objective: &Objective,
     mut state: PromptState,
+    (start, certain): &(u32, Vec<u32>),
     guides: Option<&[Guide]>,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
@@ -105,9 +108,9 @@ fn search(
         |hidden: Tensor<2>, nodes: &[u32]| objective.child_log_probs(&model.backbone, tree, hidden, nodes);
     // Prompts still searched, in the order of the tensors' rows.
     let mut open: Vec<usize> = (0..state.rows()).collect();
-    let scores = scores_after(state.last_hidden(), &vec![ItemTrie::ROOT; open.len()])?;
-    let root = |(user, scores)| Search::new(guided(user, ItemTrie::ROOT, scores));
-    let mut searches: Vec<Search> = scores.into_iter().enumerate().map(root).collect();
+    let scores = scores_after(state.last_hidden(), &vec![*start; open.len()])?;
+    let begin = |(user, scores)| Search::new(*start, certain.clone(), guided(user, *start, scores));
+    let mut searches: Vec<Search> = scores.into_iter().enumerate().map(begin).collect();
     let mut generated: Vec<Segment> = Vec::new();
     loop {
         let goes_on = |user: usize| searches[user].step_while_known(rules);

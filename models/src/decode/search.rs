@@ -61,7 +61,7 @@ pub struct Hypothesis {
 }
 
 /// Most tokens of a beam that run at once. More would save few passes and be lost with a beam that drops out.
-const MOST_AHEAD: usize = 8;
+pub(crate) const MOST_AHEAD: usize = 8;
 
 /// What a row of the next pass runs.
 #[derive(Default)]
@@ -140,9 +140,9 @@ struct Candidate {
 }
 
 impl Search {
-    /// A search that knows the log-probabilities of the root's children.
-    pub fn new(root: Vec<f32>) -> Self {
-        let beam = Beam { node: ItemTrie::ROOT, sum: 0.0, tokens: Vec::new(), row: 0, known: [root].into() };
+    /// A search that begins at a node, to which certain tokens lead, and knows the log-probabilities of its children.
+    pub fn new(node: u32, tokens: Vec<u32>, scores: Vec<f32>) -> Self {
+        let beam = Beam { node, sum: 0.0, tokens, row: 0, known: [scores].into() };
         Self { live: vec![beam], finished: Vec::new() }
     }
 
@@ -235,7 +235,7 @@ mod tests {
         let tree = ItemTrie::new(&items.iter().map(|item| item.to_vec()).collect::<Vec<_>>()).unwrap();
         let objective = Objective::vocabulary();
         let rules = Rules { tree: &tree, objective: &objective, beams, length_penalty: 1.0 };
-        let mut search = Search::new(scores(&[]));
+        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), scores(&[]));
         while search.step_while_known(rules) {
             for beam in search.live.iter_mut().filter(|beam| beam.known.is_empty()) {
                 beam.known.push_back(scores(&beam.tokens));
@@ -275,7 +275,7 @@ mod tests {
     fn a_beam_runs_ahead_where_the_tree_leaves_no_choice_but_for_the_end() {
         let tree = ItemTrie::new(&[vec![1, 2, 3, 0], vec![4, 0]]).unwrap();
         let objective = Objective::vocabulary();
-        let mut search = Search::new(vec![-1.0, -2.0]);
+        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), vec![-1.0, -2.0]);
         assert!(search.step_while_known(Rules { tree: &tree, objective: &objective, beams: 10, length_penalty: 1.0 }));
         let rows: Vec<Vec<u32>> = search.live.iter().map(|beam| beam.next_row(&tree).tokens).collect();
         assert_eq!(rows, [vec![1, 2, 3], vec![4]]);

@@ -213,12 +213,8 @@ pub(super) mod kernel {
     /// Calls `part` with the logits of some rows at a time, `[rows, vocabulary]`, and the size of the vocabulary.
     fn for_parts(hidden: &FlexTensor, weight: &FlexTensor, mut part: impl FnMut(&mut [f32], usize)) {
         let ([rows, width], [vocabulary, _]) = (dims(hidden), dims(weight));
-        let at_once = rows_at_once(vocabulary).min(rows);
-        let mut logits = vec![0.0; at_once * vocabulary];
-        for hidden in values(hidden).chunks(at_once * width) {
-            let logits = &mut logits[..hidden.len() / width * vocabulary];
-            multiply_by_rows(logits, hidden, values(weight), width);
-            part(logits, vocabulary);
+        for hidden in values(hidden).chunks(rows_at_once(vocabulary).min(rows) * width) {
+            part(&mut multiply_by_rows(hidden, values(weight), width), vocabulary);
         }
     }
 }

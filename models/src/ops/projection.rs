@@ -51,14 +51,13 @@ pub(super) mod kernel {
     use half::{bf16, f16};
 
     use super::super::row_product::multiply_by_rows;
-    use super::super::values::{Matrix, dims, each, in_order, multiply, tensor, values};
+    use super::super::values::{Matrix, dims, each, in_order, product, tensor, values};
     use super::Precision;
 
     pub fn forward(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
         let [x, weight] = [x, weight].map(|input| rounded(input, precision));
         let ([rows, depth], [width, _]) = (dims(&x), dims(&weight));
-        let mut out = vec![0.0; rows * width];
-        multiply_by_rows(&mut out, values(&x), values(&weight), depth);
+        let out = multiply_by_rows(values(&x), values(&weight), depth);
         rounded(tensor(out, [rows, width]), precision)
     }
 
@@ -72,14 +71,12 @@ pub(super) mod kernel {
         let gradient = rounded(gradient, precision);
         let [rows, width] = dims(&gradient);
         let gradient = Matrix::rows(values(&gradient), [rows, width], width);
-        let product = |left: Matrix, right: FlexTensor| {
+        let by = |left: Matrix, right: FlexTensor| {
             let ([height, _], [inner, depth]) = (left.size, dims(&right));
-            let mut out = vec![0.0; height * depth];
-            let factors = [left, Matrix::rows(values(&right), [inner, depth], depth)];
-            multiply(&mut out, depth, 0.0, 1.0, factors, true);
+            let out = product([left, Matrix::rows(values(&right), [inner, depth], depth)]);
             rounded(tensor(out, [height, depth]), precision)
         };
-        [weight.map(|weight| product(gradient, weight)), x.map(|x| product(gradient.transposed(), x))]
+        [weight.map(|weight| by(gradient, weight)), x.map(|x| by(gradient.transposed(), x))]
     }
 
     /// A matrix, in order, as it is after it was stored in `precision`.

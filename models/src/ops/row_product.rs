@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use pulp::{Arch, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
-use super::values::{Matrix, multiply};
+use super::values::{Matrix, product};
 
 /// Up to how many rows this is faster than a product that packs the weight first.
 const MOST_ROWS: usize = 384;
@@ -20,14 +20,15 @@ const SHARE: usize = 48;
 /// Shares that a thread takes on average, so that all end at about the same time.
 const SHARES_OF_A_THREAD: usize = 8;
 
-/// `x W^T` of `x`, `[rows, depth]`, and `weight`, `[width, depth]`, into `out`, `[rows, width]`, all in row-major order.
-pub(super) fn multiply_by_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
+/// `x W^T` of `x`, `[rows, depth]`, and `weight`, `[width, depth]`: `[rows, width]`, all in row-major order.
+pub(super) fn multiply_by_rows(x: &[f32], weight: &[f32], depth: usize) -> Vec<f32> {
     let (rows, width) = (x.len() / depth, weight.len() / depth);
     if rows <= MOST_ROWS {
-        return multiply_few_rows(out, x, weight, depth);
+        let mut out = vec![0.0; rows * width];
+        multiply_few_rows(&mut out, x, weight, depth);
+        return out;
     }
-    let factors = [Matrix::rows(x, [rows, depth], depth), Matrix::rows(weight, [width, depth], depth).transposed()];
-    multiply(out, width, 0.0, 1.0, factors, true);
+    product([Matrix::rows(x, [rows, depth], depth), Matrix::rows(weight, [width, depth], depth).transposed()])
 }
 
 /// The same on the calling thread, for any number of rows.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Visible;
 use crate::ops::simd::{dot, exp, exp_in_place, largest, vectorized};
-use crate::ops::values::{Matrix, dims, in_order, multiply, tensor, values};
+use crate::ops::values::{Matrix, PART, dims, in_order, multiply, tensor, values};
 
 /// About as many queries of one head are worked on at once; their scores stay in the cache.
 const BLOCK: usize = 96;
@@ -230,12 +230,30 @@ pub fn backward(
         .collect();
 
     let by_segment = for_segment.then(|| {
+        // A row's blocks one after the other, so that the number of threads changes nothing.
+        let of_rows: Vec<&[Option<[Vec<f32>; 2]>]> = {
+            let rows = blocks.chunk_by(|a, b| a.segment_row == b.segment_row);
+            let mut rest = by_segment.as_slice();
+            rows.map(|row| rest.split_off(..row.len()).expect("a part for each block")).collect()
+        };
         let mut sums = [(); 2].map(|()| vec![0.0; segment_size.iter().product()]);
-        for (block, parts) in blocks.iter().zip(by_segment) {
-            let at = block.segment_row * sizes.segment();
-            for (sum, part) in sums.iter_mut().zip(parts.into_iter().flatten()) {
-                sum[at..].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            }
+        for (which, sum) in sums.iter_mut().enumerate() {
+            // A row without queries has no block.
+            let mut rows: Vec<_> = sum.chunks_mut(sizes.segment().max(1)).collect();
+            let with_blocks = blocks.chunk_by(|a, b| a.segment_row == b.segment_row).map(|row| row[0].segment_row);
+            let pieces: Vec<(&mut [f32], usize, &[Option<[Vec<f32>; 2]>])> = with_blocks
+                .zip(&of_rows)
+                .flat_map(|(row, parts)| {
+                    let row = std::mem::take(&mut rows[row]);
+                    row.chunks_mut(PART).enumerate().map(|(piece, sum)| (sum, piece * PART, *parts))
+                })
+                .collect();
+            pieces.into_par_iter().for_each(|(sum, start, parts)| {
+                for part in parts.iter().flatten() {
+                    let part = &part[which][start..start + sum.len()];
+                    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                }
+            });
         }
         sums.map(|sum| tensor(sum, segment_size))
     });
