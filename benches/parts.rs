@@ -77,7 +77,7 @@ fn training_steps(criterion: &mut Criterion) {
     let rows = examples(32);
     let mut step = |name: &str, stage: &dyn Stage, model: LatentRecommender, batch: &[&Example]| {
         let adamw = AdamW::new(AdamWConfig::default());
-        let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-4, step: 1 };
+        let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-4, step: 1, temperature: None };
         let workers = Workers::alone();
         let mut model = Some(model);
         criterion.bench_function(name, |b| {
@@ -89,7 +89,7 @@ fn training_steps(criterion: &mut Criterion) {
         });
     };
     let batch: Vec<&Example> = rows.iter().collect();
-    step("SFT step, 32 prompts", &Sft { micro_batch: 32, objective: Objective::vocabulary() }, model().train(), &batch);
+    step("SFT step, 32 prompts", &Sft::new(32, Objective::vocabulary()), model().train(), &batch);
     let config = GrpoConfig::default();
     let start = prepare_model(model(), &config);
     let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();

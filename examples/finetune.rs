@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         interrupted: &AtomicBool::new(false),
     };
     let objective = prepared.objective(ObjectiveKind::Catalog)?;
-    let stage = Sft { micro_batch: 32, objective: objective.clone() };
+    let stage = Sft::new(32, objective.clone());
     training.start(&stage, model.with_objective(objective.kind()))?;
 
     let best = hub::load(&run.best(), &device)?;

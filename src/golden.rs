@@ -269,7 +269,7 @@ impl Golden {
         let mut found = Vec::new();
         for micro_batch in [1, 2, 3] {
             let share = workers.share(&examples.iter().collect::<Vec<_>>());
-            let result = Sft { micro_batch, objective: Objective::vocabulary() }.update(&model, &share)?;
+            let result = Sft::new(micro_batch, Objective::vocabulary()).update(&model, &share)?;
             found.push(loss_deviation("SFT loss", figure(&result, "loss"), self.figures.sft.loss));
             found.extend(gradient_deviations("SFT", &result.gradients, &self.figures.sft.grads, LIMIT));
         }
@@ -386,7 +386,7 @@ impl Golden {
         let (workers, examples, training) = (Workers::alone(), self.examples(), model.clone().train());
         for micro_batch in [1, 2, 3] {
             let share = workers.share(&examples.iter().collect::<Vec<_>>());
-            let result = Sft { micro_batch, objective: objective.clone() }.update(&training, &share)?;
+            let result = Sft::new(micro_batch, objective.clone()).update(&training, &share)?;
             found.push(loss_deviation("SFT loss, catalog objective", figure(&result, "loss"), expected.loss));
             found.extend(gradient_deviations("catalog objective", &result.gradients, &expected.grads, LIMIT));
         }

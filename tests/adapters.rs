@@ -34,10 +34,8 @@ fn fresh_adapters_change_nothing_and_train_alone_with_the_thoughts() {
     let adapted = adapted.train();
     let example = example(&[1, 2, 3], &[4, 5]);
     let workers = Workers::alone();
-    let gradients = Sft { micro_batch: 1, objective: Objective::vocabulary() }
-        .update(&adapted, &workers.share(&[&example]))
-        .unwrap()
-        .gradients;
+    let gradients =
+        Sft::new(1, Objective::vocabulary()).update(&adapted, &workers.share(&[&example])).unwrap().gradients;
     let is_new = |name: &str| name.starts_with("attention.") || name.contains(".lora_");
     assert!(gradients.names().all(is_new));
     assert!(gradients.names().any(|name| name.starts_with("attention.")));
@@ -51,7 +49,7 @@ fn a_merged_model_trains_like_any_other() {
     let workers = Workers::alone();
     let names = |model: LatentRecommender| {
         let share = workers.share(&rows.iter().collect::<Vec<_>>());
-        let found = Sft { micro_batch: 2, objective: Objective::vocabulary() }.update(&model.train(), &share).unwrap();
+        let found = Sft::new(2, Objective::vocabulary()).update(&model.train(), &share).unwrap();
         found.gradients.names().map(str::to_owned).collect::<Vec<_>>()
     };
     let base = small_model(1, 5);
@@ -68,7 +66,7 @@ fn adapters_that_the_common_beginning_does_not_pass_train() {
     let rows = [example(&[1, 2, 3], &[4, 5]), example(&[1, 2, 9], &[6])];
     let workers = Workers::alone();
     let share = workers.share(&rows.iter().collect::<Vec<_>>());
-    let found = Sft { micro_batch: 2, objective: Objective::vocabulary() }.update(&model, &share).unwrap();
+    let found = Sft::new(2, Objective::vocabulary()).update(&model, &share).unwrap();
     assert_eq!(found.gradients.names().count(), 2);
 }
 

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::Module;
 use latentr3::models::decode::{BeamConfig, Guide, ItemTrie, beam_search, guided_beam_search};
 use latentr3::models::host::read;
-use latentr3::models::{LatentRecommender, Objective, ObjectiveKind};
+use latentr3::models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
-use latentr3::train::{Example, Workers, validate};
+use latentr3::train::{Event, Example, Found, RunFolder, Stage, Temperature, TrainConfig, Training, Workers, validate};
 use proptest::prelude::*;
 use small::small_model;
 
@@ -155,7 +155,7 @@ fn the_loss_is_in_nats_per_item_in_training_and_validation() {
     let expected = examples.iter().map(nats).sum::<f64>() / examples.len() as f64;
     let rows: Vec<&Example> = examples.iter().collect();
     for micro_batch in [1, 2, 8] {
-        let stage = Sft { micro_batch, objective: objective.clone() };
+        let stage = Sft::new(micro_batch, objective.clone());
         let update = stage.update(&model.clone().train(), &workers.share(&rows)).unwrap();
         let loss = f64::from(read(update.figures.get("loss").unwrap())[0]);
         assert!((loss - expected).abs() < 1e-4, "{loss} {expected}");
@@ -175,7 +175,7 @@ fn titles_that_follow_each_other_are_targets_of_one_pass() {
     let objective = objective(&items);
     let window = [items[1].clone(), items[3].clone(), items[0].clone()].concat();
     let example = Example { prompt: vec![1, 2], target: window, item: 0, row: 0 };
-    let stage = Sft { micro_batch: 1, objective: objective.clone() };
+    let stage = Sft::new(1, objective.clone());
     let update = stage.update(&model.clone().train(), &workers.share(&[&example])).unwrap();
     let loss = f64::from(read(update.figures.get("loss").unwrap())[0]);
     // Each title after the prompt and the titles before it, without their end tokens.
@@ -210,9 +210,7 @@ fn the_only_title_of_a_catalog_is_certain_and_teaches_nothing() {
     let (model, items, workers) = (small_model(1, 6), vec![vec![3, 4, END]; 2], Workers::alone());
     let (objective, examples) = (objective(&items), examples(&items));
     let rows: Vec<&Example> = examples.iter().collect();
-    let update = Sft { micro_batch: 2, objective: objective.clone() }
-        .update(&model.clone().train(), &workers.share(&rows))
-        .unwrap();
+    let update = Sft::new(2, objective.clone()).update(&model.clone().train(), &workers.share(&rows)).unwrap();
     assert_eq!(read(update.figures.get("loss").unwrap()), [0.0]);
     let found = beam_search(&model, &objective, &PROMPTS, BeamConfig::default()).unwrap();
     for found in found {
@@ -277,4 +275,84 @@ fn a_checkpoint_knows_its_objective() {
     std::fs::write(&path, config.replace("\"catalog\"", "\"songs\"")).unwrap();
     let error = load().unwrap_err().to_string();
     assert!(error.contains("latent_objective") && error.contains("songs"), "{error}");
+}
+
+#[test]
+fn a_temperature_divides_the_logits_of_the_loss_and_nothing_else() {
+    let (items, workers) = (items(), Workers::alone());
+    let (objective, examples) = (objective(&items), examples(&items));
+    let rows: Vec<&Example> = examples.iter().collect();
+    let loss = |stage: &Sft, model: &LatentRecommender| {
+        let update = stage.update(&model.clone().train(), &workers.share(&rows)).unwrap();
+        f64::from(read(update.figures.get("loss").unwrap())[0])
+    };
+    let model = small_model(1, 3);
+    // With the norm before the output matrix halved, the logits are, but so are the hidden states that the thought is made of: without one.
+    let model = model.with_thoughts(ThoughtKind::LastHidden, 0, 0).unwrap();
+    let mut halved = model.clone();
+    halved.backbone.model.norm.weight = halved.backbone.model.norm.weight.map(|weight| weight.div_scalar(2.0));
+    let (plain, warm) = (Sft::new(2, objective.clone()), Temperature::Fixed(2.0));
+    let warm = Sft { temperature: warm, ..plain.clone() };
+    assert!((loss(&warm, &model) - loss(&plain, &halved)).abs() < 1e-5);
+    assert!((loss(&warm, &model) - loss(&plain, &model)).abs() > 1e-2);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let validation = validate(&model, warm.objective(), &examples, 2, &stop, &workers).unwrap();
+    assert!((validation.loss - loss(&plain, &model)).abs() < 1e-4);
+}
+
+/// The temperature that adapts is part of the checkpoint.
+#[test]
+fn a_run_whose_temperature_adapts_resumes_with_identical_results() {
+    // A wide choice at the root, or there would be nothing to adapt to.
+    let items: Vec<Vec<u32>> = (1..30).map(|token| vec![token, END]).collect();
+    let row = |row: usize| Example {
+        prompt: vec![1 + row as u32 % 7, 2, 3],
+        target: items[row % 5].clone(),
+        item: row % 5,
+        row,
+    };
+    let examples: Vec<Example> = (0..12).map(row).collect();
+    let stage = Sft { temperature: Temperature::Adaptive, ..Sft::new(2, objective(&items)) };
+    let config = TrainConfig { epochs: 12, batch: 4, learning_rate: 5e-2, patience: None, ..Default::default() };
+    let (folder, workers) = (tempfile::tempdir().unwrap(), Workers::alone());
+    let log = |name: &str| std::fs::read_to_string(folder.path().join(name).join("metrics.jsonl")).unwrap();
+    for (name, stop_after) in [("whole", None), ("stopped", Some(4))] {
+        let run = RunFolder::create(&folder.path().join(name), &serde_json::json!({}), vec![]).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let train = |observer: &mut dyn FnMut(Event), from: Option<_>| {
+            let training = Training {
+                config: &config,
+                train: &examples,
+                valid: &examples,
+                run: Some(&run),
+                workers: &workers,
+                observer,
+                extra_validation: None,
+                interrupted: &stop,
+            };
+            match from {
+                None => training.start(&stage, small_model(1, 3)).unwrap(),
+                Some(trained) => training.go_on(&stage, trained).unwrap(),
+            }
+        };
+        let mut observer = |event: Event| {
+            if let Event::Step { step, .. } = event {
+                stop.store(stop_after == Some(step), std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        let end = train(&mut observer, None);
+        assert_eq!(end.finished, stop_after.is_none());
+        if !end.finished {
+            stop.store(false, std::sync::atomic::Ordering::Relaxed);
+            let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
+            assert!(train(&mut |_| {}, Some(last)).finished);
+        }
+    }
+    assert_eq!(log("whole"), log("stopped"));
+    let temperatures: Vec<f64> = log("whole")
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["temperature"].as_f64())
+        .collect();
+    assert!(temperatures[0] == 1.5 && temperatures.iter().any(|&temperature| temperature > 1.5), "{temperatures:?}");
+    assert!(temperatures.iter().all(|temperature| (1.5..=5.0).contains(temperature)));
 }

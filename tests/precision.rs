@@ -45,9 +45,7 @@ fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
     let thought = model.think(&mut state);
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
     let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary()).unwrap();
-    let sft = Sft { micro_batch: 5, objective: Objective::vocabulary() }
-        .update(&model.clone().train(), &workers.share(&rows))
-        .unwrap();
+    let sft = Sft::new(5, Objective::vocabulary()).update(&model.clone().train(), &workers.share(&rows)).unwrap();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
     let policy = prepare_model(model.clone(), &config);
     let stage = Grpo::new(config, 8, 0, &policy, Objective::vocabulary()).unwrap();
@@ -131,9 +129,7 @@ fn gradient_checkpointing_changes_nothing_in_16_bits() {
     let rows: Vec<&Example> = examples.iter().collect();
     let Some(model) = in_precision(small_model(1, 2), Precision::Bf16) else { return };
     let gradients = |model: LatentRecommender| {
-        let found = Sft { micro_batch: 5, objective: Objective::vocabulary() }
-            .update(&model, &Workers::alone().share(&rows))
-            .unwrap();
+        let found = Sft::new(5, Objective::vocabulary()).update(&model, &Workers::alone().share(&rows)).unwrap();
         let values: Vec<_> = found.gradients.names().map(|name| read(found.gradients.get(name).unwrap())).collect();
         (read(found.figures.get("loss").unwrap()), values)
     };
@@ -147,10 +143,8 @@ fn a_product_too_large_for_f16_is_a_fault_and_moves_nothing() {
     let workers = Workers::alone();
     let step = |model: LatentRecommender| {
         let adamw = AdamW::new(AdamWConfig::default());
-        let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, step: 1 };
-        Sft { micro_batch: 5, objective: Objective::vocabulary() }
-            .step(model.train(), &mut optimizer, &workers.share(&rows))
-            .unwrap()
+        let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, step: 1, temperature: None };
+        Sft::new(5, Objective::vocabulary()).step(model.train(), &mut optimizer, &workers.share(&rows)).unwrap()
     };
     let too_large = multiplied(small_model(1, 2), "gate_proj.weight", 1e6);
     let Some(model) = in_precision(too_large.clone(), Precision::F16) else { return };

@@ -26,7 +26,13 @@ use small::{small_model, weights};
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
 fn optimizer() -> Optimizer {
-    Optimizer { adamw: AdamW::new(AdamWConfig::default()), clip_norm: 1.0, learning_rate: 1e-2, step: 1 }
+    Optimizer {
+        adamw: AdamW::new(AdamWConfig::default()),
+        clip_norm: 1.0,
+        learning_rate: 1e-2,
+        step: 1,
+        temperature: None,
+    }
 }
 
 fn step(stage: &dyn Stage, model: LatentRecommender) -> LatentRecommender {
@@ -62,7 +68,7 @@ fn gradients_are_clipped_by_their_global_norm() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let (workers, file) = (Workers::alone(), folder.path().join("optimizer.safetensors"));
     let share = workers.share(&examples.iter().collect::<Vec<_>>());
-    let stage = Sft { micro_batch: 64, objective: Objective::vocabulary() };
+    let stage = Sft::new(64, Objective::vocabulary());
     let given = |clip_norm: f64| {
         let mut optimizer = Optimizer { clip_norm, ..optimizer() };
         let (_, report) = stage.step(small_model(1, 2).train(), &mut optimizer, &share).unwrap();
@@ -84,7 +90,7 @@ fn patience_ends_a_run_that_gets_no_better() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
     let config = TrainConfig { epochs: 9, batch: 4, learning_rate: 1e-30, patience: Some(2), ..TrainConfig::default() };
-    let (workers, stage) = (Workers::alone(), Sft { micro_batch: 8, objective: Objective::vocabulary() });
+    let (workers, stage) = (Workers::alone(), Sft::new(8, Objective::vocabulary()));
     let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&stage, small_model(1, 5));
     let end = end.unwrap();
     assert_eq!((end.step, end.best_step, end.finished), (3 * 4, Some(4), true));
@@ -94,8 +100,7 @@ fn patience_ends_a_run_that_gets_no_better() {
 fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
-    let (workers, stage, stop) =
-        (Workers::alone(), Sft { micro_batch: 8, objective: Objective::vocabulary() }, AtomicBool::new(false));
+    let (workers, stage, stop) = (Workers::alone(), Sft::new(8, Objective::vocabulary()), AtomicBool::new(false));
     let mut observer = |event: Event| {
         if let Event::Step { step, .. } = event {
             stop.store(step == 6, Ordering::Relaxed);
@@ -121,9 +126,7 @@ fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
         for model in [small_model(thoughts, 2), adapted] {
             let model = model.train();
             let gradients = |model: &LatentRecommender| {
-                let found = Sft { micro_batch: 5, objective: Objective::vocabulary() }
-                    .update(model, &workers.share(&rows))
-                    .unwrap();
+                let found = Sft::new(5, Objective::vocabulary()).update(model, &workers.share(&rows)).unwrap();
                 let names: Vec<String> = found.gradients.names().map(str::to_owned).collect();
                 let values: Vec<Vec<f32>> = names.iter().map(|name| read(found.gradients.get(name).unwrap())).collect();
                 (read(found.figures.get("loss").unwrap()), names, values)
@@ -209,7 +212,7 @@ fn micro_batches_do_not_change_a_step() {
     let workers = Workers::alone();
     let share = workers.share(&batch);
     let losses = |micro_batch: usize| {
-        let loss = Sft { micro_batch, objective: Objective::vocabulary() }
+        let loss = Sft::new(micro_batch, Objective::vocabulary())
             .update(&small_model(1, 2).train(), &share)
             .unwrap()
             .figures
@@ -321,7 +324,7 @@ fn training_lowers_the_loss_and_keeps_the_best() {
     let workers = Workers::alone();
     let before = validate(&model, &Objective::vocabulary(), &examples, 4, &GO_ON, &workers).unwrap();
     let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON)
-        .start(&Sft { micro_batch: 3, objective: Objective::vocabulary() }, model);
+        .start(&Sft::new(3, Objective::vocabulary()), model);
     let end = end.unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
     let best = latentr3::models::hub::load(&run.best(), &common::device()).unwrap();
@@ -343,7 +346,7 @@ fn a_step_reads_once_from_the_device_for_each_decision() {
         reads() - before
     };
     // Whether the loss and the gradients' norm are numbers, and what to clip by.
-    assert_eq!(reads_of(&Sft { micro_batch: 3, objective: Objective::vocabulary() }, small_model(1, 2).train()), 1);
+    assert_eq!(reads_of(&Sft::new(3, Objective::vocabulary()), small_model(1, 2).train()), 1);
     // The rewards besides, by which the advantages are made; then one for each update.
     for estimator in [Estimator::Likelihood, Estimator::Score] {
         for (updates, kl, sigma_relative) in [(1, 0.0, None), (1, 0.0, Some(0.3)), (3, 0.1, None)] {

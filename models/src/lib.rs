@@ -33,6 +33,6 @@ pub use gradient_checkpointing::on_tape;
 pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
 pub use lora::LoraConfig;
 pub use named::{NamedMapper, NamedVisitor, map_named, visit_named};
-pub use objective::{Objective, ObjectiveKind, TargetSize};
+pub use objective::{LogitSpread, Objective, ObjectiveKind, TargetSize};
 pub use precision::Precision;
 pub use recommender::{LatentRecommender, TargetLogProbs};

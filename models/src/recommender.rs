@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
 use crate::hub::Parameters;
 use crate::latent::{ThoughtKind, ThoughtSource};
-use crate::{ModelError, Objective, ObjectiveKind};
+use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
 
 /// Most thoughts that a model may have.
 pub(crate) const MOST_THOUGHTS: usize = 1024;
@@ -30,6 +30,8 @@ pub struct TargetLogProbs {
     pub values: Tensor<1>,
     /// Predicted tokens of each row; they add up to `tokens`.
     pub lengths: Vec<usize>,
+    /// How the logits lie, where the objective looks at it.
+    pub spread: LogitSpread,
 }
 
 impl LatentRecommender {
@@ -208,7 +210,11 @@ impl LatentRecommender {
         let places: Vec<i32> = plan.positions.iter().enumerate().flat_map(place).collect();
         let hidden = hidden.reshape([rows * tokens, d_model]).select(0, indices(&places, &self.device()));
         let lengths = plan.positions.iter().map(Vec::len).collect();
-        Ok(TargetLogProbs { values: plan.log_probs(&self.backbone, hidden), lengths })
+        let spread = match objective.tree() {
+            Ok(tree) => plan.spread(&self.backbone, tree, &hidden),
+            Err(_) => LogitSpread::default(),
+        };
+        Ok(TargetLogProbs { values: plan.log_probs(&self.backbone, hidden), lengths, spread })
     }
 }
 

@@ -176,7 +176,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     }
     let result = match args.what {
         What::Sft => {
-            let stage = Sft { micro_batch: args.micro, objective };
+            let stage = Sft::new(args.micro, objective);
             let model = match args.lora_rank {
                 Some(rank) => model.with_lora(&LoraConfig::of_rank(rank), args.common.seed)?,
                 None => model,
@@ -220,7 +220,7 @@ fn train(
     samples: usize,
 ) -> Result<Value, CliError> {
     let adamw = AdamW::new(AdamWConfig::default());
-    let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, step: 0 };
+    let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, step: 0, temperature: None };
     model = model.train().with_frozen_weights(args.frozen_weights)?;
     if args.gradient_checkpointing {
         model = model.with_gradient_checkpointing();

@@ -21,7 +21,7 @@ use crate::models::decode::BeamConfig;
 use crate::models::hub::{self, write_atomically};
 use crate::models::{LatentRecommender, ThoughtKind, device};
 use crate::train::grpo::GrpoConfig;
-use crate::train::{Schedule, TrainConfig, Workers};
+use crate::train::{Schedule, Temperature, TrainConfig, Workers};
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -76,11 +76,11 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         ..Default::default()
     };
     let grpo = TrainConfig { batch: 8, validations: 2, seed: args.common.seed, ..GrpoConfig::train_defaults() };
-    let source = ThoughtKind::LatentAttention;
+    let (source, temperature) = (ThoughtKind::LatentAttention, Temperature::default());
     let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
     let stages = [
-        (&plain, &base, StageConfig::Sft { thoughts: 0, source, lora: None }, &sft),
-        (&thinking, &base, StageConfig::Sft { thoughts: 1, source, lora: None }, &sft),
+        (&plain, &base, StageConfig::Sft { thoughts: 0, source, temperature, lora: None }, &sft),
+        (&thinking, &base, StageConfig::Sft { thoughts: 1, source, temperature, lora: None }, &sft),
         (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
     ];
     let mut last = Value::Null;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Prepared;
 use crate::models::{LoraConfig, Objective, ObjectiveKind, Precision, ThoughtKind};
 use crate::train::grpo::GrpoConfig;
-use crate::train::{Example, RunFolder, TrainConfig, Workers};
+use crate::train::{Example, RunFolder, Temperature, TrainConfig, Workers};
 
 /// Everything that makes a run what it is; `run.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,9 @@ pub(super) enum StageConfig {
     Sft {
         thoughts: usize,
         source: ThoughtKind,
+        /// By what logits are divided in the loss.
+        #[serde(default)]
+        temperature: Temperature,
         /// Adapters that train in the place of the backbone.
         #[serde(default)]
         lora: Option<LoraConfig>,

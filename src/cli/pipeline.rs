@@ -171,7 +171,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
     let model = load_model(&description.model, &description.device)?;
     let model = match &description.stage {
         StageConfig::Pretrain {} => model.with_thoughts(ThoughtKind::LastHidden, 0, seed)?,
-        StageConfig::Sft { thoughts, source, lora } => {
+        StageConfig::Sft { thoughts, source, lora, .. } => {
             let model = model.with_thoughts(*source, *thoughts, seed)?;
             match lora {
                 Some(lora) => {
@@ -211,8 +211,9 @@ fn build_stage(
 ) -> Result<Box<dyn Stage>, CliError> {
     let micro_batch = description.train.micro_batch;
     Ok(match &description.stage {
-        StageConfig::Pretrain {} | StageConfig::Sft { .. } => {
-            Box::new(Sft { micro_batch, objective: objective.clone() })
+        StageConfig::Pretrain {} => Box::new(Sft::new(micro_batch, objective.clone())),
+        StageConfig::Sft { temperature, .. } => {
+            Box::new(Sft { micro_batch, objective: objective.clone(), temperature: *temperature })
         }
         StageConfig::Grpo { config } => {
             Box::new(Grpo::new(config.clone(), micro_batch, description.train.seed, start, objective.clone())?)

@@ -44,7 +44,7 @@ pub(super) fn check_data(
 }
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 42] = [
+const RECORDED: [(&str, &str); 43] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -70,6 +70,7 @@ const RECORDED: [(&str, &str); 42] = [
     ("frozen_weights", "/frozen_weights"),
     ("thoughts", "/stage/thoughts"),
     ("source", "/stage/source"),
+    ("temperature", "/stage/temperature"),
     ("lora_rank", "/stage/lora/rank"),
     ("lora_alpha", "/stage/lora/alpha"),
     ("lora_targets", "/stage/lora/targets"),

@@ -12,7 +12,7 @@ use super::{
     outputs::{check_json, write_json},
 };
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
-use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig, Workers};
+use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, Workers};
 
 /// What a run reads and writes.
 #[derive(Debug, Clone, Args)]
@@ -215,6 +215,9 @@ pub(super) struct SftArgs {
     batch: usize,
     #[command(flatten)]
     objective: TrainedObjectiveArg,
+    /// With the objective `catalog`, divide the logits by this in the loss: a number, or `adaptive` (MSL, arXiv 2504.04178)
+    #[arg(long, value_name = "TEMPERATURE", default_value_t = Temperature::default())]
+    temperature: Temperature,
     /// Train by a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
     recipe: Option<RecipeArg>,
@@ -274,9 +277,14 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let train = TrainConfig { batch: args.batch, ..args.training.config(TrainConfig::default(), &args.run) };
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
-    let stage = StageConfig::Sft { thoughts: args.thoughts, source: args.source.into(), lora };
+    args.temperature.check()?;
+    let stage =
+        StageConfig::Sft { thoughts: args.thoughts, source: args.source.into(), temperature: args.temperature, lora };
     let objective =
         args.recipe.map(RecipeArg::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
+    if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
+        return Err(CliError::Usage("--temperature is for the objective `catalog`".into()));
+    }
     launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), train)
 }
 

@@ -53,8 +53,7 @@ fn golden_gradients_of_peft() {
     let rows: Vec<&Example> = examples.iter().collect();
     for micro_batch in [1, 2] {
         let workers = Workers::alone();
-        let ours =
-            Sft { micro_batch, objective: Objective::vocabulary() }.update(&model, &workers.share(&rows)).unwrap();
+        let ours = Sft::new(micro_batch, Objective::vocabulary()).update(&model, &workers.share(&rows)).unwrap();
         assert!((f64::from(read(ours.figures.get("loss").unwrap())[0]) - loss).abs() < 1e-5 * loss);
         assert!(ours.gradients.names().eq(gradients.keys()), "others train");
         for (name, golden) in &gradients {

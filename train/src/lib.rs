@@ -24,6 +24,7 @@ pub mod sasrec;
 mod schedule;
 pub mod sft;
 mod share_update;
+mod temperature;
 mod trainer;
 mod workers;
 
@@ -41,6 +42,7 @@ pub use run::{Found, RunFolder};
 pub use run_paths::{RunPaths, holds_weights};
 pub use schedule::Schedule;
 pub use share_update::{Figures, ShareUpdate};
+pub use temperature::{Temperature, suggested};
 pub use trainer::{ExtraValidation, Stage, Training};
 pub use workers::{Share, Summed, Workers};
 

@@ -18,6 +18,8 @@ pub struct Optimizer {
     pub learning_rate: f64,
     /// Number of the present step, from 1; stage 2's noise depends on it.
     pub step: usize,
+    /// The temperature that the last step left, where it adapts.
+    pub temperature: Option<f64>,
 }
 
 /// What an update came to.

@@ -62,6 +62,9 @@ pub struct Progress {
     /// What guards remember.
     #[serde(default)]
     pub watch: Watch,
+    /// The temperature of the next step, where it adapts.
+    #[serde(default)]
+    pub temperature: Option<f64>,
     /// Bytes of the metrics file that belong to the steps done.
     pub metrics_bytes: u64,
     /// Seconds of training so far.
@@ -81,6 +84,7 @@ impl Progress {
             finished: false,
             stopped: None,
             watch: Watch::default(),
+            temperature: None,
             metrics_bytes: 0,
             seconds: 0.0,
         }

@@ -109,7 +109,9 @@ impl Training<'_> {
         }
         let folder = self.run.map_or_else(PathBuf::new, |run| run.last());
         adamw.check(&trained_shapes(&model), &folder)?;
-        let mut optimizer = Optimizer { adamw, clip_norm: self.config.clip_norm, learning_rate: 0.0, step: 0 };
+        let temperature = progress.temperature;
+        let mut optimizer =
+            Optimizer { adamw, clip_norm: self.config.clip_norm, learning_rate: 0.0, step: 0, temperature };
         let plan = Plan::new(self.config, self.train.len());
         if progress.step > plan.steps {
             let problem = format!("has done {} steps of {}", progress.step, plan.steps);
@@ -158,6 +160,7 @@ impl Training<'_> {
             let (moved, report) = stage.step(model, &mut optimizer, &self.workers.share(&rows))?;
             model = moved;
             progress.step += 1;
+            progress.temperature = optimizer.temperature;
             self.log_step(stage.objective(), &model, &rows, report, &optimizer, &mut progress, &mut log)?;
 
             // A run that is stopped shows what has become of its model.

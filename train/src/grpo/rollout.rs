@@ -193,7 +193,7 @@ impl Grpo {
         if trains && !is_score {
             samples = on_tape(samples, thought.gradient_checkpointing_strategy()).require_grad();
         }
-        let TargetLogProbs { values: log_probs, lengths } =
+        let TargetLogProbs { values: log_probs, lengths, .. } =
             runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets, &self.objective)?;
         let (mut reference_log_probs, mut reference_thoughts) = (None, None);
         if let Some((reference, head)) = reference {
