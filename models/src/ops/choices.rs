@@ -431,7 +431,7 @@ mod tests {
         let row = |row: usize| {
             let choice = row * row % 5 % sizes.len();
             let tokens: Vec<u32> = (0..sizes[choice] as u32).map(|place| place * 3 + choice as u32).collect();
-            let wanted = (row % 3 != 0).then_some(row % sizes[choice]);
+            let wanted = (!row.is_multiple_of(3)).then_some(row % sizes[choice]);
             (choice as u32, tokens, wanted)
         };
         (0..count).map(row).collect()

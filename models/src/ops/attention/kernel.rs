@@ -210,7 +210,7 @@ pub fn backward(
         None => blocks.iter().map(|_| None).collect(),
     };
     let tasks = blocks.par_iter().zip(deal(&mut by_queries, &blocks, sizes.query())).zip(&mut by_before_parts);
-    let by_segment: Vec<Option<[Vec<f32>; 2]>> = tasks
+    let by_segment: Vec<BySegment> = tasks
         .enumerate()
         .map(|(place, ((block, by_queries), by_before))| {
             let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
@@ -230,35 +230,35 @@ pub fn backward(
         .collect();
 
     let by_segment = for_segment.then(|| {
-        // A row's blocks one after the other, so that the number of threads changes nothing.
-        let of_rows: Vec<&[Option<[Vec<f32>; 2]>]> = {
-            let rows = blocks.chunk_by(|a, b| a.segment_row == b.segment_row);
-            let mut rest = by_segment.as_slice();
-            rows.map(|row| rest.split_off(..row.len()).expect("a part for each block")).collect()
-        };
-        let mut sums = [(); 2].map(|()| vec![0.0; segment_size.iter().product()]);
-        for (which, sum) in sums.iter_mut().enumerate() {
-            // A row without queries has no block.
-            let mut rows: Vec<_> = sum.chunks_mut(sizes.segment().max(1)).collect();
-            let with_blocks = blocks.chunk_by(|a, b| a.segment_row == b.segment_row).map(|row| row[0].segment_row);
-            let pieces: Vec<(&mut [f32], usize, &[Option<[Vec<f32>; 2]>])> = with_blocks
-                .zip(&of_rows)
-                .flat_map(|(row, parts)| {
-                    let row = std::mem::take(&mut rows[row]);
-                    row.chunks_mut(PART).enumerate().map(|(piece, sum)| (sum, piece * PART, *parts))
-                })
-                .collect();
-            pieces.into_par_iter().for_each(|(sum, start, parts)| {
-                for part in parts.iter().flatten() {
-                    let part = &part[which][start..start + sum.len()];
-                    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-                }
-            });
-        }
-        sums.map(|sum| tensor(sum, segment_size))
+        [0, 1].map(|which| tensor(sum_of_blocks(&sizes, &blocks, &by_segment, which, segment_size[0]), segment_size))
     });
     let by_before = before.map(|_| tensor(by_before, [places, sizes.heads, sizes.width + 1]));
     (by_before, tensor(by_queries, [places, sizes.heads, sizes.width]), by_segment)
+}
+
+/// Gradients of a block by all keys and all values of its row of the segment, where they are wanted.
+type BySegment = Option<[Vec<f32>; 2]>;
+
+/// The sum of the blocks' gradients by keys (0) or values (1), `[rows, segment]`: in threads, and in each row block after block, so that the
+/// number of threads changes nothing.
+fn sum_of_blocks(sizes: &Sizes, blocks: &[Block], parts: &[BySegment], which: usize, rows: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; rows * sizes.segment()];
+    let mut pieces = Vec::new();
+    let (mut rest, mut first) = (sums.as_mut_slice(), 0);
+    for of_row in blocks.chunk_by(|a, b| a.segment_row == b.segment_row) {
+        // Rows without queries have no block.
+        let skipped = of_row[0].segment_row * sizes.segment() - (rows * sizes.segment() - rest.len());
+        let (row, others) = rest.split_at_mut(skipped).1.split_at_mut(sizes.segment());
+        let parts = &parts[first..first + of_row.len()];
+        pieces.extend(row.chunks_mut(PART).enumerate().map(|(piece, sum)| (sum, piece * PART, parts)));
+        (rest, first) = (others, first + of_row.len());
+    }
+    pieces.into_par_iter().for_each(|(sum, start, parts)| {
+        for part in parts.iter().flatten() {
+            sum.iter_mut().zip(&part[which][start..]).for_each(|(sum, part)| *sum += part);
+        }
+    });
+    sums
 }
 
 /// The backward pass of one block.
@@ -275,12 +275,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn run(
-        &self,
-        by_queries: &mut [f32],
-        mut by_before: Option<&mut [f32]>,
-        for_segment: bool,
-    ) -> Option<[Vec<f32>; 2]> {
+    fn run(&self, by_queries: &mut [f32], mut by_before: Option<&mut [f32]>, for_segment: bool) -> BySegment {
         let Self { sizes, block, .. } = *self;
         let (places, seen, wide) = (block.places, block.seen(self.visible), sizes.width + 1);
         let mut by_segment = for_segment.then(|| [(); 2].map(|()| vec![0.0; sizes.segment()]));
