@@ -51,6 +51,41 @@ fn log_probability(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>]
     sum
 }
 
+/// The search as it is defined: one token of the tree a step, the best `2 * beams` continuations, of which one that leaves a single title ends
+/// if it is among the first `beams`, until nothing goes on.
+fn plain_search(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], beams: usize) -> Vec<Vec<u32>> {
+    let titles: BTreeSet<&Vec<u32>> = items.iter().collect();
+    let through = |path: &[u32]| titles.iter().filter(|title| title.starts_with(path)).copied().collect::<Vec<_>>();
+    // Up to a path's end its probability is that of a title which goes on from there with certainty.
+    let sum = |path: &[u32]| {
+        let catalog: Vec<Vec<u32>> =
+            items.iter().map(|item| if item.starts_with(path) { path.to_vec() } else { item.clone() }).collect();
+        log_probability(model, prompt, &catalog, path)
+    };
+    let (mut live, mut ended): (Vec<Vec<u32>>, Vec<(f64, Vec<u32>)>) = (vec![vec![]], vec![]);
+    while !live.is_empty() {
+        let next = live.iter().flat_map(|path| {
+            let tokens: BTreeSet<u32> = through(path).iter().map(|title| title[path.len()]).collect();
+            tokens.into_iter().map(|token| [path.as_slice(), &[token]].concat()).collect::<Vec<_>>()
+        });
+        let mut next: Vec<(f64, Vec<u32>)> = next.map(|path| (sum(&path), path)).collect();
+        next.sort_by(|a, b| b.0.total_cmp(&a.0));
+        next.truncate(2 * beams);
+        live.clear();
+        for (rank, (sum, path)) in next.into_iter().enumerate() {
+            match through(&path).as_slice() {
+                [only] if rank < beams => ended.push((sum, only.to_vec())),
+                [_] => {}
+                _ if live.len() < beams => live.push(path),
+                _ => {}
+            }
+        }
+    }
+    ended.sort_by(|a, b| b.0.total_cmp(&a.0));
+    ended.truncate(beams);
+    ended.into_iter().map(|(_, title)| title).collect()
+}
+
 /// Titles of which some begin others, and some are several items'.
 fn catalog() -> impl Strategy<Value = Vec<Vec<u32>>> {
     let stem = prop::collection::vec(1u32..5, 1..5);
@@ -91,6 +126,17 @@ proptest! {
                 let holders: Vec<u32> = (0..items.len() as u32).filter(|&i| items[i as usize] == hypothesis.tokens).collect();
                 prop_assert_eq!(&hypothesis.items, &holders);
             }
+        }
+    }
+
+    #[test]
+    fn few_beams_equal_the_definition(items in catalog(), beams in 1usize..5, seed in 0u64..4) {
+        let (model, objective) = (small_model(1, seed), objective(&items));
+        let found = beam_search(&model, &objective, &PROMPTS, BeamConfig { beams, length_penalty: None }).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            let expected = plain_search(&model, prompt, &items, beams);
+            let tokens: Vec<_> = found.iter().map(|hypothesis| hypothesis.tokens.clone()).collect();
+            prop_assert_eq!(tokens, expected);
         }
     }
 

@@ -188,6 +188,13 @@ impl Search {
                 live.push(Beam { node, sum, tokens, row: parent.row, known: std::mem::take(&mut parent.known) });
             }
         }
+        // Without a penalty a sum is a score, and only falls: what is no better than the worst of enough finished ones never enters, and whatever it
+        // would have kept from the next step's best is no better either.
+        if rules.length_penalty == 0.0
+            && let Some(worst) = self.finished.get(rules.beams - 1)
+        {
+            live.retain(|beam| f64::from(beam.sum) > worst.score);
+        }
         self.live = live;
     }
 

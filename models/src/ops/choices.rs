@@ -311,13 +311,9 @@ pub(super) mod kernel {
         let (width, from) = (dims::<2>(hidden)[1], values(hidden));
         let is_large = |group: &Group| group.rows.len() * group.tokens.len() * width > LARGE;
         let prepared = |group: &Group, threaded: bool| {
-            let row = |place: &super::Place| &from[place.row as usize * width..][..width];
-            let rows = Rows {
-                hidden: group.rows.iter().flat_map(row).copied().collect(),
-                weight: matrix_rows(weight, &group.tokens, width),
-                width,
-                threaded,
-            };
+            let mut hidden = Vec::with_capacity(group.rows.len() * width);
+            group.rows.iter().for_each(|place| hidden.extend_from_slice(&from[place.row as usize * width..][..width]));
+            let rows = Rows { hidden, weight: matrix_rows(weight, &group.tokens, width), width, threaded };
             work(group, rows)
         };
         let groups = &choices.0.groups;
@@ -331,13 +327,19 @@ pub(super) mod kernel {
 
     /// The given rows of a matrix in float32; only they are converted where it has 16 bits.
     fn matrix_rows(matrix: &FlexTensor, rows: &[u32], width: usize) -> Vec<f32> {
-        fn pick<T: Copy>(values: &[T], rows: &[u32], width: usize, widen: impl Fn(T) -> f32) -> Vec<f32> {
-            rows.iter().flat_map(|&row| &values[row as usize * width..][..width]).map(|&value| widen(value)).collect()
+        fn pick<T: Copy>(values: &[T], rows: &[u32], width: usize, add: impl Fn(&mut Vec<f32>, &[T])) -> Vec<f32> {
+            let mut picked = Vec::with_capacity(rows.len() * width);
+            rows.iter().for_each(|&row| add(&mut picked, &values[row as usize * width..][..width]));
+            picked
         }
         match matrix.dtype() {
-            DType::BF16 => pick(matrix.storage::<bf16>(), rows, width, bf16::to_f32),
-            DType::F16 => pick(matrix.storage::<f16>(), rows, width, f16::to_f32),
-            _ => pick(values(matrix), rows, width, |value| value),
+            DType::BF16 => pick(matrix.storage::<bf16>(), rows, width, |picked, row| {
+                picked.extend(row.iter().map(|value| value.to_f32()))
+            }),
+            DType::F16 => pick(matrix.storage::<f16>(), rows, width, |picked, row| {
+                picked.extend(row.iter().map(|value| value.to_f32()))
+            }),
+            _ => pick(values(matrix), rows, width, |picked, row| picked.extend_from_slice(row)),
         }
     }
 
