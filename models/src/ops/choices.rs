@@ -257,7 +257,7 @@ pub(super) mod kernel {
     use rayon::prelude::*;
 
     use super::super::row_product::{multiply_by_rows, multiply_by_rows_alone};
-    use super::super::simd::{dot, exp, exp_in_place, largest, vectorized};
+    use super::super::simd::{dot, exp_in_place, largest, sum_of_exp, vectorized};
     use super::super::values::{Matrix, dims, in_order, multiply, tensor, values};
     use super::{Choices, Group};
 
@@ -276,6 +276,11 @@ pub(super) mod kernel {
     }
 
     impl Rows {
+        /// Rows that a thread takes at least: all of them where the whole choice is one thread's.
+        fn at_least(&self) -> usize {
+            if self.threaded { 1 } else { usize::MAX }
+        }
+
         /// The logits of the choice's tokens, `[rows, tokens]`.
         fn logits(&self) -> Vec<f32> {
             let (rows, tokens) = (self.hidden.len() / self.width, self.weight.len() / self.width);
@@ -347,16 +352,16 @@ pub(super) mod kernel {
         let (hidden, weight) = (in_order(hidden), weight.to_contiguous());
         let found = for_choices(&hidden, &weight, choices, |group, rows| {
             let mut log_probs = rows.logits();
-            for row in log_probs.chunks_mut(group.tokens.len()) {
+            log_probs.par_chunks_mut(group.tokens.len()).with_min_len(rows.at_least()).for_each(|row| {
                 let normalizer = vectorized(
                     #[inline(always)]
                     || {
                         let top = largest(row);
-                        top + row.iter().map(|logit| exp(logit - top)).sum::<f32>().ln()
+                        top + sum_of_exp(row, top).ln()
                     },
                 );
                 row.iter_mut().for_each(|logit| *logit -= normalizer);
-            }
+            });
             log_probs
         });
         let mut out = vec![0.0; choices.0.outputs];
@@ -381,7 +386,9 @@ pub(super) mod kernel {
         let found = for_choices(&hidden, &weight, choices, |group, own| {
             let tokens = group.tokens.len();
             let mut by_logits = own.logits();
-            for (row, (output, wanted)) in by_logits.chunks_mut(tokens).zip(group.wanted()) {
+            let wanted: Vec<_> = group.wanted().collect();
+            let rows = by_logits.par_chunks_mut(tokens).zip(wanted).with_min_len(own.at_least());
+            rows.for_each(|(row, (output, wanted))| {
                 let gradient = &values(&gradient)[output..output + wanted.len()];
                 vectorized(
                     #[inline(always)]
@@ -392,7 +399,7 @@ pub(super) mod kernel {
                         row[wanted].iter_mut().zip(gradient).for_each(|(value, gradient)| *value += gradient);
                     },
                 );
-            }
+            });
             let by_logits = Matrix::rows(&by_logits, [group.rows.len(), tokens], tokens);
             let product = |left: Matrix, right: &[f32]| {
                 let [height, inner] = left.size;

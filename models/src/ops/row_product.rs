@@ -4,6 +4,7 @@
 //! a decoding step that copy of the weight costs more than the product. Here the weight is read as it lies, once, and the
 //! few rows are laid side by side instead: a vector holds one element of many rows, and each weight multiplies all of them.
 
+use std::mem::MaybeUninit;
 use std::sync::Mutex;
 
 use pulp::{Arch, Simd, WithSimd, bytemuck};
@@ -24,36 +25,55 @@ const SHARES_OF_A_THREAD: usize = 8;
 pub(super) fn multiply_by_rows(x: &[f32], weight: &[f32], depth: usize) -> Vec<f32> {
     let (rows, width) = (x.len() / depth, weight.len() / depth);
     if rows <= MOST_ROWS {
-        let mut out = vec![0.0; rows * width];
-        multiply_few_rows(&mut out, x, weight, depth);
-        return out;
+        return multiply_few_rows(x, weight, depth);
     }
     product([Matrix::rows(x, [rows, depth], depth), Matrix::rows(weight, [width, depth], depth).transposed()])
 }
 
-/// The same on the calling thread, for any number of rows.
+/// The same on the calling thread, for any number of rows, into `out`.
 pub(super) fn multiply_by_rows_alone(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
+    // SAFETY: the two types have the same layout, and what is written through the view, by `panel`, is initialised.
+    let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<f32>]) };
     let shares = Mutex::new(shares(out, x, weight, depth, weight.len() / depth));
     Arch::new().dispatch(Worker { shares: &shares, x, depth });
 }
 
-fn multiply_few_rows(out: &mut [f32], x: &[f32], weight: &[f32], depth: usize) {
-    let (width, workers) = (weight.len() / depth, rayon::current_num_threads());
+fn multiply_few_rows(x: &[f32], weight: &[f32], depth: usize) -> Vec<f32> {
+    let (rows, width, workers) = (x.len() / depth, weight.len() / depth, rayon::current_num_threads());
     let columns = (width / (SHARES_OF_A_THREAD * workers) / SHARE * SHARE).max(SHARE);
-    let shares = Mutex::new(shares(out, x, weight, depth, columns));
-    (0..workers).into_par_iter().for_each(|_| Arch::new().dispatch(Worker { shares: &shares, x, depth }));
+    let mut product = Vec::with_capacity(rows * width);
+    {
+        let shares = Mutex::new(shares(spare(&mut product, rows * width), x, weight, depth, columns));
+        (0..workers).into_par_iter().for_each(|_| Arch::new().dispatch(Worker { shares: &shares, x, depth }));
+    }
+    written(product, rows * width)
+}
+
+/// Room for so many elements, which are not filled first: for a few rows that pass would be a tenth of the time.
+fn spare(product: &mut Vec<f32>, count: usize) -> &mut [MaybeUninit<f32>] {
+    &mut product.spare_capacity_mut()[..count]
+}
+
+/// The product when its workers are done.
+fn written(mut product: Vec<f32>, count: usize) -> Vec<f32> {
+    assert!(count <= product.capacity(), "there is room for every element");
+    // SAFETY: the capacity was just checked. The shares that `shares` deals out are all of the first `count` elements, once each; the workers
+    // return only when no share is left, every share that one takes goes through `Share::run`, which passes each of its rows to `panel` once, and
+    // `panel` writes every column of its rows. So all `count` elements are initialised.
+    unsafe { product.set_len(count) };
+    product
 }
 
 /// Some columns of a product.
 struct Share<'a, 'o> {
     /// The columns in each of the rows.
-    out: Vec<&'o mut [f32]>,
+    out: Vec<&'o mut [MaybeUninit<f32>]>,
     weight: &'a [f32],
 }
 
 /// A product in shares of so many columns.
 fn shares<'a, 'o>(
-    out: &'o mut [f32],
+    out: &'o mut [MaybeUninit<f32>],
     x: &[f32],
     weight: &'a [f32],
     depth: usize,
@@ -197,7 +217,7 @@ fn transpose<S: Simd>(simd: S, square: &mut [S::f32s; MOST_LANES]) {
 #[inline(always)]
 fn panel<S: Simd, const R: usize, const W: usize>(
     simd: S,
-    out: &mut [&mut [f32]],
+    out: &mut [&mut [MaybeUninit<f32>]],
     x: &[S::f32s],
     [weight, after]: [&[f32]; 2],
     depth: usize,
@@ -215,9 +235,9 @@ fn panel<S: Simd, const R: usize, const W: usize>(
         let count = W.min(width - start);
         for (i, out) in out.iter_mut().enumerate() {
             let out = &mut out[start..][..count];
-            match <&mut [f32; W]>::try_from(&mut *out) {
-                Ok(out) => (0..W).for_each(|j| out[j] = sums[j * R * lanes::<S>() + i]),
-                Err(_) => (0..count).for_each(|j| out[j] = sums[j * R * lanes::<S>() + i]),
+            match <&mut [MaybeUninit<f32>; W]>::try_from(&mut *out) {
+                Ok(out) => (0..W).for_each(|j| _ = out[j].write(sums[j * R * lanes::<S>() + i])),
+                Err(_) => (0..count).for_each(|j| _ = out[j].write(sums[j * R * lanes::<S>() + i])),
             }
         }
     }
@@ -325,8 +345,7 @@ mod tests {
             [(1, 1, 1), (2, 3, 5), (7, 64, 33), (13, 100, 70), (40, 16, 257), (64, 21, 20), (150, 48, 9)]
         {
             let (x, weight) = (numbers(rows * depth, 1), numbers(width * depth, 2));
-            let mut out = vec![f32::NAN; rows * width];
-            multiply_few_rows(&mut out, &x, &weight, depth);
+            let out = multiply_few_rows(&x, &weight, depth);
             let mut alone = vec![f32::NAN; rows * width];
             multiply_by_rows_alone(&mut alone, &x, &weight, depth);
             assert!(out == alone, "{rows} {depth} {width}: the threads change the result");
