@@ -29,7 +29,7 @@ rows = [{"prompt": [token() for _ in range(n)], "target": [token() for _ in rang
 with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
     file.write("\n".join(map(json.dumps, rows)))
     file.flush()
-    output = subprocess.run([program, "score", "--model", folder, "--tokens", file.name], check=True, capture_output=True, text=True)
+    output = subprocess.run([program, "score", "--objective", "vocabulary", "--model", folder, "--tokens", file.name], check=True, capture_output=True, text=True)
 ours = [json.loads(line)["log_probs"] for line in output.stdout.splitlines()]
 worst = 0.0
 with torch.no_grad():
