@@ -431,8 +431,8 @@ pub(super) mod kernel {
 mod tests {
     use super::*;
     use crate::ops::testing::{check_gradients, device, random, same};
-    use burn::tensor::FloatDType;
     use burn::tensor::activation::log_softmax;
+    use burn::tensor::{FloatDType, Int, TensorData};
 
     /// Rows at choices of 1, 2, 7 and `wide` tokens, some of them at one choice; every third row wants all of its tokens.
     fn rows(count: usize, wide: usize) -> Vec<(u32, Vec<u32>, Option<usize>)> {
@@ -450,22 +450,25 @@ mod tests {
         Choices::new(rows.iter().map(|(key, tokens, wanted)| (*key, tokens.as_slice(), *wanted)))
     }
 
-    /// The same by the logits of the whole vocabulary.
+    /// The same by the logits of the whole vocabulary, with those of other tokens masked.
     fn plainly(hidden: Tensor<2>, weight: Tensor<2>, rows: &[(u32, Vec<u32>, Option<usize>)]) -> Tensor<1> {
-        let logits = hidden.matmul(weight.transpose());
-        let of_row = |(row, (_, tokens, wanted)): (usize, &(u32, Vec<u32>, Option<usize>))| {
-            let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-            let ids = Tensor::from_data(ids.as_slice(), &device());
-            let log_probs = log_softmax(logits.clone().narrow(0, row, 1).select(1, ids), 1);
-            let (start, count) = wanted.map_or((0, tokens.len()), |place| (place, 1));
-            log_probs.narrow(1, start, count).flatten(0, 1)
-        };
-        Tensor::cat(rows.iter().enumerate().map(of_row).collect(), 0)
+        let [vocabulary, _] = weight.dims();
+        let mut mask = vec![-1e30f32; rows.len() * vocabulary];
+        let mut wanted_places = Vec::new();
+        for (row, (_, tokens, wanted)) in rows.iter().enumerate() {
+            let place = |token: &u32| row * vocabulary + *token as usize;
+            tokens.iter().for_each(|token| mask[place(token)] = 0.0);
+            let wanted = wanted.map_or(&tokens[..], |wanted| &tokens[wanted..=wanted]);
+            wanted_places.extend(wanted.iter().map(|token| place(token) as i32));
+        }
+        let mask = Tensor::from_data(TensorData::new(mask, [rows.len(), vocabulary]), &device());
+        let places = Tensor::<1, Int>::from_data(wanted_places.as_slice(), &device());
+        log_softmax(hidden.matmul(weight.transpose()) + mask, 1).flatten::<1>(0, 1).select(0, places)
     }
 
     #[test]
     fn equals_a_softmax_over_the_tokens_of_each_choice_forward_and_backward() {
-        for (count, wide, width) in [(1, 3, 8), (12, 9, 20), (30, 70, 33), (40, 300, 256)] {
+        for (count, wide, width) in [(1, 3, 8), (30, 70, 33), (40, 300, 256)] {
             let (rows, inputs) = (rows(count, wide), [random([count, width], 1), random([920, width], 2)]);
             let choices = choices(&rows);
             check_gradients(
