@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn equals_a_softmax_over_the_tokens_of_each_choice_forward_and_backward() {
-        for (count, wide, width) in [(1, 3, 8), (30, 70, 33), (40, 300, 256)] {
+        for (count, wide, width) in [(1, 3, 8), (40, 300, 256)] {
             let (rows, inputs) = (rows(count, wide), [random([count, width], 1), random([920, width], 2)]);
             let choices = choices(&rows);
             check_gradients(
