@@ -62,7 +62,8 @@ fn plain_search(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], b
             items.iter().map(|item| if item.starts_with(path) { path.to_vec() } else { item.clone() }).collect();
         log_probability(model, prompt, &catalog, path)
     };
-    let (mut live, mut ended): (Vec<Vec<u32>>, Vec<(f64, Vec<u32>)>) = (vec![vec![]], vec![]);
+    let mut live: Vec<Vec<u32>> = vec![vec![]];
+    let mut ended: Vec<(f64, Vec<u32>)> = vec![];
     while !live.is_empty() {
         let next = live.iter().flat_map(|path| {
             let tokens: BTreeSet<u32> = through(path).iter().map(|title| title[path.len()]).collect();
