@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, indices};
-use crate::decode::{ItemTrie, MOST_AHEAD};
+use crate::decode::ItemTrie;
 use crate::ops::Choices;
 use crate::{ModelError, host};
 
@@ -91,6 +91,13 @@ pub struct TargetSize {
     pub titles: usize,
     /// Tokens that are predicted: all of them, or with the catalog's objective those that are choices.
     pub choices: usize,
+}
+
+impl std::ops::AddAssign for TargetSize {
+    fn add_assign(&mut self, other: Self) {
+        self.titles += other.titles;
+        self.choices += other.choices;
+    }
 }
 
 /// What is run of some targets, and what is predicted where.
@@ -310,21 +317,6 @@ impl Objective {
             ObjectiveKind::Vocabulary => tree.is_leaf(node),
             ObjectiveKind::Catalog => tree.titles(node) == 1,
         }
-    }
-
-    /// The node at which a search has its first choice, and the tokens that lead there: certain ones, which need not be searched.
-    pub(crate) fn certain_start(&self) -> Result<(u32, Vec<u32>), ModelError> {
-        let tree = self.tree()?;
-        let (mut node, mut tokens) = (ItemTrie::ROOT, Vec::new());
-        while self.kind == ObjectiveKind::Catalog
-            && let (&[token], &[child]) = tree.children(node)
-            && !self.is_found(tree, child)
-            && tokens.len() < MOST_AHEAD
-        {
-            tokens.push(token);
-            node = child;
-        }
-        Ok((node, tokens))
     }
 
     /// Log-probabilities of the children of each node, in the tree's order, after hidden states `[nodes, d_model]`; those of an only child

@@ -74,10 +74,10 @@ pub fn validate(
     workers.sum(&mut log_likelihoods);
     let (mut sum, mut all, mut perplexity) = (0.0, TargetSize::default(), 0.0);
     for (row, log_likelihood) in rows.iter().zip(log_likelihoods) {
-        let TargetSize { titles, choices } = objective.size(&row.target)?;
+        let size = objective.size(&row.target)?;
         sum -= log_likelihood;
-        (all.titles, all.choices) = (all.titles + titles, all.choices + choices);
-        perplexity += (-log_likelihood / choices as f64).exp().min(f64::from(f32::MAX));
+        all += size;
+        perplexity += (-log_likelihood / size.choices as f64).exp().min(f64::from(f32::MAX));
     }
     Ok(Validation {
         loss: sum / objective.terms(all) as f64,

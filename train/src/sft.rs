@@ -4,7 +4,7 @@
 
 use burn::tensor::Tensor;
 use latentr3_models::backbone::Cut;
-use latentr3_models::{LatentRecommender, LogitSpread, Objective, ObjectiveKind};
+use latentr3_models::{LatentRecommender, LogitSpread, Objective, ObjectiveKind, TargetSize};
 use serde_json::{Map, json};
 
 use crate::TrainError;
@@ -45,14 +45,20 @@ impl Sft {
     ///
     /// Tokens outside the model's vocabulary, an empty row, or a target that is no title of the objective's catalog.
     pub fn update(&self, model: &LatentRecommender, share: &Share) -> Result<ShareUpdate, TrainError> {
-        self.update_at(self.temperature.now(None), model, share)
+        self.update_at(self.temperature.now(None), share.target_size(&self.objective)?, model, share)
     }
 
     /// [`Self::update`] at a temperature, with the sums of [`LogitSpread`] as further figures where it adapts.
-    fn update_at(&self, temperature: f64, model: &LatentRecommender, share: &Share) -> Result<ShareUpdate, TrainError> {
+    fn update_at(
+        &self,
+        temperature: f64,
+        size: TargetSize,
+        model: &LatentRecommender,
+        share: &Share,
+    ) -> Result<ShareUpdate, TrainError> {
         let adapts = self.temperature == Temperature::Adaptive;
         let objective = self.objective.at_temperature(temperature, adapts);
-        let terms = self.objective.terms(share.target_size(&self.objective)?);
+        let terms = self.objective.terms(size);
         let names = ["loss"].into_iter().chain(SPREAD.into_iter().filter(|_| adapts));
         let mut total = ShareUpdate::with_figures(names, &model.device());
         // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
@@ -93,12 +99,12 @@ impl Stage for Sft {
         share: &Share,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let temperature = self.temperature.now(optimizer.temperature);
-        let update = self.update_at(temperature, &model, share)?;
+        let size = share.target_size(&self.objective)?;
+        let update = self.update_at(temperature, size, &model, share)?;
         let (model, Applied { figures, norm, fault }) = optimizer.apply(model, update, share.workers);
         let (_, loss) = figures[0];
         let mut metrics = Map::from_iter([("loss".into(), json!(loss)), ("gradient_norm".into(), json!(norm))]);
         if self.objective.kind() == ObjectiveKind::Catalog {
-            let size = share.target_size(&self.objective)?;
             let choice_loss = loss * self.objective.terms(size) as f64 / size.choices as f64;
             metrics.insert("choice_perplexity".into(), json!(choice_loss.exp()));
             if self.temperature != Temperature::default() {

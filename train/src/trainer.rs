@@ -120,7 +120,13 @@ impl Training<'_> {
         // Its last step was not the last one when the checkpoint was written, if the run is to be shorter now.
         progress.validation_due |= !progress.finished && progress.step == plan.steps;
         let metrics = self.run.map(|run| run.metrics(progress.metrics_bytes)).transpose()?;
-        let mut log = Log { metrics, before: progress.seconds, clock: Instant::now(), guards: stage.guards() };
+        let mut log = Log {
+            metrics,
+            before: progress.seconds,
+            clock: Instant::now(),
+            guards: stage.guards(),
+            objective: stage.objective().clone(),
+        };
         if is_new {
             // From here on the run needs nothing but its own folder and the data.
             self.save(&model, &optimizer, &mut progress, &mut log)?;
@@ -130,7 +136,7 @@ impl Training<'_> {
         let mut order: Option<(usize, Vec<usize>)> = None;
         while !progress.finished {
             if progress.validation_due {
-                match self.validate(stage.objective(), &model, &mut progress, &mut log) {
+                match self.validate(&model, &mut progress, &mut log) {
                     Ok(()) => progress.validation_due = false,
                     Err(TrainError::Interrupted) => {}
                     Err(error) => return Err(error),
@@ -161,7 +167,7 @@ impl Training<'_> {
             model = moved;
             progress.step += 1;
             progress.temperature = optimizer.temperature;
-            self.log_step(stage.objective(), &model, &rows, report, &optimizer, &mut progress, &mut log)?;
+            self.log_step(&model, &rows, report, &optimizer, &mut progress, &mut log)?;
 
             // A run that is stopped shows what has become of its model.
             progress.validation_due = plan.validates_after(progress.step) || progress.stopped.is_some();
@@ -190,10 +196,8 @@ impl Training<'_> {
     }
 
     /// Logs a step that was done and looks at it, or counts it where it was skipped.
-    #[allow(clippy::too_many_arguments, reason = "what a step leaves, and where it goes")]
     fn log_step(
         &mut self,
-        objective: &Objective,
         model: &LatentRecommender,
         rows: &[&Example],
         report: StepReport,
@@ -221,7 +225,7 @@ impl Training<'_> {
         progress.skipped_in_a_row += 1;
         if self.config.on_nonfinite == OnNonfinite::Stop || progress.skipped_in_a_row >= MOST_SKIPPED {
             let Fault { what, value } = fault;
-            return Err(TrainError::NotFinite { step, what, value, rows: unlikely_rows(model, objective, rows)? });
+            return Err(TrainError::NotFinite { step, what, value, rows: unlikely_rows(model, &log.objective, rows)? });
         }
         line.insert("skipped".into(), json!(fault.what));
         (self.observer)(Event::Skipped { step, fault });
@@ -243,7 +247,6 @@ impl Training<'_> {
     /// Validates the model, logs it and notes whether it is the best so far.
     fn validate(
         &mut self,
-        objective: &Objective,
         model: &LatentRecommender,
         progress: &mut Progress,
         log: &mut Log,
@@ -254,13 +257,13 @@ impl Training<'_> {
             return Ok(());
         }
         let validation =
-            validate(model, objective, self.valid, self.config.micro_batch, self.interrupted, self.workers)?;
+            validate(model, &log.objective, self.valid, self.config.micro_batch, self.interrupted, self.workers)?;
         if let Some(Fault { what, value }) = Fault::of("validation loss", validation.loss) {
             return Err(TrainError::NotFinite { step: progress.step, what, value, rows: Vec::new() });
         }
         let mut line = Map::from_iter([("step".into(), json!(progress.step))]);
         line.extend(validation.metrics());
-        line.extend(objective.log_titles().map(|nats| ("log_catalog_size".into(), json!(nats))));
+        line.extend(log.objective.log_titles().map(|nats| ("log_catalog_size".into(), json!(nats))));
         if let Some(extra) = &mut self.extra_validation {
             line.extend(extra(&model.valid())?);
         }
@@ -292,6 +295,8 @@ struct Log {
     clock: Instant,
     /// What its figures are looked at for.
     guards: Option<Guards>,
+    /// What targets are measured by.
+    objective: Objective,
 }
 
 impl Log {

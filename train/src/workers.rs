@@ -122,8 +122,7 @@ impl Share<'_> {
     pub fn target_size(&self, objective: &Objective) -> Result<TargetSize, TrainError> {
         let mut all = TargetSize::default();
         for row in &self.batch {
-            let TargetSize { titles, choices } = objective.size(&row.target)?;
-            (all.titles, all.choices) = (all.titles + titles, all.choices + choices);
+            all += objective.size(&row.target)?;
         }
         Ok(all)
     }
@@ -162,6 +161,8 @@ mod tests {
         let workers = Workers::alone();
         let share = workers.share(&batch);
         assert_eq!((&share.places[..], share.batch.len()), (&[0, 1, 2][..], 3));
+        let size = share.target_size(&Objective::vocabulary()).unwrap();
+        assert_eq!(size, TargetSize { titles: 3, choices: 6 });
         assert_eq!(share.of_all(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert!(workers.any(true) && !workers.any(false) && workers.is_first());
     }

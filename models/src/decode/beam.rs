@@ -59,12 +59,13 @@ fn search_in_parts(
     guides: Option<&[Guide]>,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    let start = objective.certain_start()?;
+    let rules = rules(objective, config)?;
+    let start = rules.start();
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {
         let guides = guides.map(|guides| &guides[at * at_once..][..prompts.len()]);
         let state = model.reason_and_run(model.prefill(prompts)?, &start.1);
-        search(model, objective, state, &start, guides, config)
+        search(model, rules, state, &start, guides)
     };
     if prompts.is_empty() {
         return Err(ModelError::Input("a search needs a prompt".into()));
@@ -83,21 +84,25 @@ pub fn beam_search_after(
     state: PromptState,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    search(model, objective, state, &(ItemTrie::ROOT, Vec::new()), None, config)
+    search(model, rules(objective, config)?, state, &(ItemTrie::ROOT, Vec::new()), None)
+}
+
+/// What a search by an objective goes by.
+fn rules(objective: &Objective, config: BeamConfig) -> Result<Rules<'_>, ModelError> {
+    config.check(objective.kind())?;
+    let length_penalty = config.penalty(objective);
+    Ok(Rules { tree: objective.tree()?, objective, beams: config.beams, length_penalty })
 }
 
 fn search(
     model: &LatentRecommender,
-    objective: &Objective,
+    rules: Rules,
     mut state: PromptState,
     (start, certain): &(u32, Vec<u32>),
     guides: Option<&[Guide]>,
-    config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    config.check(objective.kind())?;
+    let Rules { tree, objective, .. } = rules;
     objective.check_vocabulary(&model.backbone)?;
-    let tree = objective.tree()?;
-    let rules = Rules { tree, objective, beams: config.beams, length_penalty: config.penalty(objective) };
     let guided = |user: usize, node: u32, mut scores: Vec<f32>| {
         if let Some(guides) = guides {
             guides[user].mix(tree, node, &mut scores);
@@ -123,7 +128,7 @@ fn search(
             state = state.select(&places);
             open = places.iter().map(|&place| open[place]).collect();
         }
-        let next = place_beams(&mut searches, &open, tree);
+        let next = place_beams(&mut searches, &open, rules);
         let hidden = run_rows(model, &state, &mut generated, &next);
         let nodes: Vec<u32> = next.iter().flat_map(|row| row.nodes.iter().copied()).collect();
         let mut scores = scores_after(hidden, &nodes)?.into_iter();
@@ -138,7 +143,7 @@ fn search(
 }
 
 /// Gives every beam its row in the next pass, as many rows to each prompt, and says what each runs.
-fn place_beams(searches: &mut [Search], open: &[usize], tree: &ItemTrie) -> Vec<NextRow> {
+fn place_beams(searches: &mut [Search], open: &[usize], rules: Rules) -> Vec<NextRow> {
     let width = open.iter().map(|&user| searches[user].live.len()).max().unwrap_or(0);
     let mut rows = Vec::with_capacity(open.len() * width);
     for &user in open {
@@ -147,7 +152,7 @@ fn place_beams(searches: &mut [Search], open: &[usize], tree: &ItemTrie) -> Vec<
         let first = live[0].row;
         for beam in live.iter_mut() {
             let row = if beam.known.is_empty() {
-                beam.next_row(tree)
+                beam.next_row(rules)
             } else {
                 NextRow { from: beam.row, ..NextRow::default() }
             };

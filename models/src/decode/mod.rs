@@ -11,6 +11,5 @@ pub use beam::{beam_search, beam_search_after, guided_beam_search};
 pub use generate::generate;
 pub use ground::TitleEmbeddings;
 pub use guide::Guide;
-pub(crate) use search::MOST_AHEAD;
 pub use search::{BeamConfig, Hypothesis};
 pub use trie::{ItemTrie, TrieError};

@@ -61,7 +61,7 @@ pub struct Hypothesis {
 }
 
 /// Most tokens of a beam that run at once. More would save few passes and be lost with a beam that drops out.
-pub(crate) const MOST_AHEAD: usize = 8;
+const MOST_AHEAD: usize = 8;
 
 /// What a row of the next pass runs.
 #[derive(Default)]
@@ -84,6 +84,31 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
+    /// The tokens that follow a node without a choice, at most so many and none that finds an item, and the nodes that they lead to.
+    fn certain_way(&self, mut node: u32, most: usize) -> (Vec<u32>, Vec<u32>) {
+        let (mut tokens, mut nodes) = (Vec::new(), Vec::new());
+        while let (&[token], &[child]) = self.tree.children(node)
+            && !self.objective.is_found(self.tree, child)
+            && tokens.len() < most
+        {
+            tokens.push(token);
+            nodes.push(child);
+            node = child;
+        }
+        (tokens, nodes)
+    }
+
+    /// The node at which a search has its first choice and the tokens that lead there, which need not be searched where they are certain.
+    pub fn start(&self) -> (u32, Vec<u32>) {
+        match self.objective.kind() {
+            ObjectiveKind::Vocabulary => (ItemTrie::ROOT, Vec::new()),
+            ObjectiveKind::Catalog => {
+                let (tokens, nodes) = self.certain_way(ItemTrie::ROOT, MOST_AHEAD);
+                (nodes.last().copied().unwrap_or(ItemTrie::ROOT), tokens)
+            }
+        }
+    }
+
     fn score(&self, sum: f32, tokens: usize) -> f64 {
         f64::from(sum) / (tokens as f64).powf(self.length_penalty)
     }
@@ -116,19 +141,13 @@ pub(super) struct Beam {
 
 impl Beam {
     /// What to run for a beam whose next scores are not known: its last token, and those after it that it has no choice of.
-    pub fn next_row(&self, tree: &ItemTrie) -> NextRow {
-        let mut row =
-            NextRow { from: self.row, tokens: vec![self.tokens[self.tokens.len() - 1]], nodes: vec![self.node] };
-        let mut node = self.node;
-        while let (&[token], &[child]) = tree.children(node)
-            && !tree.is_leaf(child)
-            && row.tokens.len() < MOST_AHEAD
-        {
-            row.tokens.push(token);
-            row.nodes.push(child);
-            node = child;
+    pub fn next_row(&self, rules: Rules) -> NextRow {
+        let (tokens, nodes) = rules.certain_way(self.node, MOST_AHEAD - 1);
+        NextRow {
+            from: self.row,
+            tokens: [&self.tokens[self.tokens.len() - 1..], &tokens].concat(),
+            nodes: [&[self.node], &nodes[..]].concat(),
         }
-        row
     }
 }
 
@@ -283,8 +302,9 @@ mod tests {
         let tree = ItemTrie::new(&[vec![1, 2, 3, 0], vec![4, 0]]).unwrap();
         let objective = Objective::vocabulary();
         let mut search = Search::new(ItemTrie::ROOT, Vec::new(), vec![-1.0, -2.0]);
-        assert!(search.step_while_known(Rules { tree: &tree, objective: &objective, beams: 10, length_penalty: 1.0 }));
-        let rows: Vec<Vec<u32>> = search.live.iter().map(|beam| beam.next_row(&tree).tokens).collect();
+        let rules = Rules { tree: &tree, objective: &objective, beams: 10, length_penalty: 1.0 };
+        assert!(search.step_while_known(rules));
+        let rows: Vec<Vec<u32>> = search.live.iter().map(|beam| beam.next_row(rules).tokens).collect();
         assert_eq!(rows, [vec![1, 2, 3], vec![4]]);
     }
 }

@@ -25,7 +25,8 @@ impl Grpo {
         rollouts: &Rollouts,
         thoughts: Vec<Thoughts>,
     ) -> Result<ShareUpdate, TrainError> {
-        let (group, weights) = (self.config.group, self.weights(share, rollouts)?);
+        let total = self.tokens(share)? as f64;
+        let (group, weights) = (self.config.group, self.weights(share, rollouts, total));
         let mut update = ShareUpdate::default();
         for Thoughts { places, thought, by_sample } in thoughts {
             let by_sample = by_sample.expect("this estimator's rollouts have it");
@@ -37,7 +38,6 @@ impl Grpo {
             // A function whose gradient by the thought is the weighted sum.
             update.gradients.add(Gradients::collect(model, (thought * by_thought).sum().backward()));
         }
-        let total = self.tokens(share)? as f64;
         let loss: f64 = match self.config.estimator {
             Estimator::Pathwise => -rollouts.rewards.iter().sum::<f64>() / (share.batch.len() * group) as f64,
             _ => weights.iter().zip(&rollouts.log_probs).map(|(weight, row)| weight * row.len() as f64).sum(),
@@ -52,17 +52,16 @@ impl Grpo {
 
     /// The derivative of the loss by each rollout's summed log-probabilities: `-A_k / tokens`, or with [`Estimator::Pathwise`] that
     /// of minus the mean reward, `s_k / (|y| rollouts)`, which is 0 where the reward is bounded.
-    fn weights(&self, share: &Share, rollouts: &Rollouts) -> Result<Vec<f64>, TrainError> {
+    fn weights(&self, share: &Share, rollouts: &Rollouts, total: f64) -> Vec<f64> {
         if self.config.estimator == Estimator::Pathwise {
             let all = (share.batch.len() * self.config.group) as f64;
             let weight = |(&reward, row): (&f64, &Vec<f32>)| match reward > -self.config.max_perplexity {
                 true => reward / (row.len() as f64 * all),
                 false => 0.0,
             };
-            return Ok(rollouts.rewards.iter().zip(&rollouts.log_probs).map(weight).collect());
+            return rollouts.rewards.iter().zip(&rollouts.log_probs).map(weight).collect();
         }
-        let total = self.tokens(share)? as f64;
-        Ok(rollouts.advantages.iter().map(|advantage| -advantage / total).collect())
+        rollouts.advantages.iter().map(|advantage| -advantage / total).collect()
     }
 
     /// A share's part of loss and gradients of the published estimator's clipped loss on given rollouts.
