@@ -86,11 +86,11 @@ const FORMS: [Form; 10] = [
                 r#"{{"overall": {rating}.0, "verified": true, "reviewerID": "{user}", "asin": "{item}", "style": {{"a": "b"}}, "reviewText": "so \"good\"", "unixReviewTime": {time}}}"#
             )
         };
-        write(dir, "CDs_5.json.gz", &lines("", events(), review));
+        write(dir, "Office_Products_5.json.gz", &lines("", events(), review));
         let meta = |(id, title): (String, String)| {
             serde_json::json!({"category": ["x", "y"], "title": title, "asin": id}).to_string()
         };
-        write(dir, "meta_CDs.json.gz", &lines("", items(), meta));
+        write(dir, "meta_Office_Products.json.gz", &lines("", items(), meta));
         vec![]
     }),
     ("amazon-2023", |dir| {
@@ -99,11 +99,11 @@ const FORMS: [Form; 10] = [
                 r#"{{"rating": {rating}.0, "title": "Nice", "text": "", "images": [], "asin": "V{item}", "parent_asin": "{item}", "user_id": "{user}", "timestamp": {time}123}}"#
             )
         };
-        write(dir, "CDs.jsonl.gz", &lines("", events(), review));
+        write(dir, "Office_Products.jsonl.gz", &lines("", events(), review));
         let meta = |(id, title): (String, String)| {
             serde_json::json!({"main_category": "x", "title": title, "features": [], "parent_asin": id}).to_string()
         };
-        write(dir, "meta_CDs.jsonl.gz", &lines("", items(), meta));
+        write(dir, "meta_Office_Products.jsonl.gz", &lines("", items(), meta));
         vec![]
     }),
     ("amazon-2023-ratings", |dir| {
@@ -214,8 +214,8 @@ fn every_form_goes_from_raw_files_to_a_trained_model() {
 #[test]
 fn a_file_of_interactions_finds_what_belongs_to_it() {
     for (form, file, alone) in [
-        ("amazon-2018", "CDs_5.json.gz", "--items"),
-        ("amazon-2023", "CDs.jsonl.gz", "headline of a review"),
+        ("amazon-2018", "Office_Products_5.json.gz", "--items"),
+        ("amazon-2023", "Office_Products.jsonl.gz", "headline of a review"),
         ("amazon-2023-ratings", "CDs.csv.gz", "--items"),
         ("movielens-1m", "ratings.dat", "--items"),
         ("movielens-csv", "ratings.csv", "--items"),
@@ -252,6 +252,21 @@ fn the_same_files_give_the_same_bytes_and_a_dry_run_makes_nothing() {
     let said = succeed(&["prepare", "--data", &data, "--dry-run", "--k-core", "6"]);
     assert!(said.contains("6-core") && said.contains("choices in a history"), "{said}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn files_of_items_are_told_by_their_names() {
+    let row = |(user, item, _, time): (String, String, i64, i64)| format!("{user},{item},{time}");
+    let item = |(id, title): (String, String)| format!("{id},{}", quoted(&title));
+    for (of_events, of_items) in
+        [("order_items.csv", "products.csv"), ("Product_Reviews.csv", "Items.csv"), ("log.csv", "meta.csv")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), of_events, &lines("user,item,time\n", events(), row));
+        write(dir.path(), of_items, &lines("item,title\n", items(), item));
+        let read = Interactions::read(dir.path(), &options(RawConfig::default())).unwrap();
+        assert!(!read.rows.train.is_empty(), "{of_events}");
+    }
 }
 
 #[test]

@@ -2,16 +2,20 @@
 
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::flag;
 
 use super::error::INTERRUPTED;
 use super::terminal::note;
 
 /// Whether a system or a user asked this program alone to end, and not a terminal all that it runs.
-static IS_TERMINATED: AtomicBool = AtomicBool::new(false);
+static IS_TERMINATED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// How long a user waits at most until the program says that it heard.
+const SOON: Duration = Duration::from_millis(50);
 
 /// Whether it was by a signal that programs begun by this one do not get.
 pub(super) fn is_terminated() -> bool {
@@ -36,18 +40,25 @@ pub(super) fn interrupted() -> &'static AtomicBool {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     FLAG.get_or_init(|| {
         let flag = Arc::new(AtomicBool::new(false));
-        if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
+        if watch(&flag).is_ok() {
             let flag = flag.clone();
             std::thread::spawn(move || {
-                for signal in signals.forever() {
-                    IS_TERMINATED.fetch_or(signal == SIGTERM, Ordering::Relaxed);
-                    if flag.swap(true, Ordering::Relaxed) {
-                        std::process::exit(INTERRUPTED.into());
-                    }
-                    note("stopping where the run can go on from; once more stops at once");
+                while !flag.load(Ordering::Relaxed) {
+                    std::thread::sleep(SOON);
                 }
+                note("stopping as soon as nothing is lost by it; once more stops at once");
             });
         }
         flag
     })
+}
+
+fn watch(flag: &Arc<AtomicBool>) -> std::io::Result<()> {
+    flag::register(SIGTERM, IS_TERMINATED.clone())?;
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: only what finds the flag set ends the program.
+        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), flag.clone())?;
+        flag::register(signal, flag.clone())?;
+    }
+    Ok(())
 }

@@ -2,16 +2,32 @@
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use unicode_width::UnicodeWidthStr;
 
 use super::CliError;
+use crate::data::turns_direction;
 use crate::models::ModelError;
 pub(super) use crate::report::duration;
 
 /// Seconds between two plain lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// Whether the user wants neither progress nor tables.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Says for the whole program whether the user wants neither progress nor tables.
+pub(super) fn be_quiet(is_quiet: bool) {
+    IS_QUIET.store(is_quiet, Ordering::Relaxed);
+}
+
+/// Whether the user wants neither progress nor tables.
+pub(super) fn is_quiet() -> bool {
+    IS_QUIET.load(Ordering::Relaxed)
+}
 
 /// Prints text on standard output. A reader that has gone away has read enough.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
@@ -33,10 +49,10 @@ pub(super) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", printable(line));
 }
 
-/// A text that moves no cursor and changes no colour, whatever files and arguments it is from: control characters are escaped but for
-/// breaks between lines.
+/// A text that moves no cursor, changes no colour and turns no direction, whatever files and arguments it is from: control characters and
+/// those that steer bidirectional text are escaped, but for breaks between lines.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let is_harmless = |c: char| c == '\n' || !c.is_control();
+    let is_harmless = |c: char| c == '\n' || !(c.is_control() || turns_direction(c));
     if text.chars().all(is_harmless) {
         return text.into();
     }
@@ -56,7 +72,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn new(label: &str, quiet: bool) -> Self {
+    pub fn new(label: &str) -> Self {
+        Self::shown(label, true)
+    }
+
+    /// The same, shown only if `is_shown`: of several processes one speaks.
+    pub fn shown(label: &str, is_shown: bool) -> Self {
+        let quiet = is_quiet() || !is_shown;
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}")
                 .expect("the template is well formed");
@@ -122,15 +144,14 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     let cell = |text: &String| printable(text).replace('\n', " ");
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in &rows {
-        let cell = |(column, cell): (usize, &String)| match column {
-            0 => format!("{cell:<0$}", widths[0]),
-            _ => format!("{cell:>0$}", widths[column]),
+        let cell = |(column, cell): (usize, &String)| {
+            let space = " ".repeat(widths[column] - cell.width());
+            if column == 0 { format!("{cell}{space}") } else { format!("{space}{cell}") }
         };
         let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
         text.push_str(line.trim_end());
@@ -147,11 +168,16 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "9".to_owned()]];
         assert_eq!(table(&rows), "a     10\nlong   9\n");
+        let rows = [vec!["音楽".to_owned(), "🎵".to_owned()], vec!["abc".to_owned(), "123".to_owned()]];
+        assert_eq!(table(&rows), "音楽   🎵\nabc   123\n");
     }
 
     #[test]
     fn what_files_hold_does_not_steer_the_terminal() {
-        assert_eq!(printable("a \u{1b}[31mred\u{0}\nü"), "a \\u{1b}[31mred\\u{0}\nü");
+        assert_eq!(
+            printable("a \u{1b}[31mred\u{0}\nü\u{202e}b\u{2066}"),
+            "a \\u{1b}[31mred\\u{0}\nü\\u{202e}b\\u{2066}"
+        );
         assert_eq!(table(&[vec!["a\n\tb".to_owned()]]), "a \\tb\n");
     }
 }

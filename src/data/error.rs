@@ -22,6 +22,9 @@ pub enum DataError {
         /// Its answer.
         source: std::io::Error,
     },
+    /// The user did not want to go on; nothing was written.
+    #[error("stopped; nothing was written")]
+    Interrupted,
     /// A folder in none of the layouts that are understood.
     #[error(
         "{}: no data set here; expected train.csv, valid.csv, test.csv and info.txt, NAME.inter and NAME.item, ratings.dat and \

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
@@ -27,12 +28,26 @@ use crate::models::hub::file_sha256;
 /// # Errors
 /// On the first thing that is wrong with the config, the data, the template or the tokenizer.
 pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
+    prepare_unless(config, &AtomicBool::new(false))
+}
+
+/// [`prepare`] that stops soon after `interrupted` is set, and leaves nothing.
+///
+/// # Errors
+/// Those of [`prepare`], and [`DataError::Interrupted`].
+pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Result<Summary, DataError> {
     config.check()?;
-    let staging = Staging::start(&config.out)?;
+    // Whether it can be made; until there is something to write, nothing lies there.
+    drop(Staging::start(&config.out)?);
+    let go_on = || match interrupted.load(Ordering::Relaxed) {
+        true => Err(DataError::Interrupted),
+        false => Ok(()),
+    };
     let template = read_template(config.template.as_deref())?;
     let prompt = template.fill(&config.domain);
 
     let mut data = Interactions::read(&config.data, &config.read_options())?;
+    go_on()?;
     let markup_titles = drop_titles::count_markup(&data.catalog);
     let dropped = if config.drop_markup_titles { drop_titles::drop_titles(&mut data)? } else { Dropped::default() };
     if let Some(fewer) = &config.train_users {
@@ -48,6 +63,7 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
         }
         None => train_tokenizer(&prompt, &data.catalog, &sequences, config.vocab_size)?,
     };
+    go_on()?;
     let end_token = EndToken::find(&tokenizer, config.tokenizer.as_deref(), config.end_token.as_deref())?;
     let item_tokens = encode_items(&data.catalog, &tokenizer, &end_token)?;
     let head = encode(&tokenizer, prompt.head())?;
@@ -56,7 +72,8 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
         return Err(DataError::Template { path, problem: "the text before {history} has no token; add words".into() });
     }
 
-    let encoder = RowEncoder { data: &data, tokenizer: &tokenizer, prompt: &prompt, config };
+    go_on()?;
+    let encoder = RowEncoder { data: &data, tokenizer: &tokenizer, prompt: &prompt, config, go_on: &go_on };
     let mut shortened = Splits::default();
     let rows = Splits::try_make(|split| encoder.encode(split, shortened.get_mut(split)))?;
     let windows = cut_windows(
@@ -103,6 +120,8 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
         let sum = file_sha256(path).map_err(|error| DataError::io(path, "read", std::io::Error::other(error)))?;
         inputs.insert(name, sum);
     }
+    go_on()?;
+    let staging = Staging::start(&config.out)?;
     let dataset = Dataset { format: folder::FORMAT, config: config.without_paths(), inputs, head, summary };
     staging.write_json(folder::DATASET, &dataset)?;
     staging.write(folder::TOKENIZER, tokenizer_json)?;
@@ -113,9 +132,11 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
         catalog_lines.map(|(Item { id, title }, tokens)| CatalogLine { id: id.clone(), title: title.clone(), tokens }),
     )?;
     for split in Split::ALL {
+        go_on()?;
         staging.write_lines(&folder::rows_file(split), rows.get(split))?;
     }
     staging.write_lines(folder::WINDOWS, &windows)?;
+    go_on()?;
     staging.publish()?;
     Ok(dataset.summary)
 }
@@ -170,12 +191,15 @@ struct RowEncoder<'a> {
     tokenizer: &'a Tokenizer,
     prompt: &'a Prompt,
     config: &'a PrepareConfig,
+    /// Fails when the user does not want to go on.
+    go_on: &'a (dyn Fn() -> Result<(), DataError> + Sync),
 }
 
 impl RowEncoder<'_> {
     fn encode(&self, split: Split, shortened: &mut usize) -> Result<Vec<PreparedRow>, DataError> {
         let file = self.data.files.get(split);
         let encode_row = |row: &super::interactions::Row| {
+            (self.go_on)()?;
             let cut = row.history.len().saturating_sub(self.config.max_history);
             let history = row.history[cut..].to_vec();
             let titles: Vec<_> = history.iter().map(|&item| self.data.catalog.title(item)).collect();

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::AtomicBool;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::{PrepareConfig, RawConfig, prepare};
+use crate::data::{PrepareConfig, RawConfig, prepare, prepare_unless};
 use crate::models::ObjectiveKind;
 
 const ITEM: &str = "item_id:token\ttitle:token_seq\n\
@@ -222,6 +223,14 @@ fn an_output_folder_with_content_is_left_alone() {
     fs::remove_file(config.out.join("precious")).unwrap();
     prepare(&config).unwrap();
     assert!(matches!(prepare(&config), Err(DataError::OutputExists { .. })));
+}
+
+#[test]
+fn who_stops_it_finds_nothing_left() {
+    let (dir, config) = toy();
+    let before = fs::read_dir(dir.path()).unwrap().count();
+    assert!(matches!(prepare_unless(&config, &AtomicBool::new(true)), Err(DataError::Interrupted)));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), before);
 }
 
 #[test]

@@ -21,10 +21,18 @@ const ENDINGS: [&str; 6] = [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parq
 /// MovieLens's files of ratings and of films.
 const MOVIE_LENS: [(&str, &str); 2] = [("ratings.dat", "movies.dat"), ("ratings.csv", "movies.csv")];
 
+/// Parts of the names of files of items.
+const ITEM_WORDS: [&str; 2] = ["item", "product"];
+
+/// Parts of the names of files of interactions, whatever else the names hold: `order_items.csv`, `product_reviews.jsonl`.
+const EVENT_WORDS: [&str; 9] =
+    ["review", "rating", "order", "event", "interaction", "purchase", "transaction", "click", "session"];
+
 /// Finds the interactions and, if they have a file of their own, the items; `None` if nothing looks like it.
 ///
-/// A file is the interactions itself, and the items are beside it under the names that belong to its own. In a folder they are `NAME.inter` with `NAME.item`, `ratings.dat` with
-/// `movies.dat`, `ratings.csv` with `movies.csv`, or the one file of records beside one whose name has `meta`, `item` or `product`.
+/// A file is the interactions itself, and the items are beside it under the names that belong to its own. In a folder they are `NAME.inter`
+/// with `NAME.item`, `ratings.dat` with `movies.dat`, `ratings.csv` with `movies.csv`, or the one file of records beside one of items: see
+/// [`events_and_items`].
 pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
     if data.is_file() {
         return Ok(Some(of_file(data)));
@@ -62,18 +70,29 @@ pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
             return Ok(Some(Found { layout: Layout::MovieLens, events, items }));
         }
     }
-    let is_items = |name: &&String| {
-        let lower = name.to_lowercase();
-        lower.contains("meta") || lower.contains("item") || lower.contains("product")
-    };
-    let (items, events): (Vec<&String>, Vec<&String>) =
-        names.iter().filter(|name| is_records(name)).partition(is_items);
+    let (events, items) = events_and_items(names.iter().filter(|name| is_records(name)).collect());
     match (events.as_slice(), items.as_slice()) {
         ([], _) => Ok(None),
         ([name], []) => Ok(Some(Found { layout: Layout::Events, events: path(name), items: None })),
         ([name], [meta]) => Ok(Some(Found { layout: Layout::Events, events: path(name), items: Some(path(meta)) })),
         ([_], more) | (more, _) => Err(several(more)),
     }
+}
+
+/// Which files of records have interactions, and which have items.
+///
+/// Where a name has `meta`, such files are the items, as Amazon's are (`Office_Products.jsonl.gz`, `meta_Office_Products.jsonl.gz`).
+/// Otherwise names with [`ITEM_WORDS`] and none of [`EVENT_WORDS`] are; a single file has interactions whatever its name.
+fn events_and_items(files: Vec<&String>) -> (Vec<&String>, Vec<&String>) {
+    let has_any = |name: &str, words: &[&str]| words.iter().any(|word| name.to_lowercase().contains(word));
+    if files.len() == 1 {
+        return (files, Vec::new());
+    }
+    let has_metadata = files.iter().any(|name| has_any(name, &["meta"]));
+    files.into_iter().partition(|name| match has_metadata {
+        true => !has_any(name, &["meta"]),
+        false => !has_any(name, &ITEM_WORDS) || has_any(name, &EVENT_WORDS),
+    })
 }
 
 /// A file of interactions with what belongs to it.

@@ -64,6 +64,9 @@ fn plain(field: &Field) -> Option<String> {
         Field::TimestampMillis(time) => Some((*time as f64 / 1e3).to_string()),
         Field::TimestampMicros(time) => Some((*time as f64 / 1e6).to_string()),
         Field::Date(days) => Some((i64::from(*days) * 86_400).to_string()),
+        // Whole numbers with room for missing ones, as pandas keeps ids.
+        Field::Float(number) if number.fract() == 0.0 => Some(format!("{number:.0}")),
+        Field::Double(number) if number.fract() == 0.0 => Some(format!("{number:.0}")),
         other => Some(other.to_string()),
     }
 }
@@ -82,6 +85,15 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Re
 mod tests {
     use super::*;
     use crate::data::raw::time::parse_time;
+
+    #[test]
+    fn whole_numbers_are_ids_whatever_their_type() {
+        for field in [Field::Int(7), Field::Long(7), Field::Float(7.0), Field::Double(7.0), Field::Str("7".into())] {
+            assert_eq!(plain(&field).unwrap(), "7", "{field:?}");
+        }
+        assert_eq!(plain(&Field::Double(0.5)).unwrap(), "0.5");
+        assert_eq!(plain(&Field::Double(1e15)).unwrap(), "1000000000000000");
+    }
 
     #[test]
     fn moments_keep_the_unit_that_the_file_says() {

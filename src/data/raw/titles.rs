@@ -1,18 +1,9 @@
 //! Titles as a model should read them.
 
-use crate::data::markup::is_markup;
+use html_escape::decode_html_entities;
 
-/// Entities that titles from web pages carry.
-const ENTITIES: [(&str, &str); 8] = [
-    ("&quot;", "\""),
-    ("&#34;", "\""),
-    ("&#39;", "'"),
-    ("&apos;", "'"),
-    ("&lt;", "<"),
-    ("&gt;", ">"),
-    ("&nbsp;", " "),
-    ("&amp;", "&"),
-];
+use crate::data::markup::is_markup;
+use crate::data::text::turns_direction;
 
 /// The title on one line, without control characters, and if `markup` without HTML; at most `longest` characters of it,
 /// cut at the end of a word where there is one in the second half. Nothing may be left.
@@ -22,14 +13,10 @@ pub(super) fn clean(title: &str, markup: bool, longest: usize) -> String {
         if is_markup(&text) {
             text = without_tags(&text);
         }
-        for (entity, meant) in ENTITIES {
-            if text.contains(entity) {
-                text = text.replace(entity, meant);
-            }
-        }
+        text = decode_html_entities(&text).into_owned();
     }
     let visible: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !is_steering(*c)).collect();
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !is_unseen(*c)).collect();
     let text = visible.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(longest) {
         None => text,
@@ -42,8 +29,8 @@ pub(super) fn clean(title: &str, markup: bool, longest: usize) -> String {
 }
 
 /// Marks that turn the direction of text, or take no room; the joiner of emoji is none of them.
-fn is_steering(c: char) -> bool {
-    matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+fn is_unseen(c: char) -> bool {
+    turns_direction(c) || matches!(c, '\u{200b}' | '\u{feff}')
 }
 
 /// The text outside `<..>`; a tag that is cut off goes on to the end.
@@ -69,6 +56,8 @@ mod tests {
             (r#"Hits <span class="x">(Live)</span>"#, "Hits (Live)"),
             (r#"<span class="a-size-medium a-color"#, ""),
             ("Simon &amp; Garfunkel &quot;Live&quot;", "Simon & Garfunkel \"Live\""),
+            ("Caf&eacute; &#8217;n&#x2019; M&uuml;ll&nbsp;&hellip;", "Café ’n’ Müll …"),
+            ("a &#x202e;b&#10;&#99999999; &nosuch; AT&T", "a b &#99999999; &nosuch; AT&T"),
             ("a \u{202e}b\u{feff}", "a b"),
             ("👩‍👩‍👧 שלום", "👩‍👩‍👧 שלום"),
             ("Yes <Live>", "Yes <Live>"),
