@@ -61,7 +61,7 @@ fn model_parts(criterion: &mut Criterion) {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
     criterion.bench_function("prefill, 32 prompts", |b| b.iter(|| model.prefill(&prompts).unwrap()));
     let state = model.prefill(&prompts).unwrap();
-    let think = || model.think(&mut state.clone()).unwrap();
+    let think = || model.think(&mut state.clone()).unwrap().unwrap();
     criterion.bench_function("latent attention, 32 prompts", |b| b.iter(think));
     criterion.bench_function("extend by 32 targets", |b| {
         b.iter(|| model.target_log_probs(&state, Some(think()), &targets, &Objective::vocabulary()).unwrap());

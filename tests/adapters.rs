@@ -20,7 +20,7 @@ fn example(prompt: &[u32], target: &[u32]) -> Example {
 
 fn log_probs(model: &LatentRecommender) -> Vec<f32> {
     let mut state = model.prefill(&[&[1, 2, 3, 4], &[1, 2, 9]]).unwrap();
-    let thought = model.think(&mut state);
+    let thought = model.think(&mut state).unwrap();
     read(model.target_log_probs(&state, thought, &[&[7, 0], &[3, 3, 0]], &Objective::vocabulary()).unwrap().values)
 }
 
@@ -118,13 +118,18 @@ fn what_is_no_plain_adapter_is_refused() {
         ("r", 3.into()),
         ("lora_alpha", "much".into()),
         ("modules_to_save", serde_json::json!(["lm_head"])),
+        ("layers_to_transform", serde_json::json!([0])),
+        ("use_what_comes_next", true.into()),
     ] {
         let mut changed = plain.clone();
         changed[field] = value;
         std::fs::write(&path, changed.to_string()).unwrap();
         assert!(hub::load(folder.path(), &common::device()).is_err(), "{field}");
     }
-    std::fs::write(&path, plain.to_string()).unwrap();
+    let mut harmless = plain.clone();
+    (harmless["lora_dropout"], harmless["revision"]) = (0.1.into(), "main".into());
+    std::fs::write(&path, harmless.to_string()).unwrap();
+    assert!(hub::load(folder.path(), &common::device()).is_ok());
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
     let error = hub::load(folder.path(), &common::device()).unwrap_err().to_string();
     assert!(error.contains("base_model_name_or_path"), "{error}");

@@ -30,7 +30,7 @@ fn logits(model: &LatentRecommender, prompt: &[u32], tokens: &[u32]) -> Vec<f32>
         return read(model.backbone.logits(state.last_hidden()));
     }
     let embedded = model.backbone.model.embed_tokens.forward(tokens, 1);
-    let hidden = model.backbone.extend(embedded, &[tokens.len()], &state).hidden();
+    let hidden = model.backbone.extend(embedded, &[tokens.len()], &state).unwrap().hidden();
     let [_, length, width] = hidden.dims();
     read(model.backbone.logits(hidden.narrow(1, length - 1, 1).reshape([1, width])))
 }
@@ -146,7 +146,7 @@ proptest! {
         let (model, objective) = (small_model(thoughts, seed), objective(&items));
         let targets: Vec<&[u32]> = (0..3).map(|i| items[i * 7 % items.len()].as_slice()).collect();
         let mut state = model.prefill(&PROMPTS).unwrap();
-        let thought = model.think(&mut state);
+        let thought = model.think(&mut state).unwrap();
         let found = model.target_log_probs(&state, thought, &targets, &objective).unwrap();
         let values = read(found.values);
         let mut rest = values.as_slice();

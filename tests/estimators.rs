@@ -106,7 +106,7 @@ fn the_gradient_is_that_of_the_density_worked_out_by_hand() {
         // The other parameters: along the same vectors, one prompt after the other, through the whole model.
         let mut expected = Gradients::default();
         for (example, along) in examples.iter().zip(by_thought.chunks(WIDTH)) {
-            let thought = model.think(&mut model.prefill(&[&example.prompt]).unwrap()).unwrap();
+            let thought = model.think(&mut model.prefill(&[&example.prompt]).unwrap()).unwrap().unwrap();
             let along: Vec<f32> = along.iter().map(|value| *value as f32).collect();
             let along = Tensor::<2>::from_data(TensorData::new(along, [1, WIDTH]), &model.device());
             expected.add(Gradients::collect(&model, (thought * along).sum().backward()));

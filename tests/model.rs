@@ -14,7 +14,7 @@ use latentr3::models::decode::{
 };
 use latentr3::models::host::read;
 use latentr3::models::hub::{PendingTensor, StoredTensor};
-use latentr3::models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind, ThoughtSource, hub};
+use latentr3::models::{LatentRecommender, ModelError, Objective, ObjectiveKind, ThoughtKind, ThoughtSource, hub};
 use proptest::prelude::*;
 use small::{small_model, weights};
 
@@ -23,7 +23,7 @@ const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];
 
 fn log_probs(model: &LatentRecommender, prompts: &[&[u32]], targets: &[&[u32]]) -> Vec<f32> {
     let mut state = model.prefill(prompts).unwrap();
-    let thought = model.think(&mut state);
+    let thought = model.think(&mut state).unwrap();
     read(model.target_log_probs(&state, thought, targets, &Objective::vocabulary()).unwrap().values)
 }
 
@@ -32,6 +32,29 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
     let largest = b.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
     for (a, b) in a.iter().zip(b) {
         assert!((a - b).abs() <= tolerance * largest, "{a} and {b}");
+    }
+}
+
+/// The small model has 64 positions: 61 tokens of a prompt and one thought leave two for all tokens of a target but its last.
+#[test]
+fn what_goes_beyond_the_models_positions_is_refused() {
+    let model = small_model(1, 1);
+    let prompt = [3; 65];
+    let refused = |error: ModelError| assert!(error.to_string().contains("64 positions"), "{error}");
+    refused(model.prefill(&[&prompt]).unwrap_err());
+    refused(model.reason(&[&prompt[..64]]).unwrap_err());
+    let mut state = model.prefill(&[&prompt[..61]]).unwrap();
+    let thought = model.think(&mut state).unwrap();
+    let log_probs =
+        |target: &[u32]| model.target_log_probs(&state, thought.clone(), &[target], &Objective::vocabulary());
+    assert!(log_probs(&[1, 2, 0]).is_ok());
+    refused(log_probs(&[1, 2, 3, 0]).unwrap_err());
+    for title in [vec![1, 2, 0], vec![1, 2, 3, 0]] {
+        let fits = title.len() == 3;
+        let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&[title]).unwrap());
+        let found = beam_search(&model, &objective, &[&prompt[..61]], BeamConfig::default());
+        assert_eq!(found.is_ok(), fits);
+        found.err().into_iter().for_each(refused);
     }
 }
 
@@ -84,7 +107,7 @@ fn samples_of_one_prompt_equal_as_many_prompts() {
     let model = small_model(1, 3);
     let targets = [TARGETS[0], TARGETS[1], TARGETS[1], TARGETS[0]];
     let mut state = model.prefill(&PROMPTS[..2]).unwrap();
-    let thought = model.think(&mut state).unwrap();
+    let thought = model.think(&mut state).unwrap().unwrap();
     let [_, width] = thought.dims();
     let repeated = thought.unsqueeze_dim::<3>(1).repeat_dim(1, 2).reshape([4, width]);
     let shared =
@@ -100,7 +123,7 @@ fn attention_weights_add_up_to_one_spare_the_padding_and_make_the_thought() {
         let model = small_model(thoughts, 6);
         let ThoughtSource::LatentAttention(attention) = &model.source else { panic!("the model has latent attention") };
         let mut state = model.prefill(&PROMPTS).unwrap();
-        let thought = read(model.think(&mut state).unwrap());
+        let thought = read(model.think(&mut state).unwrap().unwrap());
         let weights = attention.weights(&state);
         let [prompts, tokens] = weights.dims();
         let weights = read(weights);

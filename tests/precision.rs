@@ -42,7 +42,7 @@ fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
         gradients.names().flat_map(|name| read(gradients.get(name).unwrap())).collect()
     };
     let mut state = model.prefill(&rows.iter().map(|row| row.prompt.as_slice()).collect::<Vec<_>>()).unwrap();
-    let thought = model.think(&mut state);
+    let thought = model.think(&mut state).unwrap();
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
     let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary()).unwrap();
     let sft = Sft::new(5, Objective::vocabulary()).update(&model.clone().train(), &workers.share(&rows)).unwrap();

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 
     // The prompt runs once for all titles.
     let mut state = model.prefill(&[&encode(prompt)?])?;
-    let thought = model.think(&mut state);
+    let thought = model.think(&mut state)?;
     let mut targets = titles.iter().map(|title| encode(title)).collect::<Result<Vec<_>, _>>()?;
     // Without its end a title would count as the beginning of longer ones too.
     let end = model.backbone.config().end_tokens.first();

@@ -1,5 +1,7 @@
 //! The recommender: a backbone that thinks before it writes.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -56,6 +58,7 @@ impl LatentRecommender {
         kind: ThoughtKind,
         thoughts: usize,
     ) -> Result<Self, ModelError> {
+        config.check(Path::new("the model's configuration"))?;
         let kind = source_kind(kind, thoughts)?;
         let d_model = config.d_model;
         let backbone = Backbone::build(parameters, config)?;
@@ -112,18 +115,27 @@ impl LatentRecommender {
 
     /// Thinks: all thoughts but the last one join the state, the last one, `[prompts, d_model]`, is returned, for noise
     /// may still be added to it. `None` for a model without thoughts.
-    pub fn think(&self, state: &mut PromptState) -> Option<Tensor<2>> {
-        self.think_ahead(state);
-        self.last_thought(state)
+    ///
+    /// # Errors
+    ///
+    /// More tokens than the model has positions.
+    pub fn think(&self, state: &mut PromptState) -> Result<Option<Tensor<2>>, ModelError> {
+        self.think_ahead(state)?;
+        Ok(self.last_thought(state))
     }
 
     /// The first part of [`Self::think`]: all thoughts but the last one join the state.
-    pub fn think_ahead(&self, state: &mut PromptState) {
+    ///
+    /// # Errors
+    ///
+    /// As [`think`](Self::think).
+    pub fn think_ahead(&self, state: &mut PromptState) -> Result<(), ModelError> {
         for index in 0..self.thoughts.saturating_sub(1) {
             let thought = self.source.thought(index, state).unsqueeze_dim(1);
-            let segment = self.backbone.extend(thought, &vec![1; state.rows()], state);
+            let segment = self.backbone.extend(thought, &vec![1; state.rows()], state)?;
             state.push(segment);
         }
+        Ok(())
     }
 
     /// The second part of [`Self::think`]: the last thought, `[prompts, d_model]`, after a state that all others have
@@ -138,22 +150,22 @@ impl LatentRecommender {
     ///
     /// As [`prefill`](Self::prefill).
     pub fn reason(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
-        Ok(self.reason_and_run(self.prefill(prompts)?, &[]))
+        self.reason_and_run(self.prefill(prompts)?, &[])
     }
 
     /// Runs all thoughts of prompts and then some tokens, the same after each of them, in one pass with the last thought.
-    pub(crate) fn reason_and_run(&self, mut state: PromptState, tokens: &[u32]) -> PromptState {
+    pub(crate) fn reason_and_run(&self, mut state: PromptState, tokens: &[u32]) -> Result<PromptState, ModelError> {
         let rows = state.rows();
-        let thought = self.think(&mut state).map(|thought| thought.unsqueeze_dim(1));
+        let thought = self.think(&mut state)?.map(|thought| thought.unsqueeze_dim(1));
         let tokens = (!tokens.is_empty()).then(|| self.backbone.embed_padded(&vec![tokens; rows]));
         let parts: Vec<Tensor<3>> = thought.into_iter().chain(tokens).collect();
         if !parts.is_empty() {
             let embeddings = Tensor::cat(parts, 1);
             let length = embeddings.dims()[1];
-            let segment = self.backbone.extend(embeddings, &vec![length; rows], &state);
+            let segment = self.backbone.extend(embeddings, &vec![length; rows], &state)?;
             state.push(segment);
         }
-        state
+        Ok(state)
     }
 
     /// Log-probabilities of the targets' tokens given their prompts and thoughts: under [`ObjectiveKind::Catalog`] of those that are choices.
@@ -163,7 +175,7 @@ impl LatentRecommender {
     ///
     /// # Errors
     ///
-    /// An empty target, a token outside the vocabulary, or a target that is no title of the objective's catalog.
+    /// An empty target, a token outside the vocabulary, more tokens than the model has positions, or a target that is no title of the objective's catalog.
     ///
     /// # Panics
     ///
@@ -188,7 +200,7 @@ impl LatentRecommender {
             Some(thought) => {
                 let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
                 let lengths: Vec<usize> = inputs.iter().map(|input| input.len() + 1).collect();
-                self.backbone.extend(Tensor::cat(parts, 1), &lengths, state).hidden()
+                self.backbone.extend(Tensor::cat(parts, 1), &lengths, state)?.hidden()
             }
             None => {
                 let share = targets.len() / state.rows();
@@ -199,8 +211,8 @@ impl LatentRecommender {
                     d_model,
                 ]);
                 let lengths: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
-                let rest = embedded.map(|embedded| self.backbone.extend(embedded, &lengths, state).hidden());
-                Tensor::cat([Some(last), rest].into_iter().flatten().collect(), 1)
+                let rest = embedded.map(|embedded| self.backbone.extend(embedded, &lengths, state)).transpose()?;
+                Tensor::cat([Some(last), rest.map(|rest| rest.hidden())].into_iter().flatten().collect(), 1)
             }
         };
         let [rows, tokens, d_model] = hidden.dims();

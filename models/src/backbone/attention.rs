@@ -37,10 +37,10 @@ impl Attention {
         let mut projection =
             |part: &str, sizes, bias| Linear::projection(parameters, &format!("{name}.{part}"), sizes, bias);
         Ok(Self {
-            q_proj: projection("q_proj", [config.d_model, wide], config.qkv_bias)?,
-            k_proj: projection("k_proj", [config.d_model, narrow], config.qkv_bias)?,
-            v_proj: projection("v_proj", [config.d_model, narrow], config.qkv_bias)?,
-            o_proj: projection("o_proj", [wide, config.d_model], config.output_bias)?,
+            q_proj: projection("q_proj", [config.d_model, wide], config.qkv_bias())?,
+            k_proj: projection("k_proj", [config.d_model, narrow], config.qkv_bias())?,
+            v_proj: projection("v_proj", [config.d_model, narrow], config.qkv_bias())?,
+            o_proj: projection("o_proj", [wide, config.d_model], config.output_bias())?,
             head_dim: config.head_dim,
         })
     }

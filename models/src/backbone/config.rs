@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::config_fields::{Fields, in_range, is_positive};
 use super::rope::RopeScaling;
 use crate::ModelError;
 
@@ -62,15 +63,13 @@ pub struct BackboneConfig {
     pub max_positions: usize,
     /// Whether the output matrix is the embedding matrix.
     pub tie_embeddings: bool,
-    /// Biases on the query, key and value projections.
-    pub qkv_bias: bool,
-    /// Bias on the attention's output projection.
-    pub output_bias: bool,
-    /// Biases in the MLP.
+    /// Llama with biases on all four projections of the attention; Qwen2 has them on query, key and value, whatever stands here.
+    pub attention_bias: bool,
+    /// Biases in the MLP; Qwen2 has none.
     pub mlp_bias: bool,
     /// Ids that end a sequence, as the file lists them; may be empty.
     pub end_tokens: Vec<u32>,
-    /// The file as it was read, so that what is not interpreted here survives a round trip.
+    /// The file as it was read, so that what is not interpreted here survives a round trip; the fields above count before it.
     raw: Map<String, Value>,
 }
 
@@ -104,27 +103,34 @@ impl BackboneConfig {
     ///
     /// Sizes that do not fit together; the message names the field.
     pub fn new(sizes: &NewBackbone) -> Result<Self, ModelError> {
-        let file = json!({
-            "architectures": [sizes.architecture.class()],
-            "model_type": sizes.architecture.model_type(),
-            "vocab_size": sizes.vocab_size,
-            "hidden_size": sizes.d_model,
-            "intermediate_size": sizes.d_ff,
-            "num_hidden_layers": sizes.layers,
-            "num_attention_heads": sizes.heads,
-            "num_key_value_heads": sizes.kv_heads,
-            "max_position_embeddings": sizes.max_positions,
+        let raw = json!({
             "hidden_act": "silu",
             "use_sliding_window": false,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
-            "tie_word_embeddings": true,
             "initializer_range": INIT_STD,
             "attention_dropout": 0.0,
             "bos_token_id": sizes.end_token,
             "eos_token_id": sizes.end_token,
         });
-        let config = Self::from_json(Path::new("new model"), file)?;
+        let config = Self {
+            architecture: sizes.architecture,
+            vocab_size: sizes.vocab_size,
+            d_model: sizes.d_model,
+            d_ff: sizes.d_ff,
+            layers: sizes.layers,
+            heads: sizes.heads,
+            kv_heads: sizes.kv_heads,
+            head_dim: sizes.d_model.checked_div(sizes.heads).unwrap_or(0),
+            rms_norm_eps: 1e-6,
+            rope_theta: 10000.0,
+            rope_scaling: None,
+            max_positions: sizes.max_positions,
+            tie_embeddings: true,
+            attention_bias: false,
+            mlp_bias: false,
+            end_tokens: vec![sizes.end_token],
+            raw: raw.as_object().cloned().unwrap_or_default(),
+        };
+        config.check(Path::new("new model"))?;
         let [d_model, d_ff, heads, kv_heads, head_dim, layers, vocab_size] = [
             config.d_model,
             config.d_ff,
@@ -167,23 +173,11 @@ impl BackboneConfig {
         fields.require("quantization_config", Value::Null, &[Value::Null])?;
         let heads = fields.size("num_attention_heads", None)?;
         let d_model = fields.size("hidden_size", None)?;
-        let kv_heads = fields.size("num_key_value_heads", Some(heads))?;
-        let head_dim = fields.size("head_dim", Some((d_model / heads).max(1)))?;
-        if heads % kv_heads != 0 {
-            return Err(fields.error("num_key_value_heads", "must divide num_attention_heads"));
-        }
         if fields.get("head_dim").is_none() && d_model % heads != 0 {
             return Err(fields.error("num_attention_heads", "must divide hidden_size"));
         }
-        if head_dim % 2 != 0 || d_model % 2 != 0 {
-            return Err(fields.error(
-                if head_dim % 2 != 0 { "head_dim" } else { "hidden_size" },
-                "must be even for rotary embeddings",
-            ));
-        }
         let (rope_theta, rope_scaling) = fields.rope()?;
         let is_qwen2 = architecture == Architecture::Qwen2;
-        let attention_bias = !is_qwen2 && fields.flag("attention_bias", false)?;
         let config = Self {
             architecture,
             vocab_size: fields.size("vocab_size", None)?,
@@ -191,27 +185,96 @@ impl BackboneConfig {
             d_ff: fields.size("intermediate_size", None)?,
             layers: fields.size("num_hidden_layers", None)?,
             heads,
-            kv_heads,
-            head_dim,
+            kv_heads: fields.size("num_key_value_heads", Some(heads))?,
+            head_dim: fields.size("head_dim", Some((d_model / heads).max(1)))?,
             rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
             rope_theta,
             rope_scaling,
             max_positions: fields.size("max_position_embeddings", Some(if is_qwen2 { 32768 } else { 2048 }))?,
             tie_embeddings: fields.flag("tie_word_embeddings", false)?,
-            qkv_bias: is_qwen2 || attention_bias,
-            output_bias: attention_bias,
+            attention_bias: !is_qwen2 && fields.flag("attention_bias", false)?,
             mlp_bias: !is_qwen2 && fields.flag("mlp_bias", false)?,
             end_tokens: fields.end_tokens()?,
             raw: Map::new(),
         };
-        Ok(Self { raw, ..config })
+        let config = Self { raw, ..config };
+        config.check(path)?;
+        Ok(config)
     }
 
-    /// The `config.json` to write: the file as it was read, brought up to date.
+    /// Makes sure that the fields fit together; `path` is only named in errors.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), ModelError> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.d_model),
+            ("intermediate_size", self.d_ff),
+            ("num_hidden_layers", self.layers),
+            ("num_attention_heads", self.heads),
+            ("num_key_value_heads", self.kv_heads),
+            ("head_dim", self.head_dim),
+            ("max_position_embeddings", self.max_positions),
+        ];
+        let fields = Fields { path, raw: &self.raw };
+        for (field, size) in sizes {
+            in_range(size as u64).map_err(|problem| fields.error(field, problem))?;
+        }
+        for (field, number) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
+            is_positive(number).map_err(|problem| fields.error(field, problem))?;
+        }
+        let odd = "must be even for rotary embeddings";
+        match () {
+            () if self.heads % self.kv_heads != 0 => {
+                Err(fields.error("num_key_value_heads", "must divide num_attention_heads"))
+            }
+            () if self.head_dim % 2 != 0 => Err(fields.error("head_dim", odd)),
+            () if self.d_model % 2 != 0 => Err(fields.error("hidden_size", odd)),
+            () => Ok(()),
+        }
+    }
+
+    /// Whether query, key and value projections have biases.
+    pub fn qkv_bias(&self) -> bool {
+        self.architecture == Architecture::Qwen2 || self.attention_bias
+    }
+
+    /// Whether the attention's output projection has a bias.
+    pub fn output_bias(&self) -> bool {
+        self.architecture != Architecture::Qwen2 && self.attention_bias
+    }
+
+    /// The `config.json` to write: the file as it was read, with the fields as they are now.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut file = self.raw.clone();
         file.entry("architectures").or_insert_with(|| json!([self.architecture.class()]));
-        file.insert("torch_dtype".into(), json!("float32"));
+        let mut set = |field: &str, value: Value| _ = file.insert(field.into(), value);
+        set("model_type", json!(self.architecture.model_type()));
+        set("vocab_size", json!(self.vocab_size));
+        set("hidden_size", json!(self.d_model));
+        set("intermediate_size", json!(self.d_ff));
+        set("num_hidden_layers", json!(self.layers));
+        set("num_attention_heads", json!(self.heads));
+        set("num_key_value_heads", json!(self.kv_heads));
+        set("rms_norm_eps", json!(self.rms_norm_eps));
+        set("max_position_embeddings", json!(self.max_positions));
+        set("tie_word_embeddings", json!(self.tie_embeddings));
+        if self.architecture == Architecture::Llama {
+            set("attention_bias", json!(self.attention_bias));
+            set("mlp_bias", json!(self.mlp_bias));
+        }
+        set("torch_dtype", json!("float32"));
+        if self.head_dim * self.heads != self.d_model || self.raw_field("head_dim").is_some() {
+            file.insert("head_dim".into(), json!(self.head_dim));
+        }
+        // What has several forms in the file keeps its own while it means the same.
+        let as_read = Fields { path: Path::new(""), raw: &self.raw };
+        if as_read.end_tokens().ok().as_ref() != Some(&self.end_tokens) {
+            file.insert("eos_token_id".into(), json!(self.end_tokens));
+        }
+        if as_read.rope().ok() != Some((self.rope_theta, self.rope_scaling)) {
+            file.remove("rope_parameters");
+            file.insert("rope_theta".into(), json!(self.rope_theta));
+            file.insert("rope_scaling".into(), self.rope_scaling.map_or(Value::Null, RopeScaling::to_json));
+        }
         // From version 5 on, transformers calls it so and believes it first.
         if file.contains_key("dtype") {
             file.insert("dtype".into(), json!("float32"));
@@ -228,121 +291,8 @@ impl BackboneConfig {
 /// Standard deviation of new weight matrices, as in the Qwen2 and Llama configurations.
 pub(crate) const INIT_STD: f64 = 0.02;
 
-/// Largest size taken from a file, so that a damaged one cannot ask for terabytes.
-const LARGEST_SIZE: u64 = 1 << 24;
-
 /// Most parameters of a new model: 16 GiB of weights.
 const MOST_PARAMETERS: u128 = 1 << 32;
-
-struct Fields<'a> {
-    path: &'a Path,
-    raw: &'a Map<String, Value>,
-}
-
-impl Fields<'_> {
-    fn error(&self, field: &str, problem: impl Into<String>) -> ModelError {
-        ModelError::Config { path: self.path.to_owned(), field: field.to_owned(), problem: problem.into() }
-    }
-
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.raw.get(field).filter(|value| !value.is_null())
-    }
-
-    fn require(&self, field: &str, default: Value, accepted: &[Value]) -> Result<(), ModelError> {
-        let value = self.get(field).unwrap_or(&default);
-        if accepted.contains(value) {
-            return Ok(());
-        }
-        Err(self.error(field, format!("is {value}, which is not supported; must be {}", accepted[0])))
-    }
-
-    fn size(&self, field: &str, default: Option<usize>) -> Result<usize, ModelError> {
-        match (self.get(field), default) {
-            (None, Some(default)) => Ok(default),
-            (None, None) => Err(self.error(field, "is missing")),
-            (Some(value), _) => match value.as_u64() {
-                Some(size @ 1..=LARGEST_SIZE) => Ok(size as usize),
-                _ => Err(self.error(field, format!("is {value}; must be a whole number from 1 to {LARGEST_SIZE}"))),
-            },
-        }
-    }
-
-    fn positive(&self, field: &str, default: f64) -> Result<f64, ModelError> {
-        positive_in(self.raw, field, Some(default)).map_err(|problem| self.error(field, problem))
-    }
-
-    fn flag(&self, field: &str, default: bool) -> Result<bool, ModelError> {
-        match self.get(field) {
-            None => Ok(default),
-            Some(value) => {
-                value.as_bool().ok_or_else(|| self.error(field, format!("is {value}; must be true or false")))
-            }
-        }
-    }
-
-    fn end_tokens(&self) -> Result<Vec<u32>, ModelError> {
-        let field = "eos_token_id";
-        let ids = match self.get(field) {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(ids)) => ids.as_slice(),
-            Some(id) => std::slice::from_ref(id),
-        };
-        let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-        ids.iter()
-            .map(|value| id(value).ok_or_else(|| self.error(field, format!("{value} is not a token id"))))
-            .collect()
-    }
-
-    /// Base and scaling of the rotary embedding. Up to transformers 4 they are `rope_theta` and `rope_scaling`,
-    /// from 5 on both lie in `rope_parameters`.
-    fn rope(&self) -> Result<(f64, Option<RopeScaling>), ModelError> {
-        let (field, scaling) = match self.get("rope_parameters") {
-            Some(parameters) => ("rope_parameters", Some(parameters)),
-            None => ("rope_scaling", self.get("rope_scaling")),
-        };
-        let error = |problem: String| self.error(field, problem);
-        let scaling = match scaling {
-            None => return Ok((self.positive("rope_theta", 10000.0)?, None)),
-            Some(Value::Object(scaling)) => scaling,
-            Some(other) => return Err(error(format!("is {other}; must be an object"))),
-        };
-        let theta = match scaling.get("rope_theta") {
-            Some(_) => positive_in(scaling, "rope_theta", None).map_err(error)?,
-            None => self.positive("rope_theta", 10000.0)?,
-        };
-        let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
-        match kind {
-            Some("default") => Ok((theta, None)),
-            Some("llama3") => {
-                let number = |name: &str| positive_in(scaling, name, None).map_err(error);
-                let scaling = RopeScaling {
-                    factor: number("factor")?,
-                    low_freq_factor: number("low_freq_factor")?,
-                    high_freq_factor: number("high_freq_factor")?,
-                    original_max_positions: number("original_max_position_embeddings")?,
-                };
-                if scaling.high_freq_factor <= scaling.low_freq_factor {
-                    return Err(error("high_freq_factor must be greater than low_freq_factor".into()));
-                }
-                Ok((theta, Some(scaling)))
-            }
-            Some(kind) => Err(error(format!("rope_type `{kind}` is not supported; known are `default` and `llama3`"))),
-            None => Err(error("has no rope_type".into())),
-        }
-    }
-}
-
-fn positive_in(object: &Map<String, Value>, field: &str, default: Option<f64>) -> Result<f64, String> {
-    let value = match (object.get(field), default) {
-        (None | Some(Value::Null), Some(default)) => return Ok(default),
-        (None, None) => return Err(format!("{field} is missing")),
-        (Some(value), _) => value,
-    };
-    match value.as_f64() {
-        Some(number) if (number as f32).is_finite() && number as f32 > 0.0 => Ok(number),
-        _ => Err(format!("{field} is {value}; must be a positive number of single precision")),
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -388,6 +338,37 @@ mod tests {
         assert_eq!(with("rope_theta", json!(5e5)).unwrap().rope_theta, 5e5);
         let newer = with("rope_parameters", json!({"rope_theta": 1e6, "rope_type": "default"})).unwrap();
         assert_eq!((newer.rope_theta, newer.rope_scaling), (1e6, None));
+    }
+
+    #[test]
+    fn a_part_of_the_head_cannot_be_rotated_wherever_that_stands() {
+        for (field, value) in [
+            ("partial_rotary_factor", json!(0.5)),
+            ("rope_parameters", json!({"rope_type": "default", "partial_rotary_factor": 0.5})),
+        ] {
+            assert!(with(field, value).unwrap_err().to_string().contains("partial_rotary_factor"));
+        }
+    }
+
+    #[test]
+    fn changed_fields_are_written_as_they_are_now() {
+        let mut config = with("rope_parameters", json!({"rope_theta": 1e6, "rope_type": "default"})).unwrap();
+        config.rms_norm_eps = 1e-3;
+        config.rope_theta = 5e5;
+        config.rope_scaling = Some(RopeScaling {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_positions: 64.0,
+        });
+        (config.max_positions, config.d_ff, config.head_dim, config.attention_bias) = (7, 24, 6, true);
+        config.end_tokens = vec![3, 4];
+        let file = Value::Object(config.to_json());
+        let again = BackboneConfig::from_json(Path::new("config.json"), file).unwrap();
+        let seen = |c: &BackboneConfig| format!("{:?}", BackboneConfig { raw: Map::new(), ..c.clone() });
+        assert_eq!(seen(&again), seen(&config));
+        config.heads = 3;
+        assert!(config.check(Path::new("changed")).unwrap_err().to_string().contains("num_key_value_heads"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod attention;
 mod config;
+mod config_fields;
 mod cut;
 mod layers;
 mod rope;
@@ -135,7 +136,7 @@ impl Backbone {
     ///
     /// # Errors
     ///
-    /// No prompt, an empty prompt, or a token outside the vocabulary.
+    /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the vocabulary.
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
         let head = self.common_head(prompts)?;
         self.prefill_after(head.as_ref(), prompts)
@@ -150,10 +151,11 @@ impl Backbone {
     pub fn common_head(&self, prompts: &[&[u32]]) -> Result<Option<CommonHead>, ModelError> {
         self.check_tokens(prompts)?;
         let tokens = &prompts[0][..common_prefix(prompts)];
-        Ok((!tokens.is_empty()).then(|| {
-            let segment = self.run(self.model.embed_tokens.forward(tokens, 1), &[tokens.len()], &[0], &[]);
-            CommonHead { tokens: tokens.to_vec(), segment }
-        }))
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        let segment = self.run(self.model.embed_tokens.forward(tokens, 1), &[tokens.len()], &[0], &[])?;
+        Ok(Some(CommonHead { tokens: tokens.to_vec(), segment }))
     }
 
     /// [`Self::prefill`] of prompts that all begin with `head`, which a larger batch may share.
@@ -174,7 +176,7 @@ impl Backbone {
         }
         let rests: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt[done..]).collect();
         let lengths: Vec<usize> = rests.iter().map(|rest| rest.len()).collect();
-        let segment = self.extend(self.embed_padded(&rests), &lengths, &state);
+        let segment = self.extend(self.embed_padded(&rests), &lengths, &state)?;
         state.push(segment);
         Ok(state)
     }
@@ -183,10 +185,14 @@ impl Backbone {
     ///
     /// There are as many rows as prompts or a multiple of it; the rows of one prompt lie together.
     ///
+    /// # Errors
+    ///
+    /// More tokens than the model has positions ([`BackboneConfig::max_positions`]).
+    ///
     /// # Panics
     ///
     /// If the number of rows is not such a multiple.
-    pub fn extend(&self, embeddings: Tensor<3>, lengths: &[usize], state: &PromptState) -> Segment {
+    pub fn extend(&self, embeddings: Tensor<3>, lengths: &[usize], state: &PromptState) -> Result<Segment, ModelError> {
         assert!(lengths.len().is_multiple_of(state.rows()), "{} rows for {} prompts", lengths.len(), state.rows());
         let share = lengths.len() / state.rows();
         let starts: Vec<usize> = (0..lengths.len()).map(|row| state.lengths()[row / share]).collect();
@@ -200,7 +206,13 @@ impl Backbone {
         lengths: &[usize],
         starts: &[usize],
         context: &[&Segment],
-    ) -> Segment {
+    ) -> Result<Segment, ModelError> {
+        let ends = starts.iter().zip(lengths).map(|(start, length)| start + length);
+        let (longest, positions) = (ends.max().unwrap_or(0), self.config.max_positions);
+        if longest > positions {
+            let problem = format!("a sequence of {longest} tokens does not fit the model's {positions} positions");
+            return Err(ModelError::Input(problem));
+        }
         let [rows, tokens, d_model] = embeddings.dims();
         let device = embeddings.device().inner();
         let packing = Packing::new(lengths, tokens);
@@ -222,7 +234,7 @@ impl Backbone {
             layers.push(key_value);
         }
         let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);
-        Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.to_vec() }
+        Ok(Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.to_vec() })
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.

@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su et al., arXiv 2104.09864), half-split convention.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::{Value, json};
 
 use crate::ops;
 
@@ -51,6 +52,17 @@ impl Rope {
 }
 
 impl RopeScaling {
+    /// As `rope_scaling` in a `config.json`.
+    pub(super) fn to_json(self) -> Value {
+        json!({
+            "rope_type": "llama3",
+            "factor": self.factor,
+            "low_freq_factor": self.low_freq_factor,
+            "high_freq_factor": self.high_freq_factor,
+            "original_max_position_embeddings": self.original_max_positions,
+        })
+    }
+
     fn apply(&self, frequency: f32) -> f32 {
         let wavelength = std::f64::consts::TAU / f64::from(frequency);
         let turns = self.original_max_positions / wavelength;

@@ -64,7 +64,7 @@ fn search_in_parts(
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {
         let guides = guides.map(|guides| &guides[at * at_once..][..prompts.len()]);
-        let state = model.reason_and_run(model.prefill(prompts)?, &start.1);
+        let state = model.reason_and_run(model.prefill(prompts)?, &start.1)?;
         search(model, rules, state, &start, guides)
     };
     if prompts.is_empty() {
@@ -129,7 +129,7 @@ fn search(
             open = places.iter().map(|&place| open[place]).collect();
         }
         let next = place_beams(&mut searches, &open, rules);
-        let hidden = run_rows(model, &state, &mut generated, &next);
+        let hidden = run_rows(model, &state, &mut generated, &next)?;
         let nodes: Vec<u32> = next.iter().flat_map(|row| row.nodes.iter().copied()).collect();
         let mut scores = scores_after(hidden, &nodes)?.into_iter();
         let width = next.len() / open.len();
@@ -173,7 +173,7 @@ fn run_rows(
     state: &PromptState,
     generated: &mut Vec<Segment>,
     rows: &[NextRow],
-) -> Tensor<2> {
+) -> Result<Tensor<2>, ModelError> {
     let from: Vec<usize> = rows.iter().map(|row| row.from).collect();
     let before = match std::mem::take(generated).as_slice() {
         [before, last] => Some(before.followed_by(last, &from)),
@@ -186,8 +186,8 @@ fn run_rows(
     let tokens: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
     let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.len()).collect();
     let context: Vec<&Segment> = state.segments().iter().chain(&before).collect();
-    let next = model.backbone.run(model.backbone.embed_padded(&tokens), &lengths, &starts, &context);
+    let next = model.backbone.run(model.backbone.embed_padded(&tokens), &lengths, &starts, &context)?;
     let hidden = next.all_hidden();
     generated.extend(before.into_iter().chain([next]));
-    hidden
+    Ok(hidden)
 }

@@ -36,7 +36,7 @@ pub fn generate(
         let starts: Vec<usize> = state.lengths().iter().map(|length| length + step).collect();
         let tokens: Vec<&[u32]> = next.iter().map(std::slice::from_ref).collect();
         let context: Vec<&Segment> = state.segments().iter().chain(&generated).collect();
-        let segment = model.backbone.run(model.backbone.embed_padded(&tokens), &vec![1; rows], &starts, &context);
+        let segment = model.backbone.run(model.backbone.embed_padded(&tokens), &vec![1; rows], &starts, &context)?;
         generated = Some(match generated {
             Some(before) => before.followed_by(&segment, &every_row),
             None => segment,

@@ -17,24 +17,31 @@ const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model's own modules.
 const PREFIX: &str = "base_model.model.";
 
-/// Fields that ask for more than plain LoRA unless they are absent, off or empty.
-const EXTENSIONS: [&str; 16] = [
-    "use_dora",
-    "use_qalora",
-    "fan_in_fan_out",
-    "lora_bias",
-    "modules_to_save",
-    "rank_pattern",
-    "alpha_pattern",
-    "layer_replication",
-    "trainable_token_indices",
-    "target_parameters",
-    "alora_invocation_tokens",
-    "use_bdlora",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "velora_config",
+/// Fields that change nothing of what a trained adapter computes, whatever they say. Every other one that is not read here must be absent,
+/// off or empty: what it asks for is not computed.
+const HARMLESS: [&str; 20] = [
+    "peft_type",
+    "bias",
+    "init_lora_weights",
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "target_modules",
+    "base_model_name_or_path",
+    "task_type",
+    "auto_mapping",
+    "revision",
+    "inference_mode",
+    "peft_version",
+    // Of training only.
+    "lora_dropout",
+    "loftq_config",
+    "eva_config",
+    // Of what is off elsewhere, or of where a model runs.
+    "qalora_group_size",
+    "megatron_config",
+    "megatron_core",
+    "runtime_config",
 ];
 
 /// Ways to begin, by name, that leave the model's own weights as they are; what others begin by fits no other model.
@@ -56,9 +63,9 @@ impl AdapterConfig {
         let content = read_json(&path)?;
         let error =
             |field: &str, problem: String| ModelError::Config { path: path.clone(), field: field.into(), problem };
-        if !content.is_object() {
+        let Some(fields) = content.as_object() else {
             return Err(ModelError::damaged(&path, "is not a JSON object"));
-        }
+        };
         let is_absent = |value: &Value| match value {
             Value::Null | Value::Bool(false) => true,
             Value::Array(list) => list.is_empty(),
@@ -71,7 +78,8 @@ impl AdapterConfig {
             ("bias", content["bias"] == "none"),
             ("init_lora_weights", begins.is_boolean() || PLAIN_BEGINNINGS.iter().any(|plain| begins == plain)),
         ];
-        for (field, is_plain) in kinds.into_iter().chain(EXTENSIONS.map(|field| (field, false))) {
+        let others = fields.iter().filter(|(field, _)| !HARMLESS.contains(&field.as_str()));
+        for (field, is_plain) in kinds.into_iter().chain(others.map(|(field, _)| (field.as_str(), false))) {
             let value = &content[field];
             if !is_plain && !is_absent(value) {
                 return Err(error(field, format!("is {value}; only plain LoRA is computed here")));

@@ -1,0 +1,137 @@
+//! The fields of a `config.json`, one by one.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::rope::RopeScaling;
+use crate::ModelError;
+
+/// Largest size taken from a file, so that a damaged one cannot ask for terabytes.
+const LARGEST_SIZE: u64 = 1 << 24;
+
+/// A file's fields; `path` is only named in errors.
+pub(super) struct Fields<'a> {
+    pub path: &'a Path,
+    pub raw: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    pub fn error(&self, field: &str, problem: impl Into<String>) -> ModelError {
+        ModelError::Config { path: self.path.to_owned(), field: field.to_owned(), problem: problem.into() }
+    }
+
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.raw.get(field).filter(|value| !value.is_null())
+    }
+
+    pub fn require(&self, field: &str, default: Value, accepted: &[Value]) -> Result<(), ModelError> {
+        let value = self.get(field).unwrap_or(&default);
+        if accepted.contains(value) {
+            return Ok(());
+        }
+        Err(self.error(field, format!("is {value}, which is not supported; must be {}", accepted[0])))
+    }
+
+    pub fn size(&self, field: &str, default: Option<usize>) -> Result<usize, ModelError> {
+        match (self.get(field), default) {
+            (None, Some(default)) => Ok(default),
+            (None, None) => Err(self.error(field, "is missing")),
+            (Some(value), _) => match value.as_u64() {
+                Some(size) => in_range(size).map_err(|problem| self.error(field, problem)),
+                None => Err(self.error(field, format!("is {value}; must be a whole number from 1 to {LARGEST_SIZE}"))),
+            },
+        }
+    }
+
+    pub fn positive(&self, field: &str, default: f64) -> Result<f64, ModelError> {
+        positive_in(self.raw, field, Some(default)).map_err(|problem| self.error(field, problem))
+    }
+
+    pub fn flag(&self, field: &str, default: bool) -> Result<bool, ModelError> {
+        match self.get(field) {
+            None => Ok(default),
+            Some(value) => {
+                value.as_bool().ok_or_else(|| self.error(field, format!("is {value}; must be true or false")))
+            }
+        }
+    }
+
+    pub fn end_tokens(&self) -> Result<Vec<u32>, ModelError> {
+        let field = "eos_token_id";
+        let ids = match self.get(field) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(ids)) => ids.as_slice(),
+            Some(id) => std::slice::from_ref(id),
+        };
+        let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+        ids.iter()
+            .map(|value| id(value).ok_or_else(|| self.error(field, format!("{value} is not a token id"))))
+            .collect()
+    }
+
+    /// Base and scaling of the rotary embedding. Up to transformers 4 they are `rope_theta` and `rope_scaling`,
+    /// from 5 on both lie in `rope_parameters`.
+    pub fn rope(&self) -> Result<(f64, Option<RopeScaling>), ModelError> {
+        let (field, scaling) = match self.get("rope_parameters") {
+            Some(parameters) => ("rope_parameters", Some(parameters)),
+            None => ("rope_scaling", self.get("rope_scaling")),
+        };
+        let error = |problem: String| self.error(field, problem);
+        let scaling = match scaling {
+            None => return Ok((self.positive("rope_theta", 10000.0)?, None)),
+            Some(Value::Object(scaling)) => scaling,
+            Some(other) => return Err(error(format!("is {other}; must be an object"))),
+        };
+        if let Some(part) = scaling.get("partial_rotary_factor").filter(|part| part.as_f64() != Some(1.0)) {
+            return Err(error(format!("partial_rotary_factor is {part}, which is not supported; must be 1")));
+        }
+        let theta = match scaling.get("rope_theta") {
+            Some(_) => positive_in(scaling, "rope_theta", None).map_err(error)?,
+            None => self.positive("rope_theta", 10000.0)?,
+        };
+        let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
+        match kind {
+            Some("default") => Ok((theta, None)),
+            Some("llama3") => {
+                let number = |name: &str| positive_in(scaling, name, None).map_err(error);
+                let scaling = RopeScaling {
+                    factor: number("factor")?,
+                    low_freq_factor: number("low_freq_factor")?,
+                    high_freq_factor: number("high_freq_factor")?,
+                    original_max_positions: number("original_max_position_embeddings")?,
+                };
+                if scaling.high_freq_factor <= scaling.low_freq_factor {
+                    return Err(error("high_freq_factor must be greater than low_freq_factor".into()));
+                }
+                Ok((theta, Some(scaling)))
+            }
+            Some(kind) => Err(error(format!("rope_type `{kind}` is not supported; known are `default` and `llama3`"))),
+            None => Err(error("has no rope_type".into())),
+        }
+    }
+}
+
+fn positive_in(object: &Map<String, Value>, field: &str, default: Option<f64>) -> Result<f64, String> {
+    let value = match (object.get(field), default) {
+        (None | Some(Value::Null), Some(default)) => return Ok(default),
+        (None, None) => return Err(format!("{field} is missing")),
+        (Some(value), _) => value,
+    };
+    let number = value.as_f64().ok_or_else(|| format!("is {value}; must be a number"));
+    number.and_then(is_positive).map_err(|problem| format!("{field} {problem}"))
+}
+
+pub(super) fn is_positive(number: f64) -> Result<f64, String> {
+    if (number as f32).is_finite() && number as f32 > 0.0 {
+        return Ok(number);
+    }
+    Err(format!("is {number}; must be a positive number of single precision"))
+}
+
+pub(super) fn in_range(size: u64) -> Result<usize, String> {
+    match size {
+        1..=LARGEST_SIZE => Ok(size as usize),
+        _ => Err(format!("is {size}; must be from 1 to {LARGEST_SIZE}")),
+    }
+}
