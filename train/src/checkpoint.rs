@@ -44,14 +44,17 @@ pub(crate) fn save(
     })
 }
 
-/// Puts a copy of the checkpoint at `source` in the place of the one at `target`.
+/// Puts the checkpoint at `source` also in the place of the one at `target`. The files are the same ones under a second name where the
+/// system can do that, and copies elsewhere: a checkpoint is replaced and never changed.
 pub(crate) fn copy(source: &Path, target: &Path) -> Result<(), TrainError> {
     replace(target, |folder| {
         for entry in fs::read_dir(source).map_err(TrainError::io(source))? {
             let name = entry.map_err(TrainError::io(source))?.file_name();
             let file = folder.join(&name);
-            fs::copy(source.join(&name), &file).map_err(TrainError::io(&file))?;
-            fs::File::open(&file).and_then(|file| file.sync_all()).map_err(TrainError::io(&file))?;
+            if fs::hard_link(source.join(&name), &file).is_err() {
+                fs::copy(source.join(&name), &file).map_err(TrainError::io(&file))?;
+                fs::File::open(&file).and_then(|file| file.sync_all()).map_err(TrainError::io(&file))?;
+            }
         }
         Ok(())
     })

@@ -114,7 +114,7 @@ pub(crate) fn target_log_probs(
 ) -> Result<TargetLogProbs, TrainError> {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
     let mut state = model.backbone.prefill_after(head, &prompts(rows))?;
-    let thought = model.think(&mut state);
+    let thought = model.think(&mut state)?;
     Ok(model.target_log_probs(&state, thought, &targets, objective)?)
 }
 

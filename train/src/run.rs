@@ -98,6 +98,15 @@ impl RunFolder {
         Ok(hub::read_json(&RunPaths(path).description())?)
     }
 
+    /// Records another description, of a run that goes on in another way than it began.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub fn describe(&self, description: &Value) -> Result<(), TrainError> {
+        Ok(hub::write_json(&self.paths().description(), description)?)
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path

@@ -88,7 +88,8 @@ impl Training<'_> {
         self.proceed(stage, Trained { model, adamw, progress }, true)
     }
 
-    /// Goes on from the latest checkpoint, to the same end as if the run had never stopped.
+    /// Goes on from the latest checkpoint, to the same end as if the run had never stopped. A run that ended with its last step goes on where
+    /// the configuration has more steps by now, at the learning rates of the longer run.
     ///
     /// # Errors
     ///
@@ -117,6 +118,8 @@ impl Training<'_> {
             let problem = format!("has done {} steps of {}", progress.step, plan.steps);
             return Err(TrainError::run(&folder, problem));
         }
+        // A run that ended with its last step has more of them now.
+        progress.finished &= self.is_over(&progress, &plan);
         // Its last step was not the last one when the checkpoint was written, if the run is to be shorter now.
         progress.validation_due |= !progress.finished && progress.step == plan.steps;
         let metrics = self.run.map(|run| run.metrics(progress.metrics_bytes)).transpose()?;
@@ -141,9 +144,7 @@ impl Training<'_> {
                     Err(TrainError::Interrupted) => {}
                     Err(error) => return Err(error),
                 }
-                let is_over = self.config.patience.is_some_and(|most| progress.validations_since_best >= most);
-                let is_last = progress.step == plan.steps || is_over || progress.stopped.is_some();
-                progress.finished = !progress.validation_due && is_last;
+                progress.finished = !progress.validation_due && self.is_over(&progress, &plan);
                 self.save(&model, &optimizer, &mut progress, &mut log)?;
                 if progress.validation_due {
                     break;
@@ -177,6 +178,12 @@ impl Training<'_> {
             }
         }
         Ok(progress)
+    }
+
+    /// Whether no step is to follow those that were done.
+    fn is_over(&self, progress: &Progress, plan: &Plan) -> bool {
+        let is_patience_over = self.config.patience.is_some_and(|most| progress.validations_since_best >= most);
+        progress.step == plan.steps || is_patience_over || progress.stopped.is_some()
     }
 
     /// Writes a checkpoint of the present state.

@@ -178,7 +178,7 @@ impl Grpo {
         let prompts = prompts(rows);
         let mut state = runner.backbone.prefill_after(head.as_ref(), &prompts)?;
         let of_prompts = (reference.is_some() && !self.config.train_backbone).then(|| state.detach());
-        runner.think_ahead(&mut state);
+        runner.think_ahead(&mut state)?;
         let thought = policy.last_thought(&state).ok_or_else(no_thoughts)?;
         let [_, width] = thought.dims();
         let means = thought.clone().inner();
@@ -201,7 +201,7 @@ impl Grpo {
                 Some(state) => state,
                 None => reference.backbone.prefill_after(head.as_ref(), &prompts)?,
             };
-            let thought = reference.think(&mut state).ok_or_else(no_thoughts)?;
+            let thought = reference.think(&mut state)?.ok_or_else(no_thoughts)?;
             reference_thoughts = is_score.then(|| thought.clone().flatten(0, 1));
             let samples = repeat_rows(thought, group) + scaled;
             let found = reference.target_log_probs(&state, Some(samples), &targets, &self.objective)?;

@@ -27,7 +27,7 @@ impl Grpo {
         let think = |places: Vec<usize>| {
             let rows: Vec<_> = places.iter().map(|&place| share.rows[place]).collect();
             let mut state = plain.backbone.prefill_after(head.as_ref(), &prompts(&rows))?;
-            plain.think_ahead(&mut state);
+            plain.think_ahead(&mut state)?;
             let thought = model.last_thought(&state).ok_or_else(no_thoughts)?;
             Ok(Thoughts { places, thought, by_sample: None })
         };

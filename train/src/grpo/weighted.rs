@@ -83,7 +83,7 @@ impl Grpo {
             let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
             let head = cut.as_ref().map(Cut::head).or(head.as_ref());
             let mut state = model.backbone.prefill_after(head, &prompts(&rows))?;
-            let thought = model.think(&mut state).ok_or_else(no_thoughts)?;
+            let thought = model.think(&mut state)?.ok_or_else(no_thoughts)?;
             let [_, width] = thought.dims();
             let noise = gather_noise(&rollouts.noise, &places, group * width, width, &device);
             let samples = repeat_rows(thought, group) + noise;
