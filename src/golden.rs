@@ -232,7 +232,7 @@ impl Golden {
         for (thoughts, expected) in [(1, &self.figures.thought), (2, &self.figures.thought_2nd)] {
             let model = self.with_thoughts(thoughts)?;
             let mut state = model.prefill(&prompts)?;
-            let thought = model.think(&mut state).map(values).unwrap_or_default();
+            let thought = model.think(&mut state)?.map(values).unwrap_or_default();
             found.push(deviation(&format!("thought {thoughts}"), thought, expected));
         }
         Ok(found)
@@ -250,7 +250,7 @@ impl Golden {
         let check = |(thoughts, expected): (usize, &Value)| {
             let model = self.with_thoughts(thoughts)?;
             let mut state = model.prefill(&prompts)?;
-            let thought = model.think(&mut state);
+            let thought = model.think(&mut state)?;
             let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary())?;
             let what = format!("target log-probabilities, {thoughts} thoughts");
             Ok(deviation(&what, values(log_probs.values), expected))
@@ -371,7 +371,7 @@ impl Golden {
         let (prompts, targets) = (slices(&self.figures.prompts), slices(&self.figures.targets));
         let (model, objective) = (self.with_thoughts(1)?, self.objective(ObjectiveKind::Catalog)?);
         let mut state = model.prefill(&prompts)?;
-        let thought = model.think(&mut state);
+        let thought = model.think(&mut state)?;
         let mut predicted = values(model.target_log_probs(&state, thought, &targets, &objective)?.values).into_iter();
         let mut all = Vec::new();
         for target in &targets {
@@ -409,7 +409,7 @@ impl Golden {
         let (prompts, items) = (slices(&self.figures.prompts), slices(&self.figures.catalog));
         // All items of all prompts as rows of one batch.
         let mut state = model.prefill(&prompts)?;
-        let thought = model.think(&mut state).map(|thought| {
+        let thought = model.think(&mut state)?.map(|thought| {
             let [rows, width] = thought.dims();
             thought.unsqueeze_dim::<3>(1).repeat_dim(1, items.len()).reshape([rows * items.len(), width])
         });

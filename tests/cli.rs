@@ -63,6 +63,15 @@ fn the_whole_way_from_data_to_recommendations() {
     assert!(!Path::new(&w.path("grpo/evaluations/valid.json")).exists());
     assert_eq!(w.bytes("grpo/evaluations/log.jsonl").iter().filter(|&&byte| byte == b'\n').count(), 3);
 
+    // Where the run cannot record it, an evaluation is done all the same.
+    let (log, sft) = (w.path("sft/evaluations"), w.path("sft"));
+    std::fs::write(&log, "in the way").unwrap();
+    let unrecorded = latentr3(&["evaluate", "--model", &sft, "--data", &data, "--split", "valid", "--json", &json]);
+    let said = String::from_utf8_lossy(&unrecorded.stderr).into_owned();
+    assert!(unrecorded.status.success() && said.contains("no record of this evaluation"), "{said}");
+    assert_eq!(w.json("result.json")["users"], 6);
+    std::fs::remove_file(&log).unwrap();
+
     let said = succeed(&[
         "recommend",
         "--model",
@@ -308,8 +317,13 @@ fn help_teaches() {
     ] {
         assert!(help.contains(command), "{command}");
         let help = succeed(&[command, "--help"]);
-        assert!(help.contains("--device") && help.contains("--seed"), "{command}: {help}");
+        assert!(help.contains("--quiet"), "{command}: {help}");
+        let computes = !["prepare", "baseline", "merge", "compare", "devices"].contains(&command);
+        assert_eq!(help.contains("--device <"), computes, "{command}: {help}");
     }
+    // Wherever a user looks for it.
+    assert_eq!(succeed(&["--quiet", "devices"]), succeed(&["devices", "--quiet"]));
+    refuse(&["merge", "a.json", "--seed", "1", "--json", "b.json"]);
 }
 
 #[test]

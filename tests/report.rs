@@ -184,6 +184,16 @@ fn one_page_tells_of_runs_and_their_evaluations() {
 }
 
 #[test]
+fn a_model_that_cannot_be_read_leaves_the_rest_of_the_page() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "good", &["--epochs", "1"]));
+    run(&w.train("sft", "base", "bad", &["--epochs", "1"]));
+    std::fs::write(w.path("bad/best/model.safetensors"), "torn").unwrap();
+    let page = report(&w, &["good", "bad"], &[]);
+    assert!(page.contains("whose model cannot be looked into") && page.matches("<article").count() == 3);
+}
+
+#[test]
 fn a_baseline_stands_beside_the_models() {
     let w = Workshop::new();
     run(&w.train("sft", "base", "sft", &["--epochs", "1"]));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::evaluation_log;
+use super::CliError;
+use super::evaluation_log::EvaluationLog;
 use super::files::{is_run, model_folder, weight_files};
 use super::sasrec_run::{self, SasRecArgs};
 use super::scored_lists::EvaluationArgs;
-use super::{CliError, CommonArgs};
 use crate::data::Prepared;
 use crate::eval::{Counting, Counts, load_sasrec, sasrec_scores};
 use crate::models::device;
@@ -19,8 +19,6 @@ use crate::models::device;
 pub(super) struct BaselineArgs {
     #[command(subcommand)]
     baseline: Baseline,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,26 +46,27 @@ struct CountingArgs {
 
 pub(super) fn run(args: &BaselineArgs) -> Result<(), CliError> {
     match &args.baseline {
-        Baseline::Popularity(counting) => count("popularity", Counting::Popularity, counting, &args.common),
-        Baseline::Recent(counting) => count("recent", Counting::Recent, counting, &args.common),
-        Baseline::Transition(counting) => count("transition", Counting::Transition, counting, &args.common),
-        Baseline::Sasrec(sasrec) => sasrec_baseline(sasrec, &args.common),
+        Baseline::Popularity(counting) => count("popularity", Counting::Popularity, counting),
+        Baseline::Recent(counting) => count("recent", Counting::Recent, counting),
+        Baseline::Transition(counting) => count("transition", Counting::Transition, counting),
+        Baseline::Sasrec(sasrec) => sasrec_baseline(sasrec),
     }
 }
 
-fn count(name: &str, counting: Counting, args: &CountingArgs, common: &CommonArgs) -> Result<(), CliError> {
+fn count(name: &str, counting: Counting, args: &CountingArgs) -> Result<(), CliError> {
     args.evaluation.check()?;
     let prepared = Prepared::load(&args.data)?;
     let counts = Counts::new(counting, &prepared);
-    args.evaluation.run(name, &prepared, BTreeMap::new(), common, |rows| Ok(counts.scores(rows))).map(drop)
+    args.evaluation.run(name, &prepared, BTreeMap::new(), |rows| Ok(counts.scores(rows))).map(drop)
 }
 
-fn sasrec_baseline(args: &SasRecArgs, common: &CommonArgs) -> Result<(), CliError> {
+fn sasrec_baseline(args: &SasRecArgs) -> Result<(), CliError> {
     args.evaluation.check()?;
-    let (prepared, folder) = sasrec_run::trained(args, common)?;
+    let (prepared, folder) = sasrec_run::trained(args)?;
     let best = model_folder(&folder);
-    let model = load_sasrec(&best, &prepared, &device(&common.device)?)?;
+    let model = load_sasrec(&best, &prepared, &device(&args.device.device)?)?;
     let files = weight_files(&folder)?;
-    let result = args.evaluation.run("sasrec", &prepared, files, common, |rows| Ok(sasrec_scores(&model, rows)?))?;
-    if is_run(&folder) { evaluation_log::record(&folder, &result, true) } else { Ok(()) }
+    let log = is_run(&folder).then(|| EvaluationLog::open(&folder)).flatten();
+    let result = args.evaluation.run("sasrec", &prepared, files, |rows| Ok(sasrec_scores(&model, rows)?))?;
+    log.map_or(Ok(()), |log| log.record(&folder, &result, true))
 }

@@ -11,8 +11,8 @@ use super::latency::{self, Plan};
 use super::memory::peak_mib;
 use super::outputs::{check_json, write_json};
 use super::score::file_objective;
-use super::terminal::print;
-use super::{CliError, CommonArgs, ObjectiveArg};
+use super::terminal::{note, print};
+use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::data::{Split, TokenFile};
 use crate::models::decode::{BeamConfig, beam_search};
 use crate::models::{LatentRecommender, LoraConfig, Objective, Precision};
@@ -98,8 +98,28 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
+    #[command(flatten)]
+    seed: SeedArg,
+    /// The options that the command line named.
+    #[arg(skip)]
+    pub(super) given: Vec<String>,
 }
+
+/// Options that mean nothing to some of what is timed, and what they are for.
+const ONLY_FOR: [(&str, &[What]); 11] = [
+    ("steps", &[What::Sft, What::Grpo, What::Latency]),
+    ("micro", &[What::Sft, What::Grpo]),
+    ("lora_rank", &[What::Sft]),
+    ("gradient_checkpointing", &[What::Sft, What::Grpo]),
+    ("frozen_weights", &[What::Sft, What::Grpo]),
+    ("group", &[What::Grpo]),
+    ("sigma", &[What::Grpo]),
+    ("estimator", &[What::Grpo]),
+    ("lr", &[What::Sft, What::Grpo]),
+    ("users", &[What::Eval, What::Latency]),
+    ("beams", &[What::Eval, What::Latency]),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
@@ -150,24 +170,20 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     if args.batch.unwrap_or(1) > MOST_ROWS {
         return Err(CliError::Usage(format!("--batch goes up to {MOST_ROWS}")));
     }
-    if args.lora_rank.is_some() && args.what != What::Sft {
-        return Err(CliError::Usage("--lora-rank is for sft".into()));
-    }
-    if args.gradient_checkpointing && !matches!(args.what, What::Sft | What::Grpo) {
-        return Err(CliError::Usage("--gradient-checkpointing is for sft and grpo".into()));
+    for (option, of) in ONLY_FOR {
+        if args.given.iter().any(|given| given == option) && !of.contains(&args.what) {
+            note(&format!("note: --{} changes nothing of what is timed here", option.replace('_', "-")));
+        }
     }
     if args.dump.is_some() && args.what != What::Eval {
         return Err(CliError::Usage("--dump is for eval".into()));
     }
-    if args.frozen_weights != Precision::F32 && !matches!(args.what, What::Sft | What::Grpo) {
-        return Err(CliError::Usage("--frozen-weights is for sft and grpo".into()));
-    }
     check_json(args.dump.as_deref())?;
     check_json(args.json.as_deref())?;
-    check_device(&args.common.device, args.precision)?;
-    check_device(&args.common.device, args.frozen_weights)?;
+    check_device(&args.device.device, args.precision)?;
+    check_device(&args.device.device, args.frozen_weights)?;
     let file = args.tokens()?;
-    let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
+    let model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
     let objective =
         file_objective(&file, args.catalog.as_deref(), objective_of(&model, args.objective.objective), &model)?;
     file.check(&model, &objective)?;
@@ -178,7 +194,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         What::Sft => {
             let stage = Sft::new(args.micro, objective);
             let model = match args.lora_rank {
-                Some(rank) => model.with_lora(&LoraConfig::of_rank(rank), args.common.seed)?,
+                Some(rank) => model.with_lora(&LoraConfig::of_rank(rank), args.seed.seed)?,
                 None => model,
             };
             train(args, &stage, model, &file.rows, args.batch.unwrap_or(32), 1)?
@@ -194,7 +210,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             let estimator = args.estimator.into();
             let config = GrpoConfig { group: args.group, sigma: args.sigma, estimator, ..Default::default() };
             let model = prepare_model(model, &config);
-            let stage = Grpo::new(config, args.micro, args.common.seed, &model, objective)?;
+            let stage = Grpo::new(config, args.micro, args.seed.seed, &model, objective)?;
             train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
         }
         What::Eval => search(args, &model.valid(), &objective, &file.rows)?,
@@ -203,7 +219,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             let prompts: Vec<&[u32]> = file.rows.iter().take(args.users).map(|row| row.prompt.as_slice()).collect();
             let beam = BeamConfig { beams: args.beams, length_penalty: None };
             let plan = Plan { batches, rounds: args.steps, beam };
-            let table = latency::measure(model.valid(), &objective, &prompts, &plan, args.common.quiet)?;
+            let table = latency::measure(model.valid(), &objective, &prompts, &plan)?;
             json!({ "latency": table, "peak_mib": peak_mib() })
         }
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::CliError;
-use super::description::{Manner, RunData, RunDescription, RunPlace, StageConfig};
+use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::interrupt::interrupted;
 use super::memory::peak_mib;
 use super::terminal::{Progress, duration};
@@ -13,14 +13,14 @@ use crate::data::Split;
 use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::LatentRecommender;
 use crate::report::{Log, Point};
-use crate::train::{self, Event, RunPaths, TrainError, Training};
+use crate::train::{self, Event, RunPaths, TrainError, Training, Workers};
 
 /// Trains, and tells of it; returns the result.
 pub(super) fn carry_out(
     description: &RunDescription,
     data: &RunData,
     place: RunPlace,
-    manner: Manner,
+    workers: &Workers,
     go: impl FnOnce(Training) -> Result<train::Progress, TrainError>,
 ) -> Result<Value, CliError> {
     let name = description.stage.name();
@@ -30,7 +30,7 @@ pub(super) fn carry_out(
     };
     let run = place.run.as_ref();
     let is_first = run.is_some();
-    let mut progress = Progress::new(name, manner.quiet || !is_first);
+    let mut progress = Progress::shown(name, is_first);
     // What the loss of a model is that knows nothing, where it is in nats per item.
     let uniform =
         data.objective.log_titles().map_or_else(String::new, |nats| format!(" nats per item (all alike: {nats:.2})"));
@@ -60,7 +60,7 @@ pub(super) fn carry_out(
         train: &data.train,
         valid: &data.valid,
         run,
-        workers: manner.workers,
+        workers,
         observer: &mut observer,
         extra_validation: (run.is_some() && description.rank_sample > 0).then_some(&mut rank),
         interrupted: interrupted(),
@@ -85,7 +85,7 @@ pub(super) fn carry_out(
         "stage": name,
         "objective": data.objective.kind(),
         "run": place.folder.to_string_lossy(),
-        "workers": manner.workers.count(),
+        "workers": workers.count(),
         "steps": end.step,
         "best_step": end.best_step,
         "best_validation": end.best,

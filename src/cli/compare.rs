@@ -7,12 +7,13 @@ use clap::{Args, ValueEnum};
 use super::evaluation_log::result_file;
 use super::files::{read_result, weight_files};
 use super::outputs::{check_json, check_not_read, write_json};
-use super::terminal::{note, print, table};
-use super::{CliError, CommonArgs};
+use super::terminal::{is_quiet, note, print, table};
+use super::{CliError, SeedArg};
 use crate::data::Split;
 use crate::eval::Metric;
 use crate::eval::compare::{
     By, CompareConfig, Comparison, Comparisons, Evidence, Group, OtherLists, Pairs, Run, compare, default_metrics,
+    shortest_lists,
 };
 
 /// Options of `compare`.
@@ -46,7 +47,7 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    seed: SeedArg,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -76,18 +77,17 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
         }
     }
     if metrics.is_empty() {
-        metrics = default_metrics(groups.first().map_or(0, |group| group.runs[0].result.evaluation.method.beams));
+        metrics = default_metrics(shortest_lists(&groups));
     }
     let pairs = match &args.against {
         _ if args.all_pairs => Pairs::All,
         Some(name) => Pairs::Against(name.clone()),
         None => Pairs::AgainstFirst,
     };
-    let config =
-        CompareConfig { by: args.by.into(), metrics, pairs, resamples: args.resamples, seed: args.common.seed };
+    let config = CompareConfig { by: args.by.into(), metrics, pairs, resamples: args.resamples, seed: args.seed.seed };
     let comparisons = compare(&groups, &config).map_err(|error| CliError::Usage(error.to_string()))?;
     write_json(args.json.as_deref(), &comparisons)?;
-    if args.common.quiet { Ok(()) } else { print(&report(&comparisons)) }
+    if is_quiet() { Ok(()) } else { print(&report(&comparisons)) }
 }
 
 /// A model from `NAME=RUN,RUN`. A whole argument that is a path is taken as one, whatever signs it has.

@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::demo_data::write_demo_data;
-use super::description::{Manner, RunDescription, StageConfig};
+use super::description::{RunDescription, StageConfig};
 use super::evaluate::figures;
 use super::files::{load_model, tokenizer_asset};
 use super::outputs::{check_free, check_json, write_json};
 use super::pipeline::start;
-use super::terminal::{duration, print};
-use super::{CliError, CommonArgs};
+use super::terminal::{duration, is_quiet, print};
+use super::{CliError, DeviceArg, SeedArg};
 use crate::data::{PrepareConfig, Prepared, Split, prepare};
 use crate::eval::{EvalConfig, Evaluation, Shard, evaluate, sample};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
@@ -37,18 +37,20 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
+    #[command(flatten)]
+    seed: SeedArg,
 }
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let clock = Instant::now();
     let out = args.out.clone().unwrap_or_else(free_folder);
-    device(&args.common.device)?;
+    device(&args.device.device)?;
     check_free(&out)?;
     check_json(args.json.as_deref())?;
-    let say = |text: &str| if args.common.quiet { Ok(()) } else { print(&format!("{text}\n")) };
+    let say = |text: &str| if is_quiet() { Ok(()) } else { print(&format!("{text}\n")) };
     let [data, prepared_folder, base] = ["data", "prepared", "base"].map(|name| out.join(name));
-    write_demo_data(&data, args.common.seed)?;
+    write_demo_data(&data, args.seed.seed)?;
     let config = PrepareConfig {
         data,
         out: prepared_folder.clone(),
@@ -72,10 +74,10 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         warmup: Some(20),
         schedule: Schedule::Cosine,
         patience: None,
-        seed: args.common.seed,
+        seed: args.seed.seed,
         ..Default::default()
     };
-    let grpo = TrainConfig { batch: 8, validations: 2, seed: args.common.seed, ..GrpoConfig::train_defaults() };
+    let grpo = TrainConfig { batch: 8, validations: 2, seed: args.seed.seed, ..GrpoConfig::train_defaults() };
     let (source, temperature) = (ThoughtKind::LatentAttention, Temperature::default());
     let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
     let stages = [
@@ -85,14 +87,13 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     ];
     let mut last = Value::Null;
     for (run, model, stage, train) in stages {
-        let description = RunDescription::new(stage, model, &prepared_folder, &args.common.device, train.clone());
-        let manner = Manner { workers: &Workers::alone(), quiet: args.common.quiet };
-        last = start(description, run, manner)?;
+        let description = RunDescription::new(stage, model, &prepared_folder, &args.device.device, train.clone());
+        last = start(description, run, &Workers::alone())?;
     }
 
     let rows = sample(prepared.rows.get(Split::Test), None, 0);
     let rank = |run: &Path| -> Result<Evaluation, CliError> {
-        let model = load_model(run, &args.common.device)?;
+        let model = load_model(run, &args.device.device)?;
         let objective = prepared.objective(model.objective())?;
         let config = EvalConfig { beam: BeamConfig::default(), batch: 32, shard: Shard::WHOLE };
         Ok(evaluate(&model, &prepared, &objective, &rows, config, &mut |_, _| {})?)
@@ -112,7 +113,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     say(&format!("everything is in {}, made in {}", out.display(), duration(seconds)))?;
     let result = json!({
         "out": out,
-        "seed": args.common.seed,
+        "seed": args.seed.seed,
         "users": rows.len(),
         "seconds": seconds,
         "models": table.iter().map(|(name, ranking)| (name.to_string(), json!(ranking))).collect::<serde_json::Map<String, Value>>(),
@@ -138,13 +139,8 @@ fn make_base(folder: &Path, prepared: &Prepared, args: &DemoArgs) -> Result<(), 
         max_positions: 1024,
         end_token: prepared.end_token,
     })?;
-    let model = LatentRecommender::new(
-        config,
-        ThoughtKind::LatentAttention,
-        1,
-        args.common.seed,
-        &device(&args.common.device)?,
-    )?;
+    let model =
+        LatentRecommender::new(config, ThoughtKind::LatentAttention, 1, args.seed.seed, &device(&args.device.device)?)?;
     hub::save(&model, folder)?;
     let (name, content) = tokenizer_asset(&prepared.tokenizer)?;
     Ok(write_atomically(&folder.join(name), &content)?)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Prepared;
 use crate::models::{LoraConfig, Objective, ObjectiveKind, Precision, ThoughtKind};
 use crate::train::grpo::GrpoConfig;
-use crate::train::{Example, RunFolder, Temperature, TrainConfig, Workers};
+use crate::train::{Example, RunFolder, Temperature, TrainConfig};
 
 /// Everything that makes a run what it is; `run.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,14 +105,6 @@ pub(super) struct RunData {
     pub objective: Objective,
     pub train: Vec<Example>,
     pub valid: Vec<Example>,
-}
-
-/// How a run is carried out; nothing of it changes what comes out.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Manner<'a> {
-    /// The processes that train together.
-    pub workers: &'a Workers,
-    pub quiet: bool,
 }
 
 /// Where a run is kept.

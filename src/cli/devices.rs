@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::CliError;
 use super::outputs::{check_json, write_json};
-use super::terminal::{note, print, table};
-use super::{CliError, CommonArgs, default_device};
+use super::terminal::{is_quiet, note, print, table};
 use crate::golden::{Deviation, Golden, GoldenError};
 use crate::models::hub::write_atomically;
 use crate::models::{Driver, Precision, compiled_backends, device, driver};
@@ -50,8 +50,6 @@ pub(super) struct DevicesArgs {
     /// Report on one device in this process, as a JSON line
     #[arg(long, hide = true)]
     in_process: bool,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 /// What is found out about a device.
@@ -97,12 +95,6 @@ impl Check {
 
 pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
-    if args.common.device != default_device() {
-        let name = &args.common.device;
-        return Err(CliError::Usage(format!(
-            "the devices to look at are given without an option: latentr3 devices {name}"
-        )));
-    }
     let names = match args.names.is_empty() {
         true => compiled_backends().into_iter().map(str::to_owned).collect(),
         false => args.names.clone(),
@@ -113,13 +105,13 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     }
     let mut reports = Vec::new();
     for name in &names {
-        if args.check && !args.common.quiet {
+        if args.check && !is_quiet() {
             note(&format!("checking {name}"));
         }
         reports.push(examine_apart(name, args.check, args.golden.as_deref())?);
     }
     write_json(args.json.as_deref(), &reports)?;
-    if !args.common.quiet {
+    if !is_quiet() {
         print(&table(&rows(&reports, args.check)))?;
     }
     let failed: Vec<&str> =

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::files::{check_fit, load_model, model_folder, weight_files};
 use super::grpo_args::SampleArgs;
 use super::outputs::{check_json, write_json};
-use super::terminal::{Progress, print, table};
-use super::{CliError, CommonArgs};
+use super::terminal::{Progress, is_quiet, print, table};
+use super::{CliError, DeviceArg, SeedArg};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::models::host::read;
@@ -58,7 +58,9 @@ pub(super) struct DirectionArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
+    #[command(flatten)]
+    seed: SeedArg,
 }
 
 /// What was found.
@@ -91,20 +93,20 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     let prepared = Prepared::load(&args.data)?;
     let model_files = weight_files(&args.model)?;
-    let model = prepare_model(load_model(&args.model, &args.common.device)?, &config);
+    let model = prepare_model(load_model(&args.model, &args.device.device)?, &config);
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     let objective = prepared.objective(model.objective())?;
     let examples = prepared.examples(Split::Train);
     if examples.is_empty() {
         return Err(CliError::Input { path: args.data.clone(), line: None, problem: "has no training rows".into() });
     }
-    let seed = args.common.seed;
+    let seed = args.seed.seed;
     let batch = sample(&examples, Some(args.prompts), seed);
     let width = model.backbone.config().d_model;
     let noise: Vec<f32> =
         (0..batch.len() as u64).flat_map(|prompt| group_noise(seed, 1, prompt, group, width)).collect();
 
-    let mut progress = Progress::new("direction", args.common.quiet);
+    let mut progress = Progress::new("direction");
     let mut done = 0;
     let mut gradient = |estimator, advantage| {
         let config = GrpoConfig { estimator, advantage, ..config.clone() };
@@ -137,7 +139,7 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
         cosine: cosines,
     };
     write_json(args.json.as_deref(), &directions)?;
-    if args.common.quiet { Ok(()) } else { print(&directions.text()) }
+    if is_quiet() { Ok(()) } else { print(&directions.text()) }
 }
 
 impl Directions {

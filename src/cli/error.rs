@@ -75,7 +75,7 @@ pub enum CliError {
 impl CliError {
     /// 2 for bad input, 1 for a failure, 130 where the user stopped the program, as shells have it.
     pub fn exit_code(&self) -> u8 {
-        if let Self::Interrupted { .. } | Self::Stopped(_) = self {
+        if let Self::Interrupted { .. } | Self::Stopped(_) | Self::Data(DataError::Interrupted) = self {
             return INTERRUPTED;
         }
         let failed = match self {

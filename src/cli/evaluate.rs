@@ -2,13 +2,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::evaluation_log;
+use super::evaluation_log::EvaluationLog;
 use super::files::{
     check_device, check_fit, is_run, load_model, model_folder, objective_of, weight_files, with_learnt_thoughts,
 };
 use super::outputs::{check_json, write_json};
-use super::terminal::{Progress, duration, note, print, table};
-use super::{CliError, CommonArgs, ObjectiveArg};
+use super::terminal::{Progress, duration, is_quiet, note, print, table};
+use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::data::{Prepared, Split};
 use crate::eval::{
     CUTOFFS, EvalConfig, EvaluationResult, Exposure, Guidance, Ranking, Shard, TargetGroups, evaluate,
@@ -60,8 +60,8 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Users searched at once; changes memory and speed, and results by rounding only
-    #[arg(long, value_name = "USERS", default_value_t = 16)]
-    batch: usize,
+    #[arg(long, value_name = "USERS", default_value_t = 16, visible_alias = "batch")]
+    micro_batch: usize,
     /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
@@ -73,7 +73,9 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
+    #[command(flatten)]
+    seed: SeedArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,8 +106,8 @@ impl From<SplitArg> for Split {
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
     beam.check(ObjectiveKind::Vocabulary)?;
-    if args.batch == 0 || args.limit == Some(0) {
-        return Err(CliError::Usage("--batch and --limit must be at least 1".into()));
+    if args.micro_batch == 0 || args.limit == Some(0) {
+        return Err(CliError::Usage("--micro-batch and --limit must be at least 1".into()));
     }
     if args.decode == DecodeArg::Grounding && (args.guidance.is_some() || args.length_penalty.is_some()) {
         return Err(CliError::Usage(
@@ -113,18 +115,19 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         ));
     }
     check_json(args.json.as_deref())?;
-    check_device(&args.common.device, args.precision)?;
+    check_device(&args.device.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
     let model_files = weight_files(&args.model)?;
-    let mut model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
+    let mut model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
     if let Some(thoughts) = args.thoughts {
-        model = with_learnt_thoughts(model, thoughts, args.common.seed)?;
+        model = with_learnt_thoughts(model, thoughts, args.seed.seed)?;
     }
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     if is_run(&args.model) && weight_files(&args.model)? != model_files {
         let problem = "went on while its best model was read; evaluate it once more".into();
         return Err(CliError::Input { path: args.model.clone(), line: None, problem });
     }
+    let log = is_run(&args.model).then(|| EvaluationLog::open(&args.model)).flatten();
     let objective = match args.decode {
         DecodeArg::Trie => objective_of(&model, args.objective.objective),
         DecodeArg::Grounding => {
@@ -137,15 +140,15 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     beam.check(objective)?;
     let objective = prepared.objective(objective)?;
     let guide_files = args.guidance.as_deref().map(weight_files).transpose()?.unwrap_or_default();
-    let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.common.seed);
-    let config = EvalConfig { beam, batch: args.batch, shard: args.shard };
-    let mut progress = Progress::new("evaluate", args.common.quiet);
+    let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.seed.seed);
+    let config = EvalConfig { beam, batch: args.micro_batch, shard: args.shard };
+    let mut progress = Progress::new("evaluate");
     let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
     let evaluation = match args.decode {
         DecodeArg::Trie => match &args.guidance {
             None => evaluate(&model, &prepared, &objective, &rows, config, &mut advance)?,
             Some(run) => {
-                let guide = load_sasrec(&model_folder(run), &prepared, &device(&args.common.device)?)?;
+                let guide = load_sasrec(&model_folder(run), &prepared, &device(&args.device.device)?)?;
                 let scale = choose_scale(&model, &guide, &prepared, &objective, args)?;
                 let guidance = Guidance { model: &guide, scale };
                 evaluate_guided(&model, guidance, &prepared, &objective, &rows, config, &mut advance)?
@@ -159,8 +162,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         data_fingerprint: prepared.fingerprint(),
         model_files,
         limit: args.limit,
-        seed: args.common.seed,
-        batch: args.batch,
+        seed: args.seed.seed,
+        batch: args.micro_batch,
         precision: args.precision,
         trained_objective: Some(model.objective()),
         thoughts: Some(model.thoughts()),
@@ -170,17 +173,17 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         evaluation,
     };
     write_json(args.json.as_deref(), &result)?;
-    if !args.common.quiet {
+    if !is_quiet() {
         show(&result)?;
     }
-    if is_run(&args.model) {
+    if let Some(log) = log {
         let is_plain = args.thoughts.is_none()
             && args.decode == DecodeArg::Trie
             && args.guidance.is_none()
             && args.precision == Precision::F32
             && objective.kind() == model.objective()
             && beam.penalty(&objective) == objective.length_penalty();
-        evaluation_log::record(&args.model, &result, is_plain)?;
+        log.record(&args.model, &result, is_plain)?;
     }
     Ok(())
 }
@@ -196,12 +199,12 @@ fn choose_scale(
     if let [scale] = args.guidance_scale[..] {
         return Ok(scale);
     }
-    let rows = sample(prepared.rows.get(Split::Valid), Some(args.guidance_users), args.common.seed);
+    let rows = sample(prepared.rows.get(Split::Valid), Some(args.guidance_users), args.seed.seed);
     if rows.is_empty() {
         return Err(CliError::Usage("there are no validation users to choose by; give one --guidance-scale".into()));
     }
     let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
-    let config = EvalConfig { beam, batch: args.batch, shard: Shard::WHOLE };
+    let config = EvalConfig { beam, batch: args.micro_batch, shard: Shard::WHOLE };
     let mut best = None;
     for &scale in &args.guidance_scale {
         let guidance = Guidance { model: guide, scale };
@@ -209,7 +212,7 @@ fn choose_scale(
         let ndcg = &evaluation.by_item.ndcg;
         let figure =
             CUTOFFS.iter().rev().filter(|&&k| k <= 10).find_map(|k| ndcg[&k.to_string()].as_f64()).unwrap_or(0.0);
-        if !args.common.quiet {
+        if !is_quiet() {
             note(&format!("guidance scale {scale}: NDCG {figure:.4} on {} validation users", rows.len()));
         }
         if best.is_none_or(|(most, _)| figure > most) {

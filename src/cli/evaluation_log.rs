@@ -19,42 +19,64 @@ pub(super) fn result_file(run: &Path, split: &str) -> PathBuf {
     RunPaths(run).evaluations().join(format!("{split}.json"))
 }
 
-/// Records an evaluation of a run, or a part of one: a line in the log, and the result itself where it is of the whole split and
-/// `is_plain`, which is the model as it was trained under plain beam search in float32. Says so where the test split was read before.
-pub(super) fn record(run: &Path, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
-    let folder = RunPaths(run).evaluations();
-    fs::create_dir_all(&folder).map_err(ModelError::io(&folder))?;
-    let path = folder.join(EVALUATIONS_LOG);
-    let before = times_evaluated(&path)?.get(&result.split).copied().unwrap_or(0);
-    if result.split == "test" && before > 0 {
-        note(&format!("note: readings of the test split for this run before: {before}; choose settings on valid"));
+/// The log of a run's evaluations, ready to be written.
+pub(super) struct EvaluationLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl EvaluationLog {
+    /// Opens the log of a run before anything is computed; says so where it cannot be written, for a model may be evaluated all the same.
+    pub fn open(run: &Path) -> Option<Self> {
+        let folder = RunPaths(run).evaluations();
+        let path = folder.join(EVALUATIONS_LOG);
+        let open = || {
+            fs::create_dir_all(&folder)?;
+            OpenOptions::new().create(true).read(true).append(true).open(&path)
+        };
+        match open() {
+            Ok(file) => Some(Self { file, path }),
+            Err(error) => {
+                note(&format!("note: {}: {error}; the run will have no record of this evaluation", path.display()));
+                None
+            }
+        }
     }
-    let evaluation = &result.evaluation;
-    let line = json!({
-        "time": jiff::Timestamp::now().to_string(),
-        "split": result.split,
-        "limit": result.limit,
-        "seed": result.seed,
-        "users": evaluation.users,
-        "shard": result.shard,
-        "precision": result.precision,
-        "thoughts": result.thoughts,
-        "method": evaluation.method,
-        "hr": evaluation.by_item.hr,
-        "ndcg": evaluation.by_item.ndcg,
-        "model_files": result.model_files,
-        "data_fingerprint": result.data_fingerprint,
-    });
-    // A line that was cut off is ended, so that this one is not part of it.
-    let append = |mut file: File| {
-        let line = format!("{}{line}\n", if is_torn(&mut file)? { "\n" } else { "" });
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_data())
-    };
-    let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
-    file.and_then(append).map_err(ModelError::io(&path))?;
-    match is_plain && result.limit.is_none() && result.shard == Shard::WHOLE {
-        true => write_json(Some(&result_file(run, &result.split)), result),
-        false => Ok(()),
+
+    /// Records an evaluation of the run, or a part of one: a line in the log, and the result itself where it is of the whole split and
+    /// `is_plain`, which is the model as it was trained under plain beam search in float32. Says so where the test split was read before.
+    pub fn record(self, run: &Path, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
+        let Self { file, path } = self;
+        let before = times_evaluated(&path)?.get(&result.split).copied().unwrap_or(0);
+        if result.split == "test" && before > 0 {
+            note(&format!("note: readings of the test split for this run before: {before}; choose settings on valid"));
+        }
+        let evaluation = &result.evaluation;
+        let line = json!({
+            "time": jiff::Timestamp::now().to_string(),
+            "split": result.split,
+            "limit": result.limit,
+            "seed": result.seed,
+            "users": evaluation.users,
+            "shard": result.shard,
+            "precision": result.precision,
+            "thoughts": result.thoughts,
+            "method": evaluation.method,
+            "hr": evaluation.by_item.hr,
+            "ndcg": evaluation.by_item.ndcg,
+            "model_files": result.model_files,
+            "data_fingerprint": result.data_fingerprint,
+        });
+        // A line that was cut off is ended, so that this one is not part of it.
+        let append = |mut file: File| {
+            let line = format!("{}{line}\n", if is_torn(&mut file)? { "\n" } else { "" });
+            file.write_all(line.as_bytes()).and_then(|()| file.sync_data())
+        };
+        append(file).map_err(ModelError::io(&path))?;
+        match is_plain && result.limit.is_none() && result.shard == Shard::WHOLE {
+            true => write_json(Some(&result_file(run, &result.split)), result),
+            false => Ok(()),
+        }
     }
 }
 

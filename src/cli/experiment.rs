@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use clap::{Args, CommandFactory};
 
 use super::experiment_place::WorkFolder;
-use super::terminal::{note, print};
-use super::{Cli, CliError, CommonArgs};
+use super::terminal::{is_quiet, note, print};
+use super::{Cli, CliError, DeviceArg};
 use crate::experiment::{Experiment, Step, markdown};
 use crate::models::hub::write_atomically;
 use crate::report::picture;
@@ -41,7 +41,7 @@ pub(super) struct ExperimentArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
 }
 
 fn input(text: &str) -> Result<(String, String), String> {
@@ -56,9 +56,6 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
-    if args.common.seed != 0 {
-        return Err(CliError::Usage("the seeds of an experiment are in its file; --seed has no meaning here".into()));
-    }
     let error = |problem: String| CliError::Input { path: args.file.clone(), line: None, problem };
     let text = fs::read_to_string(&args.file).map_err(|cause| error(format!("cannot be read: {cause}")))?;
     let experiment = Experiment::parse(&text).map_err(|cause| error(cause.to_string()))?;
@@ -84,7 +81,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     }
     let beside = args.file.with_file_name("results").join(args.file.file_stem().unwrap_or_default());
     let results_folder = args.results.as_ref().unwrap_or(&beside);
-    let place = WorkFolder::new(&args.work, results_folder, inputs, &args.common)?;
+    let place = WorkFolder::new(&args.work, results_folder, inputs, &args.device.device)?;
     let is_asked = |step: &Step| args.only.is_empty() || args.only.iter().any(|part| step.name.contains(part));
     if !args.only.is_empty() && !steps.iter().any(|step| step.keep && is_asked(step)) {
         return Err(CliError::Usage(format!("no step that is kept has {} in its name", args.only.join(" or "))));
@@ -105,11 +102,11 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
         place.check_inputs(&experiment, due.iter().map(|&at| &steps[at]))?;
         let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes));
         for (done, &at) in due.iter().enumerate() {
-            if !args.common.quiet {
+            if !is_quiet() {
                 note(&format!("step {} of {}: {}", done + 1, due.len(), steps[at].name));
             }
             if let Some(twin) = place.take_over(&steps, &steps[at])? {
-                if !args.common.quiet {
+                if !is_quiet() {
                     note(&format!("{} is of the same model as {twin}, and has its result", steps[at].name));
                 }
             } else if !place.carry_out(&steps[at], end)? {
@@ -123,7 +120,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
         results.extend(place.kept(step)?.map(|kept| (step.name.as_str(), kept.result)));
     }
     let result = |step: &str| results.get(step).cloned();
-    let show = |text: &str| if args.common.quiet && !args.dry_run { Ok(()) } else { print(text) };
+    let show = |text: &str| if is_quiet() && !args.dry_run { Ok(()) } else { print(text) };
     for table in &tables {
         show(&format!("{}\n", markdown(table, &result)))?;
     }

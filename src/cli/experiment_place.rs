@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use clap::CommandFactory;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,8 +15,8 @@ use super::error::INTERRUPTED;
 use super::files::weight_files;
 use super::interrupt::{interrupted, is_terminated, terminate};
 use super::outputs::write_json;
-use super::terminal::{duration, note};
-use super::{CliError, CommonArgs};
+use super::terminal::{duration, is_quiet, note};
+use super::{Cli, CliError};
 use crate::experiment::{Experiment, Kept, Origin, Step, checksum};
 use crate::models::ModelError;
 use crate::models::hub::read_json;
@@ -31,6 +32,16 @@ const GRACE: Duration = Duration::from_secs(60);
 const OF_A_NEW_SASREC: [&str; 9] =
     ["--hidden", "--layers", "--heads", "--ff", "--dropout", "--epochs", "--batch", "--lr", "--patience"];
 
+/// Whether the command of these words computes somewhere.
+fn takes_device(words: &[String]) -> bool {
+    let program = Cli::command();
+    let mut command = &program;
+    while let Some(subcommand) = words.iter().find_map(|word| command.find_subcommand(word)) {
+        command = subcommand;
+    }
+    command.get_arguments().any(|argument| argument.get_long() == Some("device"))
+}
+
 /// Where an experiment is carried out.
 pub(super) struct WorkFolder {
     work: PathBuf,
@@ -39,7 +50,6 @@ pub(super) struct WorkFolder {
     /// Of the inputs, by their names.
     checksums: BTreeMap<String, String>,
     device: String,
-    quiet: bool,
 }
 
 /// How far a step is whose result is not kept, or not yet.
@@ -52,12 +62,7 @@ struct State {
 
 impl WorkFolder {
     /// A place that works in `work` with what the user gave, by the names of the experiment's inputs.
-    pub fn new(
-        work: &Path,
-        results: &Path,
-        inputs: BTreeMap<String, String>,
-        common: &CommonArgs,
-    ) -> Result<Self, CliError> {
+    pub fn new(work: &Path, results: &Path, inputs: BTreeMap<String, String>, device: &str) -> Result<Self, CliError> {
         let sum = |(name, path): (&String, &String)| Ok((name.clone(), checksum(Path::new(path))?));
         let absolute = |folder: &Path| std::path::absolute(folder).map_err(ModelError::io(folder));
         Ok(Self {
@@ -65,8 +70,7 @@ impl WorkFolder {
             results: absolute(results)?,
             checksums: inputs.iter().map(sum).collect::<Result<_, CliError>>()?,
             inputs,
-            device: common.device.clone(),
-            quiet: common.quiet,
+            device: device.to_owned(),
         })
     }
 
@@ -186,7 +190,10 @@ impl WorkFolder {
         let program = std::env::current_exe().map_err(ModelError::io(Path::new("latentr3")))?;
         let clock = Instant::now();
         let mut command = Command::new(&program);
-        command.args(&words).args(["--device", &self.device]).current_dir(&self.work).stdin(Stdio::null());
+        command.args(&words).current_dir(&self.work).stdin(Stdio::null());
+        if takes_device(&words) {
+            command.args(["--device", &self.device]);
+        }
         command.stdout(output.try_clone().map_err(ModelError::io(&log))?).stderr(output);
         let status = wait(command, end).map_err(ModelError::io(&program))?;
         let is_stopped = interrupted().load(Ordering::Relaxed);
@@ -214,7 +221,7 @@ impl WorkFolder {
             kept.write(&self.results, &step.name, step.lists)?;
         }
         self.write_state(step, true)?;
-        if !self.quiet {
+        if !is_quiet() {
             note(&format!("{} took {}", step.name, duration(seconds)));
         }
         if is_stopped { Err(stopped_in(step)) } else { Ok(true) }
@@ -224,7 +231,7 @@ impl WorkFolder {
     fn lock(&self, step: &Step, end: Option<Instant>) -> Result<Option<File>, CliError> {
         let path = self.work.join("steps").join(format!("{}.lock", step.name));
         let file = File::create(&path).map_err(ModelError::io(&path))?;
-        let mut is_told = self.quiet;
+        let mut is_told = is_quiet();
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),

@@ -89,7 +89,8 @@ fn warn_of_software(name: &str, device: &Device) {
     }
 }
 
-/// SHA-256 of the files with a model's weights, by their names.
+/// SHA-256 of the files with a model's weights, by their names. Where the folder has a record of them, they are read from it: who loads the
+/// model verifies it.
 pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, CliError> {
     let folder = model_folder(model);
     let base = hub::base_folder(&folder)?;
@@ -97,6 +98,7 @@ pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, Cli
     let other = (base != folder).then_some((base, "base/"));
     let mut files = BTreeMap::new();
     for (folder, prefix) in std::iter::once((folder, "")).chain(other) {
+        let recorded = hub::recorded_checksums(&folder)?.unwrap_or_default();
         let entries = match std::fs::read_dir(&folder) {
             // A run goes on without the model that it began with.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -107,7 +109,7 @@ pub(super) fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, Cli
             if let Ok(name) = entry.file_name().into_string()
                 && (holds_weights(&name) || name == hub::ADAPTER_CONFIG_FILE)
             {
-                let sum = hub::file_sha256(&entry.path())?;
+                let sum = recorded.get(&name).cloned().map_or_else(|| hub::file_sha256(&entry.path()), Ok)?;
                 files.insert(format!("{prefix}{name}"), sum);
             }
         }

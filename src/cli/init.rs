@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 
 use super::files::{TOKENIZER_FILE, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
 use super::outputs::check_free;
-use super::terminal::print;
-use super::{CliError, CommonArgs};
+use super::terminal::{is_quiet, print};
+use super::{CliError, DeviceArg, SeedArg};
 use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::hub::{self, write_atomically};
@@ -52,7 +52,9 @@ pub(super) struct InitArgs {
     #[arg(long)]
     thoughts: Option<usize>,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
+    #[command(flatten)]
+    seed: SeedArg,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -63,10 +65,10 @@ enum ArchArg {
 
 pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     check_free(&args.out)?;
-    let seed = args.common.seed;
+    let seed = args.seed.seed;
     let (model, tokenizer) = match &args.base {
         Some(base) => {
-            let model = load_model(base, &args.common.device)?;
+            let model = load_model(base, &args.device.device)?;
             let model = match args.thoughts {
                 None if model.thoughts() > 0 || hub::records_thoughts(&model) => model,
                 thoughts => with_thoughts(model, thoughts.unwrap_or(1), seed)?,
@@ -82,7 +84,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
         write_atomically(&staging.folder().join(TOKENIZER_FILE), &bytes)?;
     }
     staging.publish()?;
-    if !args.common.quiet {
+    if !is_quiet() {
         use burn::module::Module;
         print(&format!("{} parameters, written to {}\n", model.num_params(), args.out.display()))?;
     }
@@ -119,7 +121,7 @@ fn fresh(args: &InitArgs) -> Result<LatentRecommender, CliError> {
         config,
         ThoughtKind::LatentAttention,
         args.thoughts.unwrap_or(1),
-        args.common.seed,
-        &device(&args.common.device)?,
+        args.seed.seed,
+        &device(&args.device.device)?,
     )?)
 }

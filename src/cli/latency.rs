@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::CliError;
-use super::terminal::note;
+use super::terminal::{is_quiet, note};
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search_after, generate};
 use crate::models::{LatentRecommender, Objective, ThoughtKind};
 
@@ -49,7 +49,6 @@ pub(super) fn measure(
     objective: &Objective,
     prompts: &[&[u32]],
     plan: &Plan,
-    quiet: bool,
 ) -> Result<Vec<Latency>, CliError> {
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     let most = longest + CHAINS[CHAINS.len() - 1] + objective.tree()?.longest(ItemTrie::ROOT);
@@ -87,7 +86,7 @@ pub(super) fn measure(
                 beam_search_after(model, objective, state, plan.beam)?;
                 seconds.push(clock.elapsed().as_secs_f64());
             }
-            if !quiet {
+            if !is_quiet() {
                 note(&format!("latency: request {} of {} with {batch} users", at + 1, requests));
             }
         }

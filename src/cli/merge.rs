@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::CliError;
 use super::evaluate::show;
 use super::files::read_result;
 use super::outputs::{check_json, check_not_read, write_json};
-use super::{CliError, CommonArgs};
+use super::terminal::is_quiet;
 use crate::eval::EvaluationResult;
 
 /// Options of `merge`.
@@ -21,8 +22,6 @@ pub(super) struct MergeArgs {
     /// Write the figures and every user's rank as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 pub(super) fn run(args: &MergeArgs) -> Result<(), CliError> {
@@ -31,5 +30,5 @@ pub(super) fn run(args: &MergeArgs) -> Result<(), CliError> {
     let parts = args.parts.iter().map(|path| read_result(path)).collect::<Result<Vec<_>, _>>()?;
     let whole = EvaluationResult::merge(parts).map_err(|error| CliError::Usage(error.to_string()))?;
     write_json(args.json.as_deref(), &whole)?;
-    if args.common.quiet { Ok(()) } else { show(&whole) }
+    if is_quiet() { Ok(()) } else { show(&whole) }
 }

@@ -39,6 +39,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use error::CliError;
 
+use crate::data::silence_expected_panics;
 use crate::models::ObjectiveKind;
 
 /// Train and serve recommenders that think in latent space before they write the next item's title.
@@ -49,6 +50,9 @@ use crate::models::ObjectiveKind;
     after_help = "Start with `latentr3 demo`: it trains and evaluates a tiny model on made-up data in two minutes."
 )]
 pub struct Cli {
+    /// No progress and no tables
+    #[arg(long, global = true, help_heading = "Common options")]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -91,19 +95,21 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
-/// Options that every command has.
+/// The option of commands that compute.
 #[derive(Debug, Clone, Args)]
-pub struct CommonArgs {
+pub(crate) struct DeviceArg {
     /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; several GPUs are told apart by a number from 0, as
     /// in cuda:1, which for wgpu, vulkan and metal counts the discrete ones
-    #[arg(long, global = true, default_value_t = default_device(), help_heading = "Common options")]
+    #[arg(long, default_value_t = default_device(), help_heading = "Common options")]
     pub device: String,
+}
+
+/// The option of commands that draw something at random.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SeedArg {
     /// Seed of everything random
-    #[arg(long, global = true, default_value_t = 0, help_heading = "Common options")]
+    #[arg(long, default_value_t = 0, help_heading = "Common options")]
     pub seed: u64,
-    /// No progress and no tables
-    #[arg(long, global = true, help_heading = "Common options")]
-    pub quiet: bool,
 }
 
 /// The option of commands that read a model by an objective.
@@ -117,7 +123,7 @@ pub(crate) struct ObjectiveArg {
 
 /// Takes `--lr -1` for a value, so that what is wrong with it is said.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
-    command.mut_args(|arg| {
+    command.mut_subcommands(with_negative_numbers).mut_args(|arg| {
         let takes_value = arg.get_action().takes_values();
         if takes_value { arg.allow_negative_numbers(true) } else { arg }
     })
@@ -136,17 +142,18 @@ fn default_device() -> String {
 impl Cli {
     /// Reads the command line; ends the program with a message where it makes no sense.
     pub fn from_command_line() -> Self {
-        let matches = Self::command().mut_subcommands(with_negative_numbers).get_matches();
+        let matches = with_negative_numbers(Self::command()).get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        let run = match &mut cli.command {
-            Command::Pretrain(args) => Some(&mut args.run),
-            Command::Sft(args) => Some(&mut args.run),
-            Command::Grpo(args) => Some(&mut args.run),
+        let list = match &mut cli.command {
+            Command::Pretrain(args) => Some(&mut args.run.given),
+            Command::Sft(args) => Some(&mut args.run.given),
+            Command::Grpo(args) => Some(&mut args.run.given),
+            Command::Bench(args) => Some(&mut args.given),
             _ => None,
         };
-        if let (Some(run), Some((_, matches))) = (run, matches.subcommand()) {
+        if let (Some(list), Some((_, matches))) = (list, matches.subcommand()) {
             let given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-            run.given = matches.ids().filter(given).map(|id| id.to_string()).collect();
+            *list = matches.ids().filter(given).map(|id| id.to_string()).collect();
         }
         cli
     }
@@ -157,6 +164,8 @@ impl Cli {
     ///
     /// What the command could not do; see [`CliError::exit_code`].
     pub fn run(self) -> Result<(), CliError> {
+        silence_expected_panics();
+        terminal::be_quiet(self.quiet);
         if let Command::Bench(args) = &self.command {
             args.use_threads()?;
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::CliError;
 use super::carry_out::carry_out;
-use super::description::{Manner, RunData, RunDescription, RunPlace, StageConfig};
+use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::files::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
 use super::recorded::{check_data, differences, recorded_as_json};
 use super::sasrec_run;
@@ -16,7 +16,7 @@ use crate::eval::sample;
 use crate::models::{LatentRecommender, LoraConfig, Objective, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{Example, Found, RunFolder, RunPaths, Stage};
+use crate::train::{Example, Found, RunFolder, RunPaths, Stage, Workers};
 
 /// What a user who goes on with a run asks for besides.
 pub(super) struct Resumption<'a> {
@@ -28,12 +28,16 @@ pub(super) struct Resumption<'a> {
     pub device: Option<&'a str>,
     /// To compute activations again from now on.
     pub gradient_checkpointing: bool,
+    /// Another number of rows that run at once.
+    pub micro_batch: Option<usize>,
+    /// Another number of steps to end after.
+    pub max_steps: Option<usize>,
     /// Makes sure that further options are those of the run.
     pub check: &'a dyn Fn(&RunDescription) -> Result<(), CliError>,
 }
 
 /// Starts a run in a new folder; returns its result.
-pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner) -> Result<Value, CliError> {
+pub(super) fn start(mut description: RunDescription, out: &Path, workers: &Workers) -> Result<Value, CliError> {
     description.model = absolute(&description.model);
     description.data = absolute(&description.data);
     check_device(&description.device, description.precision)?;
@@ -52,12 +56,12 @@ pub(super) fn start(mut description: RunDescription, out: &Path, manner: Manner)
     let stage = build_stage(&description, &model, &data.objective)?;
     let value = recorded_as_json(&description)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
-    let run = manner.workers.is_first().then(|| RunFolder::create(out, &value, assets)).transpose()?;
-    begin(&description, &data, RunPlace { folder: out, run }, manner, stage.as_ref(), model)
+    let run = workers.is_first().then(|| RunFolder::create(out, &value, assets)).transpose()?;
+    begin(&description, &data, RunPlace { folder: out, run }, workers, stage.as_ref(), model)
 }
 
 /// Goes on with a run where its last checkpoint left it; nothing but the folder is needed.
-pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Result<Value, CliError> {
+pub(super) fn resume(folder: &Path, asked: &Resumption, workers: &Workers) -> Result<Value, CliError> {
     let path = RunPaths(folder).description();
     let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
     let recorded = RunFolder::description(folder)?;
@@ -80,16 +84,22 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         description.device = device.to_owned();
     }
     description.train.gradient_checkpointing |= asked.gradient_checkpointing;
+    description.train.micro_batch = asked.micro_batch.unwrap_or(description.train.micro_batch);
+    let is_longer = asked.max_steps.is_some() && asked.max_steps != description.train.max_steps;
+    description.train.max_steps = asked.max_steps.or(description.train.max_steps);
+    description.train.check()?;
     let device = device(&description.device)?;
     description.precision.check(&device)?;
     description.frozen_weights.check(&device)?;
     let data = load_data(&description)?;
     check_data(folder, &description.data_files, &description.data, &data.prepared)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
-    let workers = manner.workers;
     let mut run = None;
     let found = if workers.is_first() {
         let opened = run.insert(RunFolder::open(folder, assets)?);
+        if is_longer {
+            opened.describe(&recorded_as_json(&description)?)?;
+        }
         let found = opened.newest(description.train.optimizer, &device)?;
         workers.any(found.is_some());
         found
@@ -111,7 +121,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         }
         let model = start_model(&description)?.with_objective(data.objective.kind());
         let stage = build_stage(&description, &model, &data.objective)?;
-        return begin(&description, &data, place, manner, stage.as_ref(), model);
+        return begin(&description, &data, place, workers, stage.as_ref(), model);
     };
     for damage in &found.damaged {
         note(&format!("warning: {damage}"));
@@ -133,7 +143,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, manner: Manner) -> Resul
         }
         _ => build_stage(&description, &trained.model, &data.objective)?,
     };
-    carry_out(&description, &data, place, manner, |training| training.go_on(stage.as_ref(), trained))
+    carry_out(&description, &data, place, workers, |training| training.go_on(stage.as_ref(), trained))
 }
 
 /// Runs a stage from its first step.
@@ -141,7 +151,7 @@ fn begin(
     description: &RunDescription,
     data: &RunData,
     place: RunPlace,
-    manner: Manner,
+    workers: &Workers,
     stage: &dyn Stage,
     model: LatentRecommender,
 ) -> Result<Value, CliError> {
@@ -150,7 +160,7 @@ fn begin(
     {
         run.save_reference(&model)?;
     }
-    carry_out(description, data, place, manner, |training| training.start(stage, model))
+    carry_out(description, data, place, workers, |training| training.start(stage, model))
 }
 
 fn load_data(description: &RunDescription) -> Result<RunData, CliError> {

@@ -3,11 +3,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
-use super::terminal::{print, table};
-use super::{CliError, CommonArgs};
+use super::terminal::{is_quiet, print, table};
+use super::{CliError, SeedArg};
 use crate::data::{
-    FewerUsers, Interactions, PrepareConfig, RawConfig, RawSummary, Repeats, Split, SplitKind, Splits, Summary, prepare,
+    FewerUsers, Interactions, PrepareConfig, RawConfig, RawSummary, Repeats, Split, SplitKind, Splits, Summary,
+    prepare_unless,
 };
 
 /// Options of `prepare`.
@@ -70,7 +72,7 @@ pub(super) struct PrepareArgs {
     #[command(flatten)]
     raw: RawArgs,
     #[command(flatten)]
-    common: CommonArgs,
+    seed: SeedArg,
 }
 
 /// Options for interactions that come one by one.
@@ -214,16 +216,16 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
         window: args.window,
         template: args.template.clone(),
         drop_markup_titles: args.drop_markup_titles,
-        train_users: args.train_users.map(|count| FewerUsers { count: count.get(), seed: args.common.seed }),
+        train_users: args.train_users.map(|count| FewerUsers { count: count.get(), seed: args.seed.seed }),
         raw: args.raw.config(),
     };
     check_json(args.json.as_deref())?;
     if args.dry_run {
         return survey(&config, args);
     }
-    let summary = prepare(&config)?;
+    let summary = prepare_unless(&config, interrupted())?;
     write_json(args.json.as_deref(), &summary)?;
-    if args.common.quiet {
+    if is_quiet() {
         return Ok(());
     }
     print(&format!("{}written to {}\n", describe(&summary), config.out.display()))
@@ -240,7 +242,7 @@ fn survey(config: &PrepareConfig, args: &PrepareArgs) -> Result<(), CliError> {
         return Err(CliError::Input { path: config.data.clone(), line: None, problem: problem.into() });
     };
     write_json(args.json.as_deref(), &summary)?;
-    if args.common.quiet {
+    if is_quiet() {
         return Ok(());
     }
     print(&describe_raw(&summary))

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::files::{check_device, check_fit, load_model, model_folder, objective_of};
 use super::outputs::{check_json, write_json};
-use super::terminal::{note, print, table};
-use super::{CliError, CommonArgs, ObjectiveArg};
+use super::terminal::{is_quiet, note, print, table};
+use super::{CliError, DeviceArg, ObjectiveArg};
 use crate::data::Prepared;
 use crate::models::decode::{BeamConfig, beam_search};
 use crate::models::{ObjectiveKind, Precision};
@@ -24,7 +24,7 @@ pub(super) struct RecommendArgs {
     #[arg(long, value_name = "PREPARED")]
     data: PathBuf,
     /// A title that was chosen, oldest first; may be given again and again
-    #[arg(long, value_name = "TITLE", required = true)]
+    #[arg(long, value_name = "TITLE", required = true, allow_hyphen_values = true)]
     history: Vec<String>,
     /// Titles to recommend
     #[arg(long, default_value_t = 10)]
@@ -45,7 +45,7 @@ pub(super) struct RecommendArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
 }
 
 pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
@@ -56,12 +56,12 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     let beam = BeamConfig { beams, length_penalty: args.length_penalty };
     beam.check(ObjectiveKind::Vocabulary)?;
     check_json(args.json.as_deref())?;
-    check_device(&args.common.device, args.precision)?;
+    check_device(&args.device.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
-    let model = load_model(&args.model, &args.common.device)?.with_precision(args.precision)?;
+    let model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
     check_fit(&model, &model_folder(&args.model), &prepared)?;
     let is_unknown = |title: &&String| prepared.catalog.items().iter().all(|item| item.title != **title);
-    for title in args.history.iter().filter(|title| !args.common.quiet && is_unknown(title)) {
+    for title in args.history.iter().filter(|title| !is_quiet() && is_unknown(title)) {
         note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));
     }
     let objective = prepared.objective(objective_of(&model, args.objective.objective))?;
@@ -78,5 +78,5 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     }
     let result = json!({ "history": args.history, "objective": objective.kind(), "recommendations": items });
     write_json(args.json.as_deref(), &result)?;
-    if args.common.quiet { Ok(()) } else { print(&table(&rows)) }
+    if is_quiet() { Ok(()) } else { print(&table(&rows)) }
 }

@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::files::{check_fit, load_model, model_folder};
 use super::outputs::check_writable;
-use super::terminal::{note, print};
-use super::{CliError, CommonArgs};
-use crate::data::{Prepared, Split};
+use super::terminal::{is_quiet, note, print};
+use super::{CliError, DeviceArg, SeedArg};
+use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::sample;
-use crate::models::ObjectiveKind;
 use crate::models::hub::write_atomically;
+use crate::models::{Objective, ObjectiveKind};
 use crate::report::{Contents, Examples, PAGE_START, Run, View, page, views};
 
 /// Split of the prompts that are looked into.
@@ -37,7 +37,9 @@ pub(super) struct ReportArgs {
     #[arg(long, value_name = "N", default_value_t = 3)]
     examples: usize,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
+    #[command(flatten)]
+    seed: SeedArg,
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
@@ -55,7 +57,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
     let html = page(&contents, &examples);
     write_atomically(&args.out, html.as_bytes())?;
     let (runs, evaluations) = (contents.runs().count(), contents.evaluations.len());
-    match args.common.quiet {
+    match is_quiet() {
         true => Ok(()),
         false => print(&format!("{} (runs: {runs}, evaluations: {evaluations})\n", args.out.display())),
     }
@@ -79,28 +81,41 @@ fn look_into<'a>(
     contents: &Contents,
     prepared: &'a Prepared,
 ) -> Result<Result<Examples<'a>, String>, CliError> {
-    let rows = sample(prepared.rows.get(SPLIT), Some(args.examples), args.common.seed);
+    let rows = sample(prepared.rows.get(SPLIT), Some(args.examples), args.seed.seed);
     if rows.is_empty() {
         return Ok(Err(format!("no example was asked for, or the {} split is empty", SPLIT.name())));
     }
     let objective = prepared.objective(ObjectiveKind::Catalog)?;
     let mut models: Vec<(usize, Result<Vec<View>, String>)> = Vec::new();
     for (subject, run) in contents.runs() {
-        if !args.common.quiet {
+        if !is_quiet() {
             note(&format!("report: looking into {} prompts with {}", rows.len(), run.path.display()));
         }
         let seen = match why_not(run, prepared) {
             Some(why) => Err(why.to_owned()),
-            None => {
-                let model = load_model(&run.path, &args.common.device)?;
-                check_fit(&model, &model_folder(&run.path), prepared)?;
-                let objective = objective.with_kind(model.objective())?;
-                views(&model, prepared, &objective, &rows)?.ok_or_else(|| "which has no latent attention".to_owned())
-            }
+            // The page has other things to tell of a run whose model cannot be read.
+            None => view(args, &run.path, prepared, &objective, &rows).unwrap_or_else(|error| {
+                note(&format!("report: {error}"));
+                Err(format!("whose model cannot be looked into: {error}"))
+            }),
         };
         models.push((subject, seen));
     }
     Ok(Ok(Examples { prepared, split: SPLIT.name(), rows, models }))
+}
+
+/// What a run's model attends to in some prompts; or why it shows nothing.
+fn view(
+    args: &ReportArgs,
+    run: &Path,
+    prepared: &Prepared,
+    objective: &Objective,
+    rows: &[&PreparedRow],
+) -> Result<Result<Vec<View>, String>, CliError> {
+    let model = load_model(run, &args.device.device)?;
+    check_fit(&model, &model_folder(run), prepared)?;
+    let objective = objective.with_kind(model.objective())?;
+    Ok(views(&model, prepared, &objective, rows)?.ok_or_else(|| "which has no latent attention".to_owned()))
 }
 
 /// Why a run's model cannot look at the data's prompts.

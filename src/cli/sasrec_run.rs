@@ -11,7 +11,7 @@ use super::interrupt::interrupted;
 use super::recorded::{check_data, recorded_as_json};
 use super::scored_lists::EvaluationArgs;
 use super::terminal::{Progress, duration};
-use super::{CliError, CommonArgs};
+use super::{CliError, DeviceArg};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::sasrec_config;
 use crate::models::device;
@@ -39,6 +39,8 @@ pub(super) struct SasRecArgs {
     recipe: RecipeArgs,
     #[command(flatten)]
     pub evaluation: EvaluationArgs,
+    #[command(flatten)]
+    pub device: DeviceArg,
 }
 
 /// Where the model is.
@@ -105,25 +107,26 @@ struct Description {
 }
 
 /// The data and the folder of the model, after training where that was asked for.
-pub(super) fn trained(args: &SasRecArgs, common: &CommonArgs) -> Result<(Prepared, PathBuf), CliError> {
+pub(super) fn trained(args: &SasRecArgs) -> Result<(Prepared, PathBuf), CliError> {
     let data = args.data.as_deref();
     match (&args.run, data) {
         (RunArgs { model: Some(model), .. }, Some(data)) => Ok((Prepared::load(data)?, model.clone())),
         (RunArgs { out: Some(out), .. }, Some(data)) => {
             let prepared = Prepared::load(data)?;
-            let description = args.recipe.description(&prepared, data, common.seed);
+            let description = args.recipe.description(&prepared, data, args.evaluation.seed.seed);
             description.train.check()?;
-            let fresh = SasRec::new(description.model.clone(), common.seed, &device(&common.device)?)?;
+            let fresh =
+                SasRec::new(description.model.clone(), args.evaluation.seed.seed, &device(&args.device.device)?)?;
             let value = recorded_as_json(&description)?;
             let run = RunFolder::create(out, &value, Vec::new())?;
-            train(common, &description, &prepared, &run, fresh)?;
+            train(&description, &prepared, &run, fresh)?;
             Ok((prepared, out.clone()))
         }
         (RunArgs { resume: Some(folder), .. }, data) => {
             let (description, prepared) = recorded(folder, data)?;
-            let fresh = SasRec::new(description.model.clone(), description.train.seed, &device(&common.device)?)?;
+            let fresh = SasRec::new(description.model.clone(), description.train.seed, &device(&args.device.device)?)?;
             let run = RunFolder::open(folder, Vec::new())?;
-            train(common, &description, &prepared, &run, fresh)?;
+            train(&description, &prepared, &run, fresh)?;
             Ok((prepared, folder.clone()))
         }
         _ => Err(CliError::Usage("--data and one of --out, --model and --resume are needed".into())),
@@ -170,16 +173,10 @@ fn recorded(folder: &Path, data: Option<&Path>) -> Result<(Description, Prepared
     Ok((description, prepared))
 }
 
-fn train(
-    common: &CommonArgs,
-    description: &Description,
-    prepared: &Prepared,
-    run: &RunFolder,
-    fresh: SasRec,
-) -> Result<(), CliError> {
+fn train(description: &Description, prepared: &Prepared, run: &RunFolder, fresh: SasRec) -> Result<(), CliError> {
     let choices = |split| prepared.rows.get(split).iter().map(choice).collect::<Vec<_>>();
     let (train, valid) = (choices(Split::Train), choices(Split::Valid));
-    let mut progress = Progress::new(STAGE, common.quiet);
+    let mut progress = Progress::new(STAGE);
     let epochs = description.train.epochs;
     let mut observer = |Epoch { epoch, loss, ndcg, is_best }: Epoch| {
         let best = if is_best { ", best so far" } else { "" };

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::files::{load_model, objective_of};
 use super::terminal::print_to_reader;
-use super::{CliError, CommonArgs, ObjectiveArg};
+use super::{CliError, DeviceArg, ObjectiveArg};
 use crate::data::TokenFile;
 use crate::models::decode::ItemTrie;
 use crate::models::{LatentRecommender, ModelError, Objective, ObjectiveKind, host};
@@ -34,7 +34,7 @@ pub(super) struct ScoreArgs {
     #[arg(long, value_name = "ROWS", default_value_t = 16)]
     micro_batch: usize,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
 }
 
 pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
@@ -42,7 +42,7 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
         return Err(CliError::Usage("--micro-batch must be at least 1".into()));
     }
     let file = TokenFile::read(&args.tokens)?;
-    let model = load_model(&args.model, &args.common.device)?.valid();
+    let model = load_model(&args.model, &args.device.device)?.valid();
     let objective =
         file_objective(&file, args.catalog.as_deref(), objective_of(&model, args.objective.objective), &model)?;
     file.check(&model, &objective)?;
@@ -50,7 +50,7 @@ pub(super) fn run(args: &ScoreArgs) -> Result<(), CliError> {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
         let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
         let mut state = model.prefill(&prompts)?;
-        let thought = model.think(&mut state);
+        let thought = model.think(&mut state)?;
         let log_probs = model.target_log_probs(&state, thought, &targets, &objective)?;
         let values = host::read(log_probs.values);
         let mut rest = values.as_slice();

@@ -9,8 +9,8 @@ use clap::Args;
 use super::evaluate::{SplitArg, show};
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
-use super::terminal::Progress;
-use super::{CliError, CommonArgs};
+use super::terminal::{Progress, is_quiet};
+use super::{CliError, SeedArg};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::{EvalConfig, EvaluationResult, Shard, evaluate_scores, sample};
 use crate::models::Precision;
@@ -29,18 +29,20 @@ pub(super) struct EvaluationArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
     /// Users scored at once; changes memory and speed, and results by rounding only
-    #[arg(long, value_name = "USERS", default_value_t = 256)]
-    users: usize,
+    #[arg(long, value_name = "USERS", default_value_t = 256, visible_alias = "users")]
+    micro_batch: usize,
     /// Write the figures and every user's rank as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    pub seed: SeedArg,
 }
 
 impl EvaluationArgs {
     /// Makes sure before any work that the options make sense.
     pub fn check(&self) -> Result<(), CliError> {
-        if self.top == 0 || self.users == 0 || self.limit == Some(0) {
-            return Err(CliError::Usage("--top, --users and --limit must be at least 1".into()));
+        if self.top == 0 || self.micro_batch == 0 || self.limit == Some(0) {
+            return Err(CliError::Usage("--top, --micro-batch and --limit must be at least 1".into()));
         }
         check_json(self.json.as_deref())
     }
@@ -51,7 +53,6 @@ impl EvaluationArgs {
         name: &str,
         prepared: &Prepared,
         model_files: BTreeMap<String, String>,
-        common: &CommonArgs,
         mut score: impl FnMut(&[&PreparedRow]) -> Result<Vec<Vec<f32>>, CliError>,
     ) -> Result<EvaluationResult, CliError> {
         let score = |rows: &[&PreparedRow]| match interrupted().load(Ordering::Relaxed) {
@@ -59,10 +60,10 @@ impl EvaluationArgs {
             false => score(rows),
         };
         let split = Split::from(self.split);
-        let rows = sample(prepared.rows.get(split), self.limit, common.seed);
+        let rows = sample(prepared.rows.get(split), self.limit, self.seed.seed);
         let beam = BeamConfig { beams: self.top, ..Default::default() };
-        let config = EvalConfig { beam, batch: self.users, shard: Shard::WHOLE };
-        let mut progress = Progress::new(name, common.quiet);
+        let config = EvalConfig { beam, batch: self.micro_batch, shard: Shard::WHOLE };
+        let mut progress = Progress::new(name);
         let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
         let evaluation = evaluate_scores(name, prepared, &rows, config, score, &mut advance)?;
         drop(progress);
@@ -71,8 +72,8 @@ impl EvaluationArgs {
             data_fingerprint: prepared.fingerprint(),
             model_files,
             limit: self.limit,
-            seed: common.seed,
-            batch: self.users,
+            seed: self.seed.seed,
+            batch: self.micro_batch,
             precision: Precision::F32,
             trained_objective: None,
             thoughts: None,
@@ -82,7 +83,7 @@ impl EvaluationArgs {
             evaluation,
         };
         write_json(self.json.as_deref(), &result)?;
-        if !common.quiet {
+        if !is_quiet() {
             show(&result)?;
         }
         Ok(result)

@@ -4,13 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::description::{Manner, RunDescription, StageConfig};
+use super::description::{RunDescription, StageConfig};
+use super::outputs::{check_json, write_json};
 use super::pipeline::{Resumption, resume, start};
 use super::recorded::check_same;
-use super::{
-    CliError, CommonArgs,
-    outputs::{check_json, write_json},
-};
+use super::{CliError, DeviceArg, SeedArg};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, Workers};
 
@@ -27,7 +25,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
     /// Go on with this run from its last checkpoint; it goes on as it began and needs no other option, but takes --data
-    /// if the data was moved, another --device, and --gradient-checkpointing
+    /// if the data was moved, another --device, --micro-batch or --gradient-checkpointing where memory is short, and --max-steps to end
+    /// later or earlier
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]
     resume: Option<PathBuf>,
     /// This is one of several processes that train together, each on its share of every batch: `mpirun -n 4 latentr3 ...`;
@@ -38,7 +37,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    device: DeviceArg,
+    #[command(flatten)]
+    seed: SeedArg,
     /// The options that the command line named.
     #[arg(skip)]
     pub(super) given: Vec<String>,
@@ -315,7 +316,7 @@ impl LoopArgs {
             keep: self.keep_every.map(|every| Keep { every, limit: self.keep_limit }),
             on_nonfinite: self.on_nonfinite.into(),
             max_steps: self.max_steps,
-            seed: run.common.seed,
+            seed: run.seed.seed,
             ..defaults
         }
     }
@@ -339,22 +340,23 @@ pub(super) fn launch(
         objective,
         precision: training.precision,
         frozen_weights,
-        ..RunDescription::new(stage, &model, &data, &run.common.device, train)
+        ..RunDescription::new(stage, &model, &data, &run.device.device, train)
     };
     let workers = if run.mpi { Workers::of_mpi()? } else { Workers::alone() };
-    let manner = Manner { workers: &workers, quiet: run.common.quiet };
     let result = match (&run.resume, &run.out) {
         (Some(folder), _) => {
             let asked = Resumption {
                 stage: description.stage.name(),
                 data: run.data.as_deref(),
-                device: run.names("device").then_some(run.common.device.as_str()),
+                device: run.names("device").then_some(run.device.device.as_str()),
                 gradient_checkpointing: training.gradient_checkpointing,
+                micro_batch: run.names("micro_batch").then_some(training.micro_batch),
+                max_steps: training.max_steps,
                 check: &|recorded| check_same(&|option| run.names(option), &description, recorded),
             };
-            resume(folder, &asked, manner)
+            resume(folder, &asked, &workers)
         }
-        (None, Some(out)) => start(description, out, manner),
+        (None, Some(out)) => start(description, out, &workers),
         (None, None) => Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
     };
     if let Ok(result) = &result

@@ -76,7 +76,7 @@ fn attended(model: &LatentRecommender, prepared: &Prepared, row: &PreparedRow) -
     let places = prepared.titles_of_tokens(row)?;
     let mut state = model.prefill(&[&row.prompt])?;
     // Leaves all thoughts but the last in the state, so that the weights are those of the last.
-    model.think(&mut state);
+    model.think(&mut state)?;
     let weights = match &model.source {
         ThoughtSource::LatentAttention(attention) => host::read(attention.weights(&state)),
         _ => vec![0.0; row.prompt.len()],

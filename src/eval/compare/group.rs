@@ -138,7 +138,6 @@ fn difference(first: &EvaluationResult, other: &EvaluationResult) -> Option<Stri
         ("split", first.split == other.split),
         ("data", first.data_fingerprint == other.data_fingerprint),
         ("items", a.item_counts == b.item_counts || a.item_counts.is_empty() || b.item_counts.is_empty()),
-        ("beams", a.method.beams == b.method.beams),
         ("number of users", a.ranks.len() == b.ranks.len()),
     ];
     if let Some((field, _)) = fields.into_iter().find(|(_, is_same)| !is_same) {

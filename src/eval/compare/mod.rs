@@ -161,6 +161,12 @@ impl Comparison {
     }
 }
 
+/// The shortest of the lists that are compared; none without results.
+pub fn shortest_lists(groups: &[Group]) -> usize {
+    let runs = groups.iter().flat_map(|group| &group.runs);
+    runs.map(|run| run.result.evaluation.method.beams).min().unwrap_or(0)
+}
+
 /// All metrics that lists of this length allow; NDCG@1 is HR@1.
 pub fn default_metrics(beams: usize) -> Vec<Metric> {
     let allowed = || CUTOFFS.into_iter().filter(move |&k| k <= beams);
@@ -176,7 +182,7 @@ pub fn compare(groups: &[Group], config: &CompareConfig) -> Result<Comparisons, 
     group::check(groups)?;
     let pairs = pairs(groups, &config.pairs)?;
     let first = &groups[0].runs[0].result;
-    let beams = first.evaluation.method.beams;
+    let beams = shortest_lists(groups);
     if config.metrics.is_empty() {
         return Err(CompareError::NoMetrics);
     }
