@@ -15,7 +15,7 @@ use latentr3::models::random::generator;
 use latentr3::models::{LatentRecommender, Objective, ObjectiveKind, Precision, ThoughtKind, device};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
-use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, Stage, Workers};
+use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, Stage, World};
 use rand::RngExt;
 
 const VOCABULARY: usize = 4096;
@@ -75,15 +75,17 @@ fn model_parts(criterion: &mut Criterion) {
 
 fn training_steps(criterion: &mut Criterion) {
     let rows = examples(32);
-    let mut step = |name: &str, stage: &dyn Stage, model: LatentRecommender, batch: &[&Example]| {
+    let mut step = |name: &str, stage: &dyn Stage<LatentRecommender>, model: LatentRecommender, batch: &[&Example]| {
         let adamw = AdamW::new(AdamWConfig::default());
         let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-4, step: 1, temperature: None };
-        let workers = Workers::alone();
+        let world = World::alone();
         let mut model = Some(model);
         criterion.bench_function(name, |b| {
             b.iter(|| {
-                let moved =
-                    stage.step(model.take().expect("it is put back"), &mut optimizer, &workers.share(batch)).unwrap().0;
+                let moved = stage
+                    .step(model.take().expect("it is put back"), &mut optimizer, &world.local_batch(batch))
+                    .unwrap()
+                    .0;
                 model = Some(moved);
             });
         });

@@ -38,10 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         train: &prepared.examples(Split::Train),
         valid: &prepared.examples(Split::Valid),
         run: Some(&run),
-        workers: &Workers::alone(),
+        world: &World::alone(),
         observer: &mut |event| {
             if let Event::Validated { step, validation, .. } = event {
-                println!("step {step}: validation loss {:.3}", validation.loss);
+                println!("step {step}: validation loss {:.3}", -validation.score);
             }
         },
         extra_validation: None,

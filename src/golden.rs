@@ -15,7 +15,7 @@ use crate::models::decode::{BeamConfig, Hypothesis, ItemTrie, TrieError, beam_se
 use crate::models::{LatentRecommender, ModelError, Objective, ObjectiveKind, Precision, ThoughtKind, host, hub};
 use crate::train::grpo::{AdvantageKind, Grpo, GrpoConfig, Rollouts, baseline, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{Example, Gradients, ShareUpdate, TrainError, Workers};
+use crate::train::{Example, Gradients, LocalUpdate, TrainError, World};
 
 /// Largest deviation of a figure.
 const LIMIT: f64 = 1e-4;
@@ -264,12 +264,12 @@ impl Golden {
     ///
     /// What the model refuses.
     pub fn sft(&self) -> Deviations {
-        let (workers, examples) = (Workers::alone(), self.examples());
+        let (world, examples) = (World::alone(), self.examples());
         let model = self.with_thoughts(1)?.train();
         let mut found = Vec::new();
         for micro_batch in [1, 2, 3] {
-            let share = workers.share(&examples.iter().collect::<Vec<_>>());
-            let result = Sft::new(micro_batch, Objective::vocabulary()).update(&model, &share)?;
+            let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
+            let result = Sft::new(micro_batch, Objective::vocabulary()).update(&model, &local)?;
             found.push(loss_deviation("SFT loss", figure(&result, "loss"), self.figures.sft.loss));
             found.extend(gradient_deviations("SFT", &result.gradients, &self.figures.sft.grads, LIMIT));
         }
@@ -282,15 +282,15 @@ impl Golden {
     ///
     /// What the model refuses.
     pub fn grpo_from_one_pass(&self) -> Deviations {
-        let (workers, examples, noise) = (Workers::alone(), self.examples(), self.noise());
-        let share = workers.share(&examples.iter().collect::<Vec<_>>());
+        let (world, examples, noise) = (World::alone(), self.examples(), self.noise());
+        let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
         let GrpoFigures { batch_advantage, group_advantage, .. } = &self.figures.grpo;
         let mut found = Vec::new();
         for (kind, expected) in [(AdvantageKind::Batch, batch_advantage), (AdvantageKind::Group, group_advantage)] {
             for micro_batch in [1, 64] {
                 let mut stage = self.stage(kind, 0.0, micro_batch)?;
                 let model = prepare_model(self.with_thoughts(1)?, &stage.config);
-                let rollouts = stage.roll_out(&model, &share, &noise)?;
+                let rollouts = stage.roll_out(&model, &local, &noise)?;
                 let flat =
                     |rows: &[Vec<f32>]| rows.iter().flatten().map(|&value| f64::from(value)).collect::<Vec<f64>>();
                 let baseline = vec![baseline(&rollouts.rewards, stage.config.group)];
@@ -303,7 +303,7 @@ impl Golden {
                 // Given these, the gradients do not depend on how the rewards' differences were rounded.
                 let advantages = expected.advantage.clone();
                 stage.advantage = Box::new(move |_, _| advantages.clone());
-                let (_, update) = stage.roll_out_and_update(&model, &share, &noise)?;
+                let (_, update) = stage.roll_out_and_update(&model, &local, &noise)?;
                 found.extend(update_deviations(&update, expected));
                 found.push(Deviation {
                     what: "GRPO: weights of the backbone that train".into(),
@@ -321,8 +321,8 @@ impl Golden {
     ///
     /// What the model refuses.
     pub fn grpo_updates(&self) -> Deviations {
-        let (workers, examples) = (Workers::alone(), self.examples());
-        let share = workers.share(&examples.iter().collect::<Vec<_>>());
+        let (world, examples) = (World::alone(), self.examples());
+        let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
         let GrpoFigures { batch_advantage, group_advantage, clipped_with_kl, .. } = &self.figures.grpo;
         let mut found = Vec::new();
         for (kind, expected) in [
@@ -341,7 +341,7 @@ impl Golden {
                 advantages: expected.advantage.clone(),
                 pool: Default::default(),
             };
-            found.extend(update_deviations(&stage.update(&model, &share, &rollouts)?, expected));
+            found.extend(update_deviations(&stage.update(&model, &local, &rollouts)?, expected));
         }
         Ok(found)
     }
@@ -383,10 +383,10 @@ impl Golden {
         }
         let what = "target log-probabilities, catalog objective";
         let mut found = vec![deviation(what, all, &expected.target_logps)];
-        let (workers, examples, training) = (Workers::alone(), self.examples(), model.clone().train());
+        let (world, examples, training) = (World::alone(), self.examples(), model.clone().train());
         for micro_batch in [1, 2, 3] {
-            let share = workers.share(&examples.iter().collect::<Vec<_>>());
-            let result = Sft::new(micro_batch, objective.clone()).update(&training, &share)?;
+            let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
+            let result = Sft::new(micro_batch, objective.clone()).update(&training, &local)?;
             found.push(loss_deviation("SFT loss, catalog objective", figure(&result, "loss"), expected.loss));
             found.extend(gradient_deviations("catalog objective", &result.gradients, &expected.grads, LIMIT));
         }
@@ -464,11 +464,11 @@ impl Golden {
 }
 
 /// A figure of an update; nothing where it has no such figure.
-fn figure(update: &ShareUpdate, name: &str) -> Vec<f64> {
-    update.figures.get(name).map(values).unwrap_or_default()
+fn figure(update: &LocalUpdate, name: &str) -> Vec<f64> {
+    update.metrics.get(name).map(values).unwrap_or_default()
 }
 
-fn update_deviations(update: &ShareUpdate, expected: &UpdateFigures) -> Vec<Deviation> {
+fn update_deviations(update: &LocalUpdate, expected: &UpdateFigures) -> Vec<Deviation> {
     let mut found = vec![loss_deviation("GRPO loss", figure(update, "loss"), expected.loss)];
     found.extend(expected.kl.map(|kl| loss_deviation("GRPO KL divergence", figure(update, "kl"), kl)));
     found.extend(gradient_deviations("GRPO", &update.gradients, &expected.grads, GRPO_GRADIENT_LIMIT));

@@ -36,5 +36,5 @@ pub mod prelude {
     pub use crate::models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind, device, hub};
     pub use crate::train::grpo::{Grpo, GrpoConfig};
     pub use crate::train::sft::Sft;
-    pub use crate::train::{Example, RunFolder, TrainConfig, Training, Workers};
+    pub use crate::train::{Example, RunFolder, TrainConfig, Training, World};
 }

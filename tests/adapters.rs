@@ -11,7 +11,7 @@ use close::assert_close;
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, Objective, hub};
 use latentr3::train::sft::Sft;
-use latentr3::train::{Example, Workers};
+use latentr3::train::{Example, World};
 use small::{small_model, weights};
 
 fn example(prompt: &[u32], target: &[u32]) -> Example {
@@ -33,9 +33,9 @@ fn fresh_adapters_change_nothing_and_train_alone_with_the_thoughts() {
 
     let adapted = adapted.train();
     let example = example(&[1, 2, 3], &[4, 5]);
-    let workers = Workers::alone();
+    let world = World::alone();
     let gradients =
-        Sft::new(1, Objective::vocabulary()).update(&adapted, &workers.share(&[&example])).unwrap().gradients;
+        Sft::new(1, Objective::vocabulary()).update(&adapted, &world.local_batch(&[&example])).unwrap().gradients;
     let is_new = |name: &str| name.starts_with("attention.") || name.contains(".lora_");
     assert!(gradients.names().all(is_new));
     assert!(gradients.names().any(|name| name.starts_with("attention.")));
@@ -46,10 +46,10 @@ fn fresh_adapters_change_nothing_and_train_alone_with_the_thoughts() {
 #[test]
 fn a_merged_model_trains_like_any_other() {
     let rows = [example(&[1, 2, 3], &[4, 5]), example(&[1, 2, 9], &[6])];
-    let workers = Workers::alone();
+    let world = World::alone();
     let names = |model: LatentRecommender| {
-        let share = workers.share(&rows.iter().collect::<Vec<_>>());
-        let found = Sft::new(2, Objective::vocabulary()).update(&model.train(), &share).unwrap();
+        let local = world.local_batch(&rows.iter().collect::<Vec<_>>());
+        let found = Sft::new(2, Objective::vocabulary()).update(&model.train(), &local).unwrap();
         found.gradients.names().map(str::to_owned).collect::<Vec<_>>()
     };
     let base = small_model(1, 5);
@@ -64,9 +64,9 @@ fn adapters_that_the_common_beginning_does_not_pass_train() {
     let lora = LoraConfig { targets: vec!["model.layers.1.mlp.down_proj".into()], ..LoraConfig::of_rank(2) };
     let model = small_model(0, 5).with_lora(&lora, 1).unwrap().train();
     let rows = [example(&[1, 2, 3], &[4, 5]), example(&[1, 2, 9], &[6])];
-    let workers = Workers::alone();
-    let share = workers.share(&rows.iter().collect::<Vec<_>>());
-    let found = Sft::new(2, Objective::vocabulary()).update(&model, &share).unwrap();
+    let world = World::alone();
+    let local = world.local_batch(&rows.iter().collect::<Vec<_>>());
+    let found = Sft::new(2, Objective::vocabulary()).update(&model, &local).unwrap();
     assert_eq!(found.gradients.names().count(), 2);
 }
 

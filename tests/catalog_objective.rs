@@ -12,7 +12,9 @@ use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
-use latentr3::train::{Event, Example, Found, RunFolder, Stage, Temperature, TrainConfig, Training, Workers, validate};
+use latentr3::train::{
+    Event, Example, Found, RunFolder, Temperature, TrainConfig, Training, ValidationPass, World, likelihood,
+};
 use proptest::prelude::*;
 use small::small_model;
 
@@ -196,19 +198,25 @@ fn items() -> Vec<Vec<u32>> {
 
 #[test]
 fn the_loss_is_in_nats_per_item_in_training_and_validation() {
-    let (model, items, workers) = (small_model(1, 3), items(), Workers::alone());
+    let (model, items, world) = (small_model(1, 3), items(), World::alone());
     let (objective, examples) = (objective(&items), examples(&items));
     let nats = |row: &Example| -log_probability(&model, &row.prompt, &items, &row.target);
     let expected = examples.iter().map(nats).sum::<f64>() / examples.len() as f64;
     let rows: Vec<&Example> = examples.iter().collect();
     for micro_batch in [1, 2, 8] {
         let stage = Sft::new(micro_batch, objective.clone());
-        let update = stage.update(&model.clone().train(), &workers.share(&rows)).unwrap();
-        let loss = f64::from(read(update.figures.get("loss").unwrap())[0]);
+        let update = stage.update(&model.clone().train(), &world.local_batch(&rows)).unwrap();
+        let loss = f64::from(read(update.metrics.get("loss").unwrap())[0]);
         assert!((loss - expected).abs() < 1e-4, "{loss} {expected}");
     }
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let validation = validate(&model, &objective, &examples, 2, &stop, &workers).unwrap();
+    let validation = likelihood(
+        &model,
+        &objective,
+        &examples,
+        &ValidationPass { micro_batch: 2, world: &world, interrupted: &stop },
+    )
+    .unwrap();
     assert!((validation.loss - expected).abs() < 1e-4, "{validation:?} {expected}");
     let perplexity = |row: &Example| (nats(row) / objective.size(&row.target).unwrap().choices as f64).exp();
     let expected = examples.iter().map(perplexity).sum::<f64>() / examples.len() as f64;
@@ -218,13 +226,13 @@ fn the_loss_is_in_nats_per_item_in_training_and_validation() {
 
 #[test]
 fn titles_that_follow_each_other_are_targets_of_one_pass() {
-    let (model, items, workers) = (small_model(0, 4), items(), Workers::alone());
+    let (model, items, world) = (small_model(0, 4), items(), World::alone());
     let objective = objective(&items);
     let window = [items[1].clone(), items[3].clone(), items[0].clone()].concat();
     let example = Example { prompt: vec![1, 2], target: window, item: 0, row: 0 };
     let stage = Sft::new(1, objective.clone());
-    let update = stage.update(&model.clone().train(), &workers.share(&[&example])).unwrap();
-    let loss = f64::from(read(update.figures.get("loss").unwrap())[0]);
+    let update = stage.update(&model.clone().train(), &world.local_batch(&[&example])).unwrap();
+    let loss = f64::from(read(update.metrics.get("loss").unwrap())[0]);
     // Each title after the prompt and the titles before it, without their end tokens.
     let before = [vec![1, 2], vec![1, 2, 3, 4], vec![1, 2, 3, 4, 9]];
     let titles = [&items[1], &items[3], &items[0]];
@@ -235,13 +243,13 @@ fn titles_that_follow_each_other_are_targets_of_one_pass() {
 
 #[test]
 fn a_reward_is_minus_the_perplexity_of_a_choice() {
-    let (items, workers) = (items(), Workers::alone());
+    let (items, world) = (items(), World::alone());
     let (objective, examples) = (objective(&items), examples(&items));
     let config = GrpoConfig { group: 2, sigma: 0.0, ..Default::default() };
     let model = prepare_model(small_model(1, 5), &config);
     let stage = Grpo::new(config, 2, 0, &model, objective.clone()).unwrap();
     let rows: Vec<&Example> = examples.iter().collect();
-    let rollouts = stage.roll_out(&model, &workers.share(&rows), &[0.0; 3 * 2 * 16]).unwrap();
+    let rollouts = stage.roll_out(&model, &world.local_batch(&rows), &[0.0; 3 * 2 * 16]).unwrap();
     for (example, rewards) in examples.iter().zip(rollouts.rewards.chunks(2)) {
         let choices = objective.size(&example.target).unwrap().choices as f64;
         let expected = -(-log_probability(&model, &example.prompt, &items, &example.target) / choices).exp();
@@ -254,11 +262,11 @@ fn a_reward_is_minus_the_perplexity_of_a_choice() {
 
 #[test]
 fn the_only_title_of_a_catalog_is_certain_and_teaches_nothing() {
-    let (model, items, workers) = (small_model(1, 6), vec![vec![3, 4, END]; 2], Workers::alone());
+    let (model, items, world) = (small_model(1, 6), vec![vec![3, 4, END]; 2], World::alone());
     let (objective, examples) = (objective(&items), examples(&items));
     let rows: Vec<&Example> = examples.iter().collect();
-    let update = Sft::new(2, objective.clone()).update(&model.clone().train(), &workers.share(&rows)).unwrap();
-    assert_eq!(read(update.figures.get("loss").unwrap()), [0.0]);
+    let update = Sft::new(2, objective.clone()).update(&model.clone().train(), &world.local_batch(&rows)).unwrap();
+    assert_eq!(read(update.metrics.get("loss").unwrap()), [0.0]);
     let found = beam_search(&model, &objective, &PROMPTS, BeamConfig::default()).unwrap();
     for found in found {
         assert_eq!((found[0].score, &found[0].tokens[..], &found[0].items[..]), (0.0, &[3, 4, END][..], &[0, 1][..]));
@@ -326,12 +334,12 @@ fn a_checkpoint_knows_its_objective() {
 
 #[test]
 fn a_temperature_divides_the_logits_of_the_loss_and_nothing_else() {
-    let (items, workers) = (items(), Workers::alone());
+    let (items, world) = (items(), World::alone());
     let (objective, examples) = (objective(&items), examples(&items));
     let rows: Vec<&Example> = examples.iter().collect();
     let loss = |stage: &Sft, model: &LatentRecommender| {
-        let update = stage.update(&model.clone().train(), &workers.share(&rows)).unwrap();
-        f64::from(read(update.figures.get("loss").unwrap())[0])
+        let update = stage.update(&model.clone().train(), &world.local_batch(&rows)).unwrap();
+        f64::from(read(update.metrics.get("loss").unwrap())[0])
     };
     let model = small_model(1, 3);
     // With the norm before the output matrix halved, the logits are, but so are the hidden states that the thought is made of: without one.
@@ -343,7 +351,13 @@ fn a_temperature_divides_the_logits_of_the_loss_and_nothing_else() {
     assert!((loss(&warm, &model) - loss(&plain, &halved)).abs() < 1e-5);
     assert!((loss(&warm, &model) - loss(&plain, &model)).abs() > 1e-2);
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let validation = validate(&model, warm.objective(), &examples, 2, &stop, &workers).unwrap();
+    let validation = likelihood(
+        &model,
+        &warm.objective,
+        &examples,
+        &ValidationPass { micro_batch: 2, world: &world, interrupted: &stop },
+    )
+    .unwrap();
     assert!((validation.loss - loss(&plain, &model)).abs() < 1e-4);
 }
 
@@ -361,7 +375,7 @@ fn a_run_whose_temperature_adapts_resumes_with_identical_results() {
     let examples: Vec<Example> = (0..12).map(row).collect();
     let stage = Sft { temperature: Temperature::Adaptive, ..Sft::new(2, objective(&items)) };
     let config = TrainConfig { epochs: 12, batch: 4, learning_rate: 5e-2, patience: None, ..Default::default() };
-    let (folder, workers) = (tempfile::tempdir().unwrap(), Workers::alone());
+    let (folder, world) = (tempfile::tempdir().unwrap(), World::alone());
     let log = |name: &str| std::fs::read_to_string(folder.path().join(name).join("metrics.jsonl")).unwrap();
     for (name, stop_after) in [("whole", None), ("stopped", Some(4))] {
         let run = RunFolder::create(&folder.path().join(name), &serde_json::json!({}), vec![]).unwrap();
@@ -372,7 +386,7 @@ fn a_run_whose_temperature_adapts_resumes_with_identical_results() {
                 train: &examples,
                 valid: &examples,
                 run: Some(&run),
-                workers: &workers,
+                world: &world,
                 observer,
                 extra_validation: None,
                 interrupted: &stop,

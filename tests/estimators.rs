@@ -12,7 +12,7 @@ use close::assert_close;
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, NamedMapper, Objective, map_named};
 use latentr3::train::grpo::{AdvantageKind, Estimator, Grpo, GrpoConfig, group_noise, prepare_model};
-use latentr3::train::{Example, Gradients, Workers};
+use latentr3::train::{Example, Gradients, World};
 use small::{small_model, weights};
 
 const WIDTH: usize = 16;
@@ -91,13 +91,13 @@ fn sum_over_prompts(rows: &[f64]) -> Vec<f64> {
 
 #[test]
 fn the_gradient_is_that_of_the_density_worked_out_by_hand() {
-    let (examples, workers, group) = (examples(), Workers::alone(), 4);
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (examples, world, group) = (examples(), World::alone(), 4);
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     for sigma_relative in [None, Some(0.4)] {
         let config = GrpoConfig { sigma_relative, ..config(group, 0.7) };
         let model = prepare_model(small_model(1, 3), &config);
         let standard = noise(1, group);
-        let (rollouts, update) = stage(config, &model).roll_out_and_update(&model, &share, &standard).unwrap();
+        let (rollouts, update) = stage(config, &model).roll_out_and_update(&model, &local, &standard).unwrap();
 
         let deviation = |norm: &f64| sigma_relative.map_or(0.7, |share| share * norm / (WIDTH as f64).sqrt());
         let deviations: Vec<f64> = rollouts.pool.thought_norms.iter().map(deviation).collect();
@@ -125,14 +125,14 @@ fn the_gradient_is_that_of_the_density_worked_out_by_hand() {
 /// The bias of the values enters every thought, but only the last one's is followed.
 #[test]
 fn earlier_thoughts_count_as_given() {
-    let (examples, workers, group) = (examples(), Workers::alone(), 4);
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (examples, world, group) = (examples(), World::alone(), 4);
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let config = config(group, 0.7);
     let model = prepare_model(small_model(2, 3), &config);
     let (standard, stage) = (noise(1, group), stage(config, &model));
-    let (rollouts, at_once) = stage.roll_out_and_update(&model, &share, &standard).unwrap();
+    let (rollouts, at_once) = stage.roll_out_and_update(&model, &local, &standard).unwrap();
     let expected = sum_over_prompts(&by_thought(&rollouts.advantages, &standard, group, &[0.7; PROMPTS]));
-    let again = stage.update(&model, &share, &rollouts).unwrap();
+    let again = stage.update(&model, &local, &rollouts).unwrap();
     for update in [at_once, again] {
         assert_close(&gradient(&update.gradients, BIAS), &expected, 1e-4);
     }
@@ -141,14 +141,14 @@ fn earlier_thoughts_count_as_given() {
 /// Once the thoughts have moved by `shift`, the ratio of the densities is `exp((<e, shift> - |shift|^2 / 2) / sigma^2)`.
 #[test]
 fn further_updates_weigh_and_clip_by_the_ratio_of_the_densities() {
-    let (examples, workers, group, sigma) = (examples(), Workers::alone(), 4, 0.7);
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (examples, world, group, sigma) = (examples(), World::alone(), 4, 0.7);
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let shift: Vec<f32> = (0..WIDTH).map(|i| 0.1 * (i as f32).cos()).collect();
     let config = config(group, sigma);
     let model = prepare_model(small_model(1, 3), &config);
     let (standard, stage) = (noise(1, group), stage(config, &model));
-    let rollouts = stage.roll_out(&model.valid(), &share, &standard).unwrap();
-    let update = stage.update(&shifted(model, &shift), &share, &rollouts).unwrap();
+    let rollouts = stage.roll_out(&model.valid(), &local, &standard).unwrap();
+    let update = stage.update(&shifted(model, &shift), &local, &rollouts).unwrap();
 
     let (mut loss, mut ratios, mut outside, mut bias) = (0.0, 0.0, 0.0, vec![0.0; WIDTH]);
     let total = (PROMPTS * (group - 1)) as f64;
@@ -169,7 +169,7 @@ fn further_updates_weigh_and_clip_by_the_ratio_of_the_densities() {
         }
     }
     assert!(outside > 0.1 && outside < 0.9, "some are clipped and some are not: {outside}");
-    let figures: Vec<f64> = update.figures.iter().map(|(_, figure)| f64::from(read(figure.clone())[0])).collect();
+    let figures: Vec<f64> = update.metrics.iter().map(|(_, figure)| f64::from(read(figure.clone())[0])).collect();
     assert_close(&figures, &[loss, ratios, outside], 1e-4);
     assert_close(&gradient(&update.gradients, BIAS), &bias, 1e-4);
 }
@@ -177,20 +177,20 @@ fn further_updates_weigh_and_clip_by_the_ratio_of_the_densities() {
 /// Two Gaussians of one variance, their means a `shift` apart: `|shift|^2 / (2 sigma^2)`.
 #[test]
 fn the_divergence_of_the_thoughts_pulls_them_back() {
-    let (examples, workers, group, sigma) = (examples(), Workers::alone(), 4, 0.7);
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (examples, world, group, sigma) = (examples(), World::alone(), 4, 0.7);
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let shift: Vec<f32> = (0..WIDTH).map(|i| 0.1 * (i as f32).cos()).collect();
     let config = GrpoConfig { kl: 0.3, ..config(group, sigma) };
     let start = prepare_model(small_model(1, 3), &config);
     let (standard, mut stage) = (noise(1, group), stage(config, &start));
     stage.advantage = Box::new(|rewards, _| vec![0.0; rewards.len()]);
     let model = shifted(start, &shift);
-    let (rollouts, at_once) = stage.roll_out_and_update(&model, &share, &standard).unwrap();
-    let again = stage.update(&model, &share, &rollouts).unwrap();
+    let (rollouts, at_once) = stage.roll_out_and_update(&model, &local, &standard).unwrap();
+    let again = stage.update(&model, &local, &rollouts).unwrap();
     let square: f64 = shift.iter().map(|value| f64::from(value * value)).sum();
     let pull: Vec<f64> = shift.iter().map(|value| 0.3 * f64::from(*value) / (sigma * sigma)).collect();
     for update in [at_once, again] {
-        let figure = |name: &str| f64::from(read(update.figures.get(name).unwrap())[0]);
+        let figure = |name: &str| f64::from(read(update.metrics.get(name).unwrap())[0]);
         assert_close(&[figure("thought_kl")], &[square / (2.0 * sigma * sigma)], 1e-4);
         assert_close(&[figure("loss")], &[0.3 * square / (2.0 * sigma * sigma)], 1e-4);
         assert!(figure("kl") > 0.0);
@@ -218,8 +218,8 @@ const NODES: [(f64, f64); 7] = [
 /// along these coordinates.
 #[test]
 fn on_a_grid_of_noise_it_is_the_derivative_of_the_expected_reward() {
-    let (examples, workers) = (examples(), Workers::alone());
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (examples, world) = (examples(), World::alone());
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let grid: Vec<([f64; 2], f64)> =
         NODES.iter().flat_map(|(x, p)| NODES.iter().map(move |(y, q)| ([*x, *y], p * q))).collect();
     let group = 1 + grid.len();
@@ -242,12 +242,12 @@ fn on_a_grid_of_noise_it_is_the_derivative_of_the_expected_reward() {
         };
         rewards.iter().enumerate().map(one).collect()
     });
-    let (_, update) = stage.roll_out_and_update(&model, &share, &standard).unwrap();
+    let (_, update) = stage.roll_out_and_update(&model, &local, &standard).unwrap();
     let found: Vec<f64> = gradient(&update.gradients, BIAS)[..2].iter().map(|value| -value).collect();
 
     let expected_reward = |shift: &[f32]| {
         let model = shifted(model.clone(), shift).valid();
-        let rollouts = stage.roll_out(&model, &share, &standard).unwrap();
+        let rollouts = stage.roll_out(&model, &local, &standard).unwrap();
         let rewards = rollouts.rewards.iter().enumerate();
         rewards.map(|(i, reward)| weights[i % group] * reward).sum::<f64>() / PROMPTS as f64
     };
@@ -267,8 +267,8 @@ fn on_a_grid_of_noise_it_is_the_derivative_of_the_expected_reward() {
 /// reward, within four standard errors, which are a tenth of it at most.
 #[test]
 fn over_many_samples_it_is_the_slope_of_the_expected_reward() {
-    let (examples, workers, group) = (examples(), Workers::alone(), 65);
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (examples, world, group) = (examples(), World::alone(), 65);
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let config = GrpoConfig { advantage: AdvantageKind::Own, ..config(group, 0.5) };
     let model = prepare_model(small_model(1, 3), &config);
     let mut stage = Grpo::new(config, PROMPTS, 0, &model, Objective::vocabulary()).unwrap();
@@ -279,7 +279,7 @@ fn over_many_samples_it_is_the_slope_of_the_expected_reward() {
     let names: Vec<String> =
         weights(&model).into_keys().filter(|name| name.starts_with("attention.")).collect::<Vec<_>>();
     let estimate = |step: u64| {
-        let (_, update) = stage.roll_out_and_update(&model, &share, &noise(step, group)).unwrap();
+        let (_, update) = stage.roll_out_and_update(&model, &local, &noise(step, group)).unwrap();
         names.iter().map(|name| gradient(&update.gradients, name)).collect::<Vec<_>>()
     };
     // Uphill, as other samples saw it.
@@ -298,7 +298,7 @@ fn over_many_samples_it_is_the_slope_of_the_expected_reward() {
             let of = &direction[names.iter().position(|other| other == name)?];
             Some(of.iter().map(|value| (by * value) as f32).collect())
         };
-        let rollouts = stage.roll_out(&moved(model.clone(), &by).valid(), &share, standard).unwrap();
+        let rollouts = stage.roll_out(&moved(model.clone(), &by).valid(), &local, standard).unwrap();
         let noisy = rollouts.rewards.iter().enumerate().filter(|(i, _)| i % group > 0);
         noisy.map(|(_, reward)| reward).sum::<f64>() / (PROMPTS * (group - 1)) as f64
     };
@@ -339,18 +339,18 @@ fn what_makes_no_sense_is_refused_by_name() {
 
 #[test]
 fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
-    let (examples, workers, group) = (examples(), Workers::alone(), 4);
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (examples, world, group) = (examples(), World::alone(), 4);
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let config = GrpoConfig { group, sigma: 0.7, estimator: Estimator::Pathwise, ..Default::default() };
     let model = prepare_model(small_model(1, 3), &config);
     let stage = Grpo::new(config.clone(), 2, 0, &model, Objective::vocabulary()).unwrap();
     let standard = noise(1, group);
-    let (rollouts, update) = stage.roll_out_and_update(&model, &share, &standard).unwrap();
+    let (rollouts, update) = stage.roll_out_and_update(&model, &local, &standard).unwrap();
     let loss = |model: &LatentRecommender| {
-        let rewards = stage.roll_out(&model.valid(), &share, &standard).unwrap().rewards;
+        let rewards = stage.roll_out(&model.valid(), &local, &standard).unwrap().rewards;
         -rewards.iter().sum::<f64>() / rewards.len() as f64
     };
-    let found = f64::from(read(update.figures.get("loss").unwrap())[0]);
+    let found = f64::from(read(update.metrics.get("loss").unwrap())[0]);
     assert!((found - loss(&model)).abs() < 1e-4);
     let step = 0.02;
     let slope = |i: usize| {
@@ -365,7 +365,7 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
     let bounded = GrpoConfig { max_perplexity: -worst * 0.999, ..config };
     let bounded = Grpo::new(bounded, 2, 0, &model, Objective::vocabulary())
         .unwrap()
-        .roll_out_and_update(&model, &share, &standard)
+        .roll_out_and_update(&model, &local, &standard)
         .unwrap()
         .1;
     assert_ne!(gradient(&bounded.gradients, BIAS), gradient(&update.gradients, BIAS));

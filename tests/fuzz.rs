@@ -26,7 +26,7 @@ use latentr3::golden::Golden;
 use latentr3::models::hub::read_tensors;
 use latentr3::models::random::generator;
 use latentr3::models::sasrec::{SasRec, SasRecConfig};
-use latentr3::models::{device, hub};
+use latentr3::models::{LatentRecommender, device, hub};
 use latentr3::train::{AdamWConfig, RunFolder};
 use program::{GRPO, SFT, Workshop, run, succeed};
 use rand::{Rng, RngExt};
@@ -430,7 +430,7 @@ fn run_folders() {
         }
         let read = || {
             if let Ok(run) = RunFolder::open(&folder, Vec::new()) {
-                let _ = run.newest(AdamWConfig::default(), &flex);
+                let _ = run.newest::<LatentRecommender>(AdamWConfig::default(), &flex);
             }
         };
         for file in [

@@ -14,7 +14,7 @@ use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Objective, ObjectiveKind, Precision, map_named};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
-use latentr3::train::{AdamW, AdamWConfig, Example, Gradients, Optimizer, Stage, Workers};
+use latentr3::train::{AdamW, AdamWConfig, Example, Gradients, Optimizer, Stage, World};
 use small::{small_model, weights};
 
 /// The model with some of its weights multiplied: those whose names contain `part`.
@@ -37,7 +37,7 @@ fn in_precision(model: LatentRecommender, precision: Precision) -> Option<Latent
 fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
     let examples = examples();
     let rows: Vec<&Example> = examples.iter().collect();
-    let workers = Workers::alone();
+    let world = World::alone();
     let all = |gradients: &Gradients| -> Vec<f32> {
         gradients.names().flat_map(|name| read(gradients.get(name).unwrap())).collect()
     };
@@ -45,14 +45,14 @@ fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
     let thought = model.think(&mut state).unwrap();
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
     let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary()).unwrap();
-    let sft = Sft::new(5, Objective::vocabulary()).update(&model.clone().train(), &workers.share(&rows)).unwrap();
+    let sft = Sft::new(5, Objective::vocabulary()).update(&model.clone().train(), &world.local_batch(&rows)).unwrap();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
     let policy = prepare_model(model.clone(), &config);
     let stage = Grpo::new(config, 8, 0, &policy, Objective::vocabulary()).unwrap();
     let noise: Vec<f32> =
         (0..rows.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { 0.5 * (i as f32 * 0.7).sin() }).collect();
-    let (_, update) = stage.roll_out_and_update(&policy, &workers.share(&rows), &noise).unwrap();
-    [read(log_probs.values), read(sft.figures.get("loss").unwrap()), all(&sft.gradients), all(&update.gradients)]
+    let (_, update) = stage.roll_out_and_update(&policy, &world.local_batch(&rows), &noise).unwrap();
+    [read(log_probs.values), read(sft.metrics.get("loss").unwrap()), all(&sft.gradients), all(&update.gradients)]
 }
 
 /// The norm of the difference, as a share of the norm.
@@ -129,9 +129,9 @@ fn gradient_checkpointing_changes_nothing_in_16_bits() {
     let rows: Vec<&Example> = examples.iter().collect();
     let Some(model) = in_precision(small_model(1, 2), Precision::Bf16) else { return };
     let gradients = |model: LatentRecommender| {
-        let found = Sft::new(5, Objective::vocabulary()).update(&model, &Workers::alone().share(&rows)).unwrap();
+        let found = Sft::new(5, Objective::vocabulary()).update(&model, &World::alone().local_batch(&rows)).unwrap();
         let values: Vec<_> = found.gradients.names().map(|name| read(found.gradients.get(name).unwrap())).collect();
-        (read(found.figures.get("loss").unwrap()), values)
+        (read(found.metrics.get("loss").unwrap()), values)
     };
     assert_eq!(gradients(model.clone().train()), gradients(model.train().with_gradient_checkpointing()));
 }
@@ -140,11 +140,11 @@ fn gradient_checkpointing_changes_nothing_in_16_bits() {
 fn a_product_too_large_for_f16_is_a_fault_and_moves_nothing() {
     let examples = examples();
     let rows: Vec<&Example> = examples.iter().collect();
-    let workers = Workers::alone();
+    let world = World::alone();
     let step = |model: LatentRecommender| {
         let adamw = AdamW::new(AdamWConfig::default());
         let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, step: 1, temperature: None };
-        Sft::new(5, Objective::vocabulary()).step(model.train(), &mut optimizer, &workers.share(&rows)).unwrap()
+        Sft::new(5, Objective::vocabulary()).step(model.train(), &mut optimizer, &world.local_batch(&rows)).unwrap()
     };
     let too_large = multiplied(small_model(1, 2), "gate_proj.weight", 1e6);
     let Some(model) = in_precision(too_large.clone(), Precision::F16) else { return };

@@ -17,8 +17,8 @@ use latentr3::models::{LatentRecommender, LoraConfig, Objective, ObjectiveKind};
 use latentr3::train::grpo::{Estimator, Grpo, GrpoConfig, negative_perplexity, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
-    AdamW, AdamWConfig, Event, Example, Found, Optimizer, RunFolder, ShareUpdate, Stage, TrainConfig, Training,
-    Workers, validate,
+    AdamW, AdamWConfig, Event, Example, Found, LocalUpdate, Optimizer, RunFolder, Stage, TrainConfig, Training,
+    ValidationPass, World, likelihood,
 };
 use small::{small_model, weights};
 
@@ -35,10 +35,10 @@ fn optimizer() -> Optimizer {
     }
 }
 
-fn step(stage: &dyn Stage, model: LatentRecommender) -> LatentRecommender {
+fn step(stage: &dyn Stage<LatentRecommender>, model: LatentRecommender) -> LatentRecommender {
     let examples = examples();
-    let workers = Workers::alone();
-    stage.step(model, &mut optimizer(), &workers.share(&examples.iter().collect::<Vec<_>>())).unwrap().0
+    let world = World::alone();
+    stage.step(model, &mut optimizer(), &world.local_batch(&examples.iter().collect::<Vec<_>>())).unwrap().0
 }
 
 /// A run on the examples, which are also validated on.
@@ -46,16 +46,16 @@ fn training<'a>(
     config: &'a TrainConfig,
     examples: &'a [Example],
     run: &'a RunFolder,
-    workers: &'a Workers,
+    world: &'a World,
     observer: &'a mut dyn FnMut(Event),
     interrupted: &'a AtomicBool,
-) -> Training<'a> {
+) -> Training<'a, LatentRecommender> {
     Training {
         config,
         train: examples,
         valid: examples,
         run: Some(run),
-        workers,
+        world,
         observer,
         extra_validation: None,
         interrupted,
@@ -66,12 +66,12 @@ fn training<'a>(
 #[test]
 fn gradients_are_clipped_by_their_global_norm() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
-    let (workers, file) = (Workers::alone(), folder.path().join("optimizer.safetensors"));
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
+    let (world, file) = (World::alone(), folder.path().join("optimizer.safetensors"));
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let stage = Sft::new(64, Objective::vocabulary());
     let given = |clip_norm: f64| {
         let mut optimizer = Optimizer { clip_norm, ..optimizer() };
-        let (_, report) = stage.step(small_model(1, 2).train(), &mut optimizer, &share).unwrap();
+        let (_, report) = stage.step(small_model(1, 2).train(), &mut optimizer, &local).unwrap();
         optimizer.adamw.save(&file).unwrap();
         let moments = read_tensors(&file).unwrap();
         let first = moments.iter().filter(|(name, _)| name.ends_with(".first")).flat_map(|(_, moment)| &moment.values);
@@ -90,8 +90,8 @@ fn patience_ends_a_run_that_gets_no_better() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
     let config = TrainConfig { epochs: 9, batch: 4, learning_rate: 1e-30, patience: Some(2), ..TrainConfig::default() };
-    let (workers, stage) = (Workers::alone(), Sft::new(8, Objective::vocabulary()));
-    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&stage, small_model(1, 5));
+    let (world, stage) = (World::alone(), Sft::new(8, Objective::vocabulary()));
+    let end = training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).start(&stage, small_model(1, 5));
     let end = end.unwrap();
     assert_eq!((end.step, end.best_step, end.finished), (3 * 4, Some(4), true));
 }
@@ -100,18 +100,18 @@ fn patience_ends_a_run_that_gets_no_better() {
 fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
-    let (workers, stage, stop) = (Workers::alone(), Sft::new(8, Objective::vocabulary()), AtomicBool::new(false));
+    let (world, stage, stop) = (World::alone(), Sft::new(8, Objective::vocabulary()), AtomicBool::new(false));
     let mut observer = |event: Event| {
         if let Event::Step { step, .. } = event {
             stop.store(step == 6, Ordering::Relaxed);
         }
     };
     let config = TrainConfig { epochs: 9, batch: 4, ..TrainConfig::default() };
-    let end = training(&config, &examples, &run, &workers, &mut observer, &stop).start(&stage, small_model(1, 5));
+    let end = training(&config, &examples, &run, &world, &mut observer, &stop).start(&stage, small_model(1, 5));
     assert_eq!(end.unwrap().step, 6);
     let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
     let config = TrainConfig { max_steps: Some(6), patience: None, ..config };
-    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).go_on(&stage, last).unwrap();
+    let end = training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).go_on(&stage, last).unwrap();
     assert!(end.finished && end.step == 6 && end.best_step.is_some(), "{end:?}");
 }
 
@@ -120,16 +120,16 @@ fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
 fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
     let examples = examples();
     let rows: Vec<&Example> = examples.iter().collect();
-    let workers = Workers::alone();
+    let world = World::alone();
     for thoughts in [0, 1, 2] {
         let adapted = small_model(thoughts, 2).with_lora(&LoraConfig::of_rank(2), 1).unwrap();
         for model in [small_model(thoughts, 2), adapted] {
             let model = model.train();
             let gradients = |model: &LatentRecommender| {
-                let found = Sft::new(5, Objective::vocabulary()).update(model, &workers.share(&rows)).unwrap();
+                let found = Sft::new(5, Objective::vocabulary()).update(model, &world.local_batch(&rows)).unwrap();
                 let names: Vec<String> = found.gradients.names().map(str::to_owned).collect();
                 let values: Vec<Vec<f32>> = names.iter().map(|name| read(found.gradients.get(name).unwrap())).collect();
-                (read(found.figures.get("loss").unwrap()), names, values)
+                (read(found.metrics.get("loss").unwrap()), names, values)
             };
             assert_eq!(gradients(&model), gradients(&model.clone().with_gradient_checkpointing()));
         }
@@ -162,13 +162,13 @@ fn the_frozen_backbone_is_bit_equal_after_grpo_and_the_attention_is_not() {
 fn a_run_of_grpo_freezes_the_backbone_by_itself() {
     let (examples, folder) = (examples(), tempfile::tempdir().unwrap());
     let run = RunFolder::create(&folder.path().join("run"), &serde_json::json!({}), vec![]).unwrap();
-    let (workers, model) = (Workers::alone(), small_model(1, 1));
+    let (world, model) = (World::alone(), small_model(1, 1));
     let stage =
         Grpo::new(GrpoConfig { group: 4, sigma: 0.5, ..Default::default() }, 8, 3, &model, Objective::vocabulary())
             .unwrap();
     let config = TrainConfig { max_steps: Some(2), ..GrpoConfig::train_defaults() };
     let before = weights(&model);
-    training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON).start(&stage, model).unwrap();
+    training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).start(&stage, model).unwrap();
     let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
     for (name, values) in &weights(&last.model) {
         assert_eq!(before[name] == *values, !name.starts_with("attention."), "{name}");
@@ -177,15 +177,15 @@ fn a_run_of_grpo_freezes_the_backbone_by_itself() {
 
 #[test]
 fn an_update_that_needs_a_pass_of_its_own_does_not_come_with_the_rollout() {
-    let (examples, workers) = (examples(), Workers::alone());
-    let share = workers.share(&examples.iter().collect::<Vec<_>>());
-    let noise = vec![0.1; share.rows.len() * 4 * 16];
+    let (examples, world) = (examples(), World::alone());
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
+    let noise = vec![0.1; local.rows.len() * 4 * 16];
     let config = GrpoConfig { group: 4, ..Default::default() };
     let is_given = |thoughts: usize, config: GrpoConfig| {
         let model = prepare_model(small_model(thoughts, 1), &config);
         Grpo::new(config, 8, 3, &model, Objective::vocabulary())
             .unwrap()
-            .roll_out_and_update(&model, &share, &noise)
+            .roll_out_and_update(&model, &local, &noise)
             .is_ok()
     };
     assert!(is_given(1, config.clone()));
@@ -209,13 +209,13 @@ fn the_backbone_trains_in_grpo_where_it_is_asked_to() {
 fn micro_batches_do_not_change_a_step() {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
-    let workers = Workers::alone();
-    let share = workers.share(&batch);
+    let world = World::alone();
+    let local = world.local_batch(&batch);
     let losses = |micro_batch: usize| {
         let loss = Sft::new(micro_batch, Objective::vocabulary())
-            .update(&small_model(1, 2).train(), &share)
+            .update(&small_model(1, 2).train(), &local)
             .unwrap()
-            .figures
+            .metrics
             .get("loss")
             .unwrap();
         let mut figures = vec![f64::from(read(loss)[0])];
@@ -223,7 +223,7 @@ fn micro_batches_do_not_change_a_step() {
             let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
             let model = prepare_model(small_model(1, 2), &config);
             let stage = Grpo::new(config, micro_batch, 3, &model, Objective::vocabulary()).unwrap();
-            let (_, report) = stage.step(model, &mut optimizer(), &share).unwrap();
+            let (_, report) = stage.step(model, &mut optimizer(), &local).unwrap();
             figures.extend([report.headline, report.metrics["gradient_norm"].as_f64().unwrap()]);
         }
         figures
@@ -243,16 +243,16 @@ fn one_pass_and_two_passes_give_the_same_update() {
     let batch: Vec<&Example> = examples.iter().collect();
     let noise: Vec<f32> =
         (0..batch.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { (i as f32 * 0.7).sin() }).collect();
-    let workers = Workers::alone();
-    let share = workers.share(&batch);
+    let world = World::alone();
+    let local = world.local_batch(&batch);
     for estimator in [Estimator::Likelihood, Estimator::Score] {
         let config = GrpoConfig { group: 4, sigma: 1.0, estimator, ..Default::default() };
         let model = prepare_model(small_model(1, 4), &config);
         let stage = Grpo::new(config, 8, 0, &model, Objective::vocabulary()).unwrap();
-        let (rollouts, one) = stage.roll_out_and_update(&model, &share, &noise).unwrap();
-        let rollouts_alone = stage.roll_out(&model, &share, &noise).unwrap();
+        let (rollouts, one) = stage.roll_out_and_update(&model, &local, &noise).unwrap();
+        let rollouts_alone = stage.roll_out(&model, &local, &noise).unwrap();
         assert_eq!(rollouts.rewards, rollouts_alone.rewards);
-        let two = stage.update(&model, &share, &rollouts_alone).unwrap();
+        let two = stage.update(&model, &local, &rollouts_alone).unwrap();
         assert_same_update(one, two);
     }
 }
@@ -263,8 +263,8 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
     let noise: Vec<f32> = (0..batch.len() * 4 * 16).map(|i| (i as f32 * 0.7).sin()).collect();
-    let workers = Workers::alone();
-    let share = workers.share(&batch);
+    let world = World::alone();
+    let local = world.local_batch(&batch);
     let start = small_model(1, 4);
     for estimator in [Estimator::Likelihood, Estimator::Score] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
@@ -275,9 +275,9 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
         );
         let update = |config: GrpoConfig| {
             let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();
-            let (rollouts, update) = stage.roll_out_and_update(&model, &share, &noise).unwrap();
-            let again = stage.update(&model, &share, &rollouts).unwrap();
-            let kl = |update: &ShareUpdate| update.figures.get("kl").map(|kl| read(kl)[0]);
+            let (rollouts, update) = stage.roll_out_and_update(&model, &local, &noise).unwrap();
+            let again = stage.update(&model, &local, &rollouts).unwrap();
+            let kl = |update: &LocalUpdate| update.metrics.get("kl").map(|kl| read(kl)[0]);
             let values = |name: &str| read(update.gradients.get(name).unwrap());
             let gradients: Vec<_> = update.gradients.names().map(|name| (name.to_owned(), values(name))).collect();
             (gradients, kl(&update), kl(&again))
@@ -291,9 +291,9 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
     }
 }
 
-fn assert_same_update(one: ShareUpdate, two: ShareUpdate) {
-    assert!(one.figures.iter().map(|(name, _)| name).eq(two.figures.iter().map(|(name, _)| name)));
-    for ((name, one), (_, two)) in one.figures.iter().zip(two.figures.iter()) {
+fn assert_same_update(one: LocalUpdate, two: LocalUpdate) {
+    assert!(one.metrics.iter().map(|(name, _)| name).eq(two.metrics.iter().map(|(name, _)| name)));
+    for ((name, one), (_, two)) in one.metrics.iter().zip(two.metrics.iter()) {
         let [one, two] = [one, two].map(|figure| read(figure.clone())[0]);
         assert!((one - two).abs() < 1e-5, "{name}: {one} {two}");
     }
@@ -321,15 +321,27 @@ fn training_lowers_the_loss_and_keeps_the_best() {
         ..Default::default()
     };
     let model = small_model(1, 5);
-    let workers = Workers::alone();
-    let before = validate(&model, &Objective::vocabulary(), &examples, 4, &GO_ON, &workers).unwrap();
-    let end = training(&config, &examples, &run, &workers, &mut |_| {}, &GO_ON)
+    let world = World::alone();
+    let before = likelihood(
+        &model,
+        &Objective::vocabulary(),
+        &examples,
+        &ValidationPass { micro_batch: 4, world: &world, interrupted: &GO_ON },
+    )
+    .unwrap();
+    let end = training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON)
         .start(&Sft::new(3, Objective::vocabulary()), model);
     let end = end.unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
     let best = latentr3::models::hub::load(&run.best(), &common::device()).unwrap();
-    let after = validate(&best, &Objective::vocabulary(), &examples, 4, &GO_ON, &workers).unwrap();
-    assert!((after.loss - end.best.unwrap().loss).abs() < 1e-5);
+    let after = likelihood(
+        &best,
+        &Objective::vocabulary(),
+        &examples,
+        &ValidationPass { micro_batch: 4, world: &world, interrupted: &GO_ON },
+    )
+    .unwrap();
+    assert!((after.loss + end.best.unwrap().score).abs() < 1e-5);
     assert!(after.loss < 0.7 * before.loss, "{} {}", after.loss, before.loss);
 }
 
@@ -338,11 +350,11 @@ fn training_lowers_the_loss_and_keeps_the_best() {
 fn a_step_reads_once_from_the_device_for_each_decision() {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
-    let workers = Workers::alone();
-    let share = workers.share(&batch);
-    let reads_of = |stage: &dyn Stage, model: LatentRecommender| {
+    let world = World::alone();
+    let local = world.local_batch(&batch);
+    let reads_of = |stage: &dyn Stage<LatentRecommender>, model: LatentRecommender| {
         let before = reads();
-        stage.step(model, &mut optimizer(), &share).unwrap();
+        stage.step(model, &mut optimizer(), &local).unwrap();
         reads() - before
     };
     // Whether the loss and the gradients' norm are numbers, and what to clip by.
@@ -374,19 +386,19 @@ fn a_search_reads_once_for_each_pass_of_the_model() {
 fn a_hopeless_target_leaves_the_other_advantages_defined() {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
-    let workers = Workers::alone();
+    let world = World::alone();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
     let model = prepare_model(small_model(1, 2), &config);
     let mut stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
     let noise = vec![0.1; batch.len() * 4 * 16];
-    let fair = stage.roll_out(&model, &workers.share(&batch), &noise).unwrap();
+    let fair = stage.roll_out(&model, &world.local_batch(&batch), &noise).unwrap();
     // The perplexity of a target that is as good as impossible overflows.
     let first = fair.log_probs[0].clone();
     stage.reward = Box::new(move |log_probs| match log_probs == first {
         true => f64::NEG_INFINITY,
         false => negative_perplexity(log_probs),
     });
-    let bounded = stage.roll_out(&model, &workers.share(&batch), &noise).unwrap();
+    let bounded = stage.roll_out(&model, &world.local_batch(&batch), &noise).unwrap();
     assert_eq!(bounded.rewards[0], -f64::from(f32::MAX));
     assert_eq!(bounded.rewards[4..], fair.rewards[4..]);
     assert!(bounded.advantages.iter().all(|advantage| advantage.is_finite()));

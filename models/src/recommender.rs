@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
 use crate::hub::Parameters;
@@ -34,6 +34,23 @@ pub struct TargetLogProbs {
     pub lengths: Vec<usize>,
     /// How the logits lie, where the objective looks at it.
     pub spread: LogitSpread,
+}
+
+impl TargetLogProbs {
+    /// The log-probability of each row's whole target, `[rows]`.
+    pub fn sums(&self) -> Tensor<1> {
+        let (rows, tokens) = (self.lengths.len(), self.lengths.iter().sum::<usize>());
+        // A sum over each row's part of the tokens, as a product that keeps the gradient.
+        let mut belongs = vec![0.0f32; rows * tokens];
+        let mut start = 0;
+        for (row, length) in self.lengths.iter().enumerate() {
+            belongs[row * tokens + start..][..*length].fill(1.0);
+            start += length;
+        }
+        let belongs = Tensor::<2>::from_data(TensorData::new(belongs, [rows, tokens]), &self.values.device().inner());
+        let belongs = if self.values.is_autodiff() { Tensor::from_inner(belongs) } else { belongs };
+        belongs.matmul(self.values.clone().reshape([tokens, 1])).reshape([rows])
+    }
 }
 
 impl LatentRecommender {

@@ -18,7 +18,7 @@ use crate::models::decode::{BeamConfig, beam_search};
 use crate::models::{LatentRecommender, LoraConfig, Objective, Precision};
 use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, Workers};
+use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, World};
 
 /// Most threads that a pool is asked for.
 const MOST_THREADS: usize = 1024;
@@ -229,7 +229,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
 
 fn train(
     args: &BenchArgs,
-    stage: &dyn Stage,
+    stage: &dyn Stage<LatentRecommender>,
     mut model: LatentRecommender,
     rows: &[Example],
     prompts: usize,
@@ -241,13 +241,13 @@ fn train(
     if args.gradient_checkpointing {
         model = model.with_gradient_checkpointing();
     }
-    let workers = Workers::alone();
+    let world = World::alone();
     let (mut seconds, mut losses, mut rewards, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for step in 0..args.steps {
         let batch: Vec<&Example> = (0..prompts).map(|i| &rows[(step * prompts + i) % rows.len()]).collect();
         optimizer.step = step + 1;
         let clock = Instant::now();
-        let (moved, report) = stage.step(model, &mut optimizer, &workers.share(&batch))?;
+        let (moved, report) = stage.step(model, &mut optimizer, &world.local_batch(&batch))?;
         model = moved;
         seconds.push(clock.elapsed().as_secs_f64());
         if let Some(Fault { what, value }) = report.fault {

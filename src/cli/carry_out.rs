@@ -13,15 +13,15 @@ use crate::data::Split;
 use crate::eval::{EvalConfig, Shard, evaluate, sample};
 use crate::models::LatentRecommender;
 use crate::report::{Log, Point};
-use crate::train::{self, Event, RunPaths, TrainError, Training, Workers};
+use crate::train::{self, Event, RunPaths, TrainError, Training, Validation, World};
 
 /// Trains, and tells of it; returns the result.
 pub(super) fn carry_out(
     description: &RunDescription,
     data: &RunData,
     place: RunPlace,
-    workers: &Workers,
-    go: impl FnOnce(Training) -> Result<train::Progress, TrainError>,
+    world: &World,
+    go: impl FnOnce(Training<LatentRecommender>) -> Result<train::Progress, TrainError>,
 ) -> Result<Value, CliError> {
     let name = description.stage.name();
     let unit = match description.stage {
@@ -40,9 +40,9 @@ pub(super) fn carry_out(
         }
         Event::Validated { step, validation, is_best } => progress.say(&format!(
             "step {step}: validation loss {:.4}{}, perplexity {:.3}{}",
-            validation.loss,
+            metric(validation, "valid_loss"),
             uniform,
-            validation.perplexity,
+            metric(validation, "valid_perplexity"),
             if is_best { ", best so far" } else { "" }
         )),
         Event::Skipped { step, fault } => {
@@ -60,7 +60,7 @@ pub(super) fn carry_out(
         train: &data.train,
         valid: &data.valid,
         run,
-        workers,
+        world,
         observer: &mut observer,
         extra_validation: (run.is_some() && description.rank_sample > 0).then_some(&mut rank),
         interrupted: interrupted(),
@@ -85,10 +85,10 @@ pub(super) fn carry_out(
         "stage": name,
         "objective": data.objective.kind(),
         "run": place.folder.to_string_lossy(),
-        "workers": workers.count(),
+        "workers": world.size(),
         "steps": end.step,
         "best_step": end.best_step,
-        "best_validation": end.best,
+        "best_validation": end.best.as_ref().map(best_validation),
         "valid_loss": valid_loss,
         "skipped": end.skipped,
         "stopped": end.stopped,
@@ -97,6 +97,17 @@ pub(super) fn carry_out(
         "train_examples": data.train.len(),
         "valid_examples": data.valid.len(),
     }))
+}
+
+/// A metric of a validation, NaN where it has none of this name.
+fn metric(validation: &Validation, name: &str) -> f64 {
+    validation.metrics.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
+}
+
+/// The metrics of the best validation, by the names without the prefix that they have in the log.
+fn best_validation(best: &Validation) -> Map<String, Value> {
+    let metrics = best.metrics.iter().filter_map(|(name, value)| Some((name.strip_prefix("valid_")?, value)));
+    metrics.map(|(name, value)| (name.to_owned(), value.clone())).collect()
 }
 
 fn by_step((step, value): Point) -> (String, f64) {

@@ -21,7 +21,7 @@ use crate::models::decode::BeamConfig;
 use crate::models::hub::{self, write_atomically};
 use crate::models::{LatentRecommender, ThoughtKind, device};
 use crate::train::grpo::GrpoConfig;
-use crate::train::{Schedule, Temperature, TrainConfig, Workers};
+use crate::train::{Schedule, Temperature, TrainConfig, World};
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let mut last = Value::Null;
     for (run, model, stage, train) in stages {
         let description = RunDescription::new(stage, model, &prepared_folder, &args.device.device, train.clone());
-        last = start(description, run, &Workers::alone())?;
+        last = start(description, run, &World::alone())?;
     }
 
     let rows = sample(prepared.rows.get(Split::Test), None, 0);

@@ -18,7 +18,7 @@ use crate::models::{LatentRecommender, Objective, ObjectiveKind};
 use crate::train::grpo::{
     AdvantageKind, Estimator, Grpo, GrpoConfig, Rollouts, group_noise, mean_of_samples, prepare_model,
 };
-use crate::train::{Example, Workers};
+use crate::train::{Example, World};
 
 /// Prompts that run through the model at once.
 const MICRO_BATCH: usize = 4;
@@ -174,7 +174,7 @@ fn gradient(
     noise: &[f32],
 ) -> Result<(Rollouts, Vec<f32>), CliError> {
     let stage = Grpo::new(config, MICRO_BATCH, seed, model, objective.clone())?;
-    let (rollouts, update) = stage.roll_out_and_update(model, &Workers::alone().share(batch), noise)?;
+    let (rollouts, update) = stage.roll_out_and_update(model, &World::alone().local_batch(batch), noise)?;
     let gradients = &update.gradients;
     let values = gradients.names().filter_map(|name| gradients.get(name)).flat_map(read).collect();
     Ok((rollouts, values))

@@ -16,7 +16,7 @@ use crate::eval::sample;
 use crate::models::{LatentRecommender, LoraConfig, Objective, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{Example, Found, RunFolder, RunPaths, Stage, Workers};
+use crate::train::{Example, Found, RunFolder, RunPaths, Stage, World};
 
 /// What a user who goes on with a run asks for besides.
 pub(super) struct Resumption<'a> {
@@ -37,7 +37,7 @@ pub(super) struct Resumption<'a> {
 }
 
 /// Starts a run in a new folder; returns its result.
-pub(super) fn start(mut description: RunDescription, out: &Path, workers: &Workers) -> Result<Value, CliError> {
+pub(super) fn start(mut description: RunDescription, out: &Path, world: &World) -> Result<Value, CliError> {
     description.model = absolute(&description.model);
     description.data = absolute(&description.data);
     check_device(&description.device, description.precision)?;
@@ -56,12 +56,12 @@ pub(super) fn start(mut description: RunDescription, out: &Path, workers: &Worke
     let stage = build_stage(&description, &model, &data.objective)?;
     let value = recorded_as_json(&description)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
-    let run = workers.is_first().then(|| RunFolder::create(out, &value, assets)).transpose()?;
-    begin(&description, &data, RunPlace { folder: out, run }, workers, stage.as_ref(), model)
+    let run = world.is_root().then(|| RunFolder::create(out, &value, assets)).transpose()?;
+    begin(&description, &data, RunPlace { folder: out, run }, world, stage.as_ref(), model)
 }
 
 /// Goes on with a run where its last checkpoint left it; nothing but the folder is needed.
-pub(super) fn resume(folder: &Path, asked: &Resumption, workers: &Workers) -> Result<Value, CliError> {
+pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result<Value, CliError> {
     let path = RunPaths(folder).description();
     let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
     let recorded = RunFolder::description(folder)?;
@@ -95,21 +95,21 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, workers: &Workers) -> Re
     check_data(folder, &description.data_files, &description.data, &data.prepared)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let mut run = None;
-    let found = if workers.is_first() {
+    let found = if world.is_root() {
         let opened = run.insert(RunFolder::open(folder, assets)?);
         if is_longer {
             opened.describe(&recorded_as_json(&description)?)?;
         }
         let found = opened.newest(description.train.optimizer, &device)?;
-        workers.any(found.is_some());
+        world.any(found.is_some());
         found
     } else {
         // When the first worker has found the newest checkpoint, that is the latest.
-        let is_found = workers.any(false);
+        let is_found = world.any(false);
         is_found.then(|| Found::last(folder, description.train.optimizer, &device)).transpose()?
     };
     // The first one must not replace what others still read.
-    workers.wait();
+    world.barrier();
     let place = RunPlace { folder, run };
     let Some(found) = found else {
         let model_now = weight_files(&description.model)?;
@@ -121,7 +121,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, workers: &Workers) -> Re
         }
         let model = start_model(&description)?.with_objective(data.objective.kind());
         let stage = build_stage(&description, &model, &data.objective)?;
-        return begin(&description, &data, place, workers, stage.as_ref(), model);
+        return begin(&description, &data, place, world, stage.as_ref(), model);
     };
     for damage in &found.damaged {
         note(&format!("warning: {damage}"));
@@ -143,7 +143,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, workers: &Workers) -> Re
         }
         _ => build_stage(&description, &trained.model, &data.objective)?,
     };
-    carry_out(&description, &data, place, workers, |training| training.go_on(stage.as_ref(), trained))
+    carry_out(&description, &data, place, world, |training| training.go_on(stage.as_ref(), trained))
 }
 
 /// Runs a stage from its first step.
@@ -151,8 +151,8 @@ fn begin(
     description: &RunDescription,
     data: &RunData,
     place: RunPlace,
-    workers: &Workers,
-    stage: &dyn Stage,
+    world: &World,
+    stage: &dyn Stage<LatentRecommender>,
     model: LatentRecommender,
 ) -> Result<Value, CliError> {
     if let (Some(run), StageConfig::Grpo { config }) = (&place.run, &description.stage)
@@ -160,7 +160,7 @@ fn begin(
     {
         run.save_reference(&model)?;
     }
-    carry_out(description, data, place, workers, |training| training.start(stage, model))
+    carry_out(description, data, place, world, |training| training.start(stage, model))
 }
 
 fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
@@ -218,7 +218,7 @@ fn build_stage(
     description: &RunDescription,
     start: &LatentRecommender,
     objective: &Objective,
-) -> Result<Box<dyn Stage>, CliError> {
+) -> Result<Box<dyn Stage<LatentRecommender>>, CliError> {
     let micro_batch = description.train.micro_batch;
     Ok(match &description.stage {
         StageConfig::Pretrain {} => Box::new(Sft::new(micro_batch, objective.clone())),

@@ -10,14 +10,14 @@ use super::files::absolute;
 use super::interrupt::interrupted;
 use super::recorded::{check_data, recorded_as_json};
 use super::scored_lists::EvaluationArgs;
-use super::terminal::{Progress, duration};
+use super::terminal::{Progress, duration, note};
 use super::{CliError, DeviceArg};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::sasrec_config;
 use crate::models::device;
 use crate::models::sasrec::{SasRec, SasRecConfig};
-use crate::train::sasrec::{Choice, Epoch, SasRecTrainConfig, SasRecTraining};
-use crate::train::{RunFolder, RunPaths};
+use crate::train::sasrec::{SasRecStage, SasRecTrainConfig, example};
+use crate::train::{self, Event, RunFolder, RunPaths, TrainError, Training, World};
 
 /// The stage that `run.json` names.
 pub(super) const STAGE: &str = "sasrec";
@@ -108,25 +108,30 @@ struct Description {
 
 /// The data and the folder of the model, after training where that was asked for.
 pub(super) fn trained(args: &SasRecArgs) -> Result<(Prepared, PathBuf), CliError> {
-    let data = args.data.as_deref();
+    let (data, device) = (args.data.as_deref(), device(&args.device.device)?);
     match (&args.run, data) {
         (RunArgs { model: Some(model), .. }, Some(data)) => Ok((Prepared::load(data)?, model.clone())),
         (RunArgs { out: Some(out), .. }, Some(data)) => {
             let prepared = Prepared::load(data)?;
             let description = args.recipe.description(&prepared, data, args.evaluation.seed.seed);
             description.train.check()?;
-            let fresh =
-                SasRec::new(description.model.clone(), args.evaluation.seed.seed, &device(&args.device.device)?)?;
-            let value = recorded_as_json(&description)?;
-            let run = RunFolder::create(out, &value, Vec::new())?;
-            train(&description, &prepared, &run, fresh)?;
+            let fresh = SasRec::new(description.model.clone(), description.train.seed, &device)?;
+            let run = RunFolder::create(out, &recorded_as_json(&description)?, Vec::new())?;
+            train(&description, &prepared, &run, |training, stage| training.start(stage, fresh))?;
             Ok((prepared, out.clone()))
         }
         (RunArgs { resume: Some(folder), .. }, data) => {
             let (description, prepared) = recorded(folder, data)?;
-            let fresh = SasRec::new(description.model.clone(), description.train.seed, &device(&args.device.device)?)?;
             let run = RunFolder::open(folder, Vec::new())?;
-            train(&description, &prepared, &run, fresh)?;
+            let found = run.newest(description.train.training().optimizer, &device)?;
+            for damage in found.iter().flat_map(|found| &found.damaged) {
+                note(&format!("warning: {damage}"));
+            }
+            let fresh = SasRec::new(description.model.clone(), description.train.seed, &device)?;
+            train(&description, &prepared, &run, |training, stage| match found {
+                Some(found) => training.go_on(stage, found.trained),
+                None => training.start(stage, fresh),
+            })?;
             Ok((prepared, folder.clone()))
         }
         _ => Err(CliError::Usage("--data and one of --out, --model and --resume are needed".into())),
@@ -173,44 +178,52 @@ fn recorded(folder: &Path, data: Option<&Path>) -> Result<(Description, Prepared
     Ok((description, prepared))
 }
 
-fn train(description: &Description, prepared: &Prepared, run: &RunFolder, fresh: SasRec) -> Result<(), CliError> {
-    let choices = |split| prepared.rows.get(split).iter().map(choice).collect::<Vec<_>>();
-    let (train, valid) = (choices(Split::Train), choices(Split::Valid));
-    let mut progress = Progress::new(STAGE);
-    let epochs = description.train.epochs;
-    let mut observer = |Epoch { epoch, loss, ndcg, is_best }: Epoch| {
-        let best = if is_best { ", best so far" } else { "" };
-        progress.advance(
-            epoch as u64,
-            epochs as u64,
-            0,
-            &format!("epochs, loss {loss:.4}, valid NDCG@10 {ndcg:.4}{best}"),
-        );
+fn train(
+    description: &Description,
+    prepared: &Prepared,
+    run: &RunFolder,
+    go: impl FnOnce(Training<SasRec>, &SasRecStage) -> Result<train::Progress, TrainError>,
+) -> Result<(), CliError> {
+    let rows = |split| {
+        let example = |(at, row): (usize, &PreparedRow)| example(&row.history, row.item, at);
+        prepared.rows.get(split).iter().enumerate().map(example).collect::<Vec<_>>()
     };
-    let training = SasRecTraining {
-        config: &description.train,
+    let (train, valid) = (rows(Split::Train), rows(Split::Valid));
+    let config = description.train.training();
+    let per_epoch = config.steps_per_epoch(train.len());
+    let mut progress = Progress::new(STAGE);
+    let mut observer = |event: Event| match event {
+        Event::Step { step, steps, headline, .. } => {
+            progress.advance(step as u64, steps as u64, 0, &format!("steps, loss {headline:.4}"))
+        }
+        Event::Validated { step, validation, is_best } => {
+            let best = if is_best { ", best so far" } else { "" };
+            progress.say(&format!("epoch {}: valid NDCG@10 {:.4}{best}", step / per_epoch, validation.score))
+        }
+        Event::Skipped { .. } | Event::Alarmed { .. } => {}
+    };
+    let training = Training {
+        config: &config,
         train: &train,
         valid: &valid,
-        run,
+        run: Some(run),
+        world: &World::alone(),
         observer: &mut observer,
+        extra_validation: None,
         interrupted: interrupted(),
     };
-    let end = training.go_on(fresh)?;
+    let end = go(training, &SasRecStage { seed: config.seed, steps_per_epoch: per_epoch })?;
     if !end.finished {
-        let step = end.epoch * train.len().div_ceil(description.train.batch);
         let also = " and the options from --split on, which say what is evaluated then";
-        return Err(CliError::Interrupted { stage: "baseline sasrec", run: run.path().into(), also, step });
+        return Err(CliError::Interrupted { stage: "baseline sasrec", run: run.path().into(), also, step: end.step });
     }
-    let (best, ndcg) = end.best.unwrap_or_default();
     progress.say(&format!(
-        "done after {} epochs in {}; the best, epoch {best} with an NDCG@10 of {ndcg:.4} on valid, is {}",
-        end.epoch,
+        "done after {} epochs in {}; the best, epoch {} with an NDCG@10 of {:.4} on valid, is {}",
+        end.step / per_epoch,
         duration(end.seconds),
+        end.best_step.unwrap_or(end.step) / per_epoch,
+        end.best.map_or(f64::NAN, |best| best.score),
         run.best().display()
     ));
     Ok(())
-}
-
-fn choice(row: &PreparedRow) -> Choice<'_> {
-    Choice { history: &row.history, item: row.item }
 }

@@ -10,7 +10,7 @@ use super::pipeline::{Resumption, resume, start};
 use super::recorded::check_same;
 use super::{CliError, DeviceArg, SeedArg};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
-use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, Workers};
+use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, World};
 
 /// What a run reads and writes.
 #[derive(Debug, Clone, Args)]
@@ -342,7 +342,7 @@ pub(super) fn launch(
         frozen_weights,
         ..RunDescription::new(stage, &model, &data, &run.device.device, train)
     };
-    let workers = if run.mpi { Workers::of_mpi()? } else { Workers::alone() };
+    let world = if run.mpi { World::of_mpi()? } else { World::alone() };
     let result = match (&run.resume, &run.out) {
         (Some(folder), _) => {
             let asked = Resumption {
@@ -354,19 +354,19 @@ pub(super) fn launch(
                 max_steps: training.max_steps,
                 check: &|recorded| check_same(&|option| run.names(option), &description, recorded),
             };
-            resume(folder, &asked, &workers)
+            resume(folder, &asked, &world)
         }
-        (None, Some(out)) => start(description, out, &workers),
+        (None, Some(out)) => start(description, out, &world),
         (None, None) => Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
     };
     if let Ok(result) = &result
-        && workers.is_first()
+        && world.is_root()
     {
         write_json(run.json.as_deref(), result)?;
     }
     // All have come to the same end; after any other error the rest could be waiting for this worker.
     if matches!(result, Ok(_) | Err(CliError::Interrupted { .. })) {
-        workers.finish();
+        world.finish();
     }
     result.map(drop)
 }

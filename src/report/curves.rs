@@ -76,7 +76,7 @@ const REINFORCED: [Figure; 5] = [
 ];
 
 const BASELINE: [Figure; 2] = [
-    figure("Training loss", "mean over the epoch", Kind::Stepwise, &[("loss", "")]),
+    figure("Training loss", "mean cross-entropy over the catalog", Kind::Stepwise, &[("loss", "")]),
     figure("Validation NDCG@10", "on the validation rows", Kind::Share, &[("valid_ndcg", "")]),
 ];
 
@@ -135,12 +135,11 @@ fn of_stage(contents: &Contents, at: usize, stage: &str) -> String {
         }
     }
     html += "<div class=\"charts\">\n";
-    let unit = if runs.iter().any(|(_, log)| log.is_by_epoch) { "epoch" } else { "step" };
     let mut rows = Vec::new();
     for (number, figure) in figures(stage).into_iter().enumerate() {
         let lines = lines(contents, figure, &runs);
         if !lines.is_empty() {
-            let (id, across) = (format!("curve-{at}-{number}"), Across::Numbers(unit));
+            let (id, across) = (format!("curve-{at}-{number}"), Across::Numbers("step"));
             let Figure { title, note, kind, .. } = figure;
             html += &Chart { id, title, note, across, from_zero: *kind == Kind::Share, lines }.figure();
             rows.extend(in_numbers(figure, &runs));

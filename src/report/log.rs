@@ -14,10 +14,8 @@ pub type Point = (f64, f64);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Log {
     series: BTreeMap<String, Vec<Point>>,
-    /// The last step, or the last epoch where it counts epochs.
+    /// The last step.
     pub steps: usize,
-    /// Whether it counts epochs and not steps.
-    pub is_by_epoch: bool,
     /// Steps that were skipped because a figure was not finite.
     pub skipped: usize,
     /// What went wrong in the run's own eyes, with the step.
@@ -29,7 +27,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// The file missing, or a line that is no JSON object with a step or an epoch, or with a smaller step than the line before it.
+    /// The file missing, or a line that is no JSON object with a step, or with a smaller step than the line before it.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let text = std::fs::read(path).map_err(|error| ReportError::input(path, None, error.to_string()))?;
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -39,9 +37,7 @@ impl Log {
             let damaged = |problem: String| ReportError::input(path, Some(at + 1), problem);
             let line: Map<String, Value> =
                 serde_json::from_slice(line).map_err(|error| damaged(format!("is no line of a run's log: {error}")))?;
-            log.is_by_epoch = !line.contains_key("step");
-            let step = line.get(if log.is_by_epoch { "epoch" } else { "step" });
-            let Some(step) = step.and_then(Value::as_u64).map(|step| step as usize) else {
+            let Some(step) = line.get("step").and_then(Value::as_u64).map(|step| step as usize) else {
                 return Err(damaged("is no line of a run's log: it has no step".into()));
             };
             if step < log.steps {
@@ -106,8 +102,7 @@ mod tests {
         assert!(["kl", "valid_hr.20", "best", "nothing"].iter().all(|name| log.series(name).is_empty()));
         assert_eq!((log.steps, log.skipped), (2, 1));
         assert_eq!(read("").unwrap(), Log::default());
-        let log = read("{\"epoch\":1,\"loss\":3.0}\n{\"epoch\":2,\"stop\":\"too far\"}\n").unwrap();
-        assert!(log.is_by_epoch && log.series("loss") == [(1.0, 3.0)]);
+        let log = read("{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"stop\":\"too far\"}\n").unwrap();
         assert_eq!(log.alarms, [(2, "too far".to_owned())]);
     }
 

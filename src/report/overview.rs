@@ -146,7 +146,6 @@ fn value_of(run: &Run, setting: &str) -> Option<String> {
 
 fn steps(run: &Run) -> String {
     let done = run.standing.as_ref().map_or(run.log.steps, |standing| standing.done);
-    let unit = if run.log.is_by_epoch { " epochs" } else { "" };
     let state = match &run.standing {
         Some(Standing { stopped: Some(why), .. }) => format!(" <small class=\"why\">stopped: {}</small>", Text(why)),
         Some(Standing { finished: true, .. }) => String::new(),
@@ -156,7 +155,7 @@ fn steps(run: &Run) -> String {
         0 => String::new(),
         count => format!(" <small>{count} skipped</small>"),
     };
-    format!("{done}{unit}{state}{skipped}")
+    format!("{done}{state}{skipped}")
 }
 
 fn best_step(run: &Run) -> String {

@@ -34,11 +34,11 @@ impl Run {
     /// It is no run folder, or one of its files is damaged.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let description = RunFolder::description(path)?;
-        let Some(stage) = stage(&description) else {
+        if stage(&description).is_none() {
             let problem = "is damaged: it names no stage";
             return Err(ReportError::input(&RunPaths(path).description(), None, problem));
-        };
-        let standing = Standing::read(path, stage)?;
+        }
+        let standing = Standing::read(path)?;
         let log = Log::read(&RunPaths(path).metrics())?;
         let evaluated = times_evaluated(&RunPaths(path).evaluations().join(EVALUATIONS_LOG))?;
         Ok(Self { path: path.to_owned(), description, standing, log, evaluated })

@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::error::ReportError;
 use crate::models::hub::read_json;
-use crate::train::sasrec::SasRecProgress;
-use crate::train::{Progress, RunPaths};
+use crate::train::{Progress, RunPaths, Validation};
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
-    /// Steps done; of SASRec, epochs.
+    /// Steps done.
     pub done: usize,
     /// Step of the best validation.
     pub best_at: Option<usize>,
@@ -46,25 +45,19 @@ impl Standing {
     /// # Errors
     ///
     /// The file is damaged.
-    pub(super) fn read(run: &Path, stage: &str) -> Result<Option<Self>, ReportError> {
+    pub(super) fn read(run: &Path) -> Result<Option<Self>, ReportError> {
         let file = RunPaths(run).progress();
         if !file.exists() {
             return Ok(None);
         }
-        let standing = if stage == "sasrec" {
-            let SasRecProgress { epoch, best, finished, seconds, .. } = progress(&file)?;
-            let (best_at, best) = best.map(|(epoch, ndcg)| (epoch, Best::Ndcg10(ndcg))).unzip();
-            Self { done: epoch, best_at, best, finished, stopped: None, seconds }
-        } else {
-            let Progress { step, best, best_step, finished, stopped, seconds, .. } = progress(&file)?;
-            let best = best.map(|best| Best::Loss { loss: best.loss, perplexity: best.perplexity });
-            Self { done: step, best_at: best_step, best, finished, stopped, seconds }
-        };
-        Ok(Some(standing))
+        let progress: Progress = serde_json::from_value(read_json(&file)?)
+            .map_err(|error| ReportError::input(&file, None, format!("is damaged or of another version: {error}")))?;
+        let Progress { step, best, best_step, finished, stopped, seconds, .. } = progress;
+        let metric = |best: &Validation, name: &str| best.metrics.get(name).and_then(Value::as_f64);
+        let best = best.map(|best| match (metric(&best, "valid_loss"), metric(&best, "valid_perplexity")) {
+            (Some(loss), Some(perplexity)) => Best::Loss { loss, perplexity },
+            _ => Best::Ndcg10(best.score),
+        });
+        Ok(Some(Self { done: step, best_at: best_step, best, finished, stopped, seconds }))
     }
-}
-
-fn progress<P: DeserializeOwned>(file: &Path) -> Result<P, ReportError> {
-    serde_json::from_value(read_json(file)?)
-        .map_err(|error| ReportError::input(file, None, format!("is damaged or of another version: {error}")))
 }

@@ -7,7 +7,7 @@ use burn::module::Module;
 use latentr3::models::host::read;
 use latentr3::models::{Objective, ThoughtKind, hub};
 use latentr3::train::sft::Sft;
-use latentr3::train::{Example, Workers};
+use latentr3::train::{Example, World};
 use serde::Deserialize;
 
 use crate::close::assert_close;
@@ -52,9 +52,9 @@ fn golden_gradients_of_peft() {
     let examples: Vec<Example> = tokens.iter().map(example).collect();
     let rows: Vec<&Example> = examples.iter().collect();
     for micro_batch in [1, 2] {
-        let workers = Workers::alone();
-        let ours = Sft::new(micro_batch, Objective::vocabulary()).update(&model, &workers.share(&rows)).unwrap();
-        assert!((f64::from(read(ours.figures.get("loss").unwrap())[0]) - loss).abs() < 1e-5 * loss);
+        let world = World::alone();
+        let ours = Sft::new(micro_batch, Objective::vocabulary()).update(&model, &world.local_batch(&rows)).unwrap();
+        assert!((f64::from(read(ours.metrics.get("loss").unwrap())[0]) - loss).abs() < 1e-5 * loss);
         assert!(ours.gradients.names().eq(gradients.keys()), "others train");
         for (name, golden) in &gradients {
             println!("{name}");

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use latentr3_models::ModelError;
 use latentr3_models::hub::{self, write_atomically, write_checksums, write_json};
-use latentr3_models::{LatentRecommender, ModelError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,12 +13,13 @@ use crate::TrainError;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::progress::Progress;
 use crate::run_paths::{OPTIMIZER_FILE, PROGRESS_FILE};
+use crate::trainable::Trainable;
 
 /// A model in training with everything that belongs to it.
 #[derive(Debug)]
-pub struct Trained {
+pub struct Trained<M> {
     /// The model.
-    pub model: LatentRecommender,
+    pub model: M,
     /// The optimiser's state.
     pub adamw: AdamW,
     /// Where the run stands.
@@ -61,9 +62,13 @@ pub(crate) fn copy(source: &Path, target: &Path) -> Result<(), TrainError> {
 }
 
 /// Loads a checkpoint that is whole.
-pub(crate) fn load(folder: &Path, optimizer: AdamWConfig, device: &Device) -> Result<Trained, TrainError> {
+pub(crate) fn load<M: Trainable>(
+    folder: &Path,
+    optimizer: AdamWConfig,
+    device: &Device,
+) -> Result<Trained<M>, TrainError> {
     // The first verifies the checksums of all files.
-    let model = hub::load_with_adapter(folder, device)?;
+    let model = M::load(folder, device)?;
     let adamw = load_optimizer(folder, optimizer, device)?;
     Ok(Trained { model, adamw, progress: progress(folder)? })
 }

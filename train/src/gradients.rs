@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Gradients as Tape, Tensor, TensorData};
-use latentr3_models::{LatentRecommender, NamedVisitor, host, visit_named};
+use latentr3_models::{NamedVisitor, host, visit_named};
 
-use crate::workers::Workers;
+use crate::trainable::Trainable;
+use crate::world::World;
 
 /// The gradient of every parameter that has one, by the parameter's name in the checkpoint.
 #[derive(Debug, Default)]
@@ -34,15 +35,15 @@ impl Gradients {
         }
     }
 
-    /// Adds up what all workers have; where one has no gradient of a parameter that trains, it counts as 0.
-    pub(crate) fn of_all(mut self, model: &LatentRecommender, workers: &Workers) -> Self {
-        if workers.count() == 1 {
+    /// The sum over all ranks; where one has no gradient of a parameter that trains, it counts as 0.
+    pub(crate) fn all_reduce(mut self, model: &impl Trainable, world: &World) -> Self {
+        if world.size() == 1 {
             return self;
         }
         let device = model.device();
         for (name, [rows, columns]) in trained_shapes(model) {
             let mut values = self.by_name.remove(&name).map_or_else(|| vec![0.0; rows * columns], host::read);
-            workers.sum(&mut values);
+            world.all_reduce(&mut values);
             self.by_name.insert(name, Tensor::from_data(TensorData::new(values, [rows, columns]), &device));
         }
         self

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::likelihood::Validation;
 
 /// So many times the perplexity at the start is a collapse, unless another factor is given.
 pub const WARNING_FACTOR: f64 = 1.5;
@@ -105,9 +104,9 @@ impl Guards {
     }
 
     /// Looks at a validation. Its rows are the same each time, so that a single one tells.
-    pub(crate) fn after_validation(&self, watch: &mut Watch, validation: &Validation) -> Option<Alarm> {
-        let first = *watch.first_validation.get_or_insert(validation.choice_loss);
-        self.collapse(watch, (validation.choice_loss - first).exp(), "in validation")
+    pub(crate) fn after_validation(&self, watch: &mut Watch, loss: f64) -> Option<Alarm> {
+        let first = *watch.first_validation.get_or_insert(loss);
+        self.collapse(watch, (loss - first).exp(), "in validation")
     }
 
     fn collapse(&self, watch: &mut Watch, growth: f64, place: &str) -> Option<Alarm> {
@@ -160,10 +159,7 @@ mod tests {
     #[test]
     fn a_validation_is_compared_with_the_first_one() {
         let mut watch = Watch::default();
-        let mut validate = |loss| {
-            let validation = Validation { loss: 0.0, perplexity: 1.0, choice_loss: loss, rows: 1 };
-            Guards::default().after_validation(&mut watch, &validation)
-        };
+        let mut validate = |loss| Guards::default().after_validation(&mut watch, loss);
         assert_eq!(validate(1.0), None);
         assert_eq!(validate(1.4), None);
         assert!(validate(1.41).is_some_and(|alarm| !alarm.stops && alarm.reason.contains("validation")));

@@ -1,6 +1,6 @@
 //! Training of LatentR3 recommenders on tokenised examples: supervised fine-tuning ([`sft`]) and the modified GRPO
-//! ([`grpo`]), both in the same loop ([`Training`]) with checkpoints from which a run goes on to the same end. And of the baseline
-//! [`sasrec`], on catalog indices and in a loop of its own.
+//! ([`grpo`]), and the baseline [`sasrec`], all as a [`Stage`] of the same loop ([`Training`]) with checkpoints from which a run goes on to the same
+//! end. A [`Stage`] of one's own trains anything that is [`Trainable`].
 
 #![deny(missing_docs)]
 
@@ -10,10 +10,11 @@ mod checkpoint;
 mod config;
 mod error;
 mod example;
+mod forward;
 mod gradients;
 pub mod grpo;
 mod guard;
-mod likelihood;
+mod local_update;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod optimizer;
@@ -23,28 +24,31 @@ mod run_paths;
 pub mod sasrec;
 mod schedule;
 pub mod sft;
-mod share_update;
+mod stage;
 mod temperature;
+mod trainable;
 mod trainer;
-mod workers;
+mod world;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use checkpoint::Trained;
 pub use config::{Keep, OnNonfinite, TrainConfig};
 pub use error::TrainError;
 pub use example::Example;
+pub use forward::{Likelihood, common_head, forward, forward_after, likelihood};
 pub use gradients::Gradients;
 pub use guard::{Alarm, Guards, WARNING_FACTOR, Watch, Watched};
-pub use likelihood::{Validation, validate};
-pub use optimizer::{Applied, Optimizer};
-pub use progress::{Event, Fault, Progress, StepReport};
+pub use local_update::{LocalUpdate, Metrics};
+pub use optimizer::Optimizer;
+pub use progress::{Event, Fault, Progress, StepReport, Validation};
 pub use run::{Found, RunFolder};
 pub use run_paths::{RunPaths, holds_weights};
 pub use schedule::Schedule;
-pub use share_update::{Figures, ShareUpdate};
+pub use stage::{Stage, ValidationPass};
 pub use temperature::{Temperature, suggested};
-pub use trainer::{ExtraValidation, Stage, Training};
-pub use workers::{Share, Summed, Workers};
+pub use trainable::Trainable;
+pub use trainer::{ExtraValidation, Training};
+pub use world::{LocalBatch, Summed, World};
 
 /// The device in `LATENTR3_TEST_DEVICE`, `flex` if it is not set: what Burn takes by default is the first GPU compiled in.
 #[cfg(test)]

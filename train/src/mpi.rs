@@ -1,4 +1,4 @@
-//! Workers as processes of MPI.
+//! The ranks as processes of MPI.
 //!
 //! Burn's own all-reduce works between the GPUs of one process, with CUDA only: its CPU backends have none, and its remote
 //! devices refuse one across peers. MPI works between any processes, on one machine or many, whatever they compute on, and
@@ -18,25 +18,25 @@ use crate::TrainError;
 const MOST_NUMBERS: usize = 1 << 28;
 
 /// The processes that were started together.
-pub(crate) struct World {
-    /// Let go of by [`World::finish`] only. What drops it otherwise is a failure, in which others may be waiting for
+pub(crate) struct MpiWorld {
+    /// Let go of by [`MpiWorld::finish`] only. What drops it otherwise is a failure, in which others may be waiting for
     /// this process in a collective operation and the end of MPI would wait for them: its launcher ends them all instead.
     universe: ManuallyDrop<Universe>,
     world: SimpleCommunicator,
 }
 
-impl std::fmt::Debug for World {
+impl std::fmt::Debug for MpiWorld {
     fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "World({} of {})", self.number(), self.count())
+        write!(formatter, "MpiWorld({} of {})", self.rank(), self.size())
     }
 }
 
-/// Numbers that workers add up.
+/// Numbers that ranks add up.
 pub trait Summed: Copy + Equivalence {}
 impl Summed for f32 {}
 impl Summed for f64 {}
 
-impl World {
+impl MpiWorld {
     pub fn begin() -> Result<Self, TrainError> {
         // Only the thread that trains calls MPI.
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)
@@ -45,15 +45,15 @@ impl World {
         Ok(Self { universe: ManuallyDrop::new(universe), world })
     }
 
-    pub fn count(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.world.size() as usize
     }
 
-    pub fn number(&self) -> usize {
+    pub fn rank(&self) -> usize {
         self.world.rank() as usize
     }
 
-    pub fn sum<T: Summed>(&self, values: &mut [T]) {
+    pub fn all_reduce<T: Summed>(&self, values: &mut [T]) {
         for part in values.chunks_mut(MOST_NUMBERS) {
             let own = part.to_vec();
             self.world.all_reduce_into(&own[..], part, SystemOperation::sum());

@@ -1,11 +1,14 @@
 //! From gradients to a moved model: clipping by the global norm, then AdamW.
 
-use latentr3_models::{LatentRecommender, host};
+use latentr3_models::host;
+use serde_json::{Map, json};
 
+use crate::TrainError;
 use crate::adamw::AdamW;
-use crate::progress::Fault;
-use crate::share_update::ShareUpdate;
-use crate::workers::Workers;
+use crate::local_update::LocalUpdate;
+use crate::progress::{Fault, StepReport};
+use crate::trainable::Trainable;
+use crate::world::LocalBatch;
 
 /// AdamW with clipping and the learning rate of the present step.
 #[derive(Debug)]
@@ -22,45 +25,45 @@ pub struct Optimizer {
     pub temperature: Option<f64>,
 }
 
-/// What an update came to.
-#[derive(Debug)]
-pub struct Applied {
-    /// The figures of the update with their names, added up over all workers.
-    pub figures: Vec<(&'static str, f64)>,
-    /// Global norm of the gradients before clipping.
-    pub norm: f64,
-    /// What was not finite, for which the model was not moved.
-    pub fault: Option<Fault>,
-}
-
 impl Optimizer {
-    /// Adds up what all workers have, and moves the model unless the norm or one of the figures is not finite.
+    /// Adds up what all ranks have, and moves the model unless the norm or one of the metrics is not finite. The report has the metrics in
+    /// their order, `gradient_norm` (before clipping) after them; its headline is the first.
     ///
     /// All that decides on the update comes to the host in one read.
-    pub fn apply(
+    ///
+    /// # Errors
+    ///
+    /// No rank has a gradient of any parameter.
+    pub fn apply<M: Trainable>(
         &mut self,
-        model: LatentRecommender,
-        update: ShareUpdate,
-        workers: &Workers,
-    ) -> (LatentRecommender, Applied) {
-        let gradients = update.gradients.of_all(&model, workers);
-        let (names, mut tensors) = update.figures.unzip();
-        tensors.extend(gradients.norm());
+        model: M,
+        update: LocalUpdate,
+        batch: &LocalBatch,
+    ) -> Result<(M, StepReport), TrainError> {
+        let world = batch.world;
+        let gradients = update.gradients.all_reduce(&model, world);
+        let Some(norm) = gradients.norm() else {
+            return Err(TrainError::config("loss", "has no gradient by any parameter that trains"));
+        };
+        let (names, mut tensors) = update.metrics.unzip();
+        tensors.push(norm);
         let mut values: Vec<f64> = host::read_all(tensors).iter().map(|values| f64::from(values[0])).collect();
-        if !workers.is_first() {
+        if !world.is_root() {
             // Machines may round it differently, and all have to clip alike: the first one's counts.
             values[names.len()..].fill(0.0);
         }
-        workers.sum(&mut values);
-        let norm = values.drain(names.len()..).next().unwrap_or(0.0);
-        let figures: Vec<(&str, f64)> = names.into_iter().zip(values).collect();
-        let faults = figures.iter().find_map(|&(name, value)| Fault::of(name, value));
+        world.all_reduce(&mut values);
+        let norm = values.pop().unwrap_or_default();
+        let faults = names.iter().zip(&values).find_map(|(&name, &value)| Fault::of(name, value));
         let fault = faults.or(Fault::of("norm of the gradients", norm));
         let mut model = model;
         if fault.is_none() {
             let factor = (self.clip_norm / (norm + 1e-6)).min(1.0);
             model = self.adamw.step(model, gradients, factor, self.learning_rate);
         }
-        (model, Applied { figures, norm, fault })
+        let headline = values.first().copied().unwrap_or_default();
+        let metrics = names.into_iter().zip(values).chain([("gradient_norm", norm)]);
+        let metrics: Map<_, _> = metrics.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        Ok((model, StepReport { headline, metrics, fault, watched: None }))
     }
 }

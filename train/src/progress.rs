@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::guard::{Alarm, Watch, Watched};
-use crate::likelihood::Validation;
 
 /// What a step has to say.
 #[derive(Debug, Clone)]
@@ -20,7 +19,18 @@ pub struct StepReport {
     pub watched: Option<Watched>,
 }
 
-/// A figure that is not finite.
+/// What a validation found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// What the best model is selected by: the higher, the better.
+    pub score: f64,
+    /// Everything for the log, by the names that it has there.
+    pub metrics: Map<String, Value>,
+    /// Mean negative log-likelihood of a predicted token, for [`Guards`](crate::Guards).
+    pub watched: Option<f64>,
+}
+
+/// A metric that is not finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fault {
     /// Which.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
-use latentr3_models::LatentRecommender;
 use latentr3_models::hub;
 use serde_json::{Map, Value};
 
@@ -16,6 +15,7 @@ use crate::checkpoint::{self, Trained};
 use crate::config::Keep;
 use crate::progress::Progress;
 use crate::run_paths::{LOCK_FILE, RunPaths, kept_step};
+use crate::trainable::Trainable;
 
 /// A folder that one run writes.
 #[derive(Debug)]
@@ -29,17 +29,17 @@ pub struct RunFolder {
 
 /// The newest checkpoint of a run that is whole.
 #[derive(Debug)]
-pub struct Found {
+pub struct Found<M> {
     /// What it holds.
-    pub trained: Trained,
+    pub trained: Trained<M>,
     /// Its folder.
     pub folder: PathBuf,
     /// Newer checkpoints that are damaged, and how.
     pub damaged: Vec<TrainError>,
 }
 
-impl Found {
-    /// The latest checkpoint of the run at `path`, for a worker that only reads it.
+impl<M: Trainable> Found<M> {
+    /// The latest checkpoint of the run at `path`, for a rank that only reads it.
     ///
     /// # Errors
     ///
@@ -131,9 +131,9 @@ impl RunFolder {
     /// # Errors
     ///
     /// What the system refuses.
-    pub fn save_reference(&self, model: &LatentRecommender) -> Result<(), TrainError> {
+    pub fn save_reference(&self, model: &impl Trainable) -> Result<(), TrainError> {
         checkpoint::replace(&self.paths().reference(), |folder| {
-            hub::save(model, folder)?;
+            model.save(folder)?;
             Ok(hub::write_checksums(folder)?)
         })
     }
@@ -146,7 +146,11 @@ impl RunFolder {
     /// # Errors
     ///
     /// There are checkpoints and all are damaged; the error is the newest one's.
-    pub fn newest(&self, optimizer: AdamWConfig, device: &Device) -> Result<Option<Found>, TrainError> {
+    pub fn newest<M: Trainable>(
+        &self,
+        optimizer: AdamWConfig,
+        device: &Device,
+    ) -> Result<Option<Found<M>>, TrainError> {
         let mut older: Vec<(usize, PathBuf)> = self.kept()?;
         if let Ok(progress) = checkpoint::progress::<Progress>(&self.best()) {
             older.push((progress.step, self.best()));
@@ -209,12 +213,12 @@ impl RunFolder {
     /// Saves the present state as the latest checkpoint and makes the copies of it that belong to this state.
     pub(crate) fn save(
         &self,
-        model: &LatentRecommender,
+        model: &impl Trainable,
         adamw: &AdamW,
         progress: &Progress,
         keep: Option<Keep>,
     ) -> Result<(), TrainError> {
-        checkpoint::save(&self.last(), |folder| hub::save(model, folder), adamw, progress, &self.assets)?;
+        checkpoint::save(&self.last(), |folder| model.save(folder), adamw, progress, &self.assets)?;
         self.copy_last(progress, keep)
     }
 
@@ -268,7 +272,7 @@ impl RunFolder {
     }
 
     /// Opens the log to go on after its first `bytes` bytes; what comes later belongs to steps that are done again.
-    pub(crate) fn metrics(&self, bytes: u64) -> Result<Metrics, TrainError> {
+    pub(crate) fn metrics(&self, bytes: u64) -> Result<MetricsLog, TrainError> {
         let path = self.paths().metrics();
         let open = || {
             let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
@@ -280,7 +284,7 @@ impl RunFolder {
             Ok(Some(file))
         };
         match open().map_err(TrainError::io(&path))? {
-            Some(file) => Ok(Metrics { file: BufWriter::new(file), bytes, path }),
+            Some(file) => Ok(MetricsLog { file: BufWriter::new(file), bytes, path }),
             None => Err(self.log_is_short(bytes)),
         }
     }
@@ -338,13 +342,13 @@ fn lock(path: &Path) -> Result<File, TrainError> {
 
 /// The log of a run, a JSON object a line.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct MetricsLog {
     file: BufWriter<File>,
     bytes: u64,
     path: PathBuf,
 }
 
-impl Metrics {
+impl MetricsLog {
     pub fn append(&mut self, line: &Map<String, Value>) -> Result<(), TrainError> {
         let mut text = serde_json::to_vec(line).expect("a JSON map can be written");
         text.push(b'\n');

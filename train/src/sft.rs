@@ -2,23 +2,20 @@
 //!
 //! The same step pretrains a new model: the beginning of the template as prompt, the titles of a history as target, no thought.
 
-use burn::tensor::Tensor;
 use latentr3_models::backbone::Cut;
 use latentr3_models::{LatentRecommender, LogitSpread, Objective, ObjectiveKind, TargetSize};
-use serde_json::{Map, json};
+use serde_json::json;
 
-use crate::TrainError;
-use crate::batches::micro_batches;
-use crate::gradients::Gradients;
-use crate::likelihood::{common_head, target_log_probs};
-use crate::optimizer::{Applied, Optimizer};
-use crate::progress::StepReport;
-use crate::share_update::ShareUpdate;
+use crate::forward::{common_head, forward_after, likelihood, unlikely_rows};
+use crate::local_update::LocalUpdate;
+use crate::optimizer::Optimizer;
+use crate::progress::{StepReport, Validation};
+use crate::stage::{Stage, ValidationPass};
 use crate::temperature::{Temperature, moved};
-use crate::trainer::Stage;
-use crate::workers::Share;
+use crate::world::LocalBatch;
+use crate::{Example, TrainError};
 
-/// The figures of a [`LogitSpread`], in the order of its fields.
+/// The metrics of a [`LogitSpread`], in the order of its fields.
 const SPREAD: [&str; 4] = ["spread_rows", "spread_gap", "spread_variance", "spread_children"];
 
 /// The supervised stage.
@@ -38,84 +35,92 @@ impl Sft {
         Self { micro_batch, objective, temperature: Temperature::default() }
     }
 
-    /// A share's part of an update: the figure `loss` is its part of the mean negative log-likelihood over all target tokens of the batch,
+    /// A rank's part of an update: the metric `loss` is its part of the mean negative log-likelihood over all target tokens of the batch,
     /// or with the catalog's objective over all of its titles.
     ///
     /// # Errors
     ///
     /// Tokens outside the model's vocabulary, an empty row, or a target that is no title of the objective's catalog.
-    pub fn update(&self, model: &LatentRecommender, share: &Share) -> Result<ShareUpdate, TrainError> {
-        self.update_at(self.temperature.now(None), share.target_size(&self.objective)?, model, share)
+    pub fn update(&self, model: &LatentRecommender, batch: &LocalBatch) -> Result<LocalUpdate, TrainError> {
+        self.update_at(self.temperature.now(None), batch.target_size(&self.objective)?, model, batch)
     }
 
-    /// [`Self::update`] at a temperature, with the sums of [`LogitSpread`] as further figures where it adapts.
+    /// [`Self::update`] at a temperature, with the sums of [`LogitSpread`] as further metrics where it adapts.
     fn update_at(
         &self,
         temperature: f64,
         size: TargetSize,
         model: &LatentRecommender,
-        share: &Share,
-    ) -> Result<ShareUpdate, TrainError> {
+        batch: &LocalBatch,
+    ) -> Result<LocalUpdate, TrainError> {
         let adapts = self.temperature == Temperature::Adaptive;
         let objective = self.objective.at_temperature(temperature, adapts);
         let terms = self.objective.terms(size);
         let names = ["loss"].into_iter().chain(SPREAD.into_iter().filter(|_| adapts));
-        let mut total = ShareUpdate::with_figures(names, &model.device());
+        let mut total = LocalUpdate::new(model).with_metrics(names);
         // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
-        let mut head = common_head(model, &share.rows)?.map(Cut::new);
-        for places in micro_batches(&share.rows, self.micro_batch) {
-            let rows: Vec<_> = places.into_iter().map(|place| share.rows[place]).collect();
-            let log_probs = target_log_probs(model, &objective, head.as_ref().map(Cut::head), &rows)?;
+        let mut head = common_head(model, &batch.rows)?.map(Cut::new);
+        for rows in batch.micro_batches(self.micro_batch) {
+            let log_probs = forward_after(model, &objective, head.as_ref().map(Cut::head), &rows)?;
             let loss = log_probs.values.sum().neg().div_scalar(terms as f64);
             let mut tape = loss.backward();
             if let Some(head) = &mut head {
                 head.collect(&mut tape);
             }
-            total.gradients.add(Gradients::collect(model, tape));
-            total.figures.add("loss", loss.inner());
+            total.add_gradients(model, tape);
+            total.metrics.add("loss", loss);
             if adapts {
                 let LogitSpread { rows, gap, variance, children } = log_probs.spread;
-                for (name, value) in SPREAD.into_iter().zip([rows, gap, variance, children]) {
-                    total.figures.add(name, Tensor::from_data([value as f32], &model.device()));
-                }
+                SPREAD
+                    .into_iter()
+                    .zip([rows, gap, variance, children])
+                    .for_each(|(name, value)| total.add_value(name, value));
             }
         }
         if let Some(tape) = head.and_then(Cut::backward) {
-            total.gradients.add(Gradients::collect(model, tape));
+            total.add_gradients(model, tape);
         }
         Ok(total)
     }
 }
 
-impl Stage for Sft {
-    fn objective(&self) -> &Objective {
-        &self.objective
-    }
-
+impl Stage<LatentRecommender> for Sft {
     fn step(
         &self,
         model: LatentRecommender,
         optimizer: &mut Optimizer,
-        share: &Share,
+        batch: &LocalBatch,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let temperature = self.temperature.now(optimizer.temperature);
-        let size = share.target_size(&self.objective)?;
-        let update = self.update_at(temperature, size, &model, share)?;
-        let (model, Applied { figures, norm, fault }) = optimizer.apply(model, update, share.workers);
-        let (_, loss) = figures[0];
-        let mut metrics = Map::from_iter([("loss".into(), json!(loss)), ("gradient_norm".into(), json!(norm))]);
+        let size = batch.target_size(&self.objective)?;
+        let update = self.update_at(temperature, size, &model, batch)?;
+        let (model, mut report) = optimizer.apply(model, update, batch)?;
+        let spread = SPREAD.map(|name| report.metrics.shift_remove(name).and_then(|value| value.as_f64()));
         if self.objective.kind() == ObjectiveKind::Catalog {
-            let choice_loss = loss * self.objective.terms(size) as f64 / size.choices as f64;
-            metrics.insert("choice_perplexity".into(), json!(choice_loss.exp()));
+            let choice_loss = report.headline * self.objective.terms(size) as f64 / size.choices as f64;
+            report.metrics.insert("choice_perplexity".into(), json!(choice_loss.exp()));
             if self.temperature != Temperature::default() {
-                metrics.insert("temperature".into(), json!(temperature));
+                report.metrics.insert("temperature".into(), json!(temperature));
             }
         }
-        if let [_, (_, rows), (_, gap), (_, variance), (_, children)] = figures[..]
-            && fault.is_none()
+        if let [Some(rows), Some(gap), Some(variance), Some(children)] = spread
+            && report.fault.is_none()
         {
             optimizer.temperature = Some(moved(temperature, LogitSpread { rows, gap, variance, children }));
         }
-        Ok((model, StepReport { headline: loss, metrics, fault, watched: None }))
+        Ok((model, report))
+    }
+
+    fn validate(
+        &self,
+        model: &LatentRecommender,
+        rows: &[Example],
+        pass: &ValidationPass,
+    ) -> Result<Option<Validation>, TrainError> {
+        Ok(Some(likelihood(model, &self.objective, rows, pass)?.validation(&self.objective)))
+    }
+
+    fn suspects(&self, model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {
+        unlikely_rows(model, &self.objective, rows)
     }
 }

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::module::Module;
-use latentr3_models::{LatentRecommender, Objective};
 use serde_json::{Map, Value, json};
 
 use crate::adamw::AdamW;
@@ -14,75 +12,47 @@ use crate::checkpoint::Trained;
 use crate::config::{OnNonfinite, Plan, TrainConfig};
 use crate::gradients::trained_shapes;
 use crate::guard::{Alarm, Guards};
-use crate::likelihood::{unlikely_rows, validate};
 use crate::optimizer::Optimizer;
 use crate::progress::{Event, Fault, Progress, StepReport};
-use crate::run::{Metrics, RunFolder};
-use crate::workers::{Share, Workers};
+use crate::run::{MetricsLog, RunFolder};
+use crate::stage::{Stage, ValidationPass};
+use crate::trainable::Trainable;
+use crate::world::World;
 use crate::{Example, TrainError};
 
 /// So many steps in a row that are skipped for figures that are not finite stop the run.
 const MOST_SKIPPED: usize = 10;
 
-/// What a stage does with a batch.
-pub trait Stage {
-    /// What the targets' tokens compete with, in training and validation.
-    fn objective(&self) -> &Objective;
-
-    /// Moves the model by one batch, of which this worker computes its share; not if a figure is not finite, which the
-    /// report says then. Reports and models are the same in all workers.
-    ///
-    /// # Errors
-    ///
-    /// What the model refuses.
-    fn step(
-        &self,
-        model: LatentRecommender,
-        optimizer: &mut Optimizer,
-        share: &Share,
-    ) -> Result<(LatentRecommender, StepReport), TrainError>;
-
-    /// Freezes what the stage does not train.
-    fn freeze(&self, model: LatentRecommender) -> LatentRecommender {
-        model
-    }
-
-    /// What the run must keep to, where the stage has anything to watch.
-    fn guards(&self) -> Option<Guards> {
-        None
-    }
-}
-
 /// Measures a model at a validation, for the log.
-pub type ExtraValidation<'a> = dyn FnMut(&LatentRecommender) -> Result<Map<String, Value>, TrainError> + 'a;
+pub type ExtraValidation<'a, M> = dyn FnMut(&M) -> Result<Map<String, Value>, TrainError> + 'a;
 
 /// A run: data, configuration and where it is kept.
-pub struct Training<'a> {
+pub struct Training<'a, M> {
     /// The configuration.
     pub config: &'a TrainConfig,
     /// Training examples.
     pub train: &'a [Example],
     /// Examples for model selection.
     pub valid: &'a [Example],
-    /// Where checkpoints and metrics go; absent in workers other than the first.
+    /// Where checkpoints and metrics go; absent on ranks other than 0.
     pub run: Option<&'a RunFolder>,
     /// The processes that train together.
-    pub workers: &'a Workers,
+    pub world: &'a World,
     /// Told of every step.
     pub observer: &'a mut dyn FnMut(Event),
     /// Further figures at each validation, for the log only, and only where there is one.
-    pub extra_validation: Option<&'a mut ExtraValidation<'a>>,
+    pub extra_validation: Option<&'a mut ExtraValidation<'a, M>>,
     /// Set to have the run stop after the present step or within the present validation, with a checkpoint.
     pub interrupted: &'a AtomicBool,
 }
 
-impl Training<'_> {
+impl<M: Trainable> Training<'_, M> {
     /// Trains `model` from the start. The run was interrupted where it is not finished in the end.
     ///
     /// # Errors
     ///
     /// See [`TrainError`].
-    pub fn start(self, stage: &dyn Stage, model: LatentRecommender) -> Result<Progress, TrainError> {
+    pub fn start(self, stage: &dyn Stage<M>, model: M) -> Result<Progress, TrainError> {
         let adamw = AdamW::new(self.config.optimizer);
         let progress = Progress::start(self.config.validate_first);
         self.proceed(stage, Trained { model, adamw, progress }, true)
@@ -94,11 +64,11 @@ impl Training<'_> {
     /// # Errors
     ///
     /// See [`TrainError`].
-    pub fn go_on(self, stage: &dyn Stage, trained: Trained) -> Result<Progress, TrainError> {
+    pub fn go_on(self, stage: &dyn Stage<M>, trained: Trained<M>) -> Result<Progress, TrainError> {
         self.proceed(stage, trained, false)
     }
 
-    fn proceed(mut self, stage: &dyn Stage, trained: Trained, is_new: bool) -> Result<Progress, TrainError> {
+    fn proceed(mut self, stage: &dyn Stage<M>, trained: Trained<M>, is_new: bool) -> Result<Progress, TrainError> {
         self.config.check()?;
         if self.train.is_empty() {
             return Err(TrainError::config("train", "there are no examples to train on"));
@@ -123,13 +93,7 @@ impl Training<'_> {
         // Its last step was not the last one when the checkpoint was written, if the run is to be shorter now.
         progress.validation_due |= !progress.finished && progress.step == plan.steps;
         let metrics = self.run.map(|run| run.metrics(progress.metrics_bytes)).transpose()?;
-        let mut log = Log {
-            metrics,
-            before: progress.seconds,
-            clock: Instant::now(),
-            guards: stage.guards(),
-            objective: stage.objective().clone(),
-        };
+        let mut log = Log { metrics, before: progress.seconds, clock: Instant::now(), guards: stage.guards() };
         if is_new {
             // From here on the run needs nothing but its own folder and the data.
             self.save(&model, &optimizer, &mut progress, &mut log)?;
@@ -139,7 +103,7 @@ impl Training<'_> {
         let mut order: Option<(usize, Vec<usize>)> = None;
         while !progress.finished {
             if progress.validation_due {
-                match self.validate(&model, &mut progress, &mut log) {
+                match self.validate(stage, &model, &mut progress, &mut log) {
                     Ok(()) => progress.validation_due = false,
                     Err(TrainError::Interrupted) => {}
                     Err(error) => return Err(error),
@@ -151,7 +115,7 @@ impl Training<'_> {
                 }
                 continue;
             }
-            if self.workers.any(self.interrupted.load(Ordering::Relaxed)) {
+            if self.world.any(self.interrupted.load(Ordering::Relaxed)) {
                 self.save(&model, &optimizer, &mut progress, &mut log)?;
                 break;
             }
@@ -164,11 +128,11 @@ impl Training<'_> {
             let rows: Vec<&Example> = order[plan.places(progress.step)].iter().map(|&row| &self.train[row]).collect();
             optimizer.learning_rate = plan.learning_rate(progress.step);
             optimizer.step = progress.step + 1;
-            let (moved, report) = stage.step(model, &mut optimizer, &self.workers.share(&rows))?;
+            let (moved, report) = stage.step(model, &mut optimizer, &self.world.local_batch(&rows))?;
             model = moved;
             progress.step += 1;
             progress.temperature = optimizer.temperature;
-            self.log_step(&model, &rows, report, &optimizer, &mut progress, &mut log)?;
+            self.log_step(stage, &model, &rows, report, &optimizer, &mut progress, &mut log)?;
 
             // A run that is stopped shows what has become of its model.
             progress.validation_due = plan.validates_after(progress.step) || progress.stopped.is_some();
@@ -187,13 +151,7 @@ impl Training<'_> {
     }
 
     /// Writes a checkpoint of the present state.
-    fn save(
-        &self,
-        model: &LatentRecommender,
-        optimizer: &Optimizer,
-        progress: &mut Progress,
-        log: &mut Log,
-    ) -> Result<(), TrainError> {
+    fn save(&self, model: &M, optimizer: &Optimizer, progress: &mut Progress, log: &mut Log) -> Result<(), TrainError> {
         let (Some(run), Some(metrics)) = (self.run, &mut log.metrics) else {
             return Ok(());
         };
@@ -205,7 +163,8 @@ impl Training<'_> {
     /// Logs a step that was done and looks at it, or counts it where it was skipped.
     fn log_step(
         &mut self,
-        model: &LatentRecommender,
+        stage: &dyn Stage<M>,
+        model: &M,
         rows: &[&Example],
         report: StepReport,
         optimizer: &Optimizer,
@@ -218,7 +177,7 @@ impl Training<'_> {
         line.extend(report.metrics);
         let Some(fault) = report.fault else {
             progress.skipped_in_a_row = 0;
-            let tokens = rows.iter().map(|row| row.prompt.len() + model.thoughts() + row.target.len()).sum();
+            let tokens = rows.iter().map(|row| row.prompt.len() + row.target.len()).sum();
             let steps = self.config.steps(self.train.len());
             (self.observer)(Event::Step { step, steps, tokens, headline: report.headline });
             if let (Some(guards), Some(watched)) = (log.guards, report.watched) {
@@ -232,7 +191,7 @@ impl Training<'_> {
         progress.skipped_in_a_row += 1;
         if self.config.on_nonfinite == OnNonfinite::Stop || progress.skipped_in_a_row >= MOST_SKIPPED {
             let Fault { what, value } = fault;
-            return Err(TrainError::NotFinite { step, what, value, rows: unlikely_rows(model, &log.objective, rows)? });
+            return Err(TrainError::NotFinite { step, what, value, rows: stage.suspects(model, rows)? });
         }
         line.insert("skipped".into(), json!(fault.what));
         (self.observer)(Event::Skipped { step, fault });
@@ -254,7 +213,8 @@ impl Training<'_> {
     /// Validates the model, logs it and notes whether it is the best so far.
     fn validate(
         &mut self,
-        model: &LatentRecommender,
+        stage: &dyn Stage<M>,
+        model: &M,
         progress: &mut Progress,
         log: &mut Log,
     ) -> Result<(), TrainError> {
@@ -263,23 +223,27 @@ impl Training<'_> {
             progress.best_step = Some(progress.step);
             return Ok(());
         }
-        let validation =
-            validate(model, &log.objective, self.valid, self.config.micro_batch, self.interrupted, self.workers)?;
-        if let Some(Fault { what, value }) = Fault::of("validation loss", validation.loss) {
+        let (micro_batch, world, interrupted) = (self.config.micro_batch, self.world, self.interrupted);
+        let Some(validation) =
+            stage.validate(model, self.valid, &ValidationPass { micro_batch, world, interrupted })?
+        else {
+            progress.best_step = Some(progress.step);
+            return Ok(());
+        };
+        if let Some(Fault { what, value }) = Fault::of("validation score", validation.score) {
             return Err(TrainError::NotFinite { step: progress.step, what, value, rows: Vec::new() });
         }
         let mut line = Map::from_iter([("step".into(), json!(progress.step))]);
-        line.extend(validation.metrics());
-        line.extend(log.objective.log_titles().map(|nats| ("log_catalog_size".into(), json!(nats))));
+        line.extend(validation.metrics.clone());
         if let Some(extra) = &mut self.extra_validation {
             line.extend(extra(&model.valid())?);
         }
-        let is_best = progress.best.as_ref().is_none_or(|best| validation.loss < best.loss);
+        let is_best = progress.best.as_ref().is_none_or(|best| validation.score > best.score);
         line.insert("best".into(), json!(is_best));
         (self.observer)(Event::Validated { step: progress.step, validation: &validation, is_best });
         // One that is stopped already needs no further reason.
-        if let (Some(guards), None) = (log.guards, &progress.stopped) {
-            let alarm = guards.after_validation(&mut progress.watch, &validation);
+        if let (Some(guards), Some(watched), None) = (log.guards, validation.watched, &progress.stopped) {
+            let alarm = guards.after_validation(&mut progress.watch, watched);
             self.heed(alarm, &mut line, progress);
         }
         log.append(&line)?;
@@ -295,15 +259,13 @@ impl Training<'_> {
 
 /// The log of a run and its clock.
 struct Log {
-    /// Absent in workers other than the first.
-    metrics: Option<Metrics>,
+    /// Absent on ranks other than 0.
+    metrics: Option<MetricsLog>,
     /// Seconds of training before this program took the run up.
     before: f64,
     clock: Instant,
     /// What its figures are looked at for.
     guards: Option<Guards>,
-    /// What targets are measured by.
-    objective: Objective,
 }
 
 impl Log {

@@ -20,8 +20,8 @@ pub use files::{
 pub(crate) use parameters::{Init, Parameters};
 pub use read::{load, load_with_adapter, records_thoughts};
 pub use tensors::{PendingTensor, StoredTensor, read_tensors, write_tensors};
-pub(crate) use write::pending_parameters;
-pub use write::save;
+
+pub use write::{pending_parameters, save};
 
 /// What a model is, apart from its weights.
 pub(crate) const CONFIG_FILE: &str = "config.json";

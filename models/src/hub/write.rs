@@ -37,8 +37,8 @@ pub fn save(model: &LatentRecommender, folder: &Path) -> Result<(), ModelError> 
     }
 }
 
-/// All parameters of a model by name, to be written.
-pub(crate) fn pending_parameters(model: &impl Module) -> Vec<PendingTensor<'static>> {
+/// All parameters of a module by name, for [`write_tensors`](super::write_tensors).
+pub fn pending_parameters(model: &impl Module) -> Vec<PendingTensor<'static>> {
     struct Collect(Vec<PendingTensor<'static>>);
     impl NamedVisitor for Collect {
         fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {

@@ -161,7 +161,7 @@ impl GrpoConfig {
             return Err(TrainError::config("estimator", problem));
         }
         let (field, spread) = match self.sigma_relative {
-            Some(share) => ("sigma_relative", share),
+            Some(batch) => ("sigma_relative", batch),
             None => ("sigma", self.sigma),
         };
         if spread == 0.0 {

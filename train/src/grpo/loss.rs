@@ -19,10 +19,10 @@ pub struct PolicyLoss {
 }
 
 impl PolicyLoss {
-    /// Its parts as figures without gradient, the divergence under the name of `kl`.
-    pub(super) fn figures(self, kl: &'static str) -> impl Iterator<Item = (&'static str, Tensor<1>)> {
-        let figures = [("loss", self.loss.inner()), ("ratio", self.ratio), ("clip_share", self.clipped)];
-        figures.into_iter().chain(self.kl.map(|value| (kl, value.inner())))
+    /// Its parts as metrics, the divergence under the name of `kl`.
+    pub(super) fn metrics(self, kl: &'static str) -> impl Iterator<Item = (&'static str, Tensor<1>)> {
+        let metrics = [("loss", self.loss), ("ratio", self.ratio), ("clip_share", self.clipped)];
+        metrics.into_iter().chain(self.kl.map(|value| (kl, value)))
     }
 }
 

@@ -7,7 +7,7 @@ const NOISE: u64 = 0x4e4f_4953_4500_0000;
 /// Standard normal noise `[group, width]` for the samples of one prompt; the first sample has none.
 ///
 /// It depends on the seed, the step, the prompt's place in the batch and the sample, and on nothing else: not on the
-/// micro-batch, the backend or the number of workers.
+/// micro-batch, the backend or the number of world.
 pub fn group_noise(seed: u64, step: u64, prompt: u64, group: usize, width: usize) -> Vec<f32> {
     let sample = |sample: usize| {
         if sample == 0 {

@@ -6,11 +6,11 @@ use latentr3_models::{LatentRecommender, TargetLogProbs, host, on_tape};
 use super::config::Estimator;
 use super::stage::Grpo;
 use crate::batches::micro_batches;
-use crate::likelihood::{common_head, prompts};
-use crate::workers::Share;
+use crate::forward::{common_head, prompts};
+use crate::world::LocalBatch;
 use crate::{Example, TrainError};
 
-/// The samples of a share's prompts and what they earned, the groups one after the other.
+/// The samples of a local batch's prompts and what they earned, the groups one after the other.
 #[derive(Debug, Clone)]
 pub struct Rollouts {
     /// The noise as it was added, `[rollouts, d_model]`.
@@ -40,7 +40,7 @@ pub struct Densities {
     pub reference_means: Option<Vec<f32>>,
 }
 
-/// Figures of all rollouts of a batch, whichever worker made them.
+/// Figures of all rollouts of a batch, whichever rank made them.
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
     /// Reward of each rollout.
@@ -57,7 +57,7 @@ pub struct Pool {
 
 /// The last thoughts of one micro-batch, from which gradients go back to their source.
 pub(super) struct Thoughts {
-    /// The prompts' places in the share.
+    /// The prompts' places in the local batch.
     pub places: Vec<usize>,
     /// `[prompts, d_model]`, with its gradient history.
     pub thought: Tensor<2>,
@@ -69,7 +69,7 @@ pub(super) struct Thoughts {
     pub by_sample: Option<Tensor<2>>,
 }
 
-/// What a micro-batch leaves: on the device until the whole share is done, then as the host's lists.
+/// What a micro-batch leaves: on the device until the whole local batch is done, then as the host's lists.
 struct Part<T> {
     places: Vec<usize>,
     /// Predicted tokens of each sample.
@@ -102,7 +102,7 @@ impl<T> Part<T> {
     }
 }
 
-/// Brings the parts of a share to the host in one read.
+/// Brings the parts of a local batch to the host in one read.
 fn read_parts(parts: Vec<Part<Tensor<1>>>) -> Vec<Part<Vec<f32>>> {
     let mut tensors = Vec::new();
     let places: Vec<Part<()>> = parts.into_iter().map(|part| part.map(|tensor| tensors.push(tensor))).collect();
@@ -123,21 +123,26 @@ struct Policies<'a> {
 }
 
 impl Grpo {
-    /// Samples the group of each of a share's prompts with the given standard noise, `[rollouts, d_model]`, and rewards it;
+    /// Samples the group of each of a local batch's prompts with the given standard noise, `[rollouts, d_model]`, and rewards it;
     /// nothing trains.
     ///
     /// # Errors
     ///
     /// What the model refuses, or a model without thoughts.
-    pub fn roll_out(&self, model: &LatentRecommender, share: &Share, noise: &[f32]) -> Result<Rollouts, TrainError> {
-        Ok(self.sample(model, share, noise, false)?.0)
+    pub fn roll_out(
+        &self,
+        model: &LatentRecommender,
+        batch: &LocalBatch,
+        noise: &[f32],
+    ) -> Result<Rollouts, TrainError> {
+        Ok(self.sample(model, batch, noise, false)?.0)
     }
 
     /// [`Self::roll_out`], if asked together with the thoughts to train by, from the same forward pass.
     pub(super) fn sample(
         &self,
         model: &LatentRecommender,
-        share: &Share,
+        batch: &LocalBatch,
         noise: &[f32],
         trains: bool,
     ) -> Result<(Rollouts, Vec<Thoughts>), TrainError> {
@@ -145,23 +150,23 @@ impl Grpo {
         let plain = (trains && self.config.estimator == Estimator::Score).then(|| model.valid());
         let runner = plain.as_ref().unwrap_or(model);
         let reference_head = match &self.reference {
-            Some(reference) if self.config.train_backbone => common_head(reference, &share.rows)?,
+            Some(reference) if self.config.train_backbone => common_head(reference, &batch.rows)?,
             _ => None,
         };
         let policies = Policies {
             policy: model,
             runner,
-            head: common_head(runner, &share.rows)?,
+            head: common_head(runner, &batch.rows)?,
             reference: self.reference.as_ref().map(|reference| (reference, reference_head)),
         };
         let (mut parts, mut thoughts) = (Vec::new(), Vec::new());
-        for places in micro_batches(&share.rows, self.micro_batch) {
-            let rows: Vec<&Example> = places.iter().map(|&place| share.rows[place]).collect();
+        for places in micro_batches(&batch.rows, self.micro_batch) {
+            let rows: Vec<&Example> = places.iter().map(|&place| batch.rows[place]).collect();
             let (part, some) = self.sample_some(&policies, places, &rows, noise, trains)?;
             parts.push(part);
             thoughts.extend(some);
         }
-        Ok((self.reward_all(parts, share, noise), thoughts))
+        Ok((self.reward_all(parts, batch, noise), thoughts))
     }
 
     fn sample_some(
@@ -227,9 +232,9 @@ impl Grpo {
         Ok((part, some))
     }
 
-    /// Puts what was sampled into the order of the share and rewards it.
-    fn reward_all(&self, parts: Vec<Part<Tensor<1>>>, share: &Share, standard_noise: &[f32]) -> Rollouts {
-        let (group, prompts) = (self.config.group, share.rows.len());
+    /// Puts what was sampled into the order of the local batch and rewards it.
+    fn reward_all(&self, parts: Vec<Part<Tensor<1>>>, batch: &LocalBatch, standard_noise: &[f32]) -> Rollouts {
+        let (group, prompts) = (self.config.group, batch.rows.len());
         let width = standard_noise.len() / (prompts * group).max(1);
         let mut noise = standard_noise.to_vec();
         let mut log_probs = vec![Vec::new(); prompts * group];
@@ -264,9 +269,9 @@ impl Grpo {
             }
         }
         let rewards: Vec<f64> = log_probs.iter().map(|log_probs| self.bounded_reward(log_probs)).collect();
-        let pool = self.compare(share, &rewards, &log_probs, &noise, &thought_norms);
+        let pool = self.compare(batch, &rewards, &log_probs, &noise, &thought_norms);
         let own = |place: &usize| &pool.advantages[place * group..(place + 1) * group];
-        let advantages = share.places.iter().flat_map(own).copied().collect();
+        let advantages = batch.places.iter().flat_map(own).copied().collect();
         Rollouts { noise, densities, log_probs, reference, rewards, advantages, pool }
     }
 
@@ -276,10 +281,10 @@ impl Grpo {
         if reward < lowest { lowest } else { reward }
     }
 
-    /// The figures of the whole batch, from those of the share.
+    /// The figures of the whole batch, from those of the local batch.
     fn compare(
         &self,
-        share: &Share,
+        batch: &LocalBatch,
         rewards: &[f64],
         log_probs: &[Vec<f32>],
         noise: &[f32],
@@ -292,13 +297,13 @@ impl Grpo {
             |log_probs: &Vec<f32>| -log_probs.iter().map(|&p| f64::from(p)).sum::<f64>() / log_probs.len() as f64;
         let losses: Vec<f64> = log_probs.iter().step_by(group).map(loss).collect();
         let noise_norms: Vec<f64> = noise.chunks(width.max(1)).map(norm).collect();
-        let rewards = share.of_all(rewards, group);
+        let rewards = batch.all_gather(rewards, group);
         Pool {
             advantages: (self.advantage)(&rewards, group),
             rewards,
-            losses: share.of_all(&losses, 1),
-            noise_norms: share.of_all(&noise_norms, group),
-            thought_norms: share.of_all(thought_norms, 1),
+            losses: batch.all_gather(&losses, 1),
+            noise_norms: batch.all_gather(&noise_norms, group),
+            thought_norms: batch.all_gather(thought_norms, 1),
         }
     }
 }
@@ -344,7 +349,7 @@ pub(super) fn gather_noise(
     Tensor::from_data(TensorData::new(values, [rows, width]), device)
 }
 
-/// Puts a micro-batch's log-probabilities where its prompts' rollouts stand in the share.
+/// Puts a micro-batch's log-probabilities where its prompts' rollouts stand in the local batch.
 fn scatter_rows<T>(values: &[f32], part: &Part<T>, group: usize, into: &mut [Vec<f32>]) {
     let samples = part.places.iter().flat_map(|place| place * group..(place + 1) * group);
     let mut rest = values;

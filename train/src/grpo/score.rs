@@ -13,47 +13,49 @@ use super::rollout::{Densities, Rollouts, Thoughts, gather_noise, no_thoughts};
 use super::stage::Grpo;
 use crate::TrainError;
 use crate::batches::micro_batches;
-use crate::gradients::Gradients;
-use crate::likelihood::{common_head, prompts};
-use crate::share_update::ShareUpdate;
-use crate::workers::Share;
+use crate::forward::{common_head, prompts};
+use crate::local_update::LocalUpdate;
+use crate::world::LocalBatch;
 
 impl Grpo {
-    /// The last thoughts of a share's prompts with their gradient history; what they follow has none, so that with
+    /// The last thoughts of a local batch's prompts with their gradient history; what they follow has none, so that with
     /// several thoughts the earlier ones count as given.
-    pub(super) fn think_again(&self, model: &LatentRecommender, share: &Share) -> Result<Vec<Thoughts>, TrainError> {
+    pub(super) fn think_again(
+        &self,
+        model: &LatentRecommender,
+        batch: &LocalBatch,
+    ) -> Result<Vec<Thoughts>, TrainError> {
         let plain = model.valid();
-        let head = common_head(&plain, &share.rows)?;
+        let head = common_head(&plain, &batch.rows)?;
         let think = |places: Vec<usize>| {
-            let rows: Vec<_> = places.iter().map(|&place| share.rows[place]).collect();
+            let rows: Vec<_> = places.iter().map(|&place| batch.rows[place]).collect();
             let mut state = plain.backbone.prefill_after(head.as_ref(), &prompts(&rows))?;
             plain.think_ahead(&mut state)?;
             let thought = model.last_thought(&state).ok_or_else(no_thoughts)?;
             Ok(Thoughts { places, thought, by_sample: None })
         };
-        micro_batches(&share.rows, self.micro_batch).into_iter().map(think).collect()
+        micro_batches(&batch.rows, self.micro_batch).into_iter().map(think).collect()
     }
 
-    /// A share's part of loss and gradients of one update on given rollouts.
+    /// A rank's part of loss and gradients of one update on given rollouts.
     pub(super) fn score_update(
         &self,
         model: &LatentRecommender,
-        share: &Share,
+        batch: &LocalBatch,
         rollouts: &Rollouts,
         thoughts: Vec<Thoughts>,
-    ) -> Result<ShareUpdate, TrainError> {
+    ) -> Result<LocalUpdate, TrainError> {
         let densities = rollouts.densities.as_ref().ok_or_else(|| {
             TrainError::config("estimator", "is score, for which the rollouts must hold what they were drawn from")
         })?;
         let names = ["loss", "ratio", "clip_share", "thought_kl"];
         let mut update =
-            ShareUpdate::with_figures(names.into_iter().take(3 + usize::from(self.config.kl > 0.0)), &model.device());
+            LocalUpdate::new(model).with_metrics(names.into_iter().take(3 + usize::from(self.config.kl > 0.0)));
         for Thoughts { places, thought, .. } in thoughts {
-            let loss = self.score_loss(thought, &places, share.batch.len(), rollouts, densities);
-            update.gradients.add(Gradients::collect(model, loss.loss.backward()));
-            loss.figures("thought_kl").for_each(|(name, value)| update.figures.add(name, value));
+            let loss = self.score_loss(thought, &places, batch.global.len(), rollouts, densities);
+            update.add(model, loss.loss.clone(), loss.metrics("thought_kl"));
         }
-        self.add_kl(&mut update, model, share, rollouts)?;
+        self.add_kl(&mut update, batch, rollouts)?;
         Ok(update)
     }
 

@@ -1,5 +1,4 @@
 use burn::module::Module;
-use burn::tensor::Tensor;
 use latentr3_models::{LatentRecommender, Objective, ThoughtKind};
 use serde_json::{Map, Value, json};
 
@@ -9,13 +8,14 @@ use super::loss::LARGEST_KL;
 use super::noise::group_noise;
 use super::reward::{Reward, negative_perplexity};
 use super::rollout::{Pool, Rollouts};
-use crate::TrainError;
+use crate::forward::{likelihood, unlikely_rows};
 use crate::guard::{Guards, Watched};
+use crate::local_update::LocalUpdate;
 use crate::optimizer::Optimizer;
-use crate::progress::{Fault, StepReport};
-use crate::share_update::ShareUpdate;
-use crate::trainer::Stage;
-use crate::workers::Share;
+use crate::progress::{Fault, StepReport, Validation};
+use crate::stage::{Stage, ValidationPass};
+use crate::world::LocalBatch;
+use crate::{Example, TrainError};
 
 /// The reinforcing stage.
 pub struct Grpo {
@@ -77,7 +77,7 @@ impl Grpo {
         Ok(Self { config, micro_batch, seed, objective, reward, advantage, reference })
     }
 
-    /// Samples and rewards a share of a batch, and gives its part of the policy's gradients from the same forward pass.
+    /// Samples and rewards a local batch, and gives its part of the policy's gradients from the same forward pass.
     ///
     /// With [`Estimator::Likelihood`] this holds while the ratio is 1, which is at the first update on a rollout, for a
     /// frozen backbone, one thought and no KL divergence in the loss: it is then `-A_k log p_k / tokens` up to a constant, and
@@ -89,23 +89,23 @@ impl Grpo {
     pub fn roll_out_and_update(
         &self,
         model: &LatentRecommender,
-        share: &Share,
+        batch: &LocalBatch,
         noise: &[f32],
-    ) -> Result<(Rollouts, ShareUpdate), TrainError> {
+    ) -> Result<(Rollouts, LocalUpdate), TrainError> {
         if !self.updates_at_once(model) {
             let problem =
                 "is likelihood: an update from the pass that samples needs a frozen backbone, one thought and no kl";
             return Err(TrainError::config("estimator", problem));
         }
-        let (rollouts, thoughts) = self.sample(model, share, noise, true)?;
+        let (rollouts, thoughts) = self.sample(model, batch, noise, true)?;
         let update = match self.config.estimator {
-            Estimator::Likelihood | Estimator::Pathwise => self.weighted_update(model, share, &rollouts, thoughts)?,
-            Estimator::Score => self.score_update(model, share, &rollouts, thoughts)?,
+            Estimator::Likelihood | Estimator::Pathwise => self.weighted_update(model, batch, &rollouts, thoughts)?,
+            Estimator::Score => self.score_update(model, batch, &rollouts, thoughts)?,
         };
         Ok((rollouts, update))
     }
 
-    /// A share's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with
+    /// A rank's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with
     /// [`Estimator::Score`] one of the prompts only.
     ///
     /// Figures: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose ratio is outside the
@@ -119,42 +119,41 @@ impl Grpo {
     pub fn update(
         &self,
         model: &LatentRecommender,
-        share: &Share,
+        batch: &LocalBatch,
         rollouts: &Rollouts,
-    ) -> Result<ShareUpdate, TrainError> {
+    ) -> Result<LocalUpdate, TrainError> {
         match self.config.estimator {
-            Estimator::Likelihood => self.ratio_update(model, share, rollouts),
-            Estimator::Score => self.score_update(model, share, rollouts, self.think_again(model, share)?),
+            Estimator::Likelihood => self.ratio_update(model, batch, rollouts),
+            Estimator::Score => self.score_update(model, batch, rollouts, self.think_again(model, batch)?),
             Estimator::Pathwise => {
                 Err(TrainError::config("estimator", "is pathwise, whose only update comes with its rollout"))
             }
         }
     }
 
-    /// Adds the figure `kl`, a share's part of the KL divergence to the reference at the rollouts, where there is one.
+    /// Adds the figure `kl`, a rank's part of the KL divergence to the reference at the rollouts, where there is one.
     pub(super) fn add_kl(
         &self,
-        update: &mut ShareUpdate,
-        model: &LatentRecommender,
-        share: &Share,
+        update: &mut LocalUpdate,
+        batch: &LocalBatch,
         rollouts: &Rollouts,
     ) -> Result<(), TrainError> {
         if let Some(kl) = rollouts.kl() {
-            let kl = kl / self.tokens(share)? as f64;
-            update.figures.add("kl", figure(model, if kl > LARGEST_KL { LARGEST_KL } else { kl }));
+            let kl = kl / self.tokens(batch)? as f64;
+            update.add_value("kl", if kl > LARGEST_KL { LARGEST_KL } else { kl });
         }
         Ok(())
     }
 
-    /// Standard noise for a share of a step's batch, `[rollouts, d_model]`.
-    fn noise(&self, step: usize, share: &Share, width: usize) -> Vec<f32> {
+    /// Standard noise for a step's local batch, `[rollouts, d_model]`.
+    fn noise(&self, step: usize, batch: &LocalBatch, width: usize) -> Vec<f32> {
         let of_prompt = |&place: &usize| group_noise(self.seed, step as u64, place as u64, self.config.group, width);
-        share.places.iter().flat_map(of_prompt).collect()
+        batch.places.iter().flat_map(of_prompt).collect()
     }
 
     /// Predicted tokens of all rollouts of a batch.
-    pub(super) fn tokens(&self, share: &Share) -> Result<usize, TrainError> {
-        Ok(share.target_size(&self.objective)?.choices * self.config.group)
+    pub(super) fn tokens(&self, batch: &LocalBatch) -> Result<usize, TrainError> {
+        Ok(batch.target_size(&self.objective)?.choices * self.config.group)
     }
 
     /// Whether [`Self::roll_out_and_update`] holds.
@@ -164,28 +163,19 @@ impl Grpo {
     }
 }
 
-/// A figure on the device.
-pub(super) fn figure(model: &LatentRecommender, value: f64) -> Tensor<1> {
-    Tensor::from_data([value as f32], &model.device())
-}
-
-impl Stage for Grpo {
-    fn objective(&self) -> &Objective {
-        &self.objective
-    }
-
+impl Stage<LatentRecommender> for Grpo {
     fn step(
         &self,
         mut model: LatentRecommender,
         optimizer: &mut Optimizer,
-        share: &Share,
+        batch: &LocalBatch,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
-        let noise = self.noise(optimizer.step, share, model.backbone.config().d_model);
+        let noise = self.noise(optimizer.step, batch, model.backbone.config().d_model);
         let (rollouts, mut first) = match self.updates_at_once(&model) {
             true => {
-                self.roll_out_and_update(&model, share, &noise).map(|(rollouts, update)| (rollouts, Some(update)))?
+                self.roll_out_and_update(&model, batch, &noise).map(|(rollouts, update)| (rollouts, Some(update)))?
             }
-            false => (self.roll_out(&model.valid(), share, &noise)?, None),
+            false => (self.roll_out(&model.valid(), batch, &noise)?, None),
         };
         let rewards = &rollouts.pool.rewards;
         let mut fault = rewards.iter().find_map(|&reward| Fault::of("reward of a sample", reward));
@@ -195,14 +185,11 @@ impl Stage for Grpo {
             if fault.is_none() {
                 let update = match first.take() {
                     Some(update) => update,
-                    None => self.update(&model, share, &rollouts)?,
+                    None => self.update(&model, batch, &rollouts)?,
                 };
-                let (moved, applied) = optimizer.apply(model, update, share.workers);
-                (model, fault) = (moved, applied.fault);
-                let figures = applied.figures.into_iter();
-                metrics = figures.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+                let (moved, report) = optimizer.apply(model, update, batch)?;
+                (model, fault, metrics) = (moved, report.fault, report.metrics);
                 metrics.entry("kl").or_insert(Value::Null);
-                metrics.insert("gradient_norm".into(), json!(applied.norm));
             }
         }
         metrics.extend(describe(&rollouts.pool, self.config.group));
@@ -214,6 +201,19 @@ impl Stage for Grpo {
 
     fn freeze(&self, model: LatentRecommender) -> LatentRecommender {
         prepare_model(model, &self.config)
+    }
+
+    fn validate(
+        &self,
+        model: &LatentRecommender,
+        rows: &[Example],
+        pass: &ValidationPass,
+    ) -> Result<Option<Validation>, TrainError> {
+        Ok(Some(likelihood(model, &self.objective, rows, pass)?.validation(&self.objective)))
+    }
+
+    fn suspects(&self, model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {
+        unlikely_rows(model, &self.objective, rows)
     }
 
     fn guards(&self) -> Option<Guards> {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::config::check_positive;
+use crate::config::{TrainConfig, check_positive};
+use crate::schedule::Schedule;
 
 /// How the model trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,24 @@ impl Default for SasRecTrainConfig {
 }
 
 impl SasRecTrainConfig {
+    /// As the loop takes it: a validation after each epoch, no warm-up, no clipping.
+    pub fn training(&self) -> TrainConfig {
+        TrainConfig {
+            epochs: self.epochs,
+            batch: self.batch,
+            micro_batch: self.batch,
+            learning_rate: self.learning_rate,
+            schedule: Schedule::Constant,
+            warmup: Some(0),
+            clip_norm: f64::from(f32::MAX),
+            validations: 1,
+            patience: Some(self.patience),
+            checkpoint_every: usize::MAX,
+            seed: self.seed,
+            ..Default::default()
+        }
+    }
+
     /// Makes sure that every value makes sense.
     ///
     /// # Errors

@@ -1,269 +1,173 @@
-//! Training of [`SasRec`]: cross-entropy over the whole catalog at the end of each history, Adam, and an end when validation
-//! gets no better.
+//! The baseline [`SasRec`] as a stage: cross-entropy over the whole catalog at the end of each history, Adam, and NDCG@10 to select by.
+//!
+//! Its examples have items where a language model's have tokens: see [`example`].
 
 mod config;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-
 use burn::module::Module;
-use burn::tensor::Device;
 use latentr3_models::random::generator;
 use latentr3_models::sasrec::{Dropout, SasRec};
-use latentr3_models::{ModelError, host, hub};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use latentr3_models::{ModelError, host};
+use serde_json::{Map, json};
 
 pub use config::SasRecTrainConfig;
 
-use crate::TrainError;
-use crate::adamw::{AdamW, AdamWConfig};
-use crate::batches::epoch_order;
-use crate::checkpoint;
-use crate::gradients::{Gradients, trained_shapes};
-use crate::progress::Fault;
-use crate::run::RunFolder;
+use crate::local_update::LocalUpdate;
+use crate::optimizer::Optimizer;
+use crate::progress::{StepReport, Validation};
+use crate::stage::{Stage, ValidationPass};
+use crate::world::LocalBatch;
+use crate::{Example, TrainError};
 
 /// Marks the generators of dropout among those of a run.
 const DROPOUT: u64 = 0x4452_4f50_4f55_5421;
 
-/// A training row: what a user had chosen, oldest first, and the next choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice<'a> {
-    /// Catalog indices of the choices before.
-    pub history: &'a [usize],
-    /// Catalog index of the choice.
-    pub item: usize,
+/// The stage that trains SASRec.
+#[derive(Debug, Clone, Copy)]
+pub struct SasRecStage {
+    /// Seed of dropout.
+    pub seed: u64,
+    /// Steps in an epoch: dropout is drawn by epoch and step.
+    pub steps_per_epoch: usize,
 }
 
-/// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SasRecProgress {
-    /// Epochs done.
-    pub epoch: usize,
-    /// Epoch of the best validation, and its NDCG@10.
-    pub best: Option<(usize, f64)>,
-    /// Whether the run is over.
-    pub finished: bool,
-    /// Bytes of the metrics file that belong to the epochs done.
-    pub metrics_bytes: u64,
-    /// Seconds of training so far.
-    pub seconds: f64,
+/// A training row: catalog indices of what a user had chosen, oldest first, and of the next choice.
+pub fn example(history: &[usize], item: usize, row: usize) -> Example {
+    Example { prompt: history.iter().map(|&item| item as u32).collect(), target: vec![item as u32], item, row }
 }
 
-/// An epoch that is done.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Epoch {
-    /// Its number, from 1.
-    pub epoch: usize,
-    /// Mean loss of its rows.
-    pub loss: f64,
-    /// NDCG@10 on the validation rows.
-    pub ndcg: f64,
-    /// Whether that is the best so far.
-    pub is_best: bool,
+fn histories(rows: &[&Example]) -> Vec<Vec<usize>> {
+    rows.iter().map(|row| row.prompt.iter().map(|&item| item as usize).collect()).collect()
 }
 
-/// A run: rows, configuration and where it is kept.
-pub struct SasRecTraining<'a> {
-    /// The configuration.
-    pub config: &'a SasRecTrainConfig,
-    /// Training rows.
-    pub train: &'a [Choice<'a>],
-    /// Rows for model selection; without any, the last epoch's model is the best.
-    pub valid: &'a [Choice<'a>],
-    /// Where checkpoints and metrics go.
-    pub run: &'a RunFolder,
-    /// Told of every epoch.
-    pub observer: &'a mut dyn FnMut(Epoch),
-    /// Set to have the run stop after the present step or validation; it goes on from the last whole epoch.
-    pub interrupted: &'a AtomicBool,
-}
-
-/// A model in training with what belongs to it.
-struct State {
-    model: SasRec,
-    adamw: AdamW,
-    progress: SasRecProgress,
-}
-
-impl SasRecTraining<'_> {
-    /// Trains from the run's latest checkpoint, or `fresh` where it has none, to the same end as if it had never stopped. The run
-    /// was interrupted where it is not finished in the end.
-    ///
-    /// # Errors
-    ///
-    /// See [`TrainError`].
-    pub fn go_on(self, fresh: SasRec) -> Result<SasRecProgress, TrainError> {
-        self.config.check()?;
-        if self.train.is_empty() {
-            return Err(TrainError::config("train", "there are no rows to train on"));
+impl Stage<SasRec> for SasRecStage {
+    fn step(
+        &self,
+        model: SasRec,
+        optimizer: &mut Optimizer,
+        batch: &LocalBatch,
+    ) -> Result<(SasRec, StepReport), TrainError> {
+        let mut update = LocalUpdate::new(&model).with_metrics(["loss"]);
+        if !batch.rows.is_empty() {
+            let done = optimizer.step - 1;
+            // Each rank draws for its own rows.
+            let epoch = (done / self.steps_per_epoch) as u64 | (batch.world.rank() as u64) << 32;
+            let step = (done % self.steps_per_epoch) as u64;
+            let mut dropout = Dropout::new(model.config().dropout, generator([self.seed, DROPOUT, epoch, step]));
+            let histories = histories(&batch.rows);
+            let histories: Vec<&[usize]> = histories.iter().map(Vec::as_slice).collect();
+            let items: Vec<usize> = batch.rows.iter().map(|row| row.item).collect();
+            let log_probs = model.target_log_probs(&histories, &items, &mut dropout)?;
+            let loss = log_probs.sum().div_scalar(batch.global.len() as f64).neg();
+            update.add(&model, loss.clone(), [("loss", loss)]);
         }
-        let mut state = match self.run.last() {
-            last if last.exists() || self.run.best().exists() => self.load(&last, &fresh.device())?,
-            _ => {
-                let progress = SasRecProgress { epoch: 0, best: None, finished: false, metrics_bytes: 0, seconds: 0.0 };
-                State { model: fresh.train(), adamw: AdamW::new(AdamWConfig::default()), progress }
-            }
-        };
-        self.copy_best(&state.progress)?;
-        // A run that is to be shorter now.
-        state.progress.finished |= state.progress.epoch >= self.config.epochs;
-        let mut metrics = self.run.metrics(state.progress.metrics_bytes)?;
-        let (before, clock) = (state.progress.seconds, Instant::now());
-        while !state.progress.finished {
-            let epoch = state.progress.epoch + 1;
-            let Some(loss) = self.epoch(&mut state)? else {
-                break;
-            };
-            let ndcg = ndcg(&state.model.valid(), self.valid, self.config.batch)?;
-            if let Some(Fault { what, value }) = Fault::of("validation NDCG", ndcg) {
-                let step = epoch * self.train.len().div_ceil(self.config.batch);
-                return Err(TrainError::NotFinite { step, what, value, rows: Vec::new() });
-            }
-            let is_best = self.valid.is_empty() || state.progress.best.is_none_or(|(_, best)| ndcg > best);
-            let figures =
-                [("epoch", json!(epoch)), ("loss", json!(loss)), ("valid_ndcg", json!(ndcg)), ("best", json!(is_best))];
-            metrics.append(&figures.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())?;
-            let State { model, adamw, progress } = &mut state;
-            progress.epoch = epoch;
-            if is_best {
-                progress.best = Some((epoch, ndcg));
-            }
-            let waited = epoch - progress.best.map_or(0, |(best, _)| best);
-            progress.finished = epoch >= self.config.epochs || waited >= self.config.patience;
-            progress.metrics_bytes = metrics.sync()?;
-            progress.seconds = before + clock.elapsed().as_secs_f64();
-            checkpoint::save(&self.run.last(), |folder| model.save(folder), adamw, progress, &[])?;
-            self.copy_best(progress)?;
-            (self.observer)(Epoch { epoch, loss, ndcg, is_best });
-        }
-        Ok(state.progress)
+        optimizer.apply(model, update, batch)
     }
 
-    fn load(&self, folder: &Path, device: &Device) -> Result<State, TrainError> {
-        let model = SasRec::load(folder, device)?.train();
-        let adamw = checkpoint::load_optimizer(folder, AdamWConfig::default(), device)?;
-        adamw.check(&trained_shapes(&model), folder)?;
-        let progress: SasRecProgress = checkpoint::progress(folder)?;
-        let best = progress.best.map_or(0, |(epoch, _)| epoch);
-        if progress.epoch > self.config.epochs || best > progress.epoch {
-            let problem = format!("has done {} of {} epochs, {best} the best", progress.epoch, self.config.epochs);
-            return Err(TrainError::run(folder, problem));
+    fn validate(
+        &self,
+        model: &SasRec,
+        rows: &[Example],
+        pass: &ValidationPass,
+    ) -> Result<Option<Validation>, TrainError> {
+        let (model, world) = (model.valid(), pass.world);
+        let mut sum = [0.0];
+        for rows in rows.chunks(pass.micro_batch).skip(world.rank()).step_by(world.size()) {
+            sum[0] += sum_of_ndcg(&model, &rows.iter().collect::<Vec<_>>())?;
         }
-        Ok(State { model, adamw, progress })
-    }
-
-    /// Moves the model by every row once; returns the mean loss, or nothing where the run is to stop.
-    fn epoch(&self, state: &mut State) -> Result<Option<f64>, TrainError> {
-        let SasRecTrainConfig { batch, learning_rate, seed, .. } = *self.config;
-        let epoch = state.progress.epoch;
-        let order = epoch_order(self.train.len(), seed, epoch as u64);
-        let rate = state.model.config().dropout;
-        let mut total = 0.0;
-        for (step, places) in order.chunks(batch).enumerate() {
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let histories: Vec<&[usize]> = places.iter().map(|&place| self.train[place].history).collect();
-            let items: Vec<usize> = places.iter().map(|&place| self.train[place].item).collect();
-            let mut dropout = Dropout::new(rate, generator([seed, DROPOUT, epoch as u64, step as u64]));
-            let loss = state.model.target_log_probs(&histories, &items, &mut dropout)?.mean().neg();
-            let value = f64::from(host::read(loss.clone())[0]);
-            if let Some(Fault { what, value }) = Fault::of("loss", value) {
-                let step = epoch * order.len().div_ceil(batch) + step + 1;
-                return Err(TrainError::NotFinite { step, what, value, rows: Vec::new() });
-            }
-            total += value * places.len() as f64;
-            let gradients = Gradients::collect(&state.model, loss.backward());
-            let model = state.model.clone();
-            state.model = state.adamw.step(model, gradients, 1.0, learning_rate);
-        }
-        Ok(Some(total / order.len() as f64))
-    }
-
-    /// Makes the copy of the latest checkpoint that belongs to its state, also where a program that was killed did not.
-    fn copy_best(&self, progress: &SasRecProgress) -> Result<(), TrainError> {
-        let (last, best) = (self.run.last(), self.run.best());
-        let is_there = |epoch| {
-            hub::verify_checksums(&best).is_ok()
-                && checkpoint::progress(&best).is_ok_and(|of: SasRecProgress| of.epoch == epoch)
-        };
-        match progress.best {
-            Some((epoch, _)) if epoch == progress.epoch && !is_there(epoch) => checkpoint::copy(&last, &best),
-            _ => Ok(()),
-        }
+        world.all_reduce(&mut sum);
+        let ndcg = sum[0] / rows.len() as f64;
+        Ok(Some(Validation {
+            score: ndcg,
+            metrics: Map::from_iter([("valid_ndcg".to_owned(), json!(ndcg))]),
+            watched: None,
+        }))
     }
 }
 
-/// NDCG@10 of the rows' items among the whole catalog; an item that others equal has the mean of their ranks. Not a number where a
-/// score is none.
-fn ndcg(model: &SasRec, rows: &[Choice], batch: usize) -> Result<f64, TrainError> {
+/// NDCG@10 of the rows' items among the whole catalog, added up; an item that others equal has the mean of their ranks. NaN where a score is.
+fn sum_of_ndcg(model: &SasRec, rows: &[&Example]) -> Result<f64, TrainError> {
+    let histories = histories(rows);
+    let scores = host::read(model.log_probs(&histories.iter().map(Vec::as_slice).collect::<Vec<_>>())?);
     let mut sum = 0.0;
-    for rows in rows.chunks(batch) {
-        let histories: Vec<&[usize]> = rows.iter().map(|row| row.history).collect();
-        let scores = host::read(model.log_probs(&histories)?);
-        for (row, scores) in rows.iter().zip(scores.chunks(model.config().items)) {
-            let Some(&own) = scores.get(row.item) else {
-                let problem = format!("item {} is outside the model's catalog of {}", row.item, scores.len());
-                return Err(ModelError::Input(problem).into());
-            };
-            let (above, equal) = scores.iter().fold((0.0, 0.0), |(above, equal), &score| {
-                (above + f64::from(u8::from(score > own)), equal + f64::from(u8::from(score == own)))
-            });
-            if scores.iter().any(|score| score.is_nan()) {
-                return Ok(f64::NAN);
-            }
-            let rank = above + (equal + 1.0) / 2.0;
-            sum += if rank <= 10.0 { 1.0 / (1.0 + rank).log2() } else { 0.0 };
+    for (row, scores) in rows.iter().zip(scores.chunks(model.config().items)) {
+        let Some(&own) = scores.get(row.item) else {
+            let problem = format!("item {} is outside the model's catalog of {}", row.item, scores.len());
+            return Err(ModelError::Input(problem).into());
+        };
+        if scores.iter().any(|score| score.is_nan()) {
+            return Ok(f64::NAN);
         }
+        let (above, equal) = scores.iter().fold((0.0, 0.0), |(above, equal), &score| {
+            (above + f64::from(u8::from(score > own)), equal + f64::from(u8::from(score == own)))
+        });
+        let rank = above + (equal + 1.0) / 2.0;
+        sum += if rank <= 10.0 { 1.0 / (1.0 + rank).log2() } else { 0.0 };
     }
-    Ok(sum / rows.len().max(1) as f64)
+    Ok(sum)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use latentr3_models::sasrec::SasRecConfig;
 
     use super::*;
+    use crate::progress::{Event, Progress};
+    use crate::run::RunFolder;
+    use crate::trainer::Training;
+    use crate::world::World;
 
     const ITEMS: usize = 6;
 
     /// Histories of up to three items of a cycle, and what follows.
-    fn cycle() -> Vec<(Vec<usize>, usize)> {
+    fn cycle() -> Vec<Example> {
         let row = |start: usize, length: usize| {
-            ((start..start + length).map(|item| item % ITEMS).collect(), (start + length) % ITEMS)
+            let history: Vec<usize> = (start..start + length).map(|item| item % ITEMS).collect();
+            example(&history, (start + length) % ITEMS, start)
         };
         (0..ITEMS).flat_map(|start| (1..=3).map(move |length| row(start, length))).collect()
     }
 
-    /// Trains in a folder until it is done, or `stop_after` epochs.
-    fn train(folder: &Path, config: &SasRecTrainConfig, stop_after: Option<usize>) -> (SasRecProgress, Vec<Epoch>) {
-        let rows = cycle();
-        let choices: Vec<Choice> = rows.iter().map(|(history, item)| Choice { history, item: *item }).collect();
+    /// Trains in a folder until it is done, or `stop_after` validations: where it stands, and what each validation found.
+    fn train(folder: &Path, config: &SasRecTrainConfig, stop_after: Option<usize>) -> (Progress, Vec<(f64, bool)>) {
+        let (rows, device) = (cycle(), crate::device_under_test());
         let sizes = SasRecConfig { d_model: 16, d_ff: 16, blocks: 1, dropout: 0.1, ..SasRecConfig::new(ITEMS, 3) };
-        let run = match folder.exists() {
-            true => RunFolder::open(folder, Vec::new()).unwrap(),
-            false => RunFolder::create(folder, &json!({}), Vec::new()).unwrap(),
-        };
+        let config = config.training();
+        let stage = SasRecStage { seed: config.seed, steps_per_epoch: config.steps_per_epoch(rows.len()) };
         let interrupted = AtomicBool::new(false);
-        let mut epochs = Vec::new();
-        let mut observer = |epoch: Epoch| {
-            epochs.push(epoch);
-            interrupted.store(Some(epochs.len()) == stop_after, Ordering::Relaxed);
+        let mut found = Vec::new();
+        let mut observer = |event: Event| {
+            if let Event::Validated { validation, is_best, .. } = event {
+                found.push((validation.score, is_best));
+                interrupted.store(Some(found.len()) == stop_after, Ordering::Relaxed);
+            }
         };
-        let training = SasRecTraining {
-            config,
-            train: &choices,
-            valid: &choices,
-            run: &run,
+        let (run, earlier) = match folder.exists() {
+            true => {
+                let run = RunFolder::open(folder, Vec::new()).unwrap();
+                let earlier = run.newest(config.optimizer, &device).unwrap();
+                (run, earlier)
+            }
+            false => (RunFolder::create(folder, &json!({}), Vec::new()).unwrap(), None),
+        };
+        let training = Training {
+            config: &config,
+            train: &rows,
+            valid: &rows,
+            run: Some(&run),
+            world: &World::alone(),
             observer: &mut observer,
+            extra_validation: None,
             interrupted: &interrupted,
         };
-        let end = training.go_on(SasRec::new(sizes, 1, &crate::device_under_test()).unwrap()).unwrap();
-        (end, epochs)
+        let end = match earlier {
+            Some(found) => training.go_on(&stage, found.trained),
+            None => training.start(&stage, SasRec::new(sizes, 1, &device).unwrap()),
+        };
+        (end.unwrap(), found)
     }
 
     #[test]
@@ -271,19 +175,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
         let config = SasRecTrainConfig { epochs: 40, batch: 5, learning_rate: 5e-3, patience: 40, seed: 3 };
-        let (end, epochs) = train(&whole, &config, None);
-        assert!(end.finished && end.epoch == 40 && epochs.len() == 40);
-        assert!(epochs[39].loss < 0.2 * epochs[0].loss, "{epochs:?}");
-        let (best, ndcg) = end.best.unwrap();
-        assert!(ndcg > 0.99, "{ndcg}");
-        assert!(epochs[best - 1].is_best && epochs[best - 1].ndcg == ndcg);
+        let (end, found) = train(&whole, &config, None);
+        assert!(end.finished && end.step == 40 * 4 && found.len() == 40);
+        let best = end.best.unwrap().score;
+        assert!(best > 0.99, "{best}");
+        assert_eq!(found[end.best_step.unwrap() / 4 - 1], (best, true));
         let model = SasRec::load(&whole.join("best"), &crate::device_under_test()).unwrap();
         let scores = host::read(model.log_probs(&[&[3, 4, 5]]).unwrap());
         assert!(scores.iter().all(|score| *score <= scores[0]), "after 5 comes 0: {scores:?}");
 
-        let stop = epochs.iter().filter(|epoch| epoch.is_best).nth(1).unwrap().epoch;
-        let (end, epochs) = train(&stopped, &config, Some(stop));
-        assert!(!end.finished && epochs.len() == stop);
+        let stop = found.iter().enumerate().filter(|(_, (_, is_best))| *is_best).nth(1).unwrap().0 + 1;
+        let (end, found) = train(&stopped, &config, Some(stop));
+        assert!(!end.finished && found.len() == stop);
         // As a program leaves it that was killed between the latest checkpoint and the copy of it.
         std::fs::remove_dir_all(stopped.join("best")).unwrap();
         assert!(train(&stopped, &config, None).0.finished);
@@ -299,7 +202,7 @@ mod tests {
     fn patience_ends_a_run_that_gets_no_better() {
         let folder = tempfile::tempdir().unwrap();
         let config = SasRecTrainConfig { learning_rate: 1e-30, patience: 3, ..Default::default() };
-        let (end, epochs) = train(&folder.path().join("run"), &config, None);
-        assert!(end.finished && epochs.len() == 4 && end.best.unwrap().0 == 1);
+        let (end, found) = train(&folder.path().join("run"), &config, None);
+        assert!(end.finished && found.len() == 4 && end.best_step == Some(1));
     }
 }

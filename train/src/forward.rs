@@ -1,68 +1,73 @@
-//! How likely a model finds the targets of examples.
+//! The forward pass of examples: what a model says of their targets.
+
+use std::sync::atomic::Ordering;
 
 use burn::module::Module;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use latentr3_models::backbone::CommonHead;
 use latentr3_models::{LatentRecommender, Objective, TargetLogProbs, TargetSize, host};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::batches::micro_batches;
-use crate::workers::Workers;
+use crate::progress::Validation;
+use crate::stage::ValidationPass;
 use crate::{Example, TrainError};
 
-/// How well a model predicts held-out targets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Validation {
+/// How likely a model finds held-out targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likelihood {
     /// Mean negative log-likelihood of all target tokens, or with the catalog's objective of all titles: nats per item.
     pub loss: f64,
     /// Mean over the rows of the perplexity of a predicted token, bounded as stage 2's rewards are by default: minus their mean.
     pub perplexity: f64,
     /// Mean negative log-likelihood of all predicted tokens; with the catalog's objective these are the choices.
-    #[serde(default)]
     pub choice_loss: f64,
     /// Number of rows.
     pub rows: usize,
 }
 
-impl Validation {
-    /// The figures as they go into a log.
-    pub fn metrics(&self) -> Map<String, Value> {
-        Map::from_iter([("valid_loss".into(), json!(self.loss)), ("valid_perplexity".into(), json!(self.perplexity))])
+impl Likelihood {
+    /// As a validation, which selects by the loss.
+    pub fn validation(&self, objective: &Objective) -> Validation {
+        let metrics = [
+            ("valid_loss", json!(self.loss)),
+            ("valid_perplexity", json!(self.perplexity)),
+            ("valid_choice_loss", json!(self.choice_loss)),
+            ("valid_rows", json!(self.rows)),
+        ];
+        let mut metrics: Map<String, Value> =
+            metrics.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        metrics.extend(objective.log_titles().map(|nats| ("log_catalog_size".into(), json!(nats))));
+        Validation { score: -self.loss, metrics, watched: Some(self.choice_loss) }
     }
 }
 
-/// Measures a model on held-out examples, `batch` at a time, without thinking noise or gradients; each worker takes its share
-/// of the batches.
+/// Measures a model on held-out examples, without thinking noise or gradients; each rank takes its part of the micro-batches.
 ///
 /// # Errors
 ///
-/// No examples, tokens outside the model's vocabulary, an empty row, a target that is no title of the objective's catalog, or, for a worker
-/// alone, `interrupted` set meanwhile.
-pub fn validate(
+/// No examples, tokens outside the model's vocabulary, an empty row, a target that is no title of the objective's catalog, or, for a single
+/// rank, an interruption meanwhile.
+pub fn likelihood(
     model: &LatentRecommender,
     objective: &Objective,
     examples: &[Example],
-    batch: usize,
-    interrupted: &AtomicBool,
-    workers: &Workers,
-) -> Result<Validation, TrainError> {
-    let model = model.valid();
+    pass: &ValidationPass,
+) -> Result<Likelihood, TrainError> {
+    let (model, world) = (model.valid(), pass.world);
     let rows: Vec<&Example> = examples.iter().collect();
     if rows.is_empty() {
         return Err(TrainError::config("validation", "there are no examples to validate on"));
     }
     let head = common_head(&model, &rows)?;
-    // Of each row, so that the sums are the same for any number of workers.
+    // Of each row, so that the sums are the same for any number of ranks.
     let mut log_likelihoods = vec![0.0; rows.len()];
-    for places in micro_batches(&rows, batch).into_iter().skip(workers.number()).step_by(workers.count()) {
-        // Several workers must not stop one by one.
-        if interrupted.load(Ordering::Relaxed) && workers.count() == 1 {
+    for places in micro_batches(&rows, pass.micro_batch).into_iter().skip(world.rank()).step_by(world.size()) {
+        // Several ranks must not stop one by one.
+        if pass.interrupted.load(Ordering::Relaxed) && world.size() == 1 {
             return Err(TrainError::Interrupted);
         }
         let own: Vec<&Example> = places.iter().map(|&place| rows[place]).collect();
-        let log_probs = target_log_probs(&model, objective, head.as_ref(), &own)?;
+        let log_probs = forward_after(&model, objective, head.as_ref(), &own)?;
         let values = host::read(log_probs.values);
         let mut rest = values.as_slice();
         for (place, length) in places.into_iter().zip(log_probs.lengths) {
@@ -71,7 +76,7 @@ pub fn validate(
             rest = others;
         }
     }
-    workers.sum(&mut log_likelihoods);
+    world.all_reduce(&mut log_likelihoods);
     let (mut sum, mut all, mut perplexity) = (0.0, TargetSize::default(), 0.0);
     for (row, log_likelihood) in rows.iter().zip(log_likelihoods) {
         let size = objective.size(&row.target)?;
@@ -79,12 +84,26 @@ pub fn validate(
         all += size;
         perplexity += (-log_likelihood / size.choices as f64).exp().min(f64::from(f32::MAX));
     }
-    Ok(Validation {
+    Ok(Likelihood {
         loss: sum / objective.terms(all) as f64,
         perplexity: perplexity / rows.len() as f64,
         choice_loss: sum / all.choices as f64,
         rows: rows.len(),
     })
+}
+
+/// Prompts, thoughts and targets of some examples: the log-probabilities of the targets' predicted tokens.
+///
+/// # Errors
+///
+/// See [`LatentRecommender::prefill`] and [`LatentRecommender::target_log_probs`].
+pub fn forward(
+    model: &LatentRecommender,
+    objective: &Objective,
+    rows: &[&Example],
+) -> Result<TargetLogProbs, TrainError> {
+    let head = common_head(model, rows)?;
+    forward_after(model, objective, head.as_ref(), rows)
 }
 
 /// Numbers of the rows whose targets' log-likelihood is not finite; of all rows where it is for each of them, so that only the noise or
@@ -97,7 +116,7 @@ pub(crate) fn unlikely_rows(
     let model = model.valid();
     let mut unlikely = Vec::new();
     for row in rows {
-        let values = host::read(target_log_probs(&model, objective, None, &[row])?.values);
+        let values = host::read(forward_after(&model, objective, None, &[row])?.values);
         if values.iter().any(|value| !value.is_finite()) {
             unlikely.push(row.row);
         }
@@ -105,8 +124,12 @@ pub(crate) fn unlikely_rows(
     Ok(if unlikely.is_empty() { rows.iter().map(|row| row.row).collect() } else { unlikely })
 }
 
-/// Thoughts and targets of some examples whose prompts begin with `head`.
-pub(crate) fn target_log_probs(
+/// [`forward`] of examples whose prompts all begin with `head`, which has run.
+///
+/// # Errors
+///
+/// See [`forward`]; also a prompt that does not begin with `head`.
+pub fn forward_after(
     model: &LatentRecommender,
     objective: &Objective,
     head: Option<&CommonHead>,
@@ -118,8 +141,12 @@ pub(crate) fn target_log_probs(
     Ok(model.target_log_probs(&state, thought, &targets, objective)?)
 }
 
-/// What the prompts of some examples all begin with, run once; nothing where a worker's share has no example.
-pub(crate) fn common_head(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<CommonHead>, TrainError> {
+/// The prefix that the prompts of some examples share, run once; nothing where a rank has no example.
+///
+/// # Errors
+///
+/// See [`LatentRecommender::prefill`].
+pub fn common_head(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<CommonHead>, TrainError> {
     if rows.is_empty() {
         return Ok(None);
     }
