@@ -1,11 +1,8 @@
 //! The catalog's objective: probabilities of items, their search, training and rewards, against their definitions.
 
-mod common;
-#[path = "common/small.rs"]
-mod small;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::common::small::small_model;
 use burn::module::Module;
 use latentr3::models::decode::{BeamConfig, Guide, ItemTrie, beam_search, guided_beam_search};
 use latentr3::models::host::read;
@@ -16,7 +13,6 @@ use latentr3::train::{
     Event, Example, Found, RunFolder, Temperature, TrainConfig, Training, ValidationPass, World, likelihood,
 };
 use proptest::prelude::*;
-use small::small_model;
 
 const END: u32 = 0;
 const PROMPTS: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[1, 2, 9], &[7]];
@@ -320,7 +316,7 @@ fn equal_scores_come_in_the_order_of_the_catalog() {
 fn a_checkpoint_knows_its_objective() {
     let folder = tempfile::tempdir().unwrap();
     let save = |model: &LatentRecommender| latentr3::models::hub::save(model, folder.path()).unwrap();
-    let load = || latentr3::models::hub::load(folder.path(), &common::device());
+    let load = || latentr3::models::hub::load(folder.path(), &crate::common::device());
     save(&small_model(1, 1).with_objective(ObjectiveKind::Catalog));
     assert_eq!(load().unwrap().objective(), ObjectiveKind::Catalog);
     let path = folder.path().join("config.json");
@@ -405,7 +401,7 @@ fn a_run_whose_temperature_adapts_resumes_with_identical_results() {
         assert_eq!(end.finished, stop_after.is_none());
         if !end.finished {
             stop.store(false, std::sync::atomic::Ordering::Relaxed);
-            let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
+            let last = Found::last(run.path(), config.optimizer, &crate::common::device()).unwrap().trained;
             assert!(train(&mut |_| {}, Some(last)).finished);
         }
     }

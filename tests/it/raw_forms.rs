@@ -1,21 +1,16 @@
 //! Every form of collected interactions that is understood, from the files to a trained model.
 
-#[path = "common/program.rs"]
-mod program;
-#[path = "common/raw.rs"]
-mod raw;
-
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::common::program::{init_small, succeed};
+use crate::common::raw::{options, titles, write};
 use latentr3::data::{Interactions, Layout, RawConfig};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use program::{init_small, succeed};
-use raw::{options, titles, write};
 use serde_json::Value;
 
 const START: i64 = 1_400_000_000;

@@ -1,21 +1,15 @@
 //! How far 16 bits in the blocks move losses and gradients, what they do not move, and weights that are kept in them.
 
-mod common;
-#[path = "common/examples.rs"]
-mod examples;
-#[path = "common/small.rs"]
-mod small;
-
+use crate::common::examples::examples;
+use crate::common::small::{small_model, weights};
 use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
-use examples::examples;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Objective, ObjectiveKind, Precision, map_named};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{AdamW, AdamWConfig, Example, Gradients, Optimizer, Stage, World};
-use small::{small_model, weights};
 
 /// The model with some of its weights multiplied: those whose names contain `part`.
 fn multiplied(model: LatentRecommender, part: &'static str, factor: f64) -> LatentRecommender {
@@ -30,7 +24,7 @@ fn multiplied(model: LatentRecommender, part: &'static str, factor: f64) -> Late
 
 /// The model in a precision, if the device under test computes in it.
 fn in_precision(model: LatentRecommender, precision: Precision) -> Option<LatentRecommender> {
-    precision.check(&common::device()).is_ok().then(|| model.with_precision(precision).unwrap())
+    precision.check(&crate::common::device()).is_ok().then(|| model.with_precision(precision).unwrap())
 }
 
 /// Log-probabilities of the targets, loss and gradients of stage 1, and gradients of stage 2.
@@ -102,7 +96,7 @@ fn frozen_weights_in_16_bits_compute_as_if_rounded() {
     let adapted = plain.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
     let reinforced = prepare_model(plain.clone(), &GrpoConfig::default());
     for (precision, dtype) in [(Precision::Bf16, FloatDType::BF16), (Precision::F16, FloatDType::F16)] {
-        if precision.check(&common::device()).is_err() {
+        if precision.check(&crate::common::device()).is_err() {
             continue;
         }
         for model in [&adapted, &reinforced] {

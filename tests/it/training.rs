@@ -1,15 +1,10 @@
 //! What must hold of training whatever the data is.
 
-mod common;
-#[path = "common/examples.rs"]
-mod examples;
-#[path = "common/small.rs"]
-mod small;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::common::examples::examples;
+use crate::common::small::{small_model, weights};
 use burn::module::Module;
-use examples::examples;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
 use latentr3::models::hub::read_tensors;
@@ -20,7 +15,6 @@ use latentr3::train::{
     AdamW, AdamWConfig, Event, Example, Found, LocalUpdate, Optimizer, RunFolder, Stage, TrainConfig, Training,
     ValidationPass, World, likelihood,
 };
-use small::{small_model, weights};
 
 /// Nobody interrupts.
 static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -109,7 +103,7 @@ fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
     let config = TrainConfig { epochs: 9, batch: 4, ..TrainConfig::default() };
     let end = training(&config, &examples, &run, &world, &mut observer, &stop).start(&stage, small_model(1, 5));
     assert_eq!(end.unwrap().step, 6);
-    let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
+    let last = Found::last(run.path(), config.optimizer, &crate::common::device()).unwrap().trained;
     let config = TrainConfig { max_steps: Some(6), patience: None, ..config };
     let end = training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).go_on(&stage, last).unwrap();
     assert!(end.finished && end.step == 6 && end.best_step.is_some(), "{end:?}");
@@ -169,7 +163,7 @@ fn a_run_of_grpo_freezes_the_backbone_by_itself() {
     let config = TrainConfig { max_steps: Some(2), ..GrpoConfig::train_defaults() };
     let before = weights(&model);
     training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).start(&stage, model).unwrap();
-    let last = Found::last(run.path(), config.optimizer, &common::device()).unwrap().trained;
+    let last = Found::last(run.path(), config.optimizer, &crate::common::device()).unwrap().trained;
     for (name, values) in &weights(&last.model) {
         assert_eq!(before[name] == *values, !name.starts_with("attention."), "{name}");
     }
@@ -333,7 +327,7 @@ fn training_lowers_the_loss_and_keeps_the_best() {
         .start(&Sft::new(3, Objective::vocabulary()), model);
     let end = end.unwrap();
     assert_eq!((end.step, end.finished), (12 * 4, true));
-    let best = latentr3::models::hub::load(&run.best(), &common::device()).unwrap();
+    let best = latentr3::models::hub::load(&run.best(), &crate::common::device()).unwrap();
     let after = likelihood(
         &best,
         &Objective::vocabulary(),

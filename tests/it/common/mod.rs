@@ -1,5 +1,11 @@
 //! What several test files need.
 
+pub mod close;
+pub mod examples;
+pub mod program;
+pub mod raw;
+pub mod small;
+
 use burn::tensor::Device;
 
 /// The device that tests run on: `LATENTR3_TEST_DEVICE`, `flex` if not set.

@@ -24,7 +24,7 @@ pub fn small_model(thoughts: usize, seed: u64) -> LatentRecommender {
     })
     .unwrap();
     let kind = ThoughtKind::LatentAttention;
-    let model = LatentRecommender::new(config, kind, thoughts, seed, &super::common::device()).unwrap();
+    let model = LatentRecommender::new(config, kind, thoughts, seed, &super::device()).unwrap();
     scaled(model, 8.0)
 }
 

@@ -1,13 +1,10 @@
 //! Experiments that are stopped, gone on with, and skipped where they are done.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{Workshop, latentr3, refuse, succeed};
+use crate::common::program::{Workshop, latentr3, refuse, succeed};
 
 const EXPERIMENT: &str = r#"
 title = "Two seeds"

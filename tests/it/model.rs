@@ -1,12 +1,9 @@
 //! What must hold of the model whatever its weights are.
 
-mod common;
-#[path = "common/small.rs"]
-mod small;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::common::small::{small_model, weights};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use latentr3::models::decode::{
@@ -16,7 +13,6 @@ use latentr3::models::host::read;
 use latentr3::models::hub::{PendingTensor, StoredTensor};
 use latentr3::models::{LatentRecommender, ModelError, Objective, ObjectiveKind, ThoughtKind, ThoughtSource, hub};
 use proptest::prelude::*;
-use small::{small_model, weights};
 
 const PROMPTS: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[1, 2, 9, 8, 7, 6, 5, 4], &[1, 2, 3]];
 const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];
@@ -84,7 +80,7 @@ fn prefill_and_extend_equal_one_full_run_with_gradients() {
     let [_, tokens, width] = hidden.dims();
     let ids = Tensor::<1, burn::tensor::Int>::from_data(
         TARGETS[1].iter().map(|&id| id as i32).collect::<Vec<_>>().as_slice(),
-        &common::device(),
+        &crate::common::device(),
     );
     let logits = model.backbone.logits(hidden.reshape([tokens, width]));
     let at_once = burn::tensor::activation::log_softmax(logits, 1).gather(1, ids.unsqueeze_dim(1)).reshape([tokens]);
@@ -143,7 +139,7 @@ fn attention_weights_add_up_to_one_spare_the_padding_and_make_the_thought() {
             };
             let mean = |at: usize| (0..tokens).map(|token| row[token] * state_at(token)[at]).sum::<f32>();
             let mean: Vec<f32> = (0..width).map(mean).collect();
-            let mean = Tensor::<1>::from_data(mean.as_slice(), &common::device()).unsqueeze_dim(0);
+            let mean = Tensor::<1>::from_data(mean.as_slice(), &crate::common::device()).unsqueeze_dim(0);
             assert_close(&read(attention.value.forward(mean)), &thought[prompt * width..][..width], 1e-4);
         }
     }
@@ -160,7 +156,7 @@ fn a_checkpoint_survives_a_round_trip_bit_by_bit() {
     ] {
         let model = small_model(1, 4).with_thoughts(kind, thoughts, 5).unwrap();
         hub::save(&model, folder.path()).unwrap();
-        let loaded = hub::load(folder.path(), &common::device()).unwrap();
+        let loaded = hub::load(folder.path(), &crate::common::device()).unwrap();
         assert_eq!(loaded.thoughts(), thoughts);
         assert_eq!(loaded.source.kind(), model.source.kind());
         assert_eq!(weights(&loaded), weights(&model));
@@ -190,7 +186,7 @@ fn a_checkpoint_must_be_whole() {
         tensors.retain(|name, _| !name.contains(part));
         assert!(tensors.len() < whole.len());
         write_tensors(&path, &tensors);
-        hub::load(folder.path(), &common::device()).unwrap_err().to_string()
+        hub::load(folder.path(), &crate::common::device()).unwrap_err().to_string()
     };
     for part in ["attention.query.weight", "attention.", "model.norm.weight"] {
         let message = without(part);
@@ -206,11 +202,11 @@ fn damaged_checkpoints_are_errors() {
     let bytes = std::fs::read(&path).unwrap();
     for cut in [0, 7, 100, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..cut]).unwrap();
-        let message = hub::load(folder.path(), &common::device()).unwrap_err().to_string();
+        let message = hub::load(folder.path(), &crate::common::device()).unwrap_err().to_string();
         assert!(message.contains("model.safetensors"), "{message}");
     }
     std::fs::remove_file(&path).unwrap();
-    assert!(hub::load(folder.path(), &common::device()).is_err());
+    assert!(hub::load(folder.path(), &crate::common::device()).is_err());
 }
 
 /// Every item scored by itself.

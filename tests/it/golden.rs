@@ -5,10 +5,6 @@
 //! `LATENTR3_TEST_DEVICE` chooses the device.
 //! All golden tests are in this one program, because a GPU's kernels are compiled anew for each program.
 
-#[path = "common/close.rs"]
-mod close;
-mod common;
-#[path = "golden/peft.rs"]
 mod peft;
 
 use std::path::PathBuf;
@@ -27,7 +23,7 @@ fn hold(check: impl Fn(&Golden) -> Result<Vec<Deviation>, GoldenError>) {
     assert!(!folders.is_empty(), "no golden folder under {}", root.display());
     let mut checked = 0;
     for folder in folders {
-        let golden = match Golden::load(&folder, &common::device()) {
+        let golden = match Golden::load(&folder, &crate::common::device()) {
             Err(GoldenError::Model(ModelError::Config { field, problem, .. })) if field == "model_type" => {
                 eprintln!("{}: left out, {field} {problem}", folder.display());
                 continue;

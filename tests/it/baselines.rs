@@ -1,13 +1,10 @@
 //! The baselines as a user meets them.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use program::{Workshop, latentr3, refuse, succeed};
+use crate::common::program::{Workshop, latentr3, refuse, succeed};
 use serde_json::Value;
 
 /// Small enough for a second, and sure to learn.

@@ -2,18 +2,13 @@
 //!
 //! Needs the feature `mpi` and an `mpirun`.
 
-#![cfg(feature = "mpi")]
-
-#[path = "common/program.rs"]
-mod program;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::program::{Workshop, run};
 use latentr3::models::hub::{StoredTensor, read_tensors};
-use program::{Workshop, run};
 use serde_json::{Map, Value};
 
 const STEPS: usize = 10;

@@ -1,13 +1,10 @@
 //! Runs of stage 2 that go wrong, through the program.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use program::{Workshop, latentr3, run};
+use crate::common::program::{Workshop, latentr3, run};
 use serde_json::Value;
 
 /// One prompt a step, validated after each epoch of 24, with a rate that the published estimator ruins this model by.

@@ -1,13 +1,10 @@
 //! The rows of collected interactions: which are kept, and which are refused and why.
 
-#[path = "common/raw.rs"]
-mod raw;
-
 use std::fmt::Write;
 use std::fs;
 
+use crate::common::raw::{options, pack, titles, write};
 use latentr3::data::{Interactions, RawConfig, ReadOptions, Repeats, Row, SplitKind};
-use raw::{options, pack, titles, write};
 
 /// A field that the first record lacks is a field all the same.
 #[test]

@@ -1,17 +1,14 @@
 //! The page about runs, as the program writes it.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::common::program::{GRPO, SFT, Workshop, refuse, run, succeed};
 use latentr3::data::{Prepared, Split};
 use latentr3::experiment::{Kept, Origin};
 use latentr3::models::decode::ItemTrie;
 use latentr3::models::{Objective, ObjectiveKind, device, hub};
 use latentr3::report::views;
-use program::{GRPO, SFT, Workshop, refuse, run, succeed};
 
 /// Runs `report` with the given names of the workshop's folder; returns the page.
 fn report(w: &Workshop, runs: &[&str], more: &[&str]) -> String {
@@ -203,7 +200,9 @@ fn a_baseline_stands_beside_the_models() {
     succeed(&[&["baseline", "sasrec", "--out", &out, "--epochs", "3", "--hidden", "8"], &fixed[..]].concat());
     succeed(&[&["baseline", "transition", "--json", &transition], &fixed[..]].concat());
     let page = report(&w, &["sft", "sasrec", "transition.json"], &[]);
-    for part in ["Baseline: SASRec", "Validation NDCG@10", "mean cross-entropy over the catalog", "which is no language model"] {
+    for part in
+        ["Baseline: SASRec", "Validation NDCG@10", "mean cross-entropy over the catalog", "which is no language model"]
+    {
         assert!(page.contains(part), "{part}");
     }
     // How a list was made is said where others were made otherwise, unless the name says it.
@@ -245,7 +244,7 @@ fn hostile_names_are_text() {
     }
     let [data, out, base] = ["data", "hostile", "hostile-base"].map(|name| w.path(name));
     succeed(&["prepare", "--data", &data, "--out", &out, "--vocab-size", "300", "--quiet"]);
-    program::init_small(&base, &w.path("hostile/tokenizer.json"));
+    crate::common::program::init_small(&base, &w.path("hostile/tokenizer.json"));
     let name = "<b onclick=x>&amp;";
     let run = w.path(name);
     succeed(&["sft", "--model", &base, "--data", &out, "--out", &run, "--epochs", "1", "--quiet"]);

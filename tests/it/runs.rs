@@ -1,15 +1,12 @@
 //! Training runs that are stopped, damaged or misused, through the program.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::program::{GRPO, SFT, Workshop, latentr3, refuse, run, succeed};
 use latentr3::models::random::generator;
-use program::{GRPO, SFT, Workshop, latentr3, refuse, run, succeed};
 use rand::RngExt;
 
 /// What must be the same, bit by bit, however often a run was stopped.

@@ -10,8 +10,8 @@ use latentr3::train::sft::Sft;
 use latentr3::train::{Example, World};
 use serde::Deserialize;
 
-use crate::close::assert_close;
 use crate::common;
+use crate::common::close::assert_close;
 
 /// What PEFT computes in float64; see `tests/data/adapter/make.py`.
 #[derive(Deserialize)]

@@ -3,9 +3,6 @@
 //! Good files are changed at random, again and again. `LATENTR3_FUZZ_INPUTS` says how many times for each kind (200 if it
 //! is not set), `LATENTR3_FUZZ_SEED` with which seed. A failure names both, so that it can be had again.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -15,6 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::program::{GRPO, SFT, Workshop, run, succeed};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use latentr3::data::list_cell::{parse_ids, parse_integers, parse_strings};
@@ -28,7 +26,6 @@ use latentr3::models::random::generator;
 use latentr3::models::sasrec::{SasRec, SasRecConfig};
 use latentr3::models::{LatentRecommender, device, hub};
 use latentr3::train::{AdamWConfig, RunFolder};
-use program::{GRPO, SFT, Workshop, run, succeed};
 use rand::{Rng, RngExt};
 use serde_json::json;
 

@@ -1,12 +1,9 @@
 //! The program as a user meets it.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::path::Path;
 use std::process::Command;
 
-use program::{GRPO, SFT, Workshop, latentr3, refuse, run, succeed};
+use crate::common::program::{GRPO, SFT, Workshop, latentr3, refuse, run, succeed};
 use serde_json::Value;
 
 #[test]

@@ -1,9 +1,6 @@
 //! `latentr3 compare` as a user meets it.
 
-#[path = "common/program.rs"]
-mod program;
-
-use program::{Workshop, refuse, succeed};
+use crate::common::program::{Workshop, refuse, succeed};
 use serde_json::{Value, json};
 
 /// A real evaluation of 6 users, and copies of it in which users' ranks are others.
@@ -116,7 +113,7 @@ fn single_runs_are_named_after_their_files_and_say_nothing_of_the_training() {
     let same = files.write("same.json", [Some(1.0); 6], |result| {
         result["model_files"] = json!({"model.safetensors": "first.json"})
     });
-    let output = program::latentr3(&["compare", &format!("A={a},{same}"), &b]);
+    let output = crate::common::program::latentr3(&["compare", &format!("A={a},{same}"), &b]);
     let warning = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && warning.contains("are of the same weights"), "{warning}");
 }

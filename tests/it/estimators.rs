@@ -1,19 +1,13 @@
 //! The estimators of stage 2 that climb the expected reward, by hand and against the expected reward itself.
 
-#[path = "common/close.rs"]
-mod close;
-mod common;
-#[path = "common/small.rs"]
-mod small;
-
+use crate::common::close::assert_close;
+use crate::common::small::{small_model, weights};
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
-use close::assert_close;
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, NamedMapper, Objective, map_named};
 use latentr3::train::grpo::{AdvantageKind, Estimator, Grpo, GrpoConfig, group_noise, prepare_model};
 use latentr3::train::{Example, Gradients, World};
-use small::{small_model, weights};
 
 const WIDTH: usize = 16;
 const PROMPTS: usize = 5;

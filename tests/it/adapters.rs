@@ -1,18 +1,12 @@
 //! Low-rank adapters: their files, and what trains.
 
-#[path = "common/close.rs"]
-mod close;
-mod common;
-#[path = "common/small.rs"]
-mod small;
-
+use crate::common::close::assert_close;
+use crate::common::small::{small_model, weights};
 use burn::module::Module;
-use close::assert_close;
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, Objective, hub};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, World};
-use small::{small_model, weights};
 
 fn example(prompt: &[u32], target: &[u32]) -> Example {
     Example { prompt: prompt.to_vec(), target: target.to_vec(), item: 0, row: 0 }
@@ -77,13 +71,13 @@ fn adapters_come_back_from_their_files() {
     let lora = LoraConfig { rank: 3, alpha: 5.0, targets, base: Some("elsewhere".into()) };
     let model = small_model(1, 6).with_lora(&lora, 1).unwrap();
     hub::save(&model, folder.path()).unwrap();
-    let again = hub::load_with_adapter(folder.path(), &common::device()).unwrap();
+    let again = hub::load_with_adapter(folder.path(), &crate::common::device()).unwrap();
     assert_eq!(again.lora(), Some(&lora));
     assert_eq!(weights(&model), weights(&again));
 
     // A model without adapters leaves none behind.
     hub::save(&again.merged(), folder.path()).unwrap();
-    assert!(hub::load_with_adapter(folder.path(), &common::device()).unwrap().lora().is_none());
+    assert!(hub::load_with_adapter(folder.path(), &crate::common::device()).unwrap().lora().is_none());
 }
 
 #[test]
@@ -124,13 +118,13 @@ fn what_is_no_plain_adapter_is_refused() {
         let mut changed = plain.clone();
         changed[field] = value;
         std::fs::write(&path, changed.to_string()).unwrap();
-        assert!(hub::load(folder.path(), &common::device()).is_err(), "{field}");
+        assert!(hub::load(folder.path(), &crate::common::device()).is_err(), "{field}");
     }
     let mut harmless = plain.clone();
     (harmless["lora_dropout"], harmless["revision"]) = (0.1.into(), "main".into());
     std::fs::write(&path, harmless.to_string()).unwrap();
-    assert!(hub::load(folder.path(), &common::device()).is_ok());
+    assert!(hub::load(folder.path(), &crate::common::device()).is_ok());
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
-    let error = hub::load(folder.path(), &common::device()).unwrap_err().to_string();
+    let error = hub::load(folder.path(), &crate::common::device()).unwrap_err().to_string();
     assert!(error.contains("base_model_name_or_path"), "{error}");
 }

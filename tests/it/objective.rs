@@ -1,9 +1,6 @@
 //! The option `--objective` and what checkpoints record, through the program.
 
-#[path = "common/program.rs"]
-mod program;
-
-use program::{SFT, Workshop, latentr3, refuse, run, succeed};
+use crate::common::program::{SFT, Workshop, latentr3, refuse, run, succeed};
 use serde_json::Value;
 
 #[test]

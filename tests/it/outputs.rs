@@ -1,11 +1,8 @@
 //! Where commands write, and what they must not write over.
 
-#[path = "common/program.rs"]
-mod program;
-
 use std::path::Path;
 
-use program::{Workshop, refuse, run, succeed};
+use crate::common::program::{Workshop, refuse, run, succeed};
 
 #[test]
 fn json_replaces_results_and_nothing_else() {
