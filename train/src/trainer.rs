@@ -132,7 +132,11 @@ impl<M: Trainable> Training<'_, M> {
             model = moved;
             progress.step += 1;
             progress.temperature = optimizer.temperature;
-            self.log_step(stage, &model, &rows, report, &optimizer, &mut progress, &mut log)?;
+            let stops = self.log_step(&rows, optimizer.learning_rate, report, &mut progress, &mut log)?;
+            if let Some(Fault { what, value }) = stops {
+                let rows = stage.suspects(&model, &rows)?;
+                return Err(TrainError::NotFinite { step: progress.step, what, value, rows });
+            }
 
             // A run that is stopped shows what has become of its model.
             progress.validation_due = plan.validates_after(progress.step) || progress.stopped.is_some();
@@ -160,20 +164,17 @@ impl<M: Trainable> Training<'_, M> {
         run.save(model, &optimizer.adamw, progress, self.config.keep)
     }
 
-    /// Logs a step that was done and looks at it, or counts it where it was skipped.
+    /// Logs a step that was done and looks at it, or counts it where it was skipped; returns what the run has to stop for.
     fn log_step(
         &mut self,
-        stage: &dyn Stage<M>,
-        model: &M,
         rows: &[&Example],
+        learning_rate: f64,
         report: StepReport,
-        optimizer: &Optimizer,
         progress: &mut Progress,
         log: &mut Log,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Option<Fault>, TrainError> {
         let step = progress.step;
-        let mut line =
-            Map::from_iter([("step".into(), json!(step)), ("learning_rate".into(), json!(optimizer.learning_rate))]);
+        let mut line = Map::from_iter([("step".into(), json!(step)), ("learning_rate".into(), json!(learning_rate))]);
         line.extend(report.metrics);
         let Some(fault) = report.fault else {
             progress.skipped_in_a_row = 0;
@@ -185,17 +186,16 @@ impl<M: Trainable> Training<'_, M> {
                 line.insert("perplexity_growth".into(), json!(progress.watch.growth()));
                 self.heed(alarm, &mut line, progress);
             }
-            return log.append(&line);
+            return log.append(&line).map(|()| None);
         };
         progress.skipped += 1;
         progress.skipped_in_a_row += 1;
         if self.config.on_nonfinite == OnNonfinite::Stop || progress.skipped_in_a_row >= MOST_SKIPPED {
-            let Fault { what, value } = fault;
-            return Err(TrainError::NotFinite { step, what, value, rows: stage.suspects(model, rows)? });
+            return Ok(Some(fault));
         }
         line.insert("skipped".into(), json!(fault.what));
         (self.observer)(Event::Skipped { step, fault });
-        log.append(&line)
+        log.append(&line).map(|()| None)
     }
 
     /// Notes and tells what a guard found.

@@ -223,11 +223,11 @@ impl BackboneConfig {
         }
         let odd = "must be even for rotary embeddings";
         match () {
-            () if self.heads % self.kv_heads != 0 => {
+            () if !self.heads.is_multiple_of(self.kv_heads) => {
                 Err(fields.error("num_key_value_heads", "must divide num_attention_heads"))
             }
-            () if self.head_dim % 2 != 0 => Err(fields.error("head_dim", odd)),
-            () if self.d_model % 2 != 0 => Err(fields.error("hidden_size", odd)),
+            () if !self.head_dim.is_multiple_of(2) => Err(fields.error("head_dim", odd)),
+            () if !self.d_model.is_multiple_of(2) => Err(fields.error("hidden_size", odd)),
             () => Ok(()),
         }
     }
