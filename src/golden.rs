@@ -288,12 +288,12 @@ impl Golden {
         let mut found = Vec::new();
         for (kind, expected) in [(AdvantageKind::Batch, batch_advantage), (AdvantageKind::Group, group_advantage)] {
             for micro_batch in [1, 64] {
-                let mut stage = self.stage(kind, 0.0, micro_batch)?;
-                let model = prepare_model(self.with_thoughts(1)?, &stage.config);
+                let stage = self.stage(kind, 0.0, micro_batch)?;
+                let model = prepare_model(self.with_thoughts(1)?, stage.config());
                 let rollouts = stage.roll_out(&model, &local, &noise)?;
                 let flat =
                     |rows: &[Vec<f32>]| rows.iter().flatten().map(|&value| f64::from(value)).collect::<Vec<f64>>();
-                let baseline = vec![baseline(&rollouts.rewards, stage.config.group)];
+                let baseline = vec![baseline(&rollouts.rewards, stage.config().group)];
                 found.extend([
                     difference("GRPO log-probabilities", flat(&rollouts.log_probs), &flat(&expected.logps)),
                     difference("GRPO rewards", rollouts.rewards, &expected.reward),
@@ -302,7 +302,7 @@ impl Golden {
                 ]);
                 // Given these, the gradients do not depend on how the rewards' differences were rounded.
                 let advantages = expected.advantage.clone();
-                stage.advantage = Box::new(move |_, _| advantages.clone());
+                let stage = stage.with_advantage(move |_, _| advantages.clone());
                 let (_, update) = stage.roll_out_and_update(&model, &local, &noise)?;
                 found.extend(update_deviations(&update, expected));
                 found.push(Deviation {
@@ -331,13 +331,14 @@ impl Golden {
             (AdvantageKind::Batch, clipped_with_kl),
         ] {
             let stage = self.stage(kind, expected.beta.unwrap_or(0.0), 1)?;
-            let model = prepare_model(self.with_thoughts(1)?, &stage.config);
+            let model = prepare_model(self.with_thoughts(1)?, stage.config());
             let rollouts = Rollouts {
                 noise: self.noise(),
                 densities: None,
                 log_probs: expected.old_logps.as_ref().unwrap_or(&expected.logps).clone(),
                 reference: expected.ref_logps.clone(),
                 rewards: expected.reward.clone(),
+                slopes: None,
                 advantages: expected.advantage.clone(),
                 pool: Default::default(),
             };

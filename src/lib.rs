@@ -23,6 +23,7 @@ pub mod report;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/objectives.md")]
+#[doc = include_str!("../docs/extending.md")]
 struct Documents;
 
 pub use latentr3_models as models;

@@ -16,7 +16,7 @@ use crate::eval::sample;
 use crate::models::host::read;
 use crate::models::{LatentRecommender, Objective, ObjectiveKind};
 use crate::train::grpo::{
-    AdvantageKind, Estimator, Grpo, GrpoConfig, Rollouts, group_noise, mean_of_samples, prepare_model,
+    AdvantageKind, EstimatorKind, Grpo, GrpoConfig, Rollouts, group_noise, mean_of_samples, prepare_model,
 };
 use crate::train::{Example, World};
 
@@ -30,7 +30,8 @@ const ADVANTAGES: [(&str, AdvantageKind); 4] = [
     ("own", AdvantageKind::Own),
     ("pool", AdvantageKind::Pool),
 ];
-const ESTIMATORS: [(&str, Estimator); 2] = [("likelihood", Estimator::Likelihood), ("score", Estimator::Score)];
+const ESTIMATORS: [(&str, EstimatorKind); 2] =
+    [("likelihood", EstimatorKind::Likelihood), ("score", EstimatorKind::Score)];
 
 /// Options of `direction`.
 #[derive(Debug, Args)]
@@ -115,7 +116,7 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
         progress.advance(done, (1 + ADVANTAGES.len() * ESTIMATORS.len()) as u64, 0, "gradients");
         found
     };
-    let (Rollouts { pool, .. }, up) = gradient(Estimator::Pathwise, AdvantageKind::Batch)?;
+    let (Rollouts { pool, .. }, up) = gradient(EstimatorKind::Pathwise, AdvantageKind::Batch)?;
     let mut cosines = BTreeMap::new();
     for (name, advantage) in ADVANTAGES {
         let of: &mut BTreeMap<_, _> = cosines.entry(name).or_default();

@@ -7,7 +7,7 @@ use super::ObjectiveArg;
 use super::description::StageConfig;
 use super::train_args::{FrozenArgs, LoopArgs, RecipeArg, RunArgs, launch};
 use crate::train::TrainConfig;
-use crate::train::grpo::{AdvantageKind, Estimator, GrpoConfig};
+use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig};
 
 /// Options of `grpo`.
 #[derive(Debug, Args)]
@@ -106,7 +106,7 @@ pub(super) enum EstimatorArg {
     Pathwise,
 }
 
-impl From<EstimatorArg> for Estimator {
+impl From<EstimatorArg> for EstimatorKind {
     fn from(estimator: EstimatorArg) -> Self {
         match estimator {
             EstimatorArg::Likelihood => Self::Likelihood,

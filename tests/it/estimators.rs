@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, NamedMapper, Objective, map_named};
-use latentr3::train::grpo::{AdvantageKind, Estimator, Grpo, GrpoConfig, group_noise, prepare_model};
+use latentr3::train::grpo::{AdvantageKind, EstimatorKind, Grpo, GrpoConfig, Sample, group_noise, prepare_model};
 use latentr3::train::{Example, Gradients, World};
 
 const WIDTH: usize = 16;
@@ -24,14 +24,13 @@ fn examples() -> Vec<Example> {
 }
 
 fn config(group: usize, sigma: f64) -> GrpoConfig {
-    GrpoConfig { group, sigma, estimator: Estimator::Score, ..Default::default() }
+    GrpoConfig { group, sigma, estimator: EstimatorKind::Score, ..Default::default() }
 }
 
 /// The stage with an advantage that can be worked with by hand.
 fn stage(config: GrpoConfig, model: &LatentRecommender) -> Grpo {
-    let mut stage = Grpo::new(config, 2, 0, model, Objective::vocabulary()).unwrap();
-    stage.advantage = Box::new(|rewards, _| (0..rewards.len()).map(|i| (i as f64 * 1.3).sin()).collect());
-    stage
+    let stage = Grpo::new(config, 2, 0, model, Objective::vocabulary()).unwrap();
+    stage.with_advantage(|rewards, _| (0..rewards.len()).map(|i| (i as f64 * 1.3).sin()).collect())
 }
 
 /// Standard noise `[rollouts, WIDTH]`, none for the first sample of each group.
@@ -176,8 +175,8 @@ fn the_divergence_of_the_thoughts_pulls_them_back() {
     let shift: Vec<f32> = (0..WIDTH).map(|i| 0.1 * (i as f32).cos()).collect();
     let config = GrpoConfig { kl: 0.3, ..config(group, sigma) };
     let start = prepare_model(small_model(1, 3), &config);
-    let (standard, mut stage) = (noise(1, group), stage(config, &start));
-    stage.advantage = Box::new(|rewards, _| vec![0.0; rewards.len()]);
+    let stage = stage(config, &start).with_advantage(|rewards, _| vec![0.0; rewards.len()]);
+    let standard = noise(1, group);
     let model = shifted(start, &shift);
     let (rollouts, at_once) = stage.roll_out_and_update(&model, &local, &standard).unwrap();
     let again = stage.update(&model, &local, &rollouts).unwrap();
@@ -193,7 +192,8 @@ fn the_divergence_of_the_thoughts_pulls_them_back() {
 }
 
 /// A reward without heavy tails: how likely the target's tokens are, on their geometric mean.
-fn likelihood(log_probs: &[f32]) -> f64 {
+fn likelihood(sample: &Sample) -> f64 {
+    let log_probs = sample.log_probs;
     (log_probs.iter().map(|&value| f64::from(value)).sum::<f64>() / log_probs.len() as f64).exp()
 }
 
@@ -226,11 +226,10 @@ fn on_a_grid_of_noise_it_is_the_derivative_of_the_expected_reward() {
 
     let config = config(group, 0.4);
     let model = prepare_model(small_model(1, 3), &config);
-    let mut stage = Grpo::new(config, 2, 0, &model, Objective::vocabulary()).unwrap();
-    stage.reward = Box::new(likelihood);
     // Their sum over a group is the expectation; any baseline of the group's own leaves it as it is.
     let of_weights = weights.clone();
-    stage.advantage = Box::new(move |rewards, group| {
+    let stage = Grpo::new(config, 2, 0, &model, Objective::vocabulary()).unwrap();
+    let stage = stage.with_reward(likelihood).with_advantage(move |rewards, group| {
         let one = |(i, reward): (usize, &f64)| {
             (group - 1) as f64 * of_weights[i % group] * (reward - rewards[i / group * group])
         };
@@ -265,9 +264,8 @@ fn over_many_samples_it_is_the_slope_of_the_expected_reward() {
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let config = GrpoConfig { advantage: AdvantageKind::Own, ..config(group, 0.5) };
     let model = prepare_model(small_model(1, 3), &config);
-    let mut stage = Grpo::new(config, PROMPTS, 0, &model, Objective::vocabulary()).unwrap();
-    stage.reward = Box::new(likelihood);
-    stage.advantage = Box::new(|rewards, group| {
+    let stage = Grpo::new(config, PROMPTS, 0, &model, Objective::vocabulary()).unwrap();
+    let stage = stage.with_reward(likelihood).with_advantage(|rewards, group| {
         rewards.iter().enumerate().map(|(i, reward)| reward - rewards[i / group * group]).collect()
     });
     let names: Vec<String> =
@@ -335,7 +333,7 @@ fn what_makes_no_sense_is_refused_by_name() {
 fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
     let (examples, world, group) = (examples(), World::alone(), 4);
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
-    let config = GrpoConfig { group, sigma: 0.7, estimator: Estimator::Pathwise, ..Default::default() };
+    let config = GrpoConfig { group, sigma: 0.7, estimator: EstimatorKind::Pathwise, ..Default::default() };
     let model = prepare_model(small_model(1, 3), &config);
     let stage = Grpo::new(config.clone(), 2, 0, &model, Objective::vocabulary()).unwrap();
     let standard = noise(1, group);
@@ -368,7 +366,7 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
 #[test]
 fn a_pathwise_gradient_that_would_be_wrong_is_refused() {
     let refused = |config: GrpoConfig, thoughts: usize| {
-        let config = GrpoConfig { estimator: Estimator::Pathwise, ..config };
+        let config = GrpoConfig { estimator: EstimatorKind::Pathwise, ..config };
         let problem =
             Grpo::new(config, 2, 0, &small_model(thoughts, 3), Objective::vocabulary()).err().unwrap().to_string();
         assert!(problem.contains("pathwise"), "{problem}");
@@ -377,4 +375,12 @@ fn a_pathwise_gradient_that_would_be_wrong_is_refused() {
     refused(GrpoConfig { kl: 0.1, ..Default::default() }, 1);
     refused(GrpoConfig { train_backbone: true, ..Default::default() }, 1);
     refused(GrpoConfig::default(), 2);
+    // A reward that does not say its derivative.
+    let (examples, world) = (examples(), World::alone());
+    let config = GrpoConfig { group: 4, estimator: EstimatorKind::Pathwise, ..Default::default() };
+    let model = prepare_model(small_model(1, 3), &config);
+    let stage = Grpo::new(config, 2, 0, &model, Objective::vocabulary()).unwrap().with_reward(likelihood);
+    let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
+    let problem = stage.roll_out_and_update(&model, &local, &noise(1, 4)).err().unwrap().to_string();
+    assert!(problem.contains("derivative of the reward"), "{problem}");
 }

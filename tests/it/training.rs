@@ -9,7 +9,7 @@ use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::{read, reads};
 use latentr3::models::hub::read_tensors;
 use latentr3::models::{LatentRecommender, LoraConfig, Objective, ObjectiveKind};
-use latentr3::train::grpo::{Estimator, Grpo, GrpoConfig, negative_perplexity, prepare_model};
+use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, NegativePerplexity, Reward, Sample, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
     AdamW, AdamWConfig, Event, Example, Found, LocalUpdate, Optimizer, RunFolder, Stage, TrainConfig, Training,
@@ -128,7 +128,7 @@ fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
             assert_eq!(gradients(&model), gradients(&model.clone().with_gradient_checkpointing()));
         }
     }
-    for estimator in [Estimator::Likelihood, Estimator::Score] {
+    for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
         let model = prepare_model(small_model(1, 1), &config);
         let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
@@ -139,7 +139,7 @@ fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
 
 #[test]
 fn the_frozen_backbone_is_bit_equal_after_grpo_and_the_attention_is_not() {
-    let (likelihood, score) = (Estimator::Likelihood, Estimator::Score);
+    let (likelihood, score) = (EstimatorKind::Likelihood, EstimatorKind::Score);
     for (estimator, kl, updates) in [(likelihood, 0.0, 1), (likelihood, 0.1, 2), (score, 0.0, 1), (score, 0.1, 2)] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, kl, updates, ..Default::default() };
         let model = prepare_model(small_model(1, 1), &config);
@@ -186,7 +186,7 @@ fn an_update_that_needs_a_pass_of_its_own_does_not_come_with_the_rollout() {
     assert!(!is_given(2, config.clone()));
     assert!(!is_given(1, GrpoConfig { kl: 0.1, ..config.clone() }));
     assert!(!is_given(1, GrpoConfig { train_backbone: true, ..config.clone() }));
-    assert!(is_given(2, GrpoConfig { estimator: Estimator::Score, ..config }));
+    assert!(is_given(2, GrpoConfig { estimator: EstimatorKind::Score, ..config }));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn micro_batches_do_not_change_a_step() {
             .get("loss")
             .unwrap();
         let mut figures = vec![f64::from(read(loss)[0])];
-        for estimator in [Estimator::Likelihood, Estimator::Score] {
+        for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
             let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
             let model = prepare_model(small_model(1, 2), &config);
             let stage = Grpo::new(config, micro_batch, 3, &model, Objective::vocabulary()).unwrap();
@@ -239,7 +239,7 @@ fn one_pass_and_two_passes_give_the_same_update() {
         (0..batch.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { (i as f32 * 0.7).sin() }).collect();
     let world = World::alone();
     let local = world.local_batch(&batch);
-    for estimator in [Estimator::Likelihood, Estimator::Score] {
+    for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
         let config = GrpoConfig { group: 4, sigma: 1.0, estimator, ..Default::default() };
         let model = prepare_model(small_model(1, 4), &config);
         let stage = Grpo::new(config, 8, 0, &model, Objective::vocabulary()).unwrap();
@@ -260,7 +260,7 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
     let world = World::alone();
     let local = world.local_batch(&batch);
     let start = small_model(1, 4);
-    for estimator in [Estimator::Likelihood, Estimator::Score] {
+    for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
         // Not the model at the start any more.
         let model = step(
@@ -354,7 +354,7 @@ fn a_step_reads_once_from_the_device_for_each_decision() {
     // Whether the loss and the gradients' norm are numbers, and what to clip by.
     assert_eq!(reads_of(&Sft::new(3, Objective::vocabulary()), small_model(1, 2).train()), 1);
     // The rewards besides, by which the advantages are made; then one for each update.
-    for estimator in [Estimator::Likelihood, Estimator::Score] {
+    for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
         for (updates, kl, sigma_relative) in [(1, 0.0, None), (1, 0.0, Some(0.3)), (3, 0.1, None)] {
             let config = GrpoConfig { group: 4, estimator, updates, kl, sigma_relative, ..Default::default() };
             let model = prepare_model(small_model(1, 2), &config);
@@ -383,14 +383,15 @@ fn a_hopeless_target_leaves_the_other_advantages_defined() {
     let world = World::alone();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
     let model = prepare_model(small_model(1, 2), &config);
-    let mut stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
+    let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
     let noise = vec![0.1; batch.len() * 4 * 16];
     let fair = stage.roll_out(&model, &world.local_batch(&batch), &noise).unwrap();
     // The perplexity of a target that is as good as impossible overflows.
     let first = fair.log_probs[0].clone();
-    stage.reward = Box::new(move |log_probs| match log_probs == first {
-        true => f64::NEG_INFINITY,
-        false => negative_perplexity(log_probs),
+    let perplexity = NegativePerplexity { largest: f64::from(f32::MAX) };
+    let stage = stage.with_reward(move |sample: &Sample| match sample.log_probs == first {
+        true => perplexity.of(&Sample { log_probs: &[f32::NEG_INFINITY], ..*sample }).unwrap(),
+        false => perplexity.of(sample).unwrap(),
     });
     let bounded = stage.roll_out(&model, &world.local_batch(&batch), &noise).unwrap();
     assert_eq!(bounded.rewards[0], -f64::from(f32::MAX));

@@ -29,7 +29,7 @@ pub enum TrainError {
     NotFinite {
         /// The step, from 1; 0 before the first one.
         step: usize,
-        /// Which figure.
+        /// Which metric.
         what: &'static str,
         /// Its value.
         value: f64,

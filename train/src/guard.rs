@@ -21,7 +21,7 @@ pub struct Guards {
     pub stop_on_collapse: Option<f64>,
 }
 
-/// The figures of a step that guards look at.
+/// The metrics of a step that guards look at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Watched {
     /// Mean over the prompts of the negative log-likelihood per target token, without noise.

@@ -8,7 +8,7 @@ use crate::guard::{Alarm, Watch, Watched};
 /// What a step has to say.
 #[derive(Debug, Clone)]
 pub struct StepReport {
-    /// The figure to show while training: the loss of stage 1, the reward of stage 2.
+    /// The metric to show while training: the loss of stage 1, the reward of stage 2.
     pub headline: f64,
     /// Everything for the log.
     pub metrics: Map<String, Value>,
@@ -60,7 +60,7 @@ pub struct Progress {
     pub validations_since_best: usize,
     /// Whether the model is to be validated before the next step.
     pub validation_due: bool,
-    /// Steps skipped because a figure was not finite.
+    /// Steps skipped because a metric was NaN or infinite.
     pub skipped: usize,
     /// Those of them since the last step that was not skipped.
     pub skipped_in_a_row: usize,
@@ -112,21 +112,21 @@ pub enum Event<'a> {
         steps: usize,
         /// Prompt, thought and target tokens of the batch.
         tokens: usize,
-        /// The stage's figure.
+        /// The headline of its report.
         headline: f64,
     },
-    /// A step was skipped because a figure was not finite.
+    /// A step was skipped because a metric was NaN or infinite.
     Skipped {
         /// Number of the step, from 1.
         step: usize,
-        /// The figure.
+        /// The metric.
         fault: Fault,
     },
     /// The model was validated.
     Validated {
         /// After this step.
         step: usize,
-        /// The figures.
+        /// What it found.
         validation: &'a Validation,
         /// Whether it is the best so far.
         is_best: bool,

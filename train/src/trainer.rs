@@ -20,7 +20,7 @@ use crate::trainable::Trainable;
 use crate::world::World;
 use crate::{Example, TrainError};
 
-/// So many steps in a row that are skipped for figures that are not finite stop the run.
+/// So many steps in a row that are skipped for NaN or infinite metrics stop the run.
 const MOST_SKIPPED: usize = 10;
 
 /// Measures a model at a validation, for the log.
@@ -40,7 +40,7 @@ pub struct Training<'a, M> {
     pub world: &'a World,
     /// Told of every step.
     pub observer: &'a mut dyn FnMut(Event),
-    /// Further figures at each validation, for the log only, and only where there is one.
+    /// Further metrics at each validation, for the log only, and only where there is one.
     pub extra_validation: Option<&'a mut ExtraValidation<'a, M>>,
     /// Set to have the run stop after the present step or within the present validation, with a checkpoint.
     pub interrupted: &'a AtomicBool,
@@ -264,7 +264,7 @@ struct Log {
     /// Seconds of training before this program took the run up.
     before: f64,
     clock: Instant,
-    /// What its figures are looked at for.
+    /// What its metrics are watched for.
     guards: Option<Guards>,
 }
 

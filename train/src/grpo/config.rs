@@ -14,7 +14,7 @@ const MOST_UPDATES: usize = 1000;
 /// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Estimator {
+pub enum EstimatorKind {
     /// The published one: the advantage-weighted gradient of the target's likelihood, which goes back through the
     /// backbone.
     Likelihood,
@@ -42,7 +42,7 @@ pub struct GrpoConfig {
     /// that rewards are the published ones wherever those are finite.
     pub max_perplexity: f64,
     /// How the gradient is estimated.
-    pub estimator: Estimator,
+    pub estimator: EstimatorKind,
     /// What a reward is compared with.
     pub advantage: AdvantageKind,
     /// The probability ratio is clipped below `1 - clip_low`.
@@ -50,7 +50,7 @@ pub struct GrpoConfig {
     /// The probability ratio is clipped above `1 + clip_high`; a wider upper side is DAPO's (arXiv 2503.14476).
     pub clip_high: f64,
     /// Weight of the KL divergence to the reference policy, the model as stage 2 found it: of the distributions of the
-    /// target's tokens, or with [`Estimator::Score`] of the thought's.
+    /// target's tokens, or with [`EstimatorKind::Score`] of the thought's.
     pub kl: f64,
     /// Updates made on one rollout.
     pub updates: usize,
@@ -71,7 +71,7 @@ impl Default for GrpoConfig {
             sigma: 1.5,
             sigma_relative: None,
             max_perplexity: f64::from(f32::MAX),
-            estimator: Estimator::Likelihood,
+            estimator: EstimatorKind::Likelihood,
             advantage: AdvantageKind::Batch,
             clip_low: 0.2,
             clip_high: 0.28,
@@ -111,12 +111,8 @@ impl GrpoConfig {
         Guards { max_kl: self.max_kl, stop_on_collapse: self.stop_on_collapse }
     }
 
-    /// Makes sure that every value makes sense.
-    ///
-    /// # Errors
-    ///
-    /// One that does not; the message names it.
-    pub fn check(&self) -> Result<(), TrainError> {
+    /// Makes sure that every value makes sense by itself.
+    pub(super) fn check_values(&self) -> Result<(), TrainError> {
         if !(2..=LARGEST_GROUP).contains(&self.group) {
             let problem = format!("is {}; a group has from 2 to {LARGEST_GROUP} samples", self.group);
             return Err(TrainError::config("group", problem));
@@ -137,36 +133,6 @@ impl GrpoConfig {
             ("kl", self.kl),
         ];
         self.guards().check()?;
-        match self.estimator {
-            Estimator::Likelihood => {}
-            Estimator::Score => self.check_score()?,
-            Estimator::Pathwise => self.check_pathwise()?,
-        }
         not_negative.into_iter().try_for_each(|(field, value)| check_not_negative(field, value))
-    }
-
-    /// What makes no sense together with [`Estimator::Pathwise`].
-    fn check_pathwise(&self) -> Result<(), TrainError> {
-        if self.updates > 1 || self.kl > 0.0 || self.train_backbone {
-            let problem = "is pathwise, which has no ratio to go on with: a single update on each rollout, no kl, a frozen backbone";
-            return Err(TrainError::config("estimator", problem));
-        }
-        Ok(())
-    }
-
-    /// What makes no sense together with [`Estimator::Score`].
-    fn check_score(&self) -> Result<(), TrainError> {
-        if self.train_backbone {
-            let problem = "is score, which moves the thoughts by a fixed reward; a backbone that trains changes the reward: use likelihood";
-            return Err(TrainError::config("estimator", problem));
-        }
-        let (field, spread) = match self.sigma_relative {
-            Some(batch) => ("sigma_relative", batch),
-            None => ("sigma", self.sigma),
-        };
-        if spread == 0.0 {
-            return Err(TrainError::config(field, "is 0; the score estimator learns from the noise"));
-        }
-        Ok(())
     }
 }

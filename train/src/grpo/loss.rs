@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 
 use super::config::GrpoConfig;
 
-/// The most that a watched divergence is said to be: so much that sums over micro-batches and workers are numbers too.
+/// The most that a watched divergence is said to be: so much that sums over micro-batches and ranks stay finite.
 pub(super) const LARGEST_KL: f64 = 1e30;
 
 /// The loss of some rollouts, in parts; each is a sum over their tokens divided by the tokens of the whole batch.

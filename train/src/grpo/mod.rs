@@ -5,20 +5,20 @@
 
 mod advantage;
 mod config;
+mod estimator;
 mod loss;
-mod noise;
 mod reward;
 mod rollout;
-mod score;
+mod sampler;
+mod samples;
 mod stage;
-mod weighted;
 
 pub use advantage::{
     Advantage, AdvantageKind, baseline, batch_advantage, group_advantage, own_advantage, pool_advantage,
 };
-pub use config::{Estimator, GrpoConfig};
+pub use config::{EstimatorKind, GrpoConfig};
 pub use loss::{PolicyLoss, policy_loss};
-pub use noise::group_noise;
-pub use reward::{Reward, negative_perplexity};
-pub use rollout::{Densities, Pool, Rollouts};
-pub use stage::{Grpo, mean_of_samples, prepare_model};
+pub use reward::{NegativePerplexity, Reward, Sample, negative_perplexity};
+pub use rollout::{Densities, Pool, Rollouts, mean_of_samples};
+pub use samples::group_noise;
+pub use stage::{Grpo, prepare_model};

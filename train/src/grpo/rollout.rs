@@ -1,21 +1,13 @@
-use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
-use latentr3_models::backbone::CommonHead;
-use latentr3_models::{LatentRecommender, TargetLogProbs, host, on_tape};
+//! Rollouts: what was sampled and what it earned.
 
-use super::config::Estimator;
-use super::stage::Grpo;
-use crate::batches::micro_batches;
-use crate::forward::{common_head, prompts};
-use crate::world::LocalBatch;
-use crate::{Example, TrainError};
+use serde_json::{Map, Value, json};
 
 /// The samples of a local batch's prompts and what they earned, the groups one after the other.
 #[derive(Debug, Clone)]
 pub struct Rollouts {
     /// The noise as it was added, `[rollouts, d_model]`.
     pub noise: Vec<f32>,
-    /// What the samples were drawn from, for [`Estimator::Score`].
+    /// What the samples were drawn from, for [`EstimatorKind::Score`](super::EstimatorKind::Score).
     pub densities: Option<Densities>,
     /// Log-probabilities of each rollout's predicted tokens under the policy that made it.
     pub log_probs: Vec<Vec<f32>>,
@@ -23,9 +15,11 @@ pub struct Rollouts {
     pub reference: Option<Vec<Vec<f32>>>,
     /// Reward of each rollout.
     pub rewards: Vec<f64>,
+    /// The derivative of each reward by the summed log-probabilities, where the reward has one: see [`Reward::slope`](super::Reward::slope).
+    pub slopes: Option<Vec<f64>>,
     /// Advantage of each rollout.
     pub advantages: Vec<f64>,
-    /// Figures of the whole batch, to which the rewards are compared.
+    /// Values of the whole batch, to which the rewards are compared.
     pub pool: Pool,
 }
 
@@ -40,7 +34,7 @@ pub struct Densities {
     pub reference_means: Option<Vec<f32>>,
 }
 
-/// Figures of all rollouts of a batch, whichever rank made them.
+/// Values of all rollouts of a batch, whichever rank made them.
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
     /// Reward of each rollout.
@@ -55,263 +49,10 @@ pub struct Pool {
     pub thought_norms: Vec<f64>,
 }
 
-/// The last thoughts of one micro-batch, from which gradients go back to their source.
-pub(super) struct Thoughts {
-    /// The prompts' places in the local batch.
-    pub places: Vec<usize>,
-    /// `[prompts, d_model]`, with its gradient history.
-    pub thought: Tensor<2>,
-    /// How the likelihood of the targets changes with each sample, for all estimators but [`Estimator::Score`]: gradients of the summed
-    /// log-probabilities, `[prompts * group, d_model]`.
-    ///
-    /// Rows are independent, so that with the ratio at 1 the policy's gradient splits: each sample's part is known before
-    /// the batch's rewards are, and their weighted sum goes back through the thoughts' source once.
-    pub by_sample: Option<Tensor<2>>,
-}
-
-/// What a micro-batch leaves: on the device until the whole local batch is done, then as the host's lists.
-struct Part<T> {
-    places: Vec<usize>,
-    /// Predicted tokens of each sample.
-    lengths: Vec<usize>,
-    /// `[predicted tokens]` of the samples, under the policy.
-    log_probs: T,
-    /// The same under the reference, where there is one.
-    reference: Option<T>,
-    /// `[prompts]`: the thoughts' norms, and what their standard noise was multiplied by.
-    norms: T,
-    scales: T,
-    /// `[prompts * d_model]`: the thoughts, and those of the reference, where they are wanted.
-    thoughts: Option<T>,
-    reference_thoughts: Option<T>,
-}
-
-impl<T> Part<T> {
-    /// Each value changed, in the order of the fields.
-    fn map<U>(self, mut change: impl FnMut(T) -> U) -> Part<U> {
-        Part {
-            places: self.places,
-            lengths: self.lengths,
-            log_probs: change(self.log_probs),
-            reference: self.reference.map(&mut change),
-            norms: change(self.norms),
-            scales: change(self.scales),
-            thoughts: self.thoughts.map(&mut change),
-            reference_thoughts: self.reference_thoughts.map(&mut change),
-        }
-    }
-}
-
-/// Brings the parts of a local batch to the host in one read.
-fn read_parts(parts: Vec<Part<Tensor<1>>>) -> Vec<Part<Vec<f32>>> {
-    let mut tensors = Vec::new();
-    let places: Vec<Part<()>> = parts.into_iter().map(|part| part.map(|tensor| tensors.push(tensor))).collect();
-    let mut values = host::read_all(tensors).into_iter();
-    let mut next = |()| values.next().expect("all tensors were read");
-    places.into_iter().map(|part| part.map(&mut next)).collect()
-}
-
-/// The models of a rollout.
-struct Policies<'a> {
-    /// What the last thoughts come from.
-    policy: &'a LatentRecommender,
-    /// What runs prompts and targets: the policy, off the tape where that is not needed.
-    runner: &'a LatentRecommender,
-    head: Option<CommonHead>,
-    /// The reference policy with the head of its own prompts, which are the runner's while the backbone is frozen.
-    reference: Option<(&'a LatentRecommender, Option<CommonHead>)>,
-}
-
-impl Grpo {
-    /// Samples the group of each of a local batch's prompts with the given standard noise, `[rollouts, d_model]`, and rewards it;
-    /// nothing trains.
-    ///
-    /// # Errors
-    ///
-    /// What the model refuses, or a model without thoughts.
-    pub fn roll_out(
-        &self,
-        model: &LatentRecommender,
-        batch: &LocalBatch,
-        noise: &[f32],
-    ) -> Result<Rollouts, TrainError> {
-        Ok(self.sample(model, batch, noise, false)?.0)
-    }
-
-    /// [`Self::roll_out`], if asked together with the thoughts to train by, from the same forward pass.
-    pub(super) fn sample(
-        &self,
-        model: &LatentRecommender,
-        batch: &LocalBatch,
-        noise: &[f32],
-        trains: bool,
-    ) -> Result<(Rollouts, Vec<Thoughts>), TrainError> {
-        // The score needs no tape but that of the last thoughts.
-        let plain = (trains && self.config.estimator == Estimator::Score).then(|| model.valid());
-        let runner = plain.as_ref().unwrap_or(model);
-        let reference_head = match &self.reference {
-            Some(reference) if self.config.train_backbone => common_head(reference, &batch.rows)?,
-            _ => None,
-        };
-        let policies = Policies {
-            policy: model,
-            runner,
-            head: common_head(runner, &batch.rows)?,
-            reference: self.reference.as_ref().map(|reference| (reference, reference_head)),
-        };
-        let (mut parts, mut thoughts) = (Vec::new(), Vec::new());
-        for places in micro_batches(&batch.rows, self.micro_batch) {
-            let rows: Vec<&Example> = places.iter().map(|&place| batch.rows[place]).collect();
-            let (part, some) = self.sample_some(&policies, places, &rows, noise, trains)?;
-            parts.push(part);
-            thoughts.extend(some);
-        }
-        Ok((self.reward_all(parts, batch, noise), thoughts))
-    }
-
-    fn sample_some(
-        &self,
-        policies: &Policies,
-        places: Vec<usize>,
-        rows: &[&Example],
-        noise: &[f32],
-        trains: bool,
-    ) -> Result<(Part<Tensor<1>>, Option<Thoughts>), TrainError> {
-        let Policies { policy, runner, head, reference } = policies;
-        let is_score = self.config.estimator == Estimator::Score;
-        let (group, targets) = (self.config.group, repeated_targets(rows, self.config.group));
-        let prompts = prompts(rows);
-        let mut state = runner.backbone.prefill_after(head.as_ref(), &prompts)?;
-        let of_prompts = (reference.is_some() && !self.config.train_backbone).then(|| state.detach());
-        runner.think_ahead(&mut state)?;
-        let thought = policy.last_thought(&state).ok_or_else(no_thoughts)?;
-        let [_, width] = thought.dims();
-        let means = thought.clone().inner();
-        let norms: Tensor<1> = means.clone().square().sum_dim(1).sqrt().squeeze_dim(1);
-        let scales = match self.config.sigma_relative {
-            Some(relative) => norms.clone().mul_scalar(relative / (width as f64).sqrt()),
-            None => norms.full_like(self.config.sigma),
-        };
-        let standard = gather_noise(noise, &places, group * width, width, &runner.device());
-        let scaled = standard * repeat_rows(scales.clone().unsqueeze_dim(1), group);
-        let mut samples = repeat_rows(means.clone(), group) + scaled.clone();
-        if trains && !is_score {
-            samples = on_tape(samples, thought.gradient_checkpointing_strategy()).require_grad();
-        }
-        let TargetLogProbs { values: log_probs, lengths, .. } =
-            runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets, &self.objective)?;
-        let (mut reference_log_probs, mut reference_thoughts) = (None, None);
-        if let Some((reference, head)) = reference {
-            let mut state = match of_prompts {
-                Some(state) => state,
-                None => reference.backbone.prefill_after(head.as_ref(), &prompts)?,
-            };
-            let thought = reference.think(&mut state)?.ok_or_else(no_thoughts)?;
-            reference_thoughts = is_score.then(|| thought.clone().flatten(0, 1));
-            let samples = repeat_rows(thought, group) + scaled;
-            let found = reference.target_log_probs(&state, Some(samples), &targets, &self.objective)?;
-            reference_log_probs = Some(found.values);
-        }
-        let some = trains.then(|| {
-            let by_sample = (!is_score).then(|| {
-                let mut tape = log_probs.clone().sum().backward();
-                samples.grad_remove(&mut tape).expect("the samples are part of the graph")
-            });
-            Thoughts { places: places.clone(), thought, by_sample }
-        });
-        let part = Part {
-            places,
-            lengths,
-            log_probs: log_probs.inner(),
-            reference: reference_log_probs,
-            norms,
-            scales,
-            thoughts: is_score.then(|| means.flatten(0, 1)),
-            reference_thoughts,
-        };
-        Ok((part, some))
-    }
-
-    /// Puts what was sampled into the order of the local batch and rewards it.
-    fn reward_all(&self, parts: Vec<Part<Tensor<1>>>, batch: &LocalBatch, standard_noise: &[f32]) -> Rollouts {
-        let (group, prompts) = (self.config.group, batch.rows.len());
-        let width = standard_noise.len() / (prompts * group).max(1);
-        let mut noise = standard_noise.to_vec();
-        let mut log_probs = vec![Vec::new(); prompts * group];
-        let mut reference = self.reference.as_ref().map(|_| log_probs.clone());
-        let mut thought_norms = vec![0.0; prompts];
-        let mut densities = (self.config.estimator == Estimator::Score).then(|| Densities {
-            means: vec![0.0; prompts * width],
-            deviations: vec![0.0; prompts],
-            reference_means: reference.as_ref().map(|_| vec![0.0; prompts * width]),
-        });
-        for part in read_parts(parts) {
-            scatter_rows(&part.log_probs, &part, group, &mut log_probs);
-            if let (Some(values), Some(reference)) = (&part.reference, &mut reference) {
-                scatter_rows(values, &part, group, reference);
-            }
-            for ((&place, &norm), &scale) in part.places.iter().zip(&part.norms).zip(&part.scales) {
-                thought_norms[place] = f64::from(norm);
-                let noise = &mut noise[place * group * width..(place + 1) * group * width];
-                noise.iter_mut().for_each(|value| *value *= scale);
-                if let Some(densities) = &mut densities {
-                    densities.deviations[place] = scale;
-                }
-            }
-            if let Some(Densities { means, reference_means, .. }) = &mut densities {
-                let own = part.thoughts.map(|values| (values, means));
-                let of_reference = part.reference_thoughts.zip(reference_means.as_mut());
-                for (values, means) in own.into_iter().chain(of_reference) {
-                    for (place, mean) in part.places.iter().zip(values.chunks(width)) {
-                        means[place * width..(place + 1) * width].copy_from_slice(mean);
-                    }
-                }
-            }
-        }
-        let rewards: Vec<f64> = log_probs.iter().map(|log_probs| self.bounded_reward(log_probs)).collect();
-        let pool = self.compare(batch, &rewards, &log_probs, &noise, &thought_norms);
-        let own = |place: &usize| &pool.advantages[place * group..(place + 1) * group];
-        let advantages = batch.places.iter().flat_map(own).copied().collect();
-        Rollouts { noise, densities, log_probs, reference, rewards, advantages, pool }
-    }
-
-    fn bounded_reward(&self, log_probs: &[f32]) -> f64 {
-        let (reward, lowest) = ((self.reward)(log_probs), -self.config.max_perplexity);
-        // Not `max`, which would turn a reward that is no number into the lowest.
-        if reward < lowest { lowest } else { reward }
-    }
-
-    /// The figures of the whole batch, from those of the local batch.
-    fn compare(
-        &self,
-        batch: &LocalBatch,
-        rewards: &[f64],
-        log_probs: &[Vec<f32>],
-        noise: &[f32],
-        thought_norms: &[f64],
-    ) -> Pool {
-        let group = self.config.group;
-        let width = noise.len() / log_probs.len().max(1);
-        let norm = |noise: &[f32]| noise.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>().sqrt();
-        let loss =
-            |log_probs: &Vec<f32>| -log_probs.iter().map(|&p| f64::from(p)).sum::<f64>() / log_probs.len() as f64;
-        let losses: Vec<f64> = log_probs.iter().step_by(group).map(loss).collect();
-        let noise_norms: Vec<f64> = noise.chunks(width.max(1)).map(norm).collect();
-        let rewards = batch.all_gather(rewards, group);
-        Pool {
-            advantages: (self.advantage)(&rewards, group),
-            rewards,
-            losses: batch.all_gather(&losses, 1),
-            noise_norms: batch.all_gather(&noise_norms, group),
-            thought_norms: batch.all_gather(thought_norms, 1),
-        }
-    }
-}
-
 impl Rollouts {
     /// The k3 estimate of the KL divergence to the reference policy (see [`policy_loss`](super::policy_loss)), added up
     /// over the target tokens, where there is a reference.
-    pub(super) fn kl(&self) -> Option<f64> {
+    pub(in crate::grpo) fn kl(&self) -> Option<f64> {
         let tokens = self.log_probs.iter().flatten().zip(self.reference.as_ref()?.iter().flatten());
         let k3 = |(&own, &reference): (&f32, &f32)| {
             let difference = f64::from(reference) - f64::from(own);
@@ -321,41 +62,33 @@ impl Rollouts {
     }
 }
 
-pub(super) fn no_thoughts() -> TrainError {
-    TrainError::config("thoughts", "stage 2 needs a model that thinks")
-}
-
-pub(super) fn repeated_targets<'a>(rows: &[&'a Example], group: usize) -> Vec<&'a [u32]> {
-    rows.iter().flat_map(|row| std::iter::repeat_n(row.target.as_slice(), group)).collect()
-}
-
-/// `[rows, width]` to `[rows * times, width]`, the copies of a row together.
-pub(super) fn repeat_rows(x: Tensor<2>, times: usize) -> Tensor<2> {
-    let [rows, width] = x.dims();
-    x.unsqueeze_dim::<3>(1).repeat_dim(1, times).reshape([rows * times, width])
-}
-
-/// The noise of the given prompts' groups, `[prompts * group, width]`.
-pub(super) fn gather_noise(
-    noise: &[f32],
-    places: &[usize],
-    per_prompt: usize,
-    width: usize,
-    device: &Device,
-) -> Tensor<2> {
-    let values: Vec<f32> =
-        places.iter().flat_map(|place| &noise[place * per_prompt..(place + 1) * per_prompt]).copied().collect();
-    let rows = values.len() / width;
-    Tensor::from_data(TensorData::new(values, [rows, width]), device)
-}
-
-/// Puts a micro-batch's log-probabilities where its prompts' rollouts stand in the local batch.
-fn scatter_rows<T>(values: &[f32], part: &Part<T>, group: usize, into: &mut [Vec<f32>]) {
-    let samples = part.places.iter().flat_map(|place| place * group..(place + 1) * group);
-    let mut rest = values;
-    for (sample, &length) in samples.zip(&part.lengths) {
-        let (own, others) = rest.split_at(length);
-        into[sample] = own.to_vec();
-        rest = others;
+impl Pool {
+    /// The metrics by which one sees whether stage 2 does any good.
+    pub(super) fn metrics(&self, group: usize) -> Map<String, Value> {
+        let square_sum: f64 = self.advantages.iter().map(|a| a * a).sum();
+        let largest = self.advantages.iter().map(|a| a * a).fold(0.0, f64::max);
+        let average = mean(self.advantages.iter().copied());
+        let spread = mean(self.advantages.iter().map(|a| (a - average).powi(2))).sqrt();
+        let metrics = [
+            ("reward_noise_free", mean_of_samples(&self.rewards, group, false)),
+            ("reward_noisy", mean_of_samples(&self.rewards, group, true)),
+            ("loss_noise_free", mean(self.losses.iter().copied())),
+            ("advantage_spread", spread),
+            ("advantage_largest_share", if square_sum > 0.0 { largest / square_sum } else { 0.0 }),
+            ("thought_norm", mean(self.thought_norms.iter().copied())),
+            ("noise_norm", mean_of_samples(&self.noise_norms, group, true)),
+        ];
+        metrics.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
+}
+
+/// The mean of what each rollout of a batch has: over the noisy samples, or over the first one of each group, which is free of noise.
+pub fn mean_of_samples(values: &[f64], group: usize, is_noisy: bool) -> f64 {
+    let keep = |(i, value): (usize, &f64)| (i.is_multiple_of(group) != is_noisy).then_some(*value);
+    mean(values.iter().enumerate().filter_map(keep))
+}
+
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    sum / count as f64
 }

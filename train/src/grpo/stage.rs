@@ -1,13 +1,16 @@
+//! The stage: rollouts, updates on them, and what the log says of both.
+
 use burn::module::Module;
 use latentr3_models::{LatentRecommender, Objective, ThoughtKind};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::advantage::Advantage;
-use super::config::{Estimator, GrpoConfig};
-use super::loss::LARGEST_KL;
-use super::noise::group_noise;
-use super::reward::{Reward, negative_perplexity};
-use super::rollout::{Pool, Rollouts};
+use super::config::GrpoConfig;
+use super::estimator::{Estimator, Setup};
+use super::reward::{NegativePerplexity, Reward};
+use super::rollout::{Rollouts, mean};
+use super::sampler::Sampler;
+use super::samples::group_noise;
 use crate::forward::{likelihood, unlikely_rows};
 use crate::guard::{Guards, Watched};
 use crate::local_update::LocalUpdate;
@@ -19,21 +22,13 @@ use crate::{Example, TrainError};
 
 /// The reinforcing stage.
 pub struct Grpo {
-    /// The knobs.
-    pub config: GrpoConfig,
-    /// Prompts that run through the model at once, each with its whole group.
-    pub micro_batch: usize,
-    /// Seed of the noise.
-    pub seed: u64,
-    /// What the targets' tokens compete with, in rewards and ratios.
-    pub objective: Objective,
-    /// Reward of a sample; [`negative_perplexity`] unless replaced, which [`Estimator::Pathwise`] needs.
-    pub reward: Reward,
-    /// Advantages of a batch; those of the configuration unless replaced.
-    pub advantage: Advantage,
-    /// The policy that the KL divergence is measured from, where [`GrpoConfig::needs_reference`]. While the backbone is frozen its
-    /// prompts are taken from the policy's.
-    pub reference: Option<LatentRecommender>,
+    config: GrpoConfig,
+    micro_batch: usize,
+    seed: u64,
+    objective: Objective,
+    reward: Box<dyn Reward>,
+    advantage: Advantage,
+    reference: Option<LatentRecommender>,
 }
 
 /// Freezes what stage 2 does not train.
@@ -46,8 +41,11 @@ pub fn prepare_model(model: LatentRecommender, config: &GrpoConfig) -> LatentRec
 }
 
 impl Grpo {
-    /// The stage with the method's reward and the configuration's advantage. `start` is the model as stage 2 finds it;
-    /// it becomes the reference policy if the configuration asks for one.
+    /// The stage with the method's reward and the configuration's advantage.
+    ///
+    /// `micro_batch` prompts run through the model at once, each with its whole group; `seed` is that of the noise; `objective` says what the
+    /// targets' tokens compete with, in rewards and ratios. `start` is the model as stage 2 finds it; it becomes the reference policy if the
+    /// configuration asks for one. While the backbone is frozen, the reference's prompts are taken from the policy's.
     ///
     /// # Errors
     ///
@@ -67,21 +65,47 @@ impl Grpo {
             let problem = "is off, and the last hidden state as thought has no parameters: nothing would train";
             return Err(TrainError::config("train_backbone", problem));
         }
-        if config.estimator == Estimator::Pathwise && start.thoughts() != 1 {
-            let problem = format!("is pathwise, which is for one thought; the model has {}", start.thoughts());
-            return Err(TrainError::config("estimator", problem));
-        }
+        config.estimator.estimator().check_model(start)?;
         let advantage = config.advantage.function();
         let reference = config.needs_reference().then(|| start.valid());
-        let reward = Box::new(negative_perplexity);
+        let reward = Box::new(NegativePerplexity { largest: config.max_perplexity });
         Ok(Self { config, micro_batch, seed, objective, reward, advantage, reference })
+    }
+
+    /// The same stage with another reward.
+    pub fn with_reward(self, reward: impl Reward + 'static) -> Self {
+        Self { reward: Box::new(reward), ..self }
+    }
+
+    /// The same stage with other advantages than the configuration's.
+    pub fn with_advantage(self, advantage: impl Fn(&[f64], usize) -> Vec<f64> + Send + Sync + 'static) -> Self {
+        Self { advantage: Box::new(advantage), ..self }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &GrpoConfig {
+        &self.config
+    }
+
+    /// Samples the group of each of a local batch's prompts with the given standard noise, `[rollouts, d_model]`, and rewards it;
+    /// nothing trains.
+    ///
+    /// # Errors
+    ///
+    /// What the model refuses, or a model without thoughts.
+    pub fn roll_out(
+        &self,
+        model: &LatentRecommender,
+        batch: &LocalBatch,
+        noise: &[f32],
+    ) -> Result<Rollouts, TrainError> {
+        Ok(self.sampler().sample(model, batch, noise, false)?.0)
     }
 
     /// Samples and rewards a local batch, and gives its part of the policy's gradients from the same forward pass.
     ///
-    /// With [`Estimator::Likelihood`] this holds while the ratio is 1, which is at the first update on a rollout, for a
-    /// frozen backbone, one thought and no KL divergence in the loss: it is then `-A_k log p_k / tokens` up to a constant, and
-    /// its gradient by the thought a weighted sum of each sample's own.
+    /// The published estimator can do so while the ratio is 1, which is at the first update on a rollout, for a frozen backbone, one
+    /// thought and no KL divergence in the loss.
     ///
     /// # Errors
     ///
@@ -92,74 +116,60 @@ impl Grpo {
         batch: &LocalBatch,
         noise: &[f32],
     ) -> Result<(Rollouts, LocalUpdate), TrainError> {
-        if !self.updates_at_once(model) {
+        if !self.estimator().updates_at_once(&self.config, model) {
             let problem =
                 "is likelihood: an update from the pass that samples needs a frozen backbone, one thought and no kl";
             return Err(TrainError::config("estimator", problem));
         }
-        let (rollouts, thoughts) = self.sample(model, batch, noise, true)?;
-        let update = match self.config.estimator {
-            Estimator::Likelihood | Estimator::Pathwise => self.weighted_update(model, batch, &rollouts, thoughts)?,
-            Estimator::Score => self.score_update(model, batch, &rollouts, thoughts)?,
-        };
+        let (rollouts, thoughts) = self.sampler().sample(model, batch, noise, true)?;
+        let update = self.estimator().first(&self.setup(), model, batch, &rollouts, thoughts)?;
         Ok((rollouts, update))
     }
 
-    /// A rank's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with
-    /// [`Estimator::Score`] one of the prompts only.
+    /// A rank's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with the score estimator one of the
+    /// prompts only.
     ///
-    /// Figures: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose ratio is outside the
+    /// Metrics: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose ratio is outside the
     /// clip range, and, where there is a reference, the estimated `kl` divergence to it, of the policy that made the rollouts where the
-    /// loss has no use for it. [`Estimator::Score`] counts noisy samples instead of tokens, and adds `thought_kl`, the divergence of the
+    /// loss has no use for it. The score estimator counts noisy samples instead of tokens, and adds `thought_kl`, the divergence of the
     /// thoughts, where it has a weight.
     ///
     /// # Errors
     ///
-    /// What the model refuses, a model without thoughts, or [`Estimator::Pathwise`], which has one update only.
+    /// What the model refuses, a model without thoughts, or the pathwise estimator, which has one update only.
     pub fn update(
         &self,
         model: &LatentRecommender,
         batch: &LocalBatch,
         rollouts: &Rollouts,
     ) -> Result<LocalUpdate, TrainError> {
-        match self.config.estimator {
-            Estimator::Likelihood => self.ratio_update(model, batch, rollouts),
-            Estimator::Score => self.score_update(model, batch, rollouts, self.think_again(model, batch)?),
-            Estimator::Pathwise => {
-                Err(TrainError::config("estimator", "is pathwise, whose only update comes with its rollout"))
-            }
-        }
+        self.estimator().further(&self.setup(), model, batch, rollouts)
     }
 
-    /// Adds the figure `kl`, a rank's part of the KL divergence to the reference at the rollouts, where there is one.
-    pub(super) fn add_kl(
-        &self,
-        update: &mut LocalUpdate,
-        batch: &LocalBatch,
-        rollouts: &Rollouts,
-    ) -> Result<(), TrainError> {
-        if let Some(kl) = rollouts.kl() {
-            let kl = kl / self.tokens(batch)? as f64;
-            update.add_value("kl", if kl > LARGEST_KL { LARGEST_KL } else { kl });
+    fn estimator(&self) -> &'static dyn Estimator {
+        self.config.estimator.estimator()
+    }
+
+    fn setup(&self) -> Setup<'_> {
+        Setup { config: &self.config, micro_batch: self.micro_batch, objective: &self.objective }
+    }
+
+    fn sampler(&self) -> Sampler<'_> {
+        Sampler {
+            config: &self.config,
+            micro_batch: self.micro_batch,
+            objective: &self.objective,
+            reward: self.reward.as_ref(),
+            advantage: &self.advantage,
+            reference: self.reference.as_ref(),
+            keeps: self.estimator().keeps(),
         }
-        Ok(())
     }
 
     /// Standard noise for a step's local batch, `[rollouts, d_model]`.
     fn noise(&self, step: usize, batch: &LocalBatch, width: usize) -> Vec<f32> {
         let of_prompt = |&place: &usize| group_noise(self.seed, step as u64, place as u64, self.config.group, width);
         batch.places.iter().flat_map(of_prompt).collect()
-    }
-
-    /// Predicted tokens of all rollouts of a batch.
-    pub(super) fn tokens(&self, batch: &LocalBatch) -> Result<usize, TrainError> {
-        Ok(batch.target_size(&self.objective)?.choices * self.config.group)
-    }
-
-    /// Whether [`Self::roll_out_and_update`] holds.
-    fn updates_at_once(&self, model: &LatentRecommender) -> bool {
-        let GrpoConfig { estimator, kl, train_backbone, .. } = self.config;
-        estimator == Estimator::Score || (kl == 0.0 && !train_backbone && model.thoughts() == 1)
     }
 }
 
@@ -171,7 +181,7 @@ impl Stage<LatentRecommender> for Grpo {
         batch: &LocalBatch,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let noise = self.noise(optimizer.step, batch, model.backbone.config().d_model);
-        let (rollouts, mut first) = match self.updates_at_once(&model) {
+        let (rollouts, mut first) = match self.estimator().updates_at_once(&self.config, &model) {
             true => {
                 self.roll_out_and_update(&model, batch, &noise).map(|(rollouts, update)| (rollouts, Some(update)))?
             }
@@ -180,7 +190,7 @@ impl Stage<LatentRecommender> for Grpo {
         let rewards = &rollouts.pool.rewards;
         let mut fault = rewards.iter().find_map(|&reward| Fault::of("reward of a sample", reward));
         let mut metrics = Map::new();
-        // The log has the last update's figures.
+        // The log has the last update's metrics.
         for _ in 0..self.config.updates {
             if fault.is_none() {
                 let update = match first.take() {
@@ -192,7 +202,7 @@ impl Stage<LatentRecommender> for Grpo {
                 metrics.entry("kl").or_insert(Value::Null);
             }
         }
-        metrics.extend(describe(&rollouts.pool, self.config.group));
+        metrics.extend(rollouts.pool.metrics(self.config.group));
         let reward = mean(rollouts.pool.rewards.iter().copied());
         let kl = metrics.get("kl").and_then(Value::as_f64);
         let watched = Watched { loss: mean(rollouts.pool.losses.iter().copied()), kl };
@@ -219,33 +229,4 @@ impl Stage<LatentRecommender> for Grpo {
     fn guards(&self) -> Option<Guards> {
         Some(self.config.guards())
     }
-}
-
-/// The figures by which one sees whether stage 2 does any good.
-fn describe(pool: &Pool, group: usize) -> Map<String, Value> {
-    let square_sum: f64 = pool.advantages.iter().map(|a| a * a).sum();
-    let largest = pool.advantages.iter().map(|a| a * a).fold(0.0, f64::max);
-    let average = mean(pool.advantages.iter().copied());
-    let spread = mean(pool.advantages.iter().map(|a| (a - average).powi(2))).sqrt();
-    let figures = [
-        ("reward_noise_free", mean_of_samples(&pool.rewards, group, false)),
-        ("reward_noisy", mean_of_samples(&pool.rewards, group, true)),
-        ("loss_noise_free", mean(pool.losses.iter().copied())),
-        ("advantage_spread", spread),
-        ("advantage_largest_share", if square_sum > 0.0 { largest / square_sum } else { 0.0 }),
-        ("thought_norm", mean(pool.thought_norms.iter().copied())),
-        ("noise_norm", mean_of_samples(&pool.noise_norms, group, true)),
-    ];
-    figures.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
-}
-
-/// The mean of what each rollout of a batch has: over the noisy samples, or over the first one of each group, which is free of noise.
-pub fn mean_of_samples(values: &[f64], group: usize, is_noisy: bool) -> f64 {
-    let keep = |(i, value): (usize, &f64)| (i.is_multiple_of(group) != is_noisy).then_some(*value);
-    mean(values.iter().enumerate().filter_map(keep))
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    sum / count as f64
 }
