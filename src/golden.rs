@@ -510,7 +510,7 @@ fn deviation(what: &str, found: Vec<f64>, expected: &Value) -> Deviation {
 fn difference(what: &str, found: Vec<f64>, expected: &[f64]) -> Deviation {
     let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, value| most.max(value.abs()));
     let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    // A maximum would leave out what is no number.
+    // A maximum would leave out NaN.
     let is_whole = found.len() == expected.len() && !found.is_empty() && found.iter().all(|value| value.is_finite());
     let error = if is_whole { apart.fold(0.0, f64::max) / largest } else { f64::NAN };
     Deviation { what: what.into(), error, limit: LIMIT }

@@ -1,4 +1,4 @@
-//! The whole method on made-up data small enough for a laptop's CPU.
+//! The whole method on synthetic data small enough for a laptop's CPU.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -26,7 +26,7 @@ use crate::train::{Schedule, Temperature, TrainConfig, World};
 /// Options of `demo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The made-up listeners alternate between two bands and go through each band's albums in order; one choice in ten is random. \
+    after_help = "The synthetic listeners alternate between two bands and go through each band's albums in order; one choice in ten is random. \
 What comes next therefore depends on the last choice but one, which popularity cannot know."
 )]
 pub(super) struct DemoArgs {

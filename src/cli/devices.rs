@@ -68,7 +68,7 @@ struct Report {
     problem: Option<String>,
 }
 
-/// The largest deviation of each kind of figure; a number too large for none stands for what is no number.
+/// The largest deviation of each kind of figure; a huge one stands for NaN.
 #[derive(Debug, Serialize, Deserialize)]
 struct Check {
     precision: Precision,
@@ -229,7 +229,7 @@ fn examine(name: &str, check: bool, golden: Option<&Path>) -> Result<Report, Cli
         let (check, deviations) = match measure(&golden, Precision::F32) {
             Ok(measured) => measured,
             Err(error) => {
-                return Ok(Report { problem: Some(format!("computes no numbers: {error}")), ..report });
+                return Ok(Report { problem: Some(format!("computes NaN or infinite values: {error}")), ..report });
             }
         };
         report.check = Some(check);

@@ -77,7 +77,7 @@ struct Directions {
     noise_norm: f64,
     reward_noise_free: f64,
     reward_noisy: f64,
-    /// By advantage and estimator; none where a gradient is zero or no number.
+    /// By advantage and estimator; none where a gradient is zero or NaN.
     cosine: BTreeMap<&'static str, BTreeMap<&'static str, Option<f64>>>,
 }
 

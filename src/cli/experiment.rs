@@ -110,7 +110,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
                     note(&format!("{} is of the same model as {twin}, and has its result", steps[at].name));
                 }
             } else if !place.carry_out(&steps[at], end)? {
-                note("the time is over; the same command goes on");
+                note("time limit reached; rerun the command to resume");
                 break;
             }
         }

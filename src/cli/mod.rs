@@ -47,7 +47,7 @@ use crate::models::ObjectiveKind;
 #[command(
     name = "latentr3",
     version,
-    after_help = "Start with `latentr3 demo`: it trains and evaluates a tiny model on made-up data in two minutes."
+    after_help = "Start with `latentr3 demo`: it trains and evaluates a tiny model on synthetic data in two minutes."
 )]
 pub struct Cli {
     /// No progress and no tables
@@ -59,39 +59,39 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train and evaluate a tiny model on made-up data, from tokenizer to recommendations
+    /// Train and evaluate a tiny model on synthetic data, from tokenizer to recommendations
     Demo(demo::DemoArgs),
-    /// Read a data set, tokenise it once, and write the folder that the other commands use
+    /// Read and tokenise a data set, and write the folder that the other commands use
     Prepare(prepare::PrepareArgs),
-    /// Make a new model with random weights, or a whole one from another: adapters merged, a latent attention added
+    /// Make a model: with random weights, or from another one, with adapters merged or a latent attention added
     Init(init::InitArgs),
-    /// Teach a new model the language of the catalog: next-token loss over the training histories
+    /// Pretrain a model on the training histories
     Pretrain(train_args::PretrainArgs),
     /// Stage 1: fine-tune model and latent attention on the training rows
     Sft(train_args::SftArgs),
-    /// Stage 2: reinforce the latent attention by the modified GRPO
+    /// Stage 2: reinforce the latent attention with the modified GRPO
     Grpo(grpo_args::GrpoArgs),
-    /// Tell which way the estimators of stage 2 point for a model: with its expected reward or against it
+    /// Compare the gradient of each of stage 2's estimators with the true gradient of the reward
     Direction(direction::DirectionArgs),
     /// Rank the catalog for each user of a split and report HR@k and NDCG@k
     Evaluate(evaluate::EvaluateArgs),
-    /// Evaluate what a recommender should beat: popular items, the last ones again, transition counts, SASRec
+    /// Evaluate baselines: popularity, recency, item transitions, SASRec
     Baseline(baseline::BaselineArgs),
-    /// Make one evaluation of the parts that several processes made
+    /// Merge evaluation shards
     Merge(merge::MergeArgs),
-    /// Tell whether one model ranks better than another, from the evaluations of runs of several seeds
+    /// Test whether one model is significantly better than another, over users and seeds
     Compare(compare::CompareArgs),
-    /// Run the steps of an experiment's file that are not done yet, and print its tables
+    /// Run the remaining steps of an experiment file, and print its tables
     Experiment(experiment::ExperimentArgs),
-    /// Recommend items to someone who chose the given titles
+    /// Recommend items for a history of titles
     Recommend(recommend::RecommendArgs),
-    /// Write one page about some runs: figures, learning curves, speed, popularity, and what their thoughts attend to
+    /// Write a report on runs as one HTML page: metrics, learning curves, speed, popularity, and what thoughts attend to
     Report(report_page::ReportArgs),
-    /// Log-probabilities of the targets in a token file, as JSON lines
+    /// Print the log-probabilities of the targets in a token file, as JSON lines
     Score(score::ScoreArgs),
-    /// List the devices that this program was built for; with --check, whether each computes what it should
+    /// List the devices that this program was built for; with --check, verify what each computes
     Devices(devices::DevicesArgs),
-    /// Time training steps, search and reasoning on a token file; prints one JSON line
+    /// Measure training steps, search and request latency on a token file; prints one JSON line
     Bench(bench::BenchArgs),
 }
 

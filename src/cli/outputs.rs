@@ -61,7 +61,7 @@ pub(super) fn check_writable(path: &Path, of_its_kind: &dyn Fn(File) -> bool) ->
         (true, false) if path.metadata().is_ok_and(|found| found.len() > 0) => {
             match of_its_kind(File::open(path).map_err(ModelError::io(path))?) {
                 true => return can_write(),
-                false => "exists, and is nothing that this command wrote; give another name",
+                false => "was not written by this command; refusing to overwrite it",
             }
         }
         (true, false) => return can_write(),

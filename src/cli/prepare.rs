@@ -305,10 +305,17 @@ fn describe(summary: &Summary) -> String {
             sum(&dropped.rows_by_history)
         ),
     };
+    let notes = [
+        (summary.notes.titles_unlike_catalog, "titles in rows differ from the catalog's, which is used"),
+        (summary.notes.users_without_test, "users have training rows only: two choices are too few to leave one out"),
+        (summary.notes.users_without_rows, "users have no row: a single choice has no history"),
+    ];
+    let notes: String =
+        notes.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}\n")).collect();
     let raw = summary.raw.as_ref().map(|raw| describe_raw(raw) + "\n").unwrap_or_default();
     format!(
         "{raw}{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
-         {} tokens, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n",
+         {} tokens, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n{notes}",
         table(&rows),
         summary.users,
         summary.items,

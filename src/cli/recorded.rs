@@ -105,7 +105,7 @@ pub(super) fn check_same(
         if asked != recorded {
             let option = option.replace('_', "-");
             return Err(CliError::Usage(format!(
-                "--{option} is {asked} here and {recorded} in the run; a run goes on as it began: leave --{option} out, \
+                "--{option} is {asked} here and {recorded} in the run; a run resumes with its original settings: leave --{option} out, \
                  or start another run"
             )));
         }

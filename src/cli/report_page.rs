@@ -71,7 +71,7 @@ fn find_data(args: &ReportArgs, contents: &Contents) -> Result<Result<Prepared, 
     let Some(folder) = contents.runs().find_map(|(_, run)| run.data()) else {
         return Ok(Err("no run says where its data lies; name the prepared data with --data".into()));
     };
-    let gone = |error| format!("the runs' data is not to be had, name it with --data if it was moved ({error})");
+    let gone = |error| format!("prepared data not found; pass --data if it was moved ({error})");
     Ok(Prepared::load(&folder).map_err(gone))
 }
 

@@ -53,7 +53,7 @@ struct RunArgs {
     /// Run folder, or a folder with a model, to evaluate only
     #[arg(long, value_name = "RUN")]
     model: Option<PathBuf>,
-    /// Go on with this run from its last epoch, then evaluate; it goes on as it began, with the seed it had, and takes --data
+    /// Resume this run, then evaluate it; it resumes with its original settings and seed, and takes --data
     /// if the data was moved
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,

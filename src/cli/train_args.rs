@@ -24,7 +24,7 @@ pub(super) struct RunArgs {
     /// Run folder to make: checkpoints, metrics, configuration
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Go on with this run from its last checkpoint; it goes on as it began and needs no other option, but takes --data
+    /// Resume this run from its last checkpoint with its original settings; the only other options it takes are --data
     /// if the data was moved, another --device, --micro-batch or --gradient-checkpointing where memory is short, and --max-steps to end
     /// later or earlier
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]

@@ -14,7 +14,7 @@ use crate::models::{LatentRecommender, ModelError, ObjectiveKind};
 ///
 /// # Errors
 ///
-/// A token outside the model's vocabulary, a catalog without items, or embeddings that are no numbers.
+/// A token outside the model's vocabulary, a catalog without items, or embeddings that are NaN or infinite.
 pub fn evaluate_grounded(
     model: &LatentRecommender,
     prepared: &Prepared,

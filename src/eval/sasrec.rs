@@ -34,7 +34,7 @@ pub fn load_sasrec(folder: &Path, prepared: &Prepared, device: &Device) -> Resul
 ///
 /// # Errors
 ///
-/// See [`SasRec::forward`]; also scores that are no numbers.
+/// See [`SasRec::forward`]; also scores that are NaN or infinite.
 pub fn sasrec_scores(model: &SasRec, rows: &[&PreparedRow]) -> Result<Vec<Vec<f32>>, ModelError> {
     let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
     let scores = host::read(model.log_probs(&histories)?);

@@ -13,6 +13,7 @@ mod experiments;
 mod fuzz;
 mod golden;
 mod guards;
+mod help;
 mod model;
 mod objective;
 mod outputs;

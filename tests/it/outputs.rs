@@ -18,14 +18,14 @@ fn json_replaces_results_and_nothing_else() {
     let prepare = ["prepare", "--data", &data, "--out", &w.path("more"), "--json"];
     let compare = ["compare", &first, &second, "--json"];
     for (command, file, part) in [
-        (&evaluate[..], "base/model.safetensors", "nothing that this command wrote"),
-        (&recommend, "prepared/catalog.jsonl", "nothing that this command wrote"),
+        (&evaluate[..], "base/model.safetensors", "not written by this command"),
+        (&recommend, "prepared/catalog.jsonl", "not written by this command"),
         (&recommend, "base/config.json", "a part of something"),
         (&evaluate, "prepared/dataset.json", "a part of something"),
-        (&prepare, "data/train.csv", "nothing that this command wrote"),
+        (&prepare, "data/train.csv", "not written by this command"),
         (&compare, "b.json", "is read here"),
         (&["merge", &first, "--json"], "a.json", "is read here"),
-        (&["report", &first, "--out"], "b.json", "nothing that this command wrote"),
+        (&["report", &first, "--out"], "b.json", "not written by this command"),
     ] {
         let before = w.bytes(file);
         let message = refuse(&[command, &[&w.path(file)]].concat());

@@ -1,4 +1,4 @@
-//! How often differences are found where there are none, and where there are some, in made-up ranks.
+//! How often differences are found where there are none, and where there are some, in synthetic ranks.
 
 use rand::{Rng, RngExt};
 use rayon::prelude::*;

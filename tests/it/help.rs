@@ -1,0 +1,36 @@
+//! What `--help` of every command says, as it was read and found good.
+
+use crate::common::program::succeed;
+
+/// The commands that the program's own help lists, and those below them.
+fn commands() -> Vec<Vec<String>> {
+    let mut commands = vec![vec![]];
+    let mut at = 0;
+    while at < commands.len() {
+        let help = help_of(&commands[at]);
+        let list = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        // A command's description may go on in further lines, which are indented by more.
+        let names = list.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+        let below: Vec<Vec<String>> =
+            names.filter(|name| *name != "help").map(|name| [&commands[at][..], &[name.to_owned()]].concat()).collect();
+        commands.extend(below);
+        at += 1;
+    }
+    commands
+}
+
+fn help_of(command: &[String]) -> String {
+    let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+    succeed(&words)
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let commands = commands();
+    assert!(commands.len() > 20, "{commands:?}");
+    for command in commands {
+        let name = if command.is_empty() { "latentr3".to_owned() } else { command.join("-") };
+        let help = help_of(&command);
+        insta::assert_snapshot!(name, help);
+    }
+}
