@@ -12,6 +12,7 @@
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
 pub mod eval;

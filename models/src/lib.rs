@@ -27,6 +27,11 @@ pub mod random;
 mod recommender;
 pub mod sasrec;
 
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use device::{BACKENDS, Driver, compiled_backends, device, driver};
 pub use error::ModelError;
 pub use gradient_checkpointing::on_tape;

@@ -24,10 +24,12 @@ mod standing;
 pub use attention::{Attended, Examples, View, views};
 pub use contents::{Contents, Evaluated, Subject, read_result};
 pub use error::ReportError;
+#[cfg(feature = "cli")]
 pub(crate) use label::duration;
 pub use log::{Log, Point};
 pub use page::{PAGE_START, page};
 pub use picture::picture;
 pub use run::Run;
+#[cfg(feature = "cli")]
 pub(crate) use run::{EVALUATIONS_LOG, times_evaluated};
 pub use standing::{Best, Standing};
