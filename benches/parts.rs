@@ -77,7 +77,8 @@ fn training_steps(criterion: &mut Criterion) {
     let rows = examples(32);
     let mut step = |name: &str, stage: &dyn Stage<LatentRecommender>, model: LatentRecommender, batch: &[&Example]| {
         let adamw = AdamW::new(AdamWConfig::default());
-        let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-4, step: 1, temperature: None };
+        let mut optimizer =
+            Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-4, groups: Vec::new(), step: 1, temperature: None };
         let world = World::alone();
         let mut model = Some(model);
         criterion.bench_function(name, |b| {

@@ -236,7 +236,8 @@ fn train(
     samples: usize,
 ) -> Result<Value, CliError> {
     let adamw = AdamW::new(AdamWConfig::default());
-    let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, step: 0, temperature: None };
+    let mut optimizer =
+        Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, groups: Vec::new(), step: 0, temperature: None };
     model = model.train().with_frozen_weights(args.frozen_weights)?;
     if args.gradient_checkpointing {
         model = model.with_gradient_checkpointing();

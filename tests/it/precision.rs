@@ -137,7 +137,8 @@ fn a_product_too_large_for_f16_is_a_fault_and_moves_nothing() {
     let world = World::alone();
     let step = |model: LatentRecommender| {
         let adamw = AdamW::new(AdamWConfig::default());
-        let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, step: 1, temperature: None };
+        let mut optimizer =
+            Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, groups: Vec::new(), step: 1, temperature: None };
         Sft::new(5, Objective::vocabulary()).step(model.train(), &mut optimizer, &world.local_batch(&rows)).unwrap()
     };
     let too_large = multiplied(small_model(1, 2), "gate_proj.weight", 1e6);

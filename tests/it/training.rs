@@ -12,8 +12,8 @@ use latentr3::models::{LatentRecommender, LoraConfig, Objective, ObjectiveKind};
 use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, NegativePerplexity, Reward, Sample, prepare_model};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
-    AdamW, AdamWConfig, Event, Example, Found, LocalUpdate, Optimizer, RunFolder, Stage, TrainConfig, Training,
-    ValidationPass, World, likelihood,
+    AdamW, AdamWConfig, Event, Example, Found, LocalUpdate, Optimizer, ParameterGroup, RunFolder, Stage, TrainConfig,
+    Training, ValidationPass, World, likelihood,
 };
 
 /// Nobody interrupts.
@@ -21,6 +21,7 @@ static GO_ON: AtomicBool = AtomicBool::new(false);
 
 fn optimizer() -> Optimizer {
     Optimizer {
+        groups: Vec::new(),
         adamw: AdamW::new(AdamWConfig::default()),
         clip_norm: 1.0,
         learning_rate: 1e-2,
@@ -54,6 +55,40 @@ fn training<'a>(
         extra_validation: None,
         interrupted,
     }
+}
+
+/// The first step of Adam moves a weight by about the learning rate, whatever its gradient.
+#[test]
+fn groups_of_parameters_have_learning_rates_of_their_own_or_none() {
+    let group = |prefix: &str, rate| ParameterGroup { prefix: prefix.into(), rate };
+    let config = TrainConfig {
+        batch: 64,
+        max_steps: Some(1),
+        warmup: Some(0),
+        learning_rate: 1e-4,
+        groups: vec![group("attention.", 3.0), group("model.layers.0.", 0.0)],
+        ..Default::default()
+    };
+    let (examples, folder, world) = (examples(), tempfile::tempdir().unwrap(), World::alone());
+    let stage = Sft::new(8, Objective::vocabulary());
+    let train = |config: &TrainConfig, name: &str| {
+        let run = RunFolder::create(&folder.path().join(name), &serde_json::json!({}), Vec::new()).unwrap();
+        let mut observer = |_: Event| {};
+        training(config, &examples, &run, &world, &mut observer, &GO_ON).start(&stage, small_model(1, 1))?;
+        let last: Found<LatentRecommender> =
+            Found::last(run.path(), AdamWConfig::default(), &crate::common::device()).unwrap();
+        Ok::<_, latentr3::train::TrainError>(weights(&last.trained.model))
+    };
+    let (before, after) = (weights(&small_model(1, 1)), train(&config, "run").unwrap());
+    let moved = |name: &str| {
+        let by = before[name].iter().zip(&after[name]).map(|(a, b)| (a - b).abs());
+        by.fold(0.0, f32::max)
+    };
+    assert_eq!(moved("model.layers.0.mlp.up_proj.weight"), 0.0);
+    assert!((moved("model.layers.1.mlp.up_proj.weight") - 1e-4).abs() < 2e-6);
+    assert!((moved("attention.value.weight") - 3e-4).abs() < 6e-6);
+    let unknown = TrainConfig { groups: vec![group("layers.0.", 0.0)], ..config };
+    assert!(train(&unknown, "unknown").unwrap_err().to_string().contains("`layers.0.`"));
 }
 
 /// After the first step AdamW's first moment is a tenth of the gradient that it was given.

@@ -57,10 +57,16 @@ impl AdamW {
         Self { config, steps: 0, moments: BTreeMap::new() }
     }
 
-    /// Moves every parameter that has a gradient, by its gradient times `factor`.
-    pub fn step<M: Module>(&mut self, model: M, gradients: Gradients, factor: f64, learning_rate: f64) -> M {
+    /// Moves every parameter that has a gradient, by its gradient times `factor` and at the learning rate of its name.
+    pub fn step<M: Module>(
+        &mut self,
+        model: M,
+        gradients: Gradients,
+        factor: f64,
+        learning_rate: impl Fn(&str) -> f64,
+    ) -> M {
         self.steps += 1;
-        map_named(model, &mut Mover { optimizer: self, gradients, factor, learning_rate })
+        map_named(model, &mut Mover { optimizer: self, gradients, factor, learning_rate: &learning_rate })
     }
 
     fn update(
@@ -174,7 +180,7 @@ struct Mover<'a> {
     optimizer: &'a mut AdamW,
     gradients: Gradients,
     factor: f64,
-    learning_rate: f64,
+    learning_rate: &'a dyn Fn(&str) -> f64,
 }
 
 impl NamedMapper for Mover<'_> {
@@ -185,7 +191,8 @@ impl NamedMapper for Mover<'_> {
         parameter.map(|value| {
             let (dims, strategy) = (value.dims(), value.gradient_checkpointing_strategy());
             let value = as_matrix(value.inner());
-            let moved = self.optimizer.update(name, value, gradient, self.factor, self.learning_rate, D > 1);
+            let rate = (self.learning_rate)(name);
+            let moved = self.optimizer.update(name, value, gradient, self.factor, rate, D > 1);
             on_tape(moved.reshape(dims), strategy).require_grad()
         })
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 use crate::adamw::AdamWConfig;
+use crate::groups::{self, ParameterGroup};
 use crate::schedule::Schedule;
 
 /// What all stages have in common. The defaults are stage 1's published settings (arXiv 2505.19092).
@@ -28,6 +29,9 @@ pub struct TrainConfig {
     pub warmup: Option<usize>,
     /// The optimiser's constants.
     pub optimizer: AdamWConfig,
+    /// Parameters with learning rates of their own; those of no group have the run's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParameterGroup>,
     /// Largest global norm of the gradients.
     pub clip_norm: f64,
     /// Validations in an epoch at most, equally far apart, or in the whole run where that is shorter.
@@ -79,6 +83,7 @@ impl Default for TrainConfig {
             schedule: Schedule::Linear,
             warmup: Some(20),
             optimizer: AdamWConfig::default(),
+            groups: Vec::new(),
             clip_norm: 1.0,
             validations: 1,
             validate_first: false,
@@ -137,6 +142,7 @@ impl TrainConfig {
             return Err(TrainError::config(field, "is 0; must be at least 1"));
         }
         check_positive("learning_rate", self.learning_rate)?;
+        groups::check(&self.groups)?;
         check_positive("clip_norm", self.clip_norm)?;
         check_not_negative("weight_decay", self.optimizer.weight_decay)?;
         let AdamWConfig { beta1, beta2, epsilon, .. } = self.optimizer;

@@ -5,6 +5,7 @@ use serde_json::{Map, json};
 
 use crate::TrainError;
 use crate::adamw::AdamW;
+use crate::groups::{ParameterGroup, rate_of};
 use crate::local_update::LocalUpdate;
 use crate::progress::{Fault, StepReport};
 use crate::trainable::Trainable;
@@ -19,6 +20,8 @@ pub struct Optimizer {
     pub clip_norm: f64,
     /// Learning rate of the present step.
     pub learning_rate: f64,
+    /// Parameters with learning rates of their own.
+    pub groups: Vec<ParameterGroup>,
     /// Number of the present step, from 1; stage 2's noise depends on it.
     pub step: usize,
     /// The temperature that the last step left, where it adapts.
@@ -59,7 +62,8 @@ impl Optimizer {
         let mut model = model;
         if fault.is_none() {
             let factor = (self.clip_norm / (norm + 1e-6)).min(1.0);
-            model = self.adamw.step(model, gradients, factor, self.learning_rate);
+            let rate = |name: &str| self.learning_rate * rate_of(&self.groups, name);
+            model = self.adamw.step(model, gradients, factor, rate);
         }
         let headline = values.first().copied().unwrap_or_default();
         let metrics = names.into_iter().zip(values).chain([("gradient_norm", norm)]);

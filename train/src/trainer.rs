@@ -11,6 +11,7 @@ use crate::batches::epoch_order;
 use crate::checkpoint::Trained;
 use crate::config::{OnNonfinite, Plan, TrainConfig};
 use crate::gradients::trained_shapes;
+use crate::groups;
 use crate::guard::{Alarm, Guards};
 use crate::optimizer::Optimizer;
 use crate::progress::{Event, Fault, Progress, StepReport};
@@ -74,15 +75,21 @@ impl<M: Trainable> Training<'_, M> {
             return Err(TrainError::config("train", "there are no examples to train on"));
         }
         let Trained { model, adamw, mut progress } = trained;
-        let mut model = stage.freeze(model.train());
+        let mut model = groups::freeze(stage.freeze(model.train()), &self.config.groups)?;
         if self.config.gradient_checkpointing {
             model = model.with_gradient_checkpointing();
         }
         let folder = self.run.map_or_else(PathBuf::new, |run| run.last());
         adamw.check(&trained_shapes(&model), &folder)?;
         let temperature = progress.temperature;
-        let mut optimizer =
-            Optimizer { adamw, clip_norm: self.config.clip_norm, learning_rate: 0.0, step: 0, temperature };
+        let mut optimizer = Optimizer {
+            adamw,
+            clip_norm: self.config.clip_norm,
+            learning_rate: 0.0,
+            groups: self.config.groups.clone(),
+            step: 0,
+            temperature,
+        };
         let plan = Plan::new(self.config, self.train.len());
         if progress.step > plan.steps {
             let problem = format!("has done {} steps of {}", progress.step, plan.steps);

@@ -49,7 +49,8 @@ fn train<M: Trainable>(
     rows: &[&Example],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let (adamw, world) = (AdamW::new(AdamWConfig::default()), World::alone());
-    let mut optimizer = Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-3, step: 0, temperature: None };
+    let mut optimizer =
+        Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-3, groups: Vec::new(), step: 0, temperature: None };
     for step in 1..=3 {
         optimizer.step = step;
         let (moved, report) = stage.step(model, &mut optimizer, &world.local_batch(rows))?;
