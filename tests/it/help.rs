@@ -1,6 +1,6 @@
 //! What `--help` of every command says, as it was read and found good.
 
-use crate::common::program::succeed;
+use std::process::Command;
 
 /// The commands that the program's own help lists, and those below them.
 fn commands() -> Vec<Vec<String>> {
@@ -20,8 +20,11 @@ fn commands() -> Vec<Vec<String>> {
 }
 
 fn help_of(command: &[String]) -> String {
-    let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
-    succeed(&words)
+    let mut program = Command::new(env!("CARGO_BIN_EXE_latentr3"));
+    // As wide as where there is no terminal.
+    let output = program.args(command).arg("--help").env_remove("COLUMNS").output().unwrap();
+    assert!(output.status.success(), "{command:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
