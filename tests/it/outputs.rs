@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::program::{Workshop, refuse, run, succeed};
+use crate::common::program::{Workshop, latentr3, refuse, run, succeed};
 
 #[test]
 fn json_replaces_results_and_nothing_else() {
@@ -57,6 +57,45 @@ fn a_negative_number_is_a_value() {
         let message = refuse(&args.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(message.contains(part), "{message}");
     }
+    let data = w.path("prepared");
+    let message =
+        refuse(&["baseline", "sasrec", "--data", &data, "--split", "valid", "--out", &w.path("out"), "--lr", "-1"]);
+    assert!(message.contains("learning_rate: is -1"), "{message}");
+}
+
+#[test]
+fn a_title_may_begin_with_a_dash() {
+    let w = Workshop::new();
+    let [model, data, json] = ["base", "prepared", "list.json"].map(|name| w.path(name));
+    let history = ["--history", "- (Deluxe)", "--history", "Title number 3"];
+    succeed(&[&["recommend", "--model", &model, "--data", &data, "--json", &json, "--quiet"], &history[..]].concat());
+    assert_eq!(w.json("list.json")["history"][0], "- (Deluxe)");
+}
+
+#[test]
+fn bench_says_which_options_change_nothing() {
+    let w = Workshop::new();
+    let [model, data] = ["base", "prepared"].map(|name| w.path(name));
+    let bench = |what: &str, more: &[&str]| {
+        let output = latentr3(&[&["bench", what, "--model", &model, "--data", &data], more].concat());
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = bench("eval", &["--users", "2", "--micro", "4"]);
+    assert!(said.contains("--micro changes nothing") && !said.contains("--users"), "{said}");
+    assert!(bench("sft", &["--steps", "1", "--batch", "2", "--sigma", "1"]).contains("--sigma changes nothing"));
+}
+
+/// A model's weights are hashed by whoever loads them; who only names them believes the record.
+#[test]
+fn recorded_checksums_name_a_models_weights() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "sft", &["--epochs", "1"]));
+    let (model, data, json) = (w.path("sft"), w.path("prepared"), w.path("result.json"));
+    succeed(&["evaluate", "--model", &model, "--data", &data, "--split", "valid", "--json", &json, "--quiet"]);
+    let sums = String::from_utf8(w.bytes("sft/best/SHA256SUMS")).unwrap();
+    let sum = sums.lines().find_map(|line| line.strip_suffix("  model.safetensors")).unwrap();
+    assert_eq!(w.json("result.json")["model_files"]["model.safetensors"], sum);
 }
 
 #[cfg(unix)]

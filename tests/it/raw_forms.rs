@@ -272,3 +272,17 @@ fn layouts_are_told_by_the_files() {
         assert_eq!(Interactions::read(dir.path(), &options(RawConfig::default())).unwrap().layout, layout);
     }
 }
+
+#[test]
+fn users_without_rows_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = "user,item,time,title\n".to_owned();
+    for (user, items) in [("often", 0..6), ("thrice", 1..4), ("twice", 2..4), ("once", 5..6)] {
+        items.for_each(|item| text += &format!("{user},{item},{item},Title {item}\n"));
+    }
+    write(dir.path(), "log.csv", &text);
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let whole = ["--k-core", "1", "--split", "leave-one-out", "--vocab-size", "300"];
+    let said = succeed(&[&["prepare", "--data", &path("log.csv"), "--out", &path("out")], &whole[..]].concat());
+    assert!(said.contains("1 users have no row") && said.contains("1 users have training rows only"), "{said}");
+}
