@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::CliError;
 use super::evaluation_log::EvaluationLog;
-use super::files::{is_run, model_folder, weight_files};
+use super::files::{model_folder, weight_files};
 use super::sasrec_run::{self, SasRecArgs};
 use super::scored_lists::EvaluationArgs;
 use crate::data::Prepared;
@@ -66,7 +66,7 @@ fn sasrec_baseline(args: &SasRecArgs) -> Result<(), CliError> {
     let best = model_folder(&folder);
     let model = load_sasrec(&best, &prepared, &device(&args.device.device)?)?;
     let files = weight_files(&folder)?;
-    let log = is_run(&folder).then(|| EvaluationLog::open(&folder)).flatten();
+    let log = EvaluationLog::open(&folder);
     let result = args.evaluation.run("sasrec", &prepared, files, |rows| Ok(sasrec_scores(&model, rows)?))?;
-    log.map_or(Ok(()), |log| log.record(&folder, &result, true))
+    log.map_or(Ok(()), |log| log.record(&result, true))
 }

@@ -40,9 +40,9 @@ pub(super) fn carry_out(
         }
         Event::Validated { step, validation, is_best } => progress.say(&format!(
             "step {step}: validation loss {:.4}{}, perplexity {:.3}{}",
-            metric(validation, "valid_loss"),
+            validation.metric("valid_loss").unwrap_or(f64::NAN),
             uniform,
-            metric(validation, "valid_perplexity"),
+            validation.metric("valid_perplexity").unwrap_or(f64::NAN),
             if is_best { ", best so far" } else { "" }
         )),
         Event::Skipped { step, fault } => {
@@ -97,11 +97,6 @@ pub(super) fn carry_out(
         "train_examples": data.train.len(),
         "valid_examples": data.valid.len(),
     }))
-}
-
-/// A metric of a validation, NaN where it has none of this name.
-fn metric(validation: &Validation, name: &str) -> f64 {
-    validation.metrics.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
 /// The metrics of the best validation, by the names without the prefix that they have in the log.

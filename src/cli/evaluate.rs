@@ -127,7 +127,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         let problem = "went on while its best model was read; evaluate it once more".into();
         return Err(CliError::Input { path: args.model.clone(), line: None, problem });
     }
-    let log = is_run(&args.model).then(|| EvaluationLog::open(&args.model)).flatten();
+    let log = EvaluationLog::open(&args.model);
     let objective = match args.decode {
         DecodeArg::Trie => objective_of(&model, args.objective.objective),
         DecodeArg::Grounding => {
@@ -183,7 +183,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
             && args.precision == Precision::F32
             && objective.kind() == model.objective()
             && beam.penalty(&objective) == objective.length_penalty();
-        log.record(&args.model, &result, is_plain)?;
+        log.record(&result, is_plain)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::CliError;
+use super::files::is_run;
 use super::outputs::write_json;
 use super::terminal::note;
 use crate::eval::{EvaluationResult, Shard};
@@ -21,13 +22,18 @@ pub(super) fn result_file(run: &Path, split: &str) -> PathBuf {
 
 /// The log of a run's evaluations, ready to be written.
 pub(super) struct EvaluationLog {
+    run: PathBuf,
     file: File,
     path: PathBuf,
 }
 
 impl EvaluationLog {
-    /// Opens the log of a run before anything is computed; says so where it cannot be written, for a model may be evaluated all the same.
+    /// Opens the log of a run before anything is computed; a folder that is no run's has none. Says so where it cannot be written, for a model
+    /// may be evaluated all the same.
     pub fn open(run: &Path) -> Option<Self> {
+        if !is_run(run) {
+            return None;
+        }
         let folder = RunPaths(run).evaluations();
         let path = folder.join(EVALUATIONS_LOG);
         let open = || {
@@ -35,7 +41,7 @@ impl EvaluationLog {
             OpenOptions::new().create(true).read(true).append(true).open(&path)
         };
         match open() {
-            Ok(file) => Some(Self { file, path }),
+            Ok(file) => Some(Self { run: run.to_owned(), file, path }),
             Err(error) => {
                 note(&format!("note: {}: {error}; the run will have no record of this evaluation", path.display()));
                 None
@@ -45,8 +51,8 @@ impl EvaluationLog {
 
     /// Records an evaluation of the run, or a part of one: a line in the log, and the result itself where it is of the whole split and
     /// `is_plain`, which is the model as it was trained under plain beam search in float32. Says so where the test split was read before.
-    pub fn record(self, run: &Path, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
-        let Self { file, path } = self;
+    pub fn record(self, result: &EvaluationResult, is_plain: bool) -> Result<(), CliError> {
+        let Self { run, file, path } = self;
         let before = times_evaluated(&path)?.get(&result.split).copied().unwrap_or(0);
         if result.split == "test" && before > 0 {
             note(&format!("note: readings of the test split for this run before: {before}; choose settings on valid"));
@@ -74,7 +80,7 @@ impl EvaluationLog {
         };
         append(file).map_err(ModelError::io(&path))?;
         match is_plain && result.limit.is_none() && result.shard == Shard::WHOLE {
-            true => write_json(Some(&result_file(run, &result.split)), result),
+            true => write_json(Some(&result_file(&run, &result.split)), result),
             false => Ok(()),
         }
     }

@@ -8,9 +8,8 @@ use super::CliError;
 use super::carry_out::carry_out;
 use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::files::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
-use super::recorded::{check_data, differences, recorded_as_json};
+use super::recorded::{check_data, differences, recorded_as_json, warn_of_damage};
 use super::sasrec_run;
-use super::terminal::note;
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::models::{LatentRecommender, LoraConfig, Objective, ThoughtKind, device, hub};
@@ -85,7 +84,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result
     }
     description.train.gradient_checkpointing |= asked.gradient_checkpointing;
     description.train.micro_batch = asked.micro_batch.unwrap_or(description.train.micro_batch);
-    let is_longer = asked.max_steps.is_some() && asked.max_steps != description.train.max_steps;
+    let ends_elsewhere = asked.max_steps.is_some() && asked.max_steps != description.train.max_steps;
     description.train.max_steps = asked.max_steps.or(description.train.max_steps);
     description.train.check()?;
     let device = device(&description.device)?;
@@ -97,10 +96,12 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result
     let mut run = None;
     let found = if world.is_root() {
         let opened = run.insert(RunFolder::open(folder, assets)?);
-        if is_longer {
+        let found = opened.newest(description.train.optimizer, &device)?;
+        let done = found.as_ref().map_or(0, |found| found.trained.progress.step);
+        // A run that has done more is refused below, and stays as it was.
+        if ends_elsewhere && done <= description.train.steps(data.train.len()) {
             opened.describe(&recorded_as_json(&description)?)?;
         }
-        let found = opened.newest(description.train.optimizer, &device)?;
         world.any(found.is_some());
         found
     } else {
@@ -123,13 +124,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result
         let stage = build_stage(&description, &model, &data.objective)?;
         return begin(&description, &data, place, world, stage.as_ref(), model);
     };
-    for damage in &found.damaged {
-        note(&format!("warning: {damage}"));
-    }
-    if !found.damaged.is_empty() {
-        let step = found.trained.progress.step;
-        note(&format!("warning: going on from {}, step {step}, instead", found.folder.display()));
-    }
+    warn_of_damage(&found);
     let mut trained = found.trained;
     trained.model = as_it_trains(trained.model, &description)?;
     let stage = match &description.stage {

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::description::RunDescription;
+use super::terminal::note;
 use crate::data::Prepared;
-use crate::train::RunPaths;
+use crate::train::{Found, RunPaths};
 
 /// What a run is told to do, as its folder records it.
 pub(super) fn recorded_as_json(description: &impl Serialize) -> Result<Value, CliError> {
@@ -41,6 +42,17 @@ pub(super) fn check_data(
         data.display()
     );
     Err(CliError::Input { path: RunPaths(run).description(), line: None, problem })
+}
+
+/// Says which checkpoints of a run are damaged, and from where it resumes instead.
+pub(super) fn warn_of_damage<M>(found: &Found<M>) {
+    for damage in &found.damaged {
+        note(&format!("warning: {damage}"));
+    }
+    if !found.damaged.is_empty() {
+        let step = found.trained.progress.step;
+        note(&format!("warning: going on from {}, step {step}, instead", found.folder.display()));
+    }
 }
 
 /// Where each option of the training commands stands in a run's description.

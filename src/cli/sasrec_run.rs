@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::files::absolute;
 use super::interrupt::interrupted;
-use super::recorded::{check_data, recorded_as_json};
+use super::recorded::{check_data, recorded_as_json, warn_of_damage};
 use super::scored_lists::EvaluationArgs;
-use super::terminal::{Progress, duration, note};
+use super::terminal::{Progress, duration};
 use super::{CliError, DeviceArg};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::sasrec_config;
@@ -124,9 +124,7 @@ pub(super) fn trained(args: &SasRecArgs) -> Result<(Prepared, PathBuf), CliError
             let (description, prepared) = recorded(folder, data)?;
             let run = RunFolder::open(folder, Vec::new())?;
             let found = run.newest(description.train.training().optimizer, &device)?;
-            for damage in found.iter().flat_map(|found| &found.damaged) {
-                note(&format!("warning: {damage}"));
-            }
+            found.iter().for_each(warn_of_damage);
             let fresh = SasRec::new(description.model.clone(), description.train.seed, &device)?;
             train(&description, &prepared, &run, |training, stage| match found {
                 Some(found) => training.go_on(stage, found.trained),

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::error::ReportError;
 use crate::models::hub::read_json;
-use crate::train::{Progress, RunPaths, Validation};
+use crate::train::{Progress, RunPaths};
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +51,7 @@ impl Standing {
         let progress: Progress = serde_json::from_value(read_json(&file)?)
             .map_err(|error| ReportError::input(&file, None, format!("is damaged or of another version: {error}")))?;
         let Progress { step, best, best_step, finished, stopped, seconds, .. } = progress;
-        let metric = |best: &Validation, name: &str| best.metrics.get(name).and_then(Value::as_f64);
-        let best = best.map(|best| match (metric(&best, "valid_loss"), metric(&best, "valid_perplexity")) {
+        let best = best.map(|best| match (best.metric("valid_loss"), best.metric("valid_perplexity")) {
             (Some(loss), Some(perplexity)) => Best::Loss { loss, perplexity },
             _ => Best::Ndcg10(best.score),
         });

@@ -1,6 +1,6 @@
 //! Training of LatentR3 recommenders on tokenised examples: supervised fine-tuning ([`sft`]) and the modified GRPO
-//! ([`grpo`]), and the baseline [`sasrec`], all as a [`Stage`] of the same loop ([`Training`]) with checkpoints from which a run goes on to the same
-//! end. A [`Stage`] of one's own trains anything that is [`Trainable`].
+//! ([`grpo`]), and the baseline [`sasrec`]. Each is a [`Stage`] of one loop ([`Training`]), whose runs resume from their checkpoints with
+//! bit-identical results on the CPU. A [`Stage`] of one's own trains anything that is [`Trainable`].
 
 #![deny(missing_docs)]
 

@@ -26,7 +26,8 @@ impl LocalUpdate {
         Self { gradients: Gradients::default(), metrics: Metrics::default(), device: model.device() }
     }
 
-    /// The same with metrics of these names that are 0, as a rank without rows has them.
+    /// The same with metrics of these names that are 0. Ranks must have the same metrics, and where there are fewer rows than ranks one of them
+    /// adds none.
     pub fn with_metrics(mut self, names: impl IntoIterator<Item = &'static str>) -> Self {
         for name in names {
             self.metrics.add(name, Tensor::zeros([1], &self.device));

@@ -9,7 +9,7 @@ use crate::groups::{ParameterGroup, rate_of};
 use crate::local_update::LocalUpdate;
 use crate::progress::{Fault, StepReport};
 use crate::trainable::Trainable;
-use crate::world::LocalBatch;
+use crate::world::{LocalBatch, World};
 
 /// AdamW with clipping and the learning rate of the present step.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// No rank has a gradient of any parameter.
+    /// No rank has a gradient of any parameter, or not all ranks have equally many metrics.
     pub fn apply<M: Trainable>(
         &mut self,
         model: M,
@@ -49,6 +49,10 @@ impl Optimizer {
             return Err(TrainError::config("loss", "has no gradient by any parameter that trains"));
         };
         let (names, mut tensors) = update.metrics.unzip();
+        if !agree(world, names.len()) {
+            let problem = "differ between ranks: name them by LocalUpdate::with_metrics, for a rank may have no rows";
+            return Err(TrainError::config("metrics", problem));
+        }
         tensors.push(norm);
         let mut values: Vec<f64> = host::read_all(tensors).iter().map(|values| f64::from(values[0])).collect();
         if !world.is_root() {
@@ -70,4 +74,12 @@ impl Optimizer {
         let metrics: Map<_, _> = metrics.map(|(name, value)| (name.to_owned(), json!(value))).collect();
         Ok((model, StepReport { headline, metrics, fault, watched: None }))
     }
+}
+
+/// Whether all ranks have the same number, which all of them find alike: only of equal numbers the square of the sum is as many times the sum of
+/// the squares as there are numbers.
+fn agree(world: &World, number: usize) -> bool {
+    let mut sums = [number as f64, (number * number) as f64];
+    world.all_reduce(&mut sums);
+    sums[0] * sums[0] == sums[1] * world.size() as f64
 }

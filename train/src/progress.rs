@@ -30,6 +30,13 @@ pub struct Validation {
     pub watched: Option<f64>,
 }
 
+impl Validation {
+    /// The metric of this name, if there is one that is a number.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.get(name)?.as_f64()
+    }
+}
+
 /// A metric that is not finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fault {
@@ -110,7 +117,7 @@ pub enum Event<'a> {
         step: usize,
         /// Steps of the whole run.
         steps: usize,
-        /// Prompt, thought and target tokens of the batch.
+        /// Prompt and target tokens of the batch.
         tokens: usize,
         /// The headline of its report.
         headline: f64,

@@ -11,7 +11,7 @@ use crate::{Example, TrainError};
 
 /// What a training run does with a batch of examples, and how it measures a model.
 pub trait Stage<M: Trainable> {
-    /// Moves the model by one batch, of which this rank has a part; not if a metric is not finite, which the report says then. Reports and
+    /// Moves the model by one batch; this rank has a part of it. It does not move if a metric is not finite, which the report says then. Reports and
     /// models are the same on all ranks.
     ///
     /// # Errors

@@ -221,15 +221,15 @@ impl BackboneConfig {
         for (field, number) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
             is_positive(number).map_err(|problem| fields.error(field, problem))?;
         }
-        let odd = "must be even for rotary embeddings";
-        match () {
-            () if !self.heads.is_multiple_of(self.kv_heads) => {
-                Err(fields.error("num_key_value_heads", "must divide num_attention_heads"))
-            }
-            () if !self.head_dim.is_multiple_of(2) => Err(fields.error("head_dim", odd)),
-            () if !self.d_model.is_multiple_of(2) => Err(fields.error("hidden_size", odd)),
-            () => Ok(()),
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(fields.error("num_key_value_heads", "must divide num_attention_heads"));
         }
+        for (field, size) in [("head_dim", self.head_dim), ("hidden_size", self.d_model)] {
+            if !size.is_multiple_of(2) {
+                return Err(fields.error(field, "must be even for rotary embeddings"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether query, key and value projections have biases.

@@ -1,4 +1,4 @@
-//! The fields of a `config.json`, one by one.
+//! How the fields of a `config.json` are read.
 
 use std::path::Path;
 

@@ -1,7 +1,5 @@
 //! The program, and a folder with what it needs.
 
-#![allow(dead_code, reason = "not every test file uses everything")]
-
 use std::fmt::Write;
 use std::path::Path;
 use std::process::{Command, Output};

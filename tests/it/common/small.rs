@@ -1,7 +1,5 @@
 //! A small model with random weights, and a look at its values.
 
-#![allow(dead_code, reason = "not every test file uses everything")]
-
 use std::collections::BTreeMap;
 
 use burn::module::Param;

@@ -240,18 +240,14 @@ impl Sampler<'_> {
                 }
             }
         }
-        let (mut rewards, mut slopes) = (Vec::with_capacity(log_probs.len()), Some(Vec::new()));
-        for (at, log_probs) in log_probs.iter().enumerate() {
-            let (example, noise) = (batch.rows[at / group], &noise[at * width..(at + 1) * width]);
-            let sample = Sample { model, example, noise, log_probs };
-            let reward = self.reward.of(&sample)?;
-            rewards.push(reward);
-            let slope = self.reward.slope(&sample, reward);
-            slopes = slopes.zip(slope).map(|(mut slopes, slope)| {
-                slopes.push(slope);
-                slopes
-            });
-        }
+        let samples: Vec<Sample> = log_probs
+            .iter()
+            .zip(noise.chunks(width.max(1)))
+            .enumerate()
+            .map(|(at, (log_probs, noise))| Sample { model, example: batch.rows[at / group], noise, log_probs })
+            .collect();
+        let rewards: Vec<f64> = samples.iter().map(|sample| self.reward.of(sample)).collect::<Result<_, _>>()?;
+        let slopes = samples.iter().zip(&rewards).map(|(sample, &reward)| self.reward.slope(sample, reward)).collect();
         let pool = self.compare(batch, &rewards, &log_probs, &noise, &thought_norms);
         let own = |place: &usize| &pool.advantages[place * group..(place + 1) * group];
         let advantages = batch.places.iter().flat_map(own).copied().collect();
