@@ -44,7 +44,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("step {step}: validation loss {:.3}", -validation.score);
             }
         },
-        extra_validation: None,
         interrupted: &AtomicBool::new(false),
     };
     let objective = prepared.objective(ObjectiveKind::Catalog)?;

@@ -18,7 +18,10 @@ pub mod data;
 pub mod eval;
 pub mod experiment;
 pub mod golden;
+mod input_error;
 pub mod report;
+pub mod run;
+pub mod runtime;
 
 /// The programs in the README and the documents compile.
 #[cfg(doctest)]
@@ -27,6 +30,7 @@ pub mod report;
 #[doc = include_str!("../docs/extending.md")]
 struct Documents;
 
+pub use input_error::InputError;
 pub use latentr3_models as models;
 pub use latentr3_train as train;
 

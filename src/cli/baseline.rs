@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::CliError;
-use super::evaluation_log::EvaluationLog;
-use super::files::{model_folder, weight_files};
-use super::sasrec_run::{self, SasRecArgs};
+use super::evaluate::{note_not_recorded, note_read_before};
+use super::sasrec_args::{self, SasRecArgs};
 use super::scored_lists::EvaluationArgs;
 use crate::data::Prepared;
 use crate::eval::{Counting, Counts, load_sasrec, sasrec_scores};
 use crate::models::device;
+use crate::run::{EvaluationLog, model_folder, weight_files};
 
 /// Options of `baseline`.
 #[derive(Debug, Args)]
@@ -62,11 +62,17 @@ fn count(name: &str, counting: Counting, args: &CountingArgs) -> Result<(), CliE
 
 fn sasrec_baseline(args: &SasRecArgs) -> Result<(), CliError> {
     args.evaluation.check()?;
-    let (prepared, folder) = sasrec_run::trained(args)?;
+    let (prepared, folder) = sasrec_args::trained(args)?;
     let best = model_folder(&folder);
     let model = load_sasrec(&best, &prepared, &device(&args.device.device)?)?;
     let files = weight_files(&folder)?;
-    let log = EvaluationLog::open(&folder);
+    let log = EvaluationLog::open(&folder).unwrap_or_else(|error| {
+        note_not_recorded(&error);
+        None
+    });
     let result = args.evaluation.run("sasrec", &prepared, files, |rows| Ok(sasrec_scores(&model, rows)?))?;
-    log.map_or(Ok(()), |log| log.record(&result, true))
+    if let Some(log) = log {
+        note_read_before(&result.split, log.record(&result, true)?);
+    }
+    Ok(())
 }

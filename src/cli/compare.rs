@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::evaluation_log::result_file;
-use super::files::{read_result, weight_files};
 use super::outputs::{check_json, check_not_read, write_json};
 use super::terminal::{is_quiet, note, print, table};
 use super::{CliError, SeedArg};
@@ -15,6 +13,8 @@ use crate::eval::compare::{
     By, CompareConfig, Comparison, Comparisons, Evidence, Group, OtherLists, Pairs, Run, compare, default_metrics,
     shortest_lists,
 };
+use crate::run::result_file;
+use crate::run::{read_result, weight_files};
 
 /// Options of `compare`.
 #[derive(Debug, Args)]
@@ -111,8 +111,8 @@ fn read_group(argument: &OsString) -> Result<Group, CliError> {
 fn read_run(path: PathBuf) -> Result<Run, CliError> {
     let file = if path.is_dir() { result_file(&path, Split::Test.name()) } else { path.clone() };
     if path.is_dir() && !file.exists() {
-        let problem = "has no evaluations/test.json; `latentr3 evaluate --model RUN --split test` makes it".into();
-        return Err(CliError::Input { path, line: None, problem });
+        let problem = "has no evaluations/test.json; `latentr3 evaluate --model RUN --split test` makes it";
+        return Err(CliError::input(&path, problem));
     }
     let result = read_result(&file)?;
     // A run without its weights cannot say.
@@ -120,7 +120,7 @@ fn read_run(path: PathBuf) -> Result<Run, CliError> {
     if !now.is_empty() && now != result.model_files {
         let problem =
             "has an evaluation of an earlier best model; `latentr3 evaluate --model RUN --split test` makes another";
-        return Err(CliError::Input { path, line: None, problem: problem.into() });
+        return Err(CliError::input(&path, problem));
     }
     Ok(Run { result, path: file })
 }

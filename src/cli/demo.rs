@@ -4,22 +4,24 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::demo_data::write_demo_data;
-use super::description::{RunDescription, StageConfig};
 use super::evaluate::figures;
-use super::files::{load_model, tokenizer_asset};
+use super::model::load_model;
+
+use super::interrupt::interrupted;
 use super::outputs::{check_free, check_json, write_json};
-use super::pipeline::start;
+use super::run_display::RunDisplay;
 use super::terminal::{duration, is_quiet, print};
 use super::{CliError, DeviceArg, SeedArg};
+use crate::data::synthetic::write_listeners;
 use crate::data::{PrepareConfig, Prepared, Split, prepare};
 use crate::eval::{EvalConfig, Evaluation, Shard, evaluate, sample};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::decode::BeamConfig;
 use crate::models::hub::{self, write_atomically};
 use crate::models::{LatentRecommender, ThoughtKind, device};
+use crate::run::{RunContext, RunDescription, RunEvent, StageConfig, start, tokenizer_asset};
 use crate::train::grpo::GrpoConfig;
 use crate::train::{Schedule, Temperature, TrainConfig, World};
 
@@ -50,7 +52,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     let say = |text: &str| if is_quiet() { Ok(()) } else { print(&format!("{text}\n")) };
     let [data, prepared_folder, base] = ["data", "prepared", "base"].map(|name| out.join(name));
-    write_demo_data(&data, args.seed.seed)?;
+    write_listeners(&data, args.seed.seed)?;
     let config = PrepareConfig {
         data,
         out: prepared_folder.clone(),
@@ -85,10 +87,16 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         (&thinking, &base, StageConfig::Sft { thoughts: 1, source, temperature, lora: None }, &sft),
         (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
     ];
-    let mut last = Value::Null;
+    let mut last = None;
     for (run, model, stage, train) in stages {
         let description = RunDescription::new(stage, model, &prepared_folder, &args.device.device, train.clone());
-        last = start(description, run, &World::alone())?;
+        let name = description.stage.name();
+        let mut display = RunDisplay::new(name, true);
+        let mut observer = |event: RunEvent| display.show(event);
+        let mut context = RunContext { world: &World::alone(), interrupted: interrupted(), observer: &mut observer };
+        let outcome = start(description, run, &mut context).map_err(|error| CliError::of_run(error, name, ""))?;
+        display.end(&outcome);
+        last = outcome.best_step;
     }
 
     let rows = sample(prepared.rows.get(Split::Test), None, 0);
@@ -107,7 +115,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     ];
     let seconds = clock.elapsed().as_secs_f64();
     say(&format!("\n{} test listeners:\n{}", rows.len(), figures(&table).trim_end()))?;
-    if last["best_step"] == 0 {
+    if last == Some(0) {
         say("(no step of GRPO was better on validation than its start, which is the SFT model)")?;
     }
     say(&format!("everything is in {}, made in {}", out.display(), duration(seconds)))?;
@@ -116,7 +124,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         "seed": args.seed.seed,
         "users": rows.len(),
         "seconds": seconds,
-        "models": table.iter().map(|(name, ranking)| (name.to_string(), json!(ranking))).collect::<serde_json::Map<String, Value>>(),
+        "models": table.iter().map(|(name, ranking)| (name.to_string(), json!(ranking))).collect::<serde_json::Map<_, _>>(),
     });
     write_json(Some(&out.join("demo.json")), &result)?;
     write_json(args.json.as_deref(), &result)

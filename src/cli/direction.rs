@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::files::{check_fit, load_model, model_folder, weight_files};
 use super::grpo_args::SampleArgs;
+use super::model::load_model;
 use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, is_quiet, print, table};
 use super::{CliError, DeviceArg, SeedArg};
@@ -15,6 +15,7 @@ use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::models::host::read;
 use crate::models::{LatentRecommender, Objective, ObjectiveKind};
+use crate::run::{check_fit, weight_files};
 use crate::train::grpo::{
     AdvantageKind, EstimatorKind, Grpo, GrpoConfig, Rollouts, group_noise, mean_of_samples, prepare_model,
 };
@@ -95,11 +96,11 @@ pub(super) fn run(args: &DirectionArgs) -> Result<(), CliError> {
     let prepared = Prepared::load(&args.data)?;
     let model_files = weight_files(&args.model)?;
     let model = prepare_model(load_model(&args.model, &args.device.device)?, &config);
-    check_fit(&model, &model_folder(&args.model), &prepared)?;
+    check_fit(&model, &args.model, &prepared)?;
     let objective = prepared.objective(model.objective())?;
     let examples = prepared.examples(Split::Train);
     if examples.is_empty() {
-        return Err(CliError::Input { path: args.data.clone(), line: None, problem: "has no training rows".into() });
+        return Err(CliError::input(&args.data, "has no training rows"));
     }
     let seed = args.seed.seed;
     let batch = sample(&examples, Some(args.prompts), seed);

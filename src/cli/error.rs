@@ -1,10 +1,12 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::data::DataError;
+use crate::experiment::ExperimentError;
 use crate::golden::GoldenError;
+use crate::input_error::InputError;
 use crate::models::ModelError;
 use crate::models::decode::TrieError;
-use crate::report::ReportError;
+use crate::run::RunError;
 use crate::train::TrainError;
 
 /// The exit code of a program that the user stopped.
@@ -25,14 +27,14 @@ pub enum CliError {
     /// The catalog.
     #[error(transparent)]
     Trie(#[from] TrieError),
-    /// A report.
-    #[error(transparent)]
-    Report(#[from] ReportError),
+    /// A run, or an evaluation of its model.
+    #[error("{}{}", .0, remedy(.0))]
+    Run(#[from] RunError),
     /// The user stopped a run, which is saved.
-    #[error("stopped after step {step}, which is saved; go on with `latentr3 {stage} --resume {}`{also}", run.display())]
+    #[error("stopped after step {step}, which is saved; go on with `latentr3 {command} --resume {}`{also}", run.display())]
     Interrupted {
         /// The command that goes on.
-        stage: &'static str,
+        command: &'static str,
         /// The run folder.
         run: PathBuf,
         /// What to say after the command.
@@ -46,14 +48,9 @@ pub enum CliError {
     /// A golden folder cannot be checked.
     #[error(transparent)]
     Golden(#[from] GoldenError),
-    /// A step of an experiment failed.
-    #[error("step `{step}` failed; what it said is in {}", log.display())]
-    Step {
-        /// Its name.
-        step: String,
-        /// What it printed.
-        log: PathBuf,
-    },
+    /// An experiment.
+    #[error("{}", with_inputs(.0))]
+    Experiment(#[from] ExperimentError),
     /// Devices do not compute what they should.
     #[error("not usable: {0}")]
     Devices(String),
@@ -61,31 +58,70 @@ pub enum CliError {
     #[error("{0}")]
     Usage(String),
     /// A file of the user's is not what it should be.
-    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
-    Input {
-        /// The file.
-        path: PathBuf,
-        /// Its line, from 1, where there is one.
-        line: Option<usize>,
-        /// What is wrong and what to do.
-        problem: String,
-    },
+    #[error(transparent)]
+    Input(#[from] InputError),
+}
+
+/// What the program's user can do about a problem, where the library does not know it: which option of which command helps.
+fn remedy(error: &RunError) -> String {
+    match error {
+        RunError::NoExamples => "; is --limit 0?".into(),
+        RunError::NoValidation => "; give one --guidance-scale".into(),
+        RunError::NoThoughts { .. } => ": `latentr3 sft --thoughts 1`".into(),
+        RunError::OtherTokenizer { .. } => " (--tokenizer)".into(),
+        RunError::TooLong { .. } => " (--max-tokens)".into(),
+        RunError::OtherStage { stage, .. } => {
+            let command = if stage == "sasrec" { "baseline sasrec" } else { stage };
+            format!("; resume it with `latentr3 {command} --resume`")
+        }
+        RunError::OtherData { .. } => "; give the folder with --data if it was moved".into(),
+        RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
+        _ => String::new(),
+    }
+}
+
+/// An experiment's error, by the options that give what is missing.
+fn with_inputs(error: &ExperimentError) -> String {
+    match error {
+        ExperimentError::Inputs(missing) => {
+            let option = |(name, what): &(String, String)| format!("--input {name}=PATH: {what}");
+            format!("needs {}", missing.iter().map(option).collect::<Vec<_>>().join("\n      "))
+        }
+        other => other.to_string(),
+    }
 }
 
 impl CliError {
+    /// A problem with a file or folder of the user's.
+    pub(super) fn input(path: &Path, problem: impl Into<String>) -> Self {
+        InputError::new(path, problem).into()
+    }
+
+    /// A run's error where the command `command` carried it out; `also` is said after how to go on.
+    pub(super) fn of_run(error: RunError, command: &'static str, also: &'static str) -> Self {
+        match error {
+            RunError::Interrupted { run, step } => Self::Interrupted { command, run, also, step },
+            error => error.into(),
+        }
+    }
+
     /// 2 for bad input, 1 for a failure, 130 where the user stopped the program, as shells have it.
     pub fn exit_code(&self) -> u8 {
-        if let Self::Interrupted { .. } | Self::Stopped(_) | Self::Data(DataError::Interrupted) = self {
+        if let Self::Interrupted { .. }
+        | Self::Stopped(_)
+        | Self::Data(DataError::Interrupted)
+        | Self::Experiment(ExperimentError::Stopped { .. }) = self
+        {
             return INTERRUPTED;
         }
         let failed = match self {
-            Self::Model(error) | Self::Report(ReportError::Model(error)) | Self::Golden(GoldenError::Model(error)) => {
+            Self::Model(error) | Self::Run(RunError::Model(error)) | Self::Golden(GoldenError::Model(error)) => {
                 matches!(error, ModelError::NotFinite(_))
             }
-            Self::Train(error) | Self::Report(ReportError::Train(error)) | Self::Golden(GoldenError::Train(error)) => {
+            Self::Train(error) | Self::Run(RunError::Train(error)) | Self::Golden(GoldenError::Train(error)) => {
                 matches!(error, TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_)))
             }
-            Self::Devices(_) | Self::Step { .. } => true,
+            Self::Devices(_) | Self::Experiment(ExperimentError::Step { .. }) => true,
             _ => false,
         };
         let failed = failed || self.refused_by_system().is_some_and(is_failure);

@@ -2,21 +2,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::evaluation_log::EvaluationLog;
-use super::files::{
-    check_device, check_fit, is_run, load_model, model_folder, objective_of, weight_files, with_learnt_thoughts,
-};
+use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, duration, is_quiet, note, print, table};
 use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
-use crate::data::{Prepared, Split};
-use crate::eval::{
-    CUTOFFS, EvalConfig, EvaluationResult, Exposure, Guidance, Ranking, Shard, TargetGroups, evaluate,
-    evaluate_grounded, evaluate_guided, load_sasrec, sample,
-};
+use crate::data::Split;
+use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, TargetGroups};
+use crate::input_error::InputError;
+use crate::models::Precision;
 use crate::models::decode::BeamConfig;
-use crate::models::sasrec::SasRec;
-use crate::models::{LatentRecommender, Objective, ObjectiveKind, Precision, device};
+use crate::run::{Decoding, EvaluationEvent, EvaluationRequest};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -104,8 +99,6 @@ impl From<SplitArg> for Split {
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
-    let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
-    beam.check(ObjectiveKind::Vocabulary)?;
     if args.micro_batch == 0 || args.limit == Some(0) {
         return Err(CliError::Usage("--micro-batch and --limit must be at least 1".into()));
     }
@@ -115,111 +108,64 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         ));
     }
     check_json(args.json.as_deref())?;
-    check_device(&args.device.device, args.precision)?;
-    let prepared = Prepared::load(&args.data)?;
-    let model_files = weight_files(&args.model)?;
-    let mut model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
-    if let Some(thoughts) = args.thoughts {
-        model = with_learnt_thoughts(model, thoughts, args.seed.seed)?;
-    }
-    check_fit(&model, &model_folder(&args.model), &prepared)?;
-    if is_run(&args.model) && weight_files(&args.model)? != model_files {
-        let problem = "went on while its best model was read; evaluate it once more".into();
-        return Err(CliError::Input { path: args.model.clone(), line: None, problem });
-    }
-    let log = EvaluationLog::open(&args.model);
-    let objective = match args.decode {
-        DecodeArg::Trie => objective_of(&model, args.objective.objective),
-        DecodeArg::Grounding => {
-            if model.objective() == ObjectiveKind::Catalog || args.objective.objective == Some(ObjectiveKind::Catalog) {
-                note("note: free text is read by the objective `vocabulary`, whatever the model was trained for");
-            }
-            ObjectiveKind::Vocabulary
-        }
-    };
-    beam.check(objective)?;
-    let objective = prepared.objective(objective)?;
-    let guide_files = args.guidance.as_deref().map(weight_files).transpose()?.unwrap_or_default();
-    let rows = sample(prepared.rows.get(args.split.into()), args.limit, args.seed.seed);
-    let config = EvalConfig { beam, batch: args.micro_batch, shard: args.shard };
+    warn_of_software(&args.device.device)?;
+    let request = args.request();
     let mut progress = Progress::new("evaluate");
-    let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
-    let evaluation = match args.decode {
-        DecodeArg::Trie => match &args.guidance {
-            None => evaluate(&model, &prepared, &objective, &rows, config, &mut advance)?,
-            Some(run) => {
-                let guide = load_sasrec(&model_folder(run), &prepared, &device(&args.device.device)?)?;
-                let scale = choose_scale(&model, &guide, &prepared, &objective, args)?;
-                let guidance = Guidance { model: &guide, scale };
-                evaluate_guided(&model, guidance, &prepared, &objective, &rows, config, &mut advance)?
-            }
-        },
-        DecodeArg::Grounding => evaluate_grounded(&model, &prepared, &rows, config, &mut advance)?,
-    };
+    let result = request.carry_out(&mut |event| match event {
+        EvaluationEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),
+        EvaluationEvent::OtherObjective { .. } if args.decode == DecodeArg::Grounding => {
+            note("note: free text is read by the objective `vocabulary`, whatever the model was trained for")
+        }
+        EvaluationEvent::OtherObjective { trained, read } => note_other_objective(trained, read),
+        EvaluationEvent::NotRecorded(error) => note_not_recorded(error),
+        EvaluationEvent::Scale { scale, ndcg, users } => {
+            progress.say(&format!("guidance scale {scale}: NDCG {ndcg:.4} on {users} validation users"))
+        }
+        EvaluationEvent::ReadBefore { times } => note_read_before(request.split.name(), times),
+    })?;
     drop(progress);
-    let result = EvaluationResult {
-        split: Split::from(args.split).name().into(),
-        data_fingerprint: prepared.fingerprint(),
-        model_files,
-        limit: args.limit,
-        seed: args.seed.seed,
-        batch: args.micro_batch,
-        precision: args.precision,
-        trained_objective: Some(model.objective()),
-        thoughts: Some(model.thoughts()),
-        guide_files,
-        users_of_all_parts: rows.len(),
-        shard: args.shard,
-        evaluation,
-    };
     write_json(args.json.as_deref(), &result)?;
-    if !is_quiet() {
-        show(&result)?;
-    }
-    if let Some(log) = log {
-        let is_plain = args.thoughts.is_none()
-            && args.decode == DecodeArg::Trie
-            && args.guidance.is_none()
-            && args.precision == Precision::F32
-            && objective.kind() == model.objective()
-            && beam.penalty(&objective) == objective.length_penalty();
-        log.record(&result, is_plain)?;
-    }
-    Ok(())
+    if is_quiet() { Ok(()) } else { show(&result) }
 }
 
-/// The scale with the best NDCG@10, or of the longest list, on validation users.
-fn choose_scale(
-    model: &LatentRecommender,
-    guide: &SasRec,
-    prepared: &Prepared,
-    objective: &Objective,
-    args: &EvaluateArgs,
-) -> Result<f64, CliError> {
-    if let [scale] = args.guidance_scale[..] {
-        return Ok(scale);
-    }
-    let rows = sample(prepared.rows.get(Split::Valid), Some(args.guidance_users), args.seed.seed);
-    if rows.is_empty() {
-        return Err(CliError::Usage("there are no validation users to choose by; give one --guidance-scale".into()));
-    }
-    let beam = BeamConfig { beams: args.beams, length_penalty: args.length_penalty };
-    let config = EvalConfig { beam, batch: args.micro_batch, shard: Shard::WHOLE };
-    let mut best = None;
-    for &scale in &args.guidance_scale {
-        let guidance = Guidance { model: guide, scale };
-        let evaluation = evaluate_guided(model, guidance, prepared, objective, &rows, config, &mut |_, _| {})?;
-        let ndcg = &evaluation.by_item.ndcg;
-        let figure =
-            CUTOFFS.iter().rev().filter(|&&k| k <= 10).find_map(|k| ndcg[&k.to_string()].as_f64()).unwrap_or(0.0);
-        if !is_quiet() {
-            note(&format!("guidance scale {scale}: NDCG {figure:.4} on {} validation users", rows.len()));
-        }
-        if best.is_none_or(|(most, _)| figure > most) {
-            best = Some((figure, scale));
+impl EvaluateArgs {
+    fn request(&self) -> EvaluationRequest {
+        EvaluationRequest {
+            model: self.model.clone(),
+            data: self.data.clone(),
+            device: self.device.device.clone(),
+            split: self.split.into(),
+            decoding: match (&self.decode, &self.guidance) {
+                (DecodeArg::Grounding, _) => Decoding::Grounding,
+                (DecodeArg::Trie, None) => Decoding::Search,
+                (DecodeArg::Trie, Some(guide)) => Decoding::Guided {
+                    guide: guide.clone(),
+                    scales: self.guidance_scale.clone(),
+                    users: self.guidance_users,
+                },
+            },
+            beam: BeamConfig { beams: self.beams, length_penalty: self.length_penalty },
+            objective: self.objective.objective,
+            thoughts: self.thoughts,
+            limit: self.limit,
+            seed: self.seed.seed,
+            batch: self.micro_batch,
+            precision: self.precision,
+            shard: self.shard,
         }
     }
-    best.map(|(_, scale)| scale).ok_or_else(|| CliError::Usage("--guidance-scale needs a value".into()))
+}
+
+/// Says that a run will have no record of an evaluation.
+pub(super) fn note_not_recorded(error: &InputError) {
+    note(&format!("note: {error}; the run will have no record of this evaluation"));
+}
+
+/// Says so where the test split was read before.
+pub(super) fn note_read_before(split: &str, times: usize) {
+    if split == Split::Test.name() && times > 0 {
+        note(&format!("note: readings of the test split for this run before: {times}; choose settings on valid"));
+    }
 }
 
 /// Prints the figures of an evaluation.
@@ -265,11 +211,11 @@ pub(super) fn figures(rankings: &[(&str, &Ranking)]) -> String {
     let head = |name: &str| CUTOFFS.iter().map(|k| format!("{name}@{k}")).collect::<Vec<_>>();
     let mut rows = vec![[vec![String::new()], head("HR"), head("NDCG")].concat()];
     for (name, ranking) in rankings {
-        let cells = |values: &serde_json::Map<String, serde_json::Value>| {
-            let cell = |k: &usize| values[&k.to_string()].as_f64().map_or("-".into(), |value| format!("{value:.4}"));
-            CUTOFFS.iter().map(cell).collect::<Vec<_>>()
+        let cells = |metric: fn(usize) -> Metric| {
+            let cell = |k| ranking.get(metric(k)).map_or("-".into(), |value| format!("{value:.4}"));
+            CUTOFFS.into_iter().map(cell).collect::<Vec<_>>()
         };
-        rows.push([vec![name.to_string()], cells(&ranking.hr), cells(&ranking.ndcg)].concat());
+        rows.push([vec![name.to_string()], cells(Metric::Hr), cells(Metric::Ndcg)].concat());
     }
     table(&rows)
 }

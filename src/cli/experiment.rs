@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory};
 
-use super::experiment_place::WorkFolder;
-use super::terminal::{is_quiet, note, print};
+use super::error::INTERRUPTED;
+use super::interrupt::{interrupted, is_terminated, terminate};
+use super::terminal::{duration, is_quiet, note, print};
 use super::{Cli, CliError, DeviceArg};
-use crate::experiment::{Experiment, Step, markdown};
+use crate::experiment::{Experiment, Program, Step, StepEvent, WorkFolder, markdown};
+use crate::models::ModelError;
 use crate::models::hub::write_atomically;
 use crate::report::picture;
 
@@ -56,7 +58,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
-    let error = |problem: String| CliError::Input { path: args.file.clone(), line: None, problem };
+    let error = |problem: String| CliError::input(&args.file, problem);
     let text = fs::read_to_string(&args.file).map_err(|cause| error(format!("cannot be read: {cause}")))?;
     let experiment = Experiment::parse(&text).map_err(|cause| error(cause.to_string()))?;
     let steps = experiment.steps().map_err(|cause| error(cause.to_string()))?;
@@ -81,7 +83,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     }
     let beside = args.file.with_file_name("results").join(args.file.file_stem().unwrap_or_default());
     let results_folder = args.results.as_ref().unwrap_or(&beside);
-    let place = WorkFolder::new(&args.work, results_folder, inputs, &args.device.device)?;
+    let place = WorkFolder::new(&args.work, results_folder, inputs)?;
     let is_asked = |step: &Step| args.only.is_empty() || args.only.iter().any(|part| step.name.contains(part));
     if !args.only.is_empty() && !steps.iter().any(|step| step.keep && is_asked(step)) {
         return Err(CliError::Usage(format!("no step that is kept has {} in its name", args.only.join(" or "))));
@@ -101,6 +103,25 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     } else {
         place.check_inputs(&experiment, due.iter().map(|&at| &steps[at]))?;
         let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes));
+        let mut observer = |event: StepEvent| match event {
+            _ if is_quiet() => {}
+            StepEvent::Waiting(step) => note(&format!("waiting for another experiment to carry out `{}`", step.name)),
+            StepEvent::Done { step, seconds } => note(&format!("{} took {}", step.name, duration(seconds))),
+        };
+        let mut program = Program {
+            path: std::env::current_exe().map_err(ModelError::io(Path::new("latentr3")))?,
+            interrupted_code: INTERRUPTED,
+            device: args.device.device.clone(),
+            takes_device,
+            // From here on Ctrl-C, which a step gets too, lets it save what it did. A request to end is passed on.
+            interrupted: interrupted(),
+            stop: |step| {
+                if is_terminated() {
+                    terminate(step);
+                }
+            },
+            observer: &mut observer,
+        };
         for (done, &at) in due.iter().enumerate() {
             if !is_quiet() {
                 note(&format!("step {} of {}: {}", done + 1, due.len(), steps[at].name));
@@ -109,7 +130,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
                 if !is_quiet() {
                     note(&format!("{} is of the same model as {twin}, and has its result", steps[at].name));
                 }
-            } else if !place.carry_out(&steps[at], end)? {
+            } else if !program.carry_out(&place, &steps[at], end)? {
                 note("time limit reached; rerun the command to resume");
                 break;
             }
@@ -138,6 +159,16 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Whether the command of these words computes somewhere.
+fn takes_device(words: &[String]) -> bool {
+    let program = Cli::command();
+    let mut command = &program;
+    while let Some(subcommand) = words.iter().find_map(|word| command.find_subcommand(word)) {
+        command = subcommand;
+    }
+    command.get_arguments().any(|argument| argument.get_long() == Some("device"))
+}
+
 /// What an experiment is about, what it takes and what it needs.
 fn describe(experiment: &Experiment) -> String {
     let mut text = format!("{}\n\n{}\n", experiment.title, experiment.about.trim());
@@ -148,4 +179,19 @@ fn describe(experiment: &Experiment) -> String {
         text += &format!("--input {name}=PATH: {what}\n");
     }
     text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::OF_A_NEW_SASREC;
+
+    #[test]
+    fn every_option_of_a_new_sasrec_is_left_out_when_it_goes_on() {
+        let cli = Cli::command();
+        let sasrec = cli.find_subcommand("baseline").and_then(|command| command.find_subcommand("sasrec")).unwrap();
+        let recipe = sasrec.get_groups().find(|group| group.get_id() == "RecipeArgs").unwrap();
+        let options: Vec<String> = recipe.get_args().map(|id| format!("--{id}")).collect();
+        assert_eq!(options, OF_A_NEW_SASREC);
+    }
 }

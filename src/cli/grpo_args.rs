@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use super::ObjectiveArg;
-use super::description::StageConfig;
 use super::train_args::{FrozenArgs, LoopArgs, RecipeArg, RunArgs, launch};
+use crate::run::StageConfig;
 use crate::train::TrainConfig;
 use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig};
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::files::{TOKENIZER_FILE, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
+use super::model::load_model;
 use super::outputs::check_free;
 use super::terminal::{is_quiet, print};
 use super::{CliError, DeviceArg, SeedArg};
@@ -10,6 +10,7 @@ use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::hub::{self, write_atomically};
 use crate::models::{LatentRecommender, ModelError, ThoughtKind, device};
+use crate::run::{TOKENIZER_FILE, model_folder, own_tokenizer, with_learnt_thoughts};
 
 /// Options of `init`.
 #[derive(Debug, Args)]
@@ -95,7 +96,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
 fn with_thoughts(model: LatentRecommender, thoughts: usize, seed: u64) -> Result<LatentRecommender, CliError> {
     match model.thoughts() {
         0 => Ok(model.with_thoughts(ThoughtKind::LatentAttention, thoughts, seed)?),
-        _ => with_learnt_thoughts(model, thoughts, seed),
+        _ => Ok(with_learnt_thoughts(model, thoughts, seed)?),
     }
 }
 

@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::CliError;
 use super::evaluate::show;
-use super::files::read_result;
 use super::outputs::{check_json, check_not_read, write_json};
 use super::terminal::is_quiet;
 use crate::eval::EvaluationResult;
+use crate::run::read_result;
 
 /// Options of `merge`.
 #[derive(Debug, Args)]

@@ -2,36 +2,29 @@
 
 mod baseline;
 mod bench;
-mod carry_out;
 mod compare;
 mod demo;
-mod demo_data;
-mod description;
 mod devices;
 mod direction;
 mod error;
 mod evaluate;
-mod evaluation_log;
 mod experiment;
-mod experiment_place;
-mod files;
 mod grpo_args;
 mod init;
 mod interrupt;
 mod latency;
-mod memory;
 mod merge;
+mod model;
 mod outputs;
-mod pipeline;
 mod prepare;
 mod recommend;
 mod recorded;
 mod report_page;
-mod sasrec_run;
+mod run_display;
+mod sasrec_args;
 mod score;
 mod scored_lists;
 mod terminal;
-mod threads;
 mod train_args;
 
 use clap::parser::ValueSource;
@@ -41,6 +34,7 @@ pub use error::CliError;
 
 use crate::data::silence_expected_panics;
 use crate::models::ObjectiveKind;
+use crate::runtime::with_awake_threads;
 
 /// Train and serve recommenders that think in latent space before they write the next item's title.
 #[derive(Debug, Parser)]
@@ -172,7 +166,7 @@ impl Cli {
         match self.command {
             // They wait for programs of their own, which want the processors.
             Command::Experiment(_) | Command::Devices(_) => self.command.run(),
-            _ => threads::attentively(|| self.command.run()),
+            _ => with_awake_threads(|| self.command.run()),
         }
     }
 }

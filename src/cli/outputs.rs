@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use super::CliError;
-use super::files::TOKENIZER_FILE;
 use crate::models::ModelError;
 use crate::models::hub;
+use crate::run::TOKENIZER_FILE;
 
 /// Names of JSON files that models, data and runs consist of.
 const PARTS: [&str; 7] = [
@@ -30,8 +30,8 @@ pub(super) fn check_json(path: Option<&Path>) -> Result<(), CliError> {
     check_writable(path, &is_json)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.exists() && (PARTS.contains(&&*name) || name.ends_with(".index.json")) {
-        let problem = "exists and is no result but a part of something; give another name".into();
-        return Err(CliError::Input { path: path.to_owned(), line: None, problem });
+        let problem = "exists and is no result but a part of something; give another name";
+        return Err(CliError::input(path, problem));
     }
     Ok(())
 }
@@ -45,8 +45,8 @@ pub(super) fn check_not_read<'a>(
     let json = json.and_then(real);
     match read.into_iter().find(|path| json.is_some() && real(path) == json) {
         Some(path) => {
-            let problem = "is read here and cannot be what --json writes".into();
-            Err(CliError::Input { path: path.clone(), line: None, problem })
+            let problem = "is read here and cannot be what --json writes";
+            Err(CliError::input(&path, problem))
         }
         None => Ok(()),
     }
@@ -68,14 +68,14 @@ pub(super) fn check_writable(path: &Path, of_its_kind: &dyn Fn(File) -> bool) ->
         (true, true) => "is a folder; give the name of a file",
         (false, _) => "cannot be written: there is no such folder",
     };
-    Err(CliError::Input { path: path.to_owned(), line: None, problem: problem.into() })
+    Err(CliError::input(path, problem))
 }
 
 /// The error for a folder that is to be made and exists already.
 pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
     if hub::is_occupied(folder) {
-        let problem = "exists already; give another --out".into();
-        return Err(CliError::Input { path: folder.to_owned(), line: None, problem });
+        let problem = "exists already; give another --out";
+        return Err(CliError::input(folder, problem));
     }
     Ok(())
 }

@@ -239,7 +239,7 @@ fn survey(config: &PrepareConfig, args: &PrepareArgs) -> Result<(), CliError> {
     }
     let Some(summary) = Interactions::survey(&config.data, &config.read_options())? else {
         let problem = "has rows with histories, which are used as they are; --dry-run is for interactions one by one";
-        return Err(CliError::Input { path: config.data.clone(), line: None, problem: problem.into() });
+        return Err(CliError::input(&config.data, problem));
     };
     write_json(args.json.as_deref(), &summary)?;
     if is_quiet() {

@@ -3,13 +3,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::files::{check_device, check_fit, load_model, model_folder, objective_of};
+use super::model::{load_model, objective_of};
 use super::outputs::{check_json, write_json};
 use super::terminal::{is_quiet, note, print, table};
 use super::{CliError, DeviceArg, ObjectiveArg};
 use crate::data::Prepared;
 use crate::models::decode::{BeamConfig, beam_search};
 use crate::models::{ObjectiveKind, Precision};
+use crate::run::{check_device, check_fit};
 
 /// Options of `recommend`.
 #[derive(Debug, Args)]
@@ -59,7 +60,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     check_device(&args.device.device, args.precision)?;
     let prepared = Prepared::load(&args.data)?;
     let model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
-    check_fit(&model, &model_folder(&args.model), &prepared)?;
+    check_fit(&model, &args.model, &prepared)?;
     let is_unknown = |title: &&String| prepared.catalog.items().iter().all(|item| item.title != **title);
     for title in args.history.iter().filter(|title| !is_quiet() && is_unknown(title)) {
         note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));

@@ -1,59 +1,9 @@
-//! What a run recorded, against what it is to go on with.
+//! The options given beside `--resume`, against what the run recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::CliError;
-use super::description::RunDescription;
-use super::terminal::note;
-use crate::data::Prepared;
-use crate::train::{Found, RunPaths};
-
-/// What a run is told to do, as its folder records it.
-pub(super) fn recorded_as_json(description: &impl Serialize) -> Result<Value, CliError> {
-    // Nothing of it but a path can fail.
-    let refused = |_| CliError::Usage("a run records its paths as text, and one of these is not UTF-8".into());
-    serde_json::to_value(description).map_err(refused)
-}
-
-/// The names that two lists of checksums do not agree on.
-pub(super) fn differences(recorded: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
-    let names = recorded.keys().chain(now.keys()).collect::<BTreeSet<_>>();
-    let different: Vec<&str> =
-        names.into_iter().filter(|name| recorded.get(*name) != now.get(*name)).map(String::as_str).collect();
-    (!different.is_empty()).then(|| different.join(", "))
-}
-
-/// Makes sure that the data is still what the run was made with; `data` is its folder now.
-pub(super) fn check_data(
-    run: &Path,
-    recorded: &BTreeMap<String, String>,
-    data: &Path,
-    prepared: &Prepared,
-) -> Result<(), CliError> {
-    let Some(names) = differences(recorded, prepared.files()) else {
-        return Ok(());
-    };
-    let problem = format!(
-        "was made with other data than {} holds now: {names} differ; give the folder with --data if it was moved",
-        data.display()
-    );
-    Err(CliError::Input { path: RunPaths(run).description(), line: None, problem })
-}
-
-/// Says which checkpoints of a run are damaged, and from where it resumes instead.
-pub(super) fn warn_of_damage<M>(found: &Found<M>) {
-    for damage in &found.damaged {
-        note(&format!("warning: {damage}"));
-    }
-    if !found.damaged.is_empty() {
-        let step = found.trained.progress.step;
-        note(&format!("warning: going on from {}, step {step}, instead", found.folder.display()));
-    }
-}
+use crate::run::RunDescription;
 
 /// Where each option of the training commands stands in a run's description.
 const RECORDED: [(&str, &str); 41] = [
@@ -106,7 +56,7 @@ pub(super) fn check_same(
     asked: &RunDescription,
     recorded: &RunDescription,
 ) -> Result<(), CliError> {
-    let (asked, recorded) = (recorded_as_json(asked)?, recorded_as_json(recorded)?);
+    let (asked, recorded) = (as_json(asked)?, as_json(recorded)?);
     for (option, pointer) in RECORDED.into_iter().filter(|(option, _)| is_given(option)) {
         let value = |of: &Value| match option {
             // Recorded as prompts a step, which depend on the group.
@@ -123,6 +73,11 @@ pub(super) fn check_same(
         }
     }
     Ok(())
+}
+
+fn as_json(description: &RunDescription) -> Result<Value, CliError> {
+    // All but a path can be written as JSON.
+    serde_json::to_value(description).map_err(|error| CliError::Usage(error.to_string()))
 }
 
 fn number(of: &Value, pointer: &str) -> u64 {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::files::{check_fit, load_model, model_folder};
+use super::model::load_model;
 use super::outputs::check_writable;
 use super::terminal::{is_quiet, note, print};
 use super::{CliError, DeviceArg, SeedArg};
@@ -13,6 +13,7 @@ use crate::eval::sample;
 use crate::models::hub::write_atomically;
 use crate::models::{Objective, ObjectiveKind};
 use crate::report::{Contents, Examples, PAGE_START, Run, View, page, views};
+use crate::run::{check_fit, model_folder};
 
 /// Split of the prompts that are looked into.
 const SPLIT: Split = Split::Test;

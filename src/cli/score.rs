@@ -4,10 +4,11 @@ use burn::module::Module;
 use clap::Args;
 use serde_json::json;
 
-use super::files::{load_model, objective_of};
+use super::model::{load_model, objective_of};
 use super::terminal::print_to_reader;
 use super::{CliError, DeviceArg, ObjectiveArg};
 use crate::data::TokenFile;
+use crate::input_error::InputError;
 use crate::models::decode::ItemTrie;
 use crate::models::{LatentRecommender, ModelError, Objective, ObjectiveKind, host};
 
@@ -83,7 +84,7 @@ pub(super) fn file_objective(
 ) -> Result<Objective, CliError> {
     let other = catalog.map(TokenFile::read_catalog).transpose()?;
     let path = catalog.unwrap_or(&file.path);
-    let problem = |problem: String| CliError::Input { path: path.to_owned(), line: Some(1), problem };
+    let problem = |problem: String| InputError::new(path, problem).at_line(1);
     let objective = match other.as_ref().or(file.catalog.as_ref()) {
         Some(items) => {
             let tree = ItemTrie::new(items).map_err(|error| problem(error.to_string()))?;

@@ -1,15 +1,17 @@
 //! The options of the training commands, and how they become a run's description.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::description::{RunDescription, StageConfig};
+use super::interrupt::interrupted;
+use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
-use super::pipeline::{Resumption, resume, start};
 use super::recorded::check_same;
+use super::run_display::RunDisplay;
 use super::{CliError, DeviceArg, SeedArg};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
+use crate::run::{Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, StageConfig, resume, start};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, World};
 
 /// What a run reads and writes.
@@ -343,30 +345,51 @@ pub(super) fn launch(
         ..RunDescription::new(stage, &model, &data, &run.device.device, train)
     };
     let world = if run.mpi { World::of_mpi()? } else { World::alone() };
+    let stage = description.stage.name();
+    let mut display = RunDisplay::new(stage, world.is_root());
+    let mut observer = |event: RunEvent| display.show(event);
+    let mut context = RunContext { world: &world, interrupted: interrupted(), observer: &mut observer };
     let result = match (&run.resume, &run.out) {
-        (Some(folder), _) => {
-            let asked = Resumption {
-                stage: description.stage.name(),
-                data: run.data.as_deref(),
-                device: run.names("device").then_some(run.device.device.as_str()),
-                gradient_checkpointing: training.gradient_checkpointing,
-                micro_batch: run.names("micro_batch").then_some(training.micro_batch),
-                max_steps: training.max_steps,
-                check: &|recorded| check_same(&|option| run.names(option), &description, recorded),
-            };
-            resume(folder, &asked, &world)
+        (Some(folder), _) => go_on(run, training, folder, &description, &mut context),
+        (None, Some(out)) => {
+            warn_of_software(&description.device)?;
+            start(description, out, &mut context).map_err(|error| CliError::of_run(error, stage, ""))
         }
-        (None, Some(out)) => start(description, out, &world),
         (None, None) => Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
     };
-    if let Ok(result) = &result
-        && world.is_root()
-    {
-        write_json(run.json.as_deref(), result)?;
+    if let Ok(outcome) = &result {
+        display.end(outcome);
+        if world.is_root() {
+            write_json(run.json.as_deref(), outcome)?;
+        }
     }
     // All have come to the same end; after any other error the rest could be waiting for this worker.
     if matches!(result, Ok(_) | Err(CliError::Interrupted { .. })) {
         world.finish();
     }
     result.map(drop)
+}
+
+/// Goes on with a run of the command's own stage, if the other options are those that it began with.
+fn go_on(
+    run: &RunArgs,
+    training: &LoopArgs,
+    folder: &Path,
+    asked: &RunDescription,
+    context: &mut RunContext,
+) -> Result<RunOutcome, CliError> {
+    let recorded = RunDescription::read(folder)?;
+    let stage = asked.stage.name();
+    if recorded.stage.name() != stage {
+        return Err(RunError::OtherStage { run: folder.to_owned(), stage: recorded.stage.name().into() }.into());
+    }
+    check_same(&|option| run.names(option), asked, &recorded)?;
+    let resumption = Resumption {
+        data: run.data.clone(),
+        device: run.names("device").then(|| run.device.device.clone()),
+        gradient_checkpointing: training.gradient_checkpointing,
+        micro_batch: run.names("micro_batch").then_some(training.micro_batch),
+        max_steps: training.max_steps,
+    };
+    resume(folder, &resumption, context).map_err(|error| CliError::of_run(error, stage, ""))
 }

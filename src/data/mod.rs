@@ -23,6 +23,7 @@ mod read;
 mod split_tables;
 mod splits;
 mod summary;
+pub mod synthetic;
 mod text;
 mod text_file;
 mod token_file;

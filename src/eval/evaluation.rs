@@ -67,9 +67,9 @@ impl Evaluation {
         }
         let figures =
             [&self.by_item, &self.by_title, &self.popularity].into_iter().flat_map(|by| by.hr.iter().chain(&by.ndcg));
-        let mut wrong =
-            figures.filter(|(_, figure)| figure.as_f64().is_some_and(|figure| !(0.0..=1.0).contains(&figure)));
-        wrong.next().map(|(k, figure)| format!("{figure} as a share, at {k}"))
+        let mut figures = figures.filter_map(|(k, figure)| Some((k, (*figure)?)));
+        let wrong = figures.find(|(_, figure)| !(0.0..=1.0).contains(figure));
+        wrong.map(|(k, figure)| format!("{figure:?} as a share, at {k}"))
     }
 
     /// All figures of some users.

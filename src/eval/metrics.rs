@@ -1,10 +1,11 @@
 //! HR@k and NDCG@k for one relevant item per user.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The list lengths that are reported.
 pub const CUTOFFS: [usize; 5] = [1, 3, 5, 10, 20];
@@ -78,13 +79,15 @@ impl TryFrom<String> for Metric {
     }
 }
 
-/// Hit rates and NDCG over some users.
+/// Hit rates and NDCG over some users, by the length k of the list; none where the lists are shorter than k.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
-    /// HR@k: the share of users whose item is at rank k or better; null where the lists are shorter than k.
-    pub hr: Map<String, Value>,
-    /// NDCG@k: the mean of `1 / log2(1 + rank)` over users, 0 for ranks beyond k; null where the lists are shorter than k.
-    pub ndcg: Map<String, Value>,
+    /// HR@k: the share of users whose item is at rank k or better.
+    #[serde(deserialize_with = "by_length")]
+    pub hr: BTreeMap<usize, Option<f64>>,
+    /// NDCG@k: the mean of `1 / log2(1 + rank)` over users, 0 for ranks beyond k.
+    #[serde(deserialize_with = "by_length")]
+    pub ndcg: BTreeMap<usize, Option<f64>>,
 }
 
 impl Ranking {
@@ -94,25 +97,45 @@ impl Ranking {
         let sum = |metric: Metric| 0.0 + ranks.iter().map(|&rank| metric.gain(rank)).sum::<f64>();
         let mean = |metric: Metric| sum(metric) / ranks.len().max(1) as f64;
         let at = |metric: fn(usize) -> Metric| {
-            let value = |k: usize| if k <= longest { json!(mean(metric(k))) } else { Value::Null };
-            CUTOFFS.into_iter().map(|k| (k.to_string(), value(k))).collect()
+            CUTOFFS.into_iter().map(|k| (k, (k <= longest).then(|| mean(metric(k))))).collect()
         };
         Self { hr: at(Metric::Hr), ndcg: at(Metric::Ndcg) }
     }
+
+    /// A metric's mean, if the lists are long enough for it and it is one of those that are reported.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        let values = match metric {
+            Metric::Hr(_) => &self.hr,
+            Metric::Ndcg(_) => &self.ndcg,
+        };
+        values.get(&metric.cutoff()).copied().flatten()
+    }
+}
+
+/// Reads values by the length of the list. Within a flattened field serde does not read numbers from the names of fields itself.
+fn by_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<usize, Option<f64>>, D::Error> {
+    let values = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
+    let length = |(k, value): (String, Option<f64>)| Ok((k.parse().map_err(D::Error::custom)?, value));
+    values.into_iter().map(length).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
     fn figures_equal_the_definitions() {
         let ranking = Ranking::of(&[Some(1.0), Some(3.0), None, Some(12.0)], 10);
-        assert_eq!(ranking.hr["1"], json!(0.25));
-        assert_eq!(ranking.hr["3"], json!(0.5));
-        assert_eq!(ranking.hr["10"], json!(0.5));
-        assert_eq!(ranking.ndcg["10"], json!((1.0 + 0.5) / 4.0));
-        assert_eq!(ranking.hr["20"], Value::Null, "the lists are 10 long");
+        assert_eq!(ranking.get(Metric::Hr(1)), Some(0.25));
+        assert_eq!(ranking.get(Metric::Hr(3)), Some(0.5));
+        assert_eq!(ranking.get(Metric::Hr(10)), Some(0.5));
+        assert_eq!(ranking.get(Metric::Ndcg(10)), Some((1.0 + 0.5) / 4.0));
+        assert_eq!(ranking.get(Metric::Hr(20)), None, "the lists are 10 long");
+        let json = serde_json::to_string(&ranking).unwrap();
+        assert!(json.starts_with(r#"{"hr":{"1":0.25,"3":0.5,"5":0.5,"10":0.5,"20":null},"ndcg":{"1":"#), "{json}");
+        assert_eq!(serde_json::from_str::<Ranking>(&json).unwrap(), ranking);
     }
 
     #[test]

@@ -17,6 +17,11 @@ impl Shard {
     /// Everything.
     pub const WHOLE: Self = Self { number: 1, count: 1 };
 
+    /// The part of the rank counted from 0, of so many.
+    pub(crate) fn of_rank(rank: usize, ranks: usize) -> Self {
+        Self { number: rank + 1, count: ranks }
+    }
+
     /// How many parts there are.
     pub fn count(self) -> usize {
         self.count

@@ -74,8 +74,6 @@ fn bounds(counts: &[u64]) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn user(item_count: u64, rank: Option<f64>) -> UserRank {
@@ -101,9 +99,9 @@ mod tests {
         let size = |group: &TargetGroup| (group.users, group.items);
         assert_eq!([&groups.head, &groups.middle, &groups.tail].map(size), [(1, 1), (1, 2), (2, 4)]);
         assert_eq!([&groups.cold, &groups.warm].map(size), [(1, 2), (4, 7)]);
-        assert_eq!(groups.tail.by_item.hr["10"], json!(0.5));
-        assert_eq!(groups.tail.by_item.hr["1"], json!(0.0));
-        assert_eq!(groups.warm.by_item.hr["3"], json!(0.5));
+        assert_eq!(groups.tail.by_item.hr[&10], Some(0.5));
+        assert_eq!(groups.tail.by_item.hr[&1], Some(0.0));
+        assert_eq!(groups.warm.by_item.hr[&3], Some(0.5));
     }
 
     #[test]

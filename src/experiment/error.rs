@@ -1,4 +1,41 @@
-/// Why an experiment cannot be run.
+use std::path::PathBuf;
+
+use crate::input_error::InputError;
+use crate::models::ModelError;
+use crate::run::RunError;
+
+/// Why an experiment's file makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PlanError(pub(super) String);
+
+/// Why an experiment is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExperimentError {
+    /// A file.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A run that a step made.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A file or folder that is not what it should be.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Inputs are missing: their names, and what they are.
+    #[error("inputs are missing: {}", .0.iter().map(|(name, what)| format!("{name} ({what})")).collect::<Vec<_>>().join(", "))]
+    Inputs(Vec<(String, String)>),
+    /// A step failed.
+    #[error("step `{step}` failed; what it said is in {}", log.display())]
+    Step {
+        /// Its name.
+        step: String,
+        /// What it printed.
+        log: PathBuf,
+    },
+    /// The user stopped it.
+    #[error("stopped in step `{step}`; the same command goes on")]
+    Stopped {
+        /// The step that was not done.
+        step: String,
+    },
+}

@@ -3,12 +3,12 @@
 use burn::module::Module;
 
 use super::contents::Contents;
-use super::error::ReportError;
 use super::html::{Text, isolated};
 use super::label::named;
 use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{BeamConfig, beam_search};
 use crate::models::{LatentRecommender, Objective, ThoughtSource, host};
+use crate::run::RunError;
 
 /// Recommended titles that are shown.
 const RECOMMENDED: usize = 5;
@@ -57,7 +57,7 @@ pub fn views(
     prepared: &Prepared,
     objective: &Objective,
     rows: &[&PreparedRow],
-) -> Result<Option<Vec<View>>, ReportError> {
+) -> Result<Option<Vec<View>>, RunError> {
     let model = model.valid();
     let ThoughtSource::LatentAttention(_) = model.source else {
         return Ok(None);
@@ -72,7 +72,7 @@ pub fn views(
 }
 
 /// What the last thought of a model with latent attention attends to in a row's prompt.
-fn attended(model: &LatentRecommender, prepared: &Prepared, row: &PreparedRow) -> Result<Attended, ReportError> {
+fn attended(model: &LatentRecommender, prepared: &Prepared, row: &PreparedRow) -> Result<Attended, RunError> {
     let places = prepared.titles_of_tokens(row)?;
     let mut state = model.prefill(&[&row.prompt])?;
     // Leaves all thoughts but the last in the state, so that the weights are those of the last.

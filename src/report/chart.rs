@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::axis::Axis;
 use super::html::Text;
 use super::label::{colour, letter};
-use super::log::Point;
+use crate::run::Point;
 
 pub(super) const WIDTH: f64 = 360.0;
 pub(super) const HEIGHT: f64 = 220.0;

@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::error::ReportError;
 use super::run::{Run, name_of};
 use crate::eval::{EvaluationResult, Shard};
-use crate::experiment::Kept;
+use crate::input_error::InputError;
+use crate::run::{RunError, read_result};
 use crate::train::RunPaths;
 
 /// What a report is about.
@@ -47,7 +45,7 @@ impl Contents {
     /// # Errors
     ///
     /// A path that is neither, a damaged file, or a result that is only a part of one.
-    pub fn read(paths: &[PathBuf]) -> Result<Self, ReportError> {
+    pub fn read(paths: &[PathBuf]) -> Result<Self, RunError> {
         let mut contents = Self::default();
         let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(|path| path.is_dir());
         for folder in folders {
@@ -125,8 +123,8 @@ fn same_users(a: &EvaluationResult, b: &EvaluationResult) -> bool {
 }
 
 /// The JSON files of a folder that may not be there, by name.
-fn results_in(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
-    let failed = |error: std::io::Error| ReportError::input(folder, None, error.to_string());
+fn results_in(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
+    let failed = |error: std::io::Error| InputError::new(folder, error.to_string());
     if !folder.exists() {
         return Ok(Vec::new());
     }
@@ -139,44 +137,16 @@ fn results_in(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
     Ok(paths)
 }
 
-/// Reads an evaluation as `latentr3 evaluate --json` wrote it, or as an experiment has kept it.
-///
-/// # Errors
-///
-/// The file cannot be read, or is neither; the message names its line. A rank that is none.
-pub fn read_result(path: &Path) -> Result<EvaluationResult, ReportError> {
-    let bytes = std::fs::read(path).map_err(|error| ReportError::input(path, None, error.to_string()))?;
-    let problem = |error: serde_json::Error| {
-        let line = (error.line() > 0).then(|| error.line());
-        ReportError::input(path, line, format!("is no result of `latentr3 evaluate --json`: {error}"))
-    };
-    let value: Value = serde_json::from_slice(&bytes).map_err(problem)?;
-    let result: EvaluationResult = match value.get("command") {
-        Some(_) => Kept::evaluation(path)?,
-        None => serde_json::from_slice(&bytes).map_err(problem)?,
-    };
-    if let Some(problem) = result.evaluation.contradiction() {
-        return Err(ReportError::input(path, None, format!("contradicts itself: {problem}")));
-    }
-    match result.evaluation.ranks.iter().find_map(|user| Some((user, user.wrong_rank()?))) {
-        None => Ok(result),
-        Some((user, rank)) => {
-            let problem = format!("{rank} is no rank, from 1 (user `{}`, row {})", user.user, user.row);
-            Err(ReportError::input(path, None, problem))
-        }
-    }
-}
-
 /// Reads an evaluation that is not a part of one.
-fn read_whole(path: &Path) -> Result<EvaluationResult, ReportError> {
+fn read_whole(path: &Path) -> Result<EvaluationResult, RunError> {
     if !path.exists() {
-        return Err(ReportError::input(path, None, "there is no such run folder and no such result"));
+        return Err(InputError::new(path, "there is no such run folder and no such result").into());
     }
     let result = read_result(path)?;
     if result.shard != Shard::WHOLE {
         let part = result.shard;
         let problem = format!("is part {part} of an evaluation; make the whole of all parts with `latentr3 merge`");
-        return Err(ReportError::input(path, None, problem));
+        return Err(InputError::new(path, problem).into());
     }
     Ok(result)
 }

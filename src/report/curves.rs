@@ -5,7 +5,7 @@ use super::chart::{Across, Chart, Line};
 use super::contents::Contents;
 use super::html::{Table, Text};
 use super::label::{badge, named};
-use super::log::{Log, Point};
+use crate::run::{Log, Point};
 
 /// Points that a line has at most; those between are averaged.
 const MOST_POINTS: usize = 80;

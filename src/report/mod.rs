@@ -8,10 +8,8 @@ mod axis;
 mod chart;
 mod contents;
 mod curves;
-mod error;
 mod html;
 mod label;
-mod log;
 mod overview;
 mod page;
 mod picture;
@@ -22,14 +20,10 @@ mod speed;
 mod standing;
 
 pub use attention::{Attended, Examples, View, views};
-pub use contents::{Contents, Evaluated, Subject, read_result};
-pub use error::ReportError;
+pub use contents::{Contents, Evaluated, Subject};
 #[cfg(feature = "cli")]
 pub(crate) use label::duration;
-pub use log::{Log, Point};
 pub use page::{PAGE_START, page};
 pub use picture::picture;
 pub use run::Run;
-#[cfg(feature = "cli")]
-pub(crate) use run::{EVALUATIONS_LOG, times_evaluated};
 pub use standing::{Best, Standing};

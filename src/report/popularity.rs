@@ -8,7 +8,7 @@ use super::contents::{Contents, Evaluated};
 use super::html::{Table, share_and_error};
 use super::label::evaluation;
 use super::quality::group_title;
-use crate::eval::{CUTOFFS, Evaluation, Exposure, TargetGroup, TargetGroups, shown};
+use crate::eval::{CUTOFFS, Evaluation, Exposure, Metric, TargetGroup, TargetGroups, shown};
 
 /// Kinds of items besides those never chosen in training, in the chart of who is shown.
 const KINDS: usize = 5;
@@ -53,7 +53,7 @@ fn length(group: &[&Evaluated]) -> usize {
 
 /// HR@k of a kind of targets and its binomial standard error.
 fn hit_rate(kind: &TargetGroup, k: usize) -> Option<(f64, f64)> {
-    let rate = kind.by_item.hr.get(&k.to_string())?.as_f64().filter(|_| kind.users > 0)?;
+    let rate = kind.by_item.get(Metric::Hr(k)).filter(|_| kind.users > 0)?;
     Some((rate, (rate * (1.0 - rate) / (kind.users as f64 - 1.0).max(1.0)).max(0.0).sqrt()))
 }
 

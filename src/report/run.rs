@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::error::ReportError;
-use super::log::Log;
 use super::standing::Standing;
+use crate::input_error::InputError;
 use crate::models::hub::recorded_checksums;
+use crate::run::RunError;
+use crate::run::{Log, times_evaluated};
 use crate::train::{RunFolder, RunPaths, holds_weights};
 
 /// A run as its folder tells of it.
@@ -32,15 +33,15 @@ impl Run {
     /// # Errors
     ///
     /// It is no run folder, or one of its files is damaged.
-    pub fn read(path: &Path) -> Result<Self, ReportError> {
+    pub fn read(path: &Path) -> Result<Self, RunError> {
         let description = RunFolder::description(path)?;
         if stage(&description).is_none() {
             let problem = "is damaged: it names no stage";
-            return Err(ReportError::input(&RunPaths(path).description(), None, problem));
+            return Err(InputError::new(RunPaths(path).description(), problem).into());
         }
         let standing = Standing::read(path)?;
         let log = Log::read(&RunPaths(path).metrics())?;
-        let evaluated = times_evaluated(&RunPaths(path).evaluations().join(EVALUATIONS_LOG))?;
+        let evaluated = times_evaluated(path)?;
         Ok(Self { path: path.to_owned(), description, standing, log, evaluated })
     }
 
@@ -85,28 +86,6 @@ impl Run {
 fn stage(description: &Value) -> Option<&str> {
     let stage = &description["stage"];
     stage["name"].as_str().or(stage.as_str())
-}
-
-/// The file in a run's folder of evaluations that has a line for each.
-pub(crate) const EVALUATIONS_LOG: &str = "log.jsonl";
-
-/// How often a run was evaluated on each split, by its log of evaluations, which may not be there; parts of one evaluation count each. A
-/// line that is no record, such as one that was cut off, counts for nothing.
-pub(crate) fn times_evaluated(log: &Path) -> Result<BTreeMap<String, usize>, ReportError> {
-    let bytes = match std::fs::read(log) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(ReportError::input(log, None, error.to_string())),
-    };
-    let mut times = BTreeMap::new();
-    for line in bytes.split(|&byte| byte == b'\n') {
-        if let Ok(line) = serde_json::from_slice::<Value>(line)
-            && let Some(split) = line["split"].as_str()
-        {
-            *times.entry(split.to_owned()).or_default() += 1;
-        }
-    }
-    Ok(times)
 }
 
 /// A folder's or file's own name.

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::error::ReportError;
+use crate::input_error::InputError;
 use crate::models::hub::read_json;
+use crate::run::RunError;
 use crate::train::{Progress, RunPaths};
 
 /// Where a run stands.
@@ -43,13 +44,13 @@ impl Standing {
     /// # Errors
     ///
     /// The file is damaged.
-    pub(super) fn read(run: &Path) -> Result<Option<Self>, ReportError> {
+    pub(super) fn read(run: &Path) -> Result<Option<Self>, RunError> {
         let file = RunPaths(run).progress();
         if !file.exists() {
             return Ok(None);
         }
         let progress: Progress = serde_json::from_value(read_json(&file)?)
-            .map_err(|error| ReportError::input(&file, None, format!("is damaged or of another version: {error}")))?;
+            .map_err(|error| InputError::new(&file, format!("is damaged or of another version: {error}")))?;
         let Progress { step, best, best_step, finished, stopped, seconds, .. } = progress;
         let best = best.map(|best| match (best.metric("valid_loss"), best.metric("valid_perplexity")) {
             (Some(loss), Some(perplexity)) => Best::Loss { loss, perplexity },

@@ -384,7 +384,6 @@ fn a_run_whose_temperature_adapts_resumes_with_identical_results() {
                 run: Some(&run),
                 world: &world,
                 observer,
-                extra_validation: None,
                 interrupted: &stop,
             };
             match from {

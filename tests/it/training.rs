@@ -45,16 +45,7 @@ fn training<'a>(
     observer: &'a mut dyn FnMut(Event),
     interrupted: &'a AtomicBool,
 ) -> Training<'a, LatentRecommender> {
-    Training {
-        config,
-        train: examples,
-        valid: examples,
-        run: Some(run),
-        world,
-        observer,
-        extra_validation: None,
-        interrupted,
-    }
+    Training { config, train: examples, valid: examples, run: Some(run), world, observer, interrupted }
 }
 
 /// The first step of Adam moves a weight by about the learning rate, whatever its gradient.

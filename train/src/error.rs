@@ -24,6 +24,12 @@ pub enum TrainError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A run is to be made in a folder that is in use.
+    #[error("{}: exists already", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The loss, a reward or a gradient is not a number.
     #[error("step {step}: the {what} is {value}{}; a smaller learning rate may help", named(rows))]
     NotFinite {

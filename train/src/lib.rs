@@ -49,7 +49,7 @@ pub use schedule::Schedule;
 pub use stage::{Stage, ValidationPass};
 pub use temperature::{Temperature, suggested};
 pub use trainable::Trainable;
-pub use trainer::{ExtraValidation, Training};
+pub use trainer::Training;
 pub use world::{LocalBatch, Summed, World};
 
 /// The device in `LATENTR3_TEST_DEVICE`, `flex` if it is not set: what Burn takes by default is the first GPU compiled in.

@@ -59,7 +59,7 @@ impl RunFolder {
     /// The folder exists and is not empty, or cannot be made.
     pub fn create(path: &Path, description: &Value, assets: Vec<(String, Vec<u8>)>) -> Result<Self, TrainError> {
         if RunPaths(path).is_run() || is_occupied(path) {
-            return Err(TrainError::run(path, "exists already; give another --out, or go on with it by --resume"));
+            return Err(TrainError::Exists { path: path.to_owned() });
         }
         fs::create_dir_all(path).map_err(TrainError::io(path))?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };

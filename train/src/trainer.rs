@@ -24,11 +24,8 @@ use crate::{Example, TrainError};
 /// So many steps in a row that are skipped for NaN or infinite metrics stop the run.
 const MOST_SKIPPED: usize = 10;
 
-/// Measures a model at a validation, for the log.
-pub type ExtraValidation<'a, M> = dyn FnMut(&M) -> Result<Map<String, Value>, TrainError> + 'a;
-
 /// A run: data, configuration and where it is kept.
-pub struct Training<'a, M> {
+pub struct Training<'a> {
     /// The configuration.
     pub config: &'a TrainConfig,
     /// Training examples.
@@ -41,19 +38,17 @@ pub struct Training<'a, M> {
     pub world: &'a World,
     /// Told of every step.
     pub observer: &'a mut dyn FnMut(Event),
-    /// Further metrics at each validation, for the log only, and only where there is one.
-    pub extra_validation: Option<&'a mut ExtraValidation<'a, M>>,
     /// Set to have the run stop after the present step or within the present validation, with a checkpoint.
     pub interrupted: &'a AtomicBool,
 }
 
-impl<M: Trainable> Training<'_, M> {
+impl Training<'_> {
     /// Trains `model` from the start. The run was interrupted where it is not finished in the end.
     ///
     /// # Errors
     ///
     /// See [`TrainError`].
-    pub fn start(self, stage: &dyn Stage<M>, model: M) -> Result<Progress, TrainError> {
+    pub fn start<M: Trainable>(self, stage: &dyn Stage<M>, model: M) -> Result<Progress, TrainError> {
         let adamw = AdamW::new(self.config.optimizer);
         let progress = Progress::start(self.config.validate_first);
         self.proceed(stage, Trained { model, adamw, progress }, true)
@@ -65,11 +60,16 @@ impl<M: Trainable> Training<'_, M> {
     /// # Errors
     ///
     /// See [`TrainError`].
-    pub fn go_on(self, stage: &dyn Stage<M>, trained: Trained<M>) -> Result<Progress, TrainError> {
+    pub fn go_on<M: Trainable>(self, stage: &dyn Stage<M>, trained: Trained<M>) -> Result<Progress, TrainError> {
         self.proceed(stage, trained, false)
     }
 
-    fn proceed(mut self, stage: &dyn Stage<M>, trained: Trained<M>, is_new: bool) -> Result<Progress, TrainError> {
+    fn proceed<M: Trainable>(
+        mut self,
+        stage: &dyn Stage<M>,
+        trained: Trained<M>,
+        is_new: bool,
+    ) -> Result<Progress, TrainError> {
         self.config.check()?;
         if self.train.is_empty() {
             return Err(TrainError::config("train", "there are no examples to train on"));
@@ -162,7 +162,13 @@ impl<M: Trainable> Training<'_, M> {
     }
 
     /// Writes a checkpoint of the present state.
-    fn save(&self, model: &M, optimizer: &Optimizer, progress: &mut Progress, log: &mut Log) -> Result<(), TrainError> {
+    fn save<M: Trainable>(
+        &self,
+        model: &M,
+        optimizer: &Optimizer,
+        progress: &mut Progress,
+        log: &mut Log,
+    ) -> Result<(), TrainError> {
         let (Some(run), Some(metrics)) = (self.run, &mut log.metrics) else {
             return Ok(());
         };
@@ -218,7 +224,7 @@ impl<M: Trainable> Training<'_, M> {
     }
 
     /// Validates the model, logs it and notes whether it is the best so far.
-    fn validate(
+    fn validate<M: Trainable>(
         &mut self,
         stage: &dyn Stage<M>,
         model: &M,
@@ -242,9 +248,6 @@ impl<M: Trainable> Training<'_, M> {
         }
         let mut line = Map::from_iter([("step".into(), json!(progress.step))]);
         line.extend(validation.metrics.clone());
-        if let Some(extra) = &mut self.extra_validation {
-            line.extend(extra(&model.valid())?);
-        }
         let is_best = progress.best.as_ref().is_none_or(|best| validation.score > best.score);
         line.insert("best".into(), json!(is_best));
         (self.observer)(Event::Validated { step: progress.step, validation: &validation, is_best });

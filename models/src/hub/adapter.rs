@@ -125,9 +125,7 @@ impl AdapterConfig {
         };
         if base.join(ADAPTER_CONFIG_FILE).exists() {
             let base = base.display();
-            return Err(error(format!(
-                "is `{base}`, which has an adapter of its own; merge that one first: `latentr3 init --base`"
-            )));
+            return Err(error(format!("is `{base}`, which has an adapter of its own; merge that one first")));
         }
         Ok(base)
     }

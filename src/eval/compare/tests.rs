@@ -203,7 +203,7 @@ fn means_are_those_of_the_evaluations_and_both_questions_are_corrected_by_themse
     let groups = [group("a", 0.1, 0..3), group("b", 0.2, 3..6), group("c", 0.12, 6..7)];
     let all = compare(&groups, &CompareConfig { pairs: Pairs::All, ..config() }).unwrap();
     assert_eq!((all.rows, all.users, all.comparisons.len()), (600, 300, 3 * 7));
-    let hr = |group: usize, run: usize| groups[group].runs[run].result.evaluation.by_item.hr["10"].as_f64().unwrap();
+    let hr = |group: usize, run: usize| groups[group].runs[run].result.evaluation.by_item.hr[&10].unwrap();
     let first = &all.comparisons[3];
     assert_eq!((first.baseline.as_str(), first.other.as_str(), first.metric), ("a", "b", Metric::Hr(10)));
     for (value, expected) in
@@ -283,7 +283,7 @@ fn titles_have_ranks_of_their_own() {
     let mean = |by| compare(&groups, &CompareConfig { by, ..config() }).unwrap().comparisons[1].baseline_mean;
     let evaluation = &groups[0].runs[0].result.evaluation;
     for (by, ranking) in [(By::Item, &evaluation.by_item), (By::Title, &evaluation.by_title)] {
-        assert!((mean(by) - ranking.hr["3"].as_f64().unwrap()).abs() < 1e-12);
+        assert!((mean(by) - ranking.hr[&3].unwrap()).abs() < 1e-12);
     }
     assert_ne!(mean(By::Item), mean(By::Title));
 }

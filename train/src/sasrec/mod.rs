@@ -160,7 +160,6 @@ mod tests {
             run: Some(&run),
             world: &World::alone(),
             observer: &mut observer,
-            extra_validation: None,
             interrupted: &interrupted,
         };
         let end = match earlier {

@@ -1,4 +1,4 @@
-//! Threads that are awake when a computation wants them.
+//! The threads that compute on the CPU, kept awake while there is something to compute.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ const REST: Duration = Duration::from_micros(100);
 /// Runs `work` on a thread of the pool while the other threads look out for parts of it.
 ///
 /// A training step has hundreds of parallel parts, most of them shorter than a sleeping thread takes to wake up, in a virtual
-/// machine above all. PyTorch's threads wait in the same way.
-pub(super) fn attentively<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+/// machine above all. PyTorch's threads wait in the same way. It makes CPU training faster; where a GPU computes, it would only keep
+/// the processor busy.
+pub fn with_awake_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let is_done = &AtomicBool::new(false);
     rayon::scope(|scope| {
         let own = rayon::current_thread_index();
@@ -62,14 +63,15 @@ mod tests {
     fn the_work_is_done_by_the_pool_and_its_result_comes_back() {
         for threads in [1, 2, 4] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let sum = pool.install(|| attentively(|| (0..10_000u64).into_par_iter().map(|i| i * i).sum::<u64>()));
+            let sum =
+                pool.install(|| with_awake_threads(|| (0..10_000u64).into_par_iter().map(|i| i * i).sum::<u64>()));
             assert_eq!(sum, 333_283_335_000);
         }
     }
 
     #[test]
     fn a_panic_of_the_work_is_not_waited_for() {
-        let panics = std::panic::catch_unwind(|| attentively(|| panic!("on purpose")));
+        let panics = std::panic::catch_unwind(|| with_awake_threads(|| panic!("on purpose")));
         assert!(panics.is_err());
     }
 }

@@ -1,42 +1,42 @@
 //! A training run from its description: the same code starts and resumes all stages.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::CliError;
-use super::carry_out::carry_out;
+use super::carry_out::{RunContext, RunEvent, RunOutcome, carry_out};
 use super::description::{RunData, RunDescription, RunPlace, StageConfig};
-use super::files::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
-use super::recorded::{check_data, differences, recorded_as_json, warn_of_damage};
-use super::sasrec_run;
+use super::error::RunError;
+use super::model_folder::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
+use super::recorded::{check_data, damage, differences, from_json, to_json};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
+use crate::input_error::InputError;
 use crate::models::{LatentRecommender, LoraConfig, Objective, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, prepare_model};
 use crate::train::sft::Sft;
-use crate::train::{Example, Found, RunFolder, RunPaths, Stage, World};
+use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig};
 
-/// What a user who goes on with a run asks for besides.
-pub(super) struct Resumption<'a> {
-    /// The command's stage.
-    pub stage: &'a str,
+/// What may change when a run goes on. What is absent stays as it was.
+#[derive(Debug, Clone, Default)]
+pub struct Resumption {
     /// Where the data lies now, if it was moved.
-    pub data: Option<&'a Path>,
+    pub data: Option<PathBuf>,
     /// Another device to compute on.
-    pub device: Option<&'a str>,
+    pub device: Option<String>,
     /// To compute activations again from now on.
     pub gradient_checkpointing: bool,
     /// Another number of rows that run at once.
     pub micro_batch: Option<usize>,
     /// Another number of steps to end after.
     pub max_steps: Option<usize>,
-    /// Makes sure that further options are those of the run.
-    pub check: &'a dyn Fn(&RunDescription) -> Result<(), CliError>,
 }
 
-/// Starts a run in a new folder; returns its result.
-pub(super) fn start(mut description: RunDescription, out: &Path, world: &World) -> Result<Value, CliError> {
+/// Starts a run in a new folder.
+///
+/// # Errors
+///
+/// Settings that make no sense, data or a model that cannot be read or do not fit, a folder that is in use, and
+/// [`RunError::Interrupted`] where the run was stopped before its end.
+pub fn start(mut description: RunDescription, out: &Path, context: &mut RunContext) -> Result<RunOutcome, RunError> {
     description.model = absolute(&description.model);
     description.data = absolute(&description.data);
     check_device(&description.device, description.precision)?;
@@ -45,54 +45,69 @@ pub(super) fn start(mut description: RunDescription, out: &Path, world: &World) 
     description.data_files = data.prepared.files().clone();
     description.model_files = weight_files(&description.model)?;
     if data.train.is_empty() {
-        return Err(CliError::Usage("there is nothing to train on; is --limit 0?".into()));
+        return Err(RunError::NoExamples);
     }
     let model = start_model(&description)?;
-    check_fit(&model, &model_folder(&description.model), &data.prepared)?;
+    check_fit(&model, &description.model, &data.prepared)?;
     let objective = *description.objective.get_or_insert(model.objective());
     data.objective = data.objective.with_kind(objective)?;
     let model = model.with_objective(objective);
     let stage = build_stage(&description, &model, &data.objective)?;
-    let value = recorded_as_json(&description)?;
+    let value = to_json(&description)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
-    let run = world.is_root().then(|| RunFolder::create(out, &value, assets)).transpose()?;
-    begin(&description, &data, RunPlace { folder: out, run }, world, stage.as_ref(), model)
+    let run = context.world.is_root().then(|| RunFolder::create(out, &value, assets)).transpose()?;
+    begin(&description, &data, RunPlace { folder: out, run }, context, stage.as_ref(), model)
 }
 
-/// Goes on with a run where its last checkpoint left it; nothing but the folder is needed.
-pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result<Value, CliError> {
-    let path = RunPaths(folder).description();
-    let error = |problem: String| CliError::Input { path: path.clone(), line: None, problem };
-    let recorded = RunFolder::description(folder)?;
-    if recorded["stage"] == sasrec_run::STAGE {
-        return Err(error("is a run of `baseline sasrec`; resume it with `latentr3 baseline sasrec --resume`".into()));
+impl RunDescription {
+    /// What the run in a folder was asked for.
+    ///
+    /// # Errors
+    ///
+    /// It is no run folder, one of another kind of model ([`RunError::OtherStage`]), or damaged.
+    pub fn read(folder: &Path) -> Result<Self, RunError> {
+        let recorded = RunFolder::description(folder)?;
+        if let Some(stage) = recorded["stage"].as_str() {
+            return Err(RunError::OtherStage { run: folder.to_owned(), stage: stage.to_owned() });
+        }
+        let mut description: Self = from_json(folder, recorded)?;
+        description.objective.get_or_insert_default();
+        description.train.check()?;
+        Ok(description)
     }
-    let mut description: RunDescription = serde_json::from_value(recorded)
-        .map_err(|cause| error(format!("is damaged or of another version: {cause}")))?;
-    description.objective.get_or_insert_default();
-    description.train.check()?;
-    if description.stage.name() != asked.stage {
-        let name = description.stage.name();
-        return Err(error(format!("is a run of `{name}`; resume it with `latentr3 {name} --resume`")));
+
+    /// The run as it goes on, and whether it ends elsewhere than it would have.
+    fn resumed(mut self, asked: &Resumption) -> Result<(Self, bool), RunError> {
+        if let Some(data) = &asked.data {
+            self.data = absolute(data);
+        }
+        if let Some(device) = &asked.device {
+            self.device = device.clone();
+        }
+        let ends_elsewhere = asked.max_steps.is_some() && asked.max_steps != self.train.max_steps;
+        let TrainConfig { gradient_checkpointing, micro_batch, max_steps, .. } = &mut self.train;
+        *gradient_checkpointing |= asked.gradient_checkpointing;
+        *micro_batch = asked.micro_batch.unwrap_or(*micro_batch);
+        *max_steps = asked.max_steps.or(*max_steps);
+        self.train.check()?;
+        Ok((self, ends_elsewhere))
     }
-    (asked.check)(&description)?;
-    if let Some(data) = asked.data {
-        description.data = absolute(data);
-    }
-    if let Some(device) = asked.device {
-        description.device = device.to_owned();
-    }
-    description.train.gradient_checkpointing |= asked.gradient_checkpointing;
-    description.train.micro_batch = asked.micro_batch.unwrap_or(description.train.micro_batch);
-    let ends_elsewhere = asked.max_steps.is_some() && asked.max_steps != description.train.max_steps;
-    description.train.max_steps = asked.max_steps.or(description.train.max_steps);
-    description.train.check()?;
+}
+
+/// Goes on with a run where its last checkpoint left it; nothing but the folder and the data is needed.
+///
+/// # Errors
+///
+/// As [`start`]; also a run that is damaged, whose data changed, or that has done more than it is to do.
+pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Result<RunOutcome, RunError> {
+    let (description, ends_elsewhere) = RunDescription::read(folder)?.resumed(asked)?;
     let device = device(&description.device)?;
     description.precision.check(&device)?;
     description.frozen_weights.check(&device)?;
     let data = load_data(&description)?;
     check_data(folder, &description.data_files, &description.data, &data.prepared)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
+    let world = context.world;
     let mut run = None;
     let found = if world.is_root() {
         let opened = run.insert(RunFolder::open(folder, assets)?);
@@ -100,7 +115,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result
         let done = found.as_ref().map_or(0, |found| found.trained.progress.step);
         // A run that has done more is refused below, and stays as it was.
         if ends_elsewhere && done <= description.train.steps(data.train.len()) {
-            opened.describe(&recorded_as_json(&description)?)?;
+            opened.describe(&to_json(&description)?)?;
         }
         world.any(found.is_some());
         found
@@ -115,16 +130,19 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result
     let Some(found) = found else {
         let model_now = weight_files(&description.model)?;
         if let Some(names) = differences(&description.model_files, &model_now) {
-            let folder = description.model.display();
-            return Err(error(format!(
-                "has no checkpoint yet, and the model it began with is not what {folder} holds now: {names} differ"
-            )));
+            let problem = format!(
+                "has no checkpoint yet, and the model it began with is not what {} holds now: {names} differ",
+                description.model.display()
+            );
+            return Err(InputError::new(RunPaths(folder).description(), problem).into());
         }
         let model = start_model(&description)?.with_objective(data.objective.kind());
         let stage = build_stage(&description, &model, &data.objective)?;
-        return begin(&description, &data, place, world, stage.as_ref(), model);
+        return begin(&description, &data, place, context, stage.as_ref(), model);
     };
-    warn_of_damage(&found);
+    for damage in damage(&found) {
+        (context.observer)(RunEvent::Warning(damage));
+    }
     let mut trained = found.trained;
     trained.model = as_it_trains(trained.model, &description)?;
     let stage = match &description.stage {
@@ -138,7 +156,7 @@ pub(super) fn resume(folder: &Path, asked: &Resumption, world: &World) -> Result
         }
         _ => build_stage(&description, &trained.model, &data.objective)?,
     };
-    carry_out(&description, &data, place, world, |training| training.go_on(stage.as_ref(), trained))
+    carry_out(&description, &data, place, context, stage.as_ref(), |training, stage| training.go_on(stage, trained))
 }
 
 /// Runs a stage from its first step.
@@ -146,19 +164,19 @@ fn begin(
     description: &RunDescription,
     data: &RunData,
     place: RunPlace,
-    world: &World,
+    context: &mut RunContext,
     stage: &dyn Stage<LatentRecommender>,
     model: LatentRecommender,
-) -> Result<Value, CliError> {
+) -> Result<RunOutcome, RunError> {
     if let (Some(run), StageConfig::Grpo { config }) = (&place.run, &description.stage)
         && config.needs_reference()
     {
         run.save_reference(&model)?;
     }
-    carry_out(description, data, place, world, |training| training.start(stage, model))
+    carry_out(description, data, place, context, stage, |training, stage| training.start(stage, model))
 }
 
-fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
+fn load_data(description: &RunDescription) -> Result<RunData, RunError> {
     let prepared = Prepared::load(&description.data)?;
     let objective = prepared.objective(description.objective.unwrap_or_default())?;
     let (train, valid) = match description.stage {
@@ -171,7 +189,7 @@ fn load_data(description: &RunDescription) -> Result<RunData, CliError> {
     Ok(RunData { train, valid, objective, prepared })
 }
 
-fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliError> {
+fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunError> {
     let seed = description.train.seed;
     let model = load_model(&description.model, &description.device)?;
     let model = match &description.stage {
@@ -191,8 +209,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
         }
         StageConfig::Grpo { .. } => {
             if model.thoughts() == 0 {
-                let problem = "has no thoughts to reinforce; fine-tune it first: `latentr3 sft --thoughts 1`";
-                return Err(CliError::Input { path: description.model.clone(), line: None, problem: problem.into() });
+                return Err(RunError::NoThoughts { model: description.model.clone() });
             }
             model
         }
@@ -201,7 +218,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, CliErr
 }
 
 /// The stage's model with what does not train frozen, in the run's precisions.
-fn as_it_trains(model: LatentRecommender, description: &RunDescription) -> Result<LatentRecommender, CliError> {
+fn as_it_trains(model: LatentRecommender, description: &RunDescription) -> Result<LatentRecommender, RunError> {
     let model = match &description.stage {
         StageConfig::Grpo { config } => prepare_model(model, config),
         _ => model,
@@ -213,7 +230,7 @@ fn build_stage(
     description: &RunDescription,
     start: &LatentRecommender,
     objective: &Objective,
-) -> Result<Box<dyn Stage<LatentRecommender>>, CliError> {
+) -> Result<Box<dyn Stage<LatentRecommender>>, RunError> {
     let micro_batch = description.train.micro_batch;
     Ok(match &description.stage {
         StageConfig::Pretrain {} => Box::new(Sft::new(micro_batch, objective.clone())),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::error::ReportError;
+use crate::input_error::InputError;
 
 /// A step and a figure's value at it.
 pub type Point = (f64, f64);
@@ -28,13 +28,13 @@ impl Log {
     /// # Errors
     ///
     /// The file missing, or a line that is no JSON object with a step, or with a smaller step than the line before it.
-    pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let text = std::fs::read(path).map_err(|error| ReportError::input(path, None, error.to_string()))?;
+    pub fn read(path: &Path) -> Result<Self, InputError> {
+        let text = std::fs::read(path).map_err(|error| InputError::new(path, error.to_string()))?;
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let mut log = Self::default();
         let lines = text[..whole].split_inclusive(|&byte| byte == b'\n').enumerate();
         for (at, line) in lines.filter(|(_, line)| !line.trim_ascii().is_empty()) {
-            let damaged = |problem: String| ReportError::input(path, Some(at + 1), problem);
+            let damaged = |problem: String| InputError::new(path, problem).at_line(at + 1);
             let line: Map<String, Value> =
                 serde_json::from_slice(line).map_err(|error| damaged(format!("is no line of a run's log: {error}")))?;
             let Some(step) = line.get("step").and_then(Value::as_u64).map(|step| step as usize) else {

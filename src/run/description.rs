@@ -13,16 +13,20 @@ use crate::train::{Example, RunFolder, Temperature, TrainConfig};
 /// Everything that makes a run what it is; `run.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RunDescription {
+pub struct RunDescription {
     /// Version of the program that began the run.
     pub latentr3: String,
+    /// What it does.
     pub stage: StageConfig,
-    /// The model that the run began with, and SHA-256 of its files of weights.
+    /// The model that the run began with.
     pub model: PathBuf,
+    /// SHA-256 of its files of weights, by their names.
     pub model_files: BTreeMap<String, String>,
-    /// The prepared data, and SHA-256 of its files, so that a run does not go on with other data.
+    /// The prepared data.
     pub data: PathBuf,
+    /// SHA-256 of its files, by their names, so that a run does not go on with other data.
     pub data_files: BTreeMap<String, String>,
+    /// Where it is computed.
     pub device: String,
     /// What the targets' tokens compete with; absent before the run starts where it follows its model, and in runs of older versions,
     /// which trained for the vocabulary's.
@@ -40,6 +44,7 @@ pub(super) struct RunDescription {
     pub valid_limit: Option<usize>,
     /// Validation users to rank the catalog for at each validation; 0 for none.
     pub rank_sample: usize,
+    /// How it trains.
     pub train: TrainConfig,
 }
 
@@ -72,10 +77,14 @@ impl RunDescription {
 /// What a run does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
-pub(super) enum StageConfig {
+pub enum StageConfig {
+    /// Learns the language of the training histories.
     Pretrain {},
+    /// Stage 1.
     Sft {
+        /// Thoughts before a title.
         thoughts: usize,
+        /// Where they come from.
         source: ThoughtKind,
         /// By what logits are divided in the loss.
         #[serde(default)]
@@ -84,12 +93,15 @@ pub(super) enum StageConfig {
         #[serde(default)]
         lora: Option<LoraConfig>,
     },
+    /// Stage 2.
     Grpo {
+        /// How it samples, rewards and estimates.
         config: GrpoConfig,
     },
 }
 
 impl StageConfig {
+    /// The stage's name, which is its command's.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Pretrain {} => "pretrain",

@@ -6,7 +6,6 @@ use std::path::Path;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use super::CliError;
 use crate::models::ModelError;
 use crate::models::hub::write_atomically;
 use crate::models::random::generator;
@@ -46,7 +45,11 @@ const RANDOM_ONE_IN: u32 = 10;
 ///
 /// A listener has two bands and turns from one to the other with each choice, going through each band's albums in order
 /// from where a throw of the dice puts the beginning.
-pub(super) fn write_demo_data(folder: &Path, seed: u64) -> Result<(), CliError> {
+///
+/// # Errors
+///
+/// A file that cannot be written.
+pub fn write_listeners(folder: &Path, seed: u64) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
     let titles: Vec<String> =
         BANDS.iter().flat_map(|band| ALBUMS.iter().map(move |album| format!("{band} - {album}"))).collect();

@@ -1,0 +1,39 @@
+//! The model that `--model` means, and what its user should know of it.
+
+use std::path::Path;
+
+use super::CliError;
+use super::terminal::note;
+use crate::models::{Driver, LatentRecommender, ObjectiveKind, device, driver};
+use crate::run;
+
+/// Loads the model that `--model` means.
+pub(super) fn load_model(path: &Path, device: &str) -> Result<LatentRecommender, CliError> {
+    warn_of_software(device)?;
+    Ok(run::load_model(path, device)?)
+}
+
+/// The objective that was asked for, or else the one that the model records; says so where they differ.
+pub(super) fn objective_of(model: &LatentRecommender, asked: Option<ObjectiveKind>) -> ObjectiveKind {
+    let (recorded, objective) = (model.objective(), asked.unwrap_or(model.objective()));
+    if objective != recorded {
+        note_other_objective(recorded, objective);
+    }
+    objective
+}
+
+/// Says that a model is read by another objective than it was trained for.
+pub(super) fn note_other_objective(trained: ObjectiveKind, read: ObjectiveKind) {
+    note(&format!("note: the model was trained for the objective `{trained}`; it is read by `{read}`"));
+}
+
+/// Says so where a driver only computes on the CPU: it is slow, and some of them compute wrong numbers without an error.
+pub(super) fn warn_of_software(name: &str) -> Result<(), CliError> {
+    if let Some(Driver { name: driver, is_software: true }) = driver(&device(name)?) {
+        note(&format!(
+            "warning: `{name}` is a software driver here ({driver}), slower than `flex`; \
+             `latentr3 devices --check {name}` says whether its numbers are right"
+        ));
+    }
+    Ok(())
+}

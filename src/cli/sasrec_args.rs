@@ -1,0 +1,156 @@
+//! Runs of the baseline SASRec.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::interrupt::interrupted;
+use super::scored_lists::EvaluationArgs;
+use super::terminal::{Progress, duration, note};
+use super::{CliError, DeviceArg};
+use crate::data::Prepared;
+use crate::eval::sasrec_config;
+use crate::models::sasrec::SasRecConfig;
+use crate::run::{RunContext, RunError, RunEvent, SasRecRun};
+use crate::train::sasrec::SasRecTrainConfig;
+use crate::train::{self, Event, RunPaths, World};
+
+/// Options of `baseline sasrec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Trains on the training rows by cross-entropy over the whole catalog, keeps the epoch with the best NDCG@10 \
+on the validation rows, and evaluates it on --split. Give --out to train, --model to evaluate a run again, --resume to go on \
+with one that was stopped."
+)]
+pub(super) struct SasRecArgs {
+    /// Prepared data
+    #[arg(long, value_name = "PREPARED", required_unless_present = "resume")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    pub evaluation: EvaluationArgs,
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// Where the model is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RunArgs {
+    /// Run folder to make: train, then evaluate
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Run folder, or a folder with a model, to evaluate only
+    #[arg(long, value_name = "RUN")]
+    model: Option<PathBuf>,
+    /// Resume this run, then evaluate it; it resumes with its original settings and seed, and takes --data
+    /// if the data was moved
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+}
+
+/// The model and its training, for a new run.
+#[derive(Debug, Args)]
+#[group(multiple = true, conflicts_with_all = ["model", "resume"])]
+struct RecipeArgs {
+    /// Width of the embeddings
+    #[arg(long, value_name = "WIDTH", default_value_t = 64)]
+    hidden: usize,
+    /// Blocks of attention and feed-forward network
+    #[arg(long, default_value_t = 2)]
+    layers: usize,
+    /// Attention heads
+    #[arg(long, default_value_t = 1)]
+    heads: usize,
+    /// Width within the feed-forward networks [default: as --hidden]
+    #[arg(long, value_name = "WIDTH")]
+    ff: Option<usize>,
+    /// Share of the activations that training sets to zero; the sparser the data, the more
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    dropout: f64,
+    /// Passes over the training rows at most
+    #[arg(long, default_value_t = 300)]
+    epochs: usize,
+    /// Rows a step
+    #[arg(long, default_value_t = 256)]
+    batch: usize,
+    /// Learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// Stop after this many epochs without a better NDCG@10 on the validation rows
+    #[arg(long, value_name = "EPOCHS", default_value_t = 10)]
+    patience: usize,
+}
+
+/// The data and the folder of the model, after training where that was asked for.
+pub(super) fn trained(args: &SasRecArgs) -> Result<(Prepared, PathBuf), CliError> {
+    let (data, device) = (args.data.as_deref(), args.device.device.as_str());
+    match (&args.run, data) {
+        (RunArgs { model: Some(model), .. }, Some(data)) => Ok((Prepared::load(data)?, model.clone())),
+        (RunArgs { out: Some(out), .. }, Some(data)) => {
+            let prepared = Prepared::load(data)?;
+            let run = args.recipe.run(&prepared, data, args.evaluation.seed.seed);
+            shown(&run, &prepared, out, |context| run.start(&prepared, out, device, context))?;
+            Ok((prepared, out.clone()))
+        }
+        (RunArgs { resume: Some(folder), .. }, data) => {
+            let (run, prepared) = SasRecRun::read(folder, data)?;
+            shown(&run, &prepared, folder, |context| run.resume(&prepared, folder, device, context))?;
+            Ok((prepared, folder.clone()))
+        }
+        _ => Err(CliError::Usage("--data and one of --out, --model and --resume are needed".into())),
+    }
+}
+
+impl RecipeArgs {
+    fn run(&self, prepared: &Prepared, data: &Path, seed: u64) -> SasRecRun {
+        let model = SasRecConfig {
+            d_model: self.hidden,
+            d_ff: self.ff.unwrap_or(self.hidden),
+            blocks: self.layers,
+            heads: self.heads,
+            dropout: self.dropout,
+            ..sasrec_config(prepared)
+        };
+        let Self { epochs, batch, lr: learning_rate, patience, .. } = *self;
+        SasRecRun::new(model, SasRecTrainConfig { epochs, batch, learning_rate, patience, seed }, data, prepared)
+    }
+}
+
+/// Trains and shows it.
+fn shown(
+    run: &SasRecRun,
+    prepared: &Prepared,
+    folder: &Path,
+    train: impl FnOnce(&mut RunContext) -> Result<train::Progress, RunError>,
+) -> Result<(), CliError> {
+    let per_epoch = run.steps_per_epoch(prepared);
+    let mut progress = Progress::new("sasrec");
+    let mut observer = |event: RunEvent| match event {
+        RunEvent::Warning(text) => note(&format!("warning: {text}")),
+        RunEvent::Training(Event::Step { step, steps, headline, .. }) => {
+            progress.advance(step as u64, steps as u64, 0, &format!("steps, loss {headline:.4}"))
+        }
+        RunEvent::Training(Event::Validated { step, validation, is_best }) => {
+            let best = if is_best { ", best so far" } else { "" };
+            progress.say(&format!("epoch {}: valid NDCG@10 {:.4}{best}", step / per_epoch, validation.score))
+        }
+        RunEvent::Training(Event::Skipped { .. } | Event::Alarmed { .. }) | RunEvent::Ready { .. } => {}
+    };
+    let world = World::alone();
+    let mut context = RunContext { world: &world, interrupted: interrupted(), observer: &mut observer };
+    let also = " and the options from --split on, which say what is evaluated then";
+    let end = train(&mut context).map_err(|error| CliError::of_run(error, "baseline sasrec", also))?;
+    progress.say(&format!(
+        "done after {} epochs in {}; the best, epoch {} with an NDCG@10 of {:.4} on valid, is {}",
+        end.step / per_epoch,
+        duration(end.seconds),
+        end.best_step.unwrap_or(end.step) / per_epoch,
+        end.best.map_or(f64::NAN, |best| best.score),
+        RunPaths(folder).best().display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,94 @@
+use std::path::PathBuf;
+
+use crate::data::DataError;
+use crate::input_error::InputError;
+use crate::models::ModelError;
+use crate::models::decode::TrieError;
+use crate::train::TrainError;
+
+/// Why a run cannot be started, resumed, evaluated or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The catalog.
+    #[error(transparent)]
+    Trie(#[from] TrieError),
+    /// A file or folder.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// No example is left to train on.
+    #[error("there is nothing to train on")]
+    NoExamples,
+    /// No user is left to choose a setting by.
+    #[error("there are no validation users to choose by")]
+    NoValidation,
+    /// Stage 2 needs a model that thinks.
+    #[error("{}: has no thoughts to reinforce; fine-tune it with thoughts first", model.display())]
+    NoThoughts {
+        /// The model's folder.
+        model: PathBuf,
+    },
+    /// A model cannot think as many thoughts as were asked for.
+    #[error("the model has learnt {learnt} thoughts, not {asked}")]
+    Thoughts {
+        /// The thoughts that it has learnt.
+        learnt: usize,
+        /// The thoughts that were asked for.
+        asked: usize,
+    },
+    /// The data was tokenised by another tokenizer than the model's.
+    #[error("{}: {problem}; prepare the data with the model's tokenizer", model.display())]
+    OtherTokenizer {
+        /// The model's folder.
+        model: PathBuf,
+        /// How they differ.
+        problem: String,
+    },
+    /// The prompts are too long for the model.
+    #[error(
+        "{}: sequences of up to {tokens} tokens do not fit the model's {positions} positions; prepare the data with shorter prompts",
+        model.display()
+    )]
+    TooLong {
+        /// The model's folder.
+        model: PathBuf,
+        /// The longest prompt with thoughts and title.
+        tokens: usize,
+        /// The model's positions.
+        positions: usize,
+    },
+    /// A run folder holds a run of another stage.
+    #[error("{}: is a run of `{stage}`", run.display())]
+    OtherStage {
+        /// The run's folder.
+        run: PathBuf,
+        /// The command that made it.
+        stage: String,
+    },
+    /// The data is not what the run began with.
+    #[error("{}: was made with other data than {} holds now: {differ} differ", run.display(), data.display())]
+    OtherData {
+        /// The run's folder.
+        run: PathBuf,
+        /// The folder of the data.
+        data: PathBuf,
+        /// Names of the files that differ.
+        differ: String,
+    },
+    /// The run was asked to stop and saved what it did.
+    #[error("stopped after step {step}, which is saved")]
+    Interrupted {
+        /// The run's folder.
+        run: PathBuf,
+        /// Steps done.
+        step: usize,
+    },
+}

@@ -1,0 +1,228 @@
+//! The evaluation of a model in a folder on a split of prepared data.
+
+use std::path::PathBuf;
+
+use super::error::RunError;
+use super::evaluations::EvaluationLog;
+use super::model_folder::{
+    check_device, check_fit, is_run, load_model, model_folder, weight_files, with_learnt_thoughts,
+};
+use crate::data::{Prepared, Split};
+use crate::eval::{
+    EvalConfig, Evaluation, EvaluationResult, Guidance, Metric, Shard, evaluate, evaluate_grounded, evaluate_guided,
+    load_sasrec, sample,
+};
+use crate::input_error::InputError;
+use crate::models::decode::BeamConfig;
+use crate::models::sasrec::SasRec;
+use crate::models::{LatentRecommender, Objective, ObjectiveKind, Precision, device};
+
+/// What to evaluate, and how.
+#[derive(Debug, Clone)]
+pub struct EvaluationRequest {
+    /// Hugging Face folder or run folder.
+    pub model: PathBuf,
+    /// Prepared data.
+    pub data: PathBuf,
+    /// Where to compute.
+    pub device: String,
+    /// Which rows.
+    pub split: Split,
+    /// How titles are found.
+    pub decoding: Decoding,
+    /// Beams of the search, and length of the lists.
+    pub beam: BeamConfig,
+    /// What the model is read by, if not by the objective that it was trained for.
+    pub objective: Option<ObjectiveKind>,
+    /// Thoughts, if not as many as the model has learnt.
+    pub thoughts: Option<usize>,
+    /// Users drawn at random by the seed, if not all.
+    pub limit: Option<usize>,
+    /// Seed of what is drawn.
+    pub seed: u64,
+    /// Users searched at once; changes memory and speed, and results by rounding only.
+    pub batch: usize,
+    /// What the blocks multiply in.
+    pub precision: Precision,
+    /// The part of the users to search for.
+    pub shard: Shard,
+}
+
+/// How titles are found.
+#[derive(Debug, Clone)]
+pub enum Decoding {
+    /// A beam search over the prefix tree of the catalog.
+    Search,
+    /// The search, guided by a SASRec run.
+    Guided {
+        /// The run.
+        guide: PathBuf,
+        /// The language model's part, from 0 to 1: the one with the best NDCG@10 on validation users is taken.
+        scales: Vec<f64>,
+        /// Validation users to choose by.
+        users: usize,
+    },
+    /// Free text, and the titles whose embeddings are nearest to it (BIGRec).
+    Grounding,
+}
+
+/// What an evaluation tells of.
+#[derive(Debug)]
+pub enum EvaluationEvent<'a> {
+    /// The model is read by another objective than it was trained for.
+    OtherObjective {
+        /// What it was trained for.
+        trained: ObjectiveKind,
+        /// What it is read by.
+        read: ObjectiveKind,
+    },
+    /// The run's folder cannot be written; it will have no record of the evaluation.
+    NotRecorded(&'a InputError),
+    /// A scale of the guidance was tried on validation users.
+    Scale {
+        /// The language model's part.
+        scale: f64,
+        /// NDCG of the list's first places, 10 at most.
+        ndcg: f64,
+        /// The validation users.
+        users: usize,
+    },
+    /// Users are done.
+    Advanced {
+        /// So many.
+        done: usize,
+        /// Of so many.
+        all: usize,
+    },
+    /// The run's record says that it was evaluated on this split before.
+    ReadBefore {
+        /// So often.
+        times: usize,
+    },
+}
+
+impl EvaluationRequest {
+    /// Evaluates the model and, where it is a run's, records it in the run's folder.
+    ///
+    /// # Errors
+    ///
+    /// A model or data that cannot be read or do not fit, settings that make no sense, and a run that went on meanwhile.
+    pub fn carry_out(&self, observer: &mut dyn FnMut(EvaluationEvent)) -> Result<EvaluationResult, RunError> {
+        self.beam.check(ObjectiveKind::Vocabulary)?;
+        check_device(&self.device, self.precision)?;
+        let prepared = Prepared::load(&self.data)?;
+        let model_files = weight_files(&self.model)?;
+        let mut model = load_model(&self.model, &self.device)?.with_precision(self.precision)?;
+        if let Some(thoughts) = self.thoughts {
+            model = with_learnt_thoughts(model, thoughts, self.seed)?;
+        }
+        check_fit(&model, &self.model, &prepared)?;
+        if is_run(&self.model) && weight_files(&self.model)? != model_files {
+            let problem = "went on while its best model was read; evaluate it once more";
+            return Err(InputError::new(&self.model, problem).into());
+        }
+        let log = EvaluationLog::open(&self.model).unwrap_or_else(|error| {
+            observer(EvaluationEvent::NotRecorded(&error));
+            None
+        });
+        let objective = prepared.objective(self.read_by(&model, observer))?;
+        self.beam.check(objective.kind())?;
+        let rows = sample(prepared.rows.get(self.split), self.limit, self.seed);
+        let config = EvalConfig { beam: self.beam, batch: self.batch, shard: self.shard };
+        let guide_files = match &self.decoding {
+            Decoding::Guided { guide, .. } => weight_files(guide)?,
+            _ => Default::default(),
+        };
+        let evaluation = match &self.decoding {
+            Decoding::Search => evaluate(&model, &prepared, &objective, &rows, config, &mut advance(observer))?,
+            Decoding::Grounding => evaluate_grounded(&model, &prepared, &rows, config, &mut advance(observer))?,
+            Decoding::Guided { guide, scales, users } => {
+                let guide = load_sasrec(&model_folder(guide), &prepared, &device(&self.device)?)?;
+                let scale = self.best_scale(&model, &guide, &prepared, &objective, (scales, *users), observer)?;
+                let guidance = Guidance { model: &guide, scale };
+                evaluate_guided(&model, guidance, &prepared, &objective, &rows, config, &mut advance(observer))?
+            }
+        };
+        let result = EvaluationResult {
+            split: self.split.name().into(),
+            data_fingerprint: prepared.fingerprint(),
+            model_files,
+            limit: self.limit,
+            seed: self.seed,
+            batch: self.batch,
+            precision: self.precision,
+            trained_objective: Some(model.objective()),
+            thoughts: Some(model.thoughts()),
+            guide_files,
+            users_of_all_parts: rows.len(),
+            shard: self.shard,
+            evaluation,
+        };
+        if let Some(log) = log {
+            let is_plain = self.thoughts.is_none()
+                && matches!(self.decoding, Decoding::Search)
+                && self.precision == Precision::F32
+                && objective.kind() == model.objective()
+                && self.beam.penalty(&objective) == objective.length_penalty();
+            let times = log.record(&result, is_plain)?;
+            if times > 0 {
+                observer(EvaluationEvent::ReadBefore { times });
+            }
+        }
+        Ok(result)
+    }
+
+    /// What the model is read by. Free text is read by `vocabulary`, whatever was asked for.
+    fn read_by(&self, model: &LatentRecommender, observer: &mut dyn FnMut(EvaluationEvent)) -> ObjectiveKind {
+        let asked = self.objective.unwrap_or(model.objective());
+        let (trained, read) = match self.decoding {
+            Decoding::Grounding => (asked, ObjectiveKind::Vocabulary),
+            Decoding::Search | Decoding::Guided { .. } => (model.objective(), asked),
+        };
+        if trained != read {
+            observer(EvaluationEvent::OtherObjective { trained, read });
+        }
+        read
+    }
+
+    /// The scale with the best NDCG@10, or of the longest list, on validation users.
+    fn best_scale(
+        &self,
+        model: &LatentRecommender,
+        guide: &SasRec,
+        prepared: &Prepared,
+        objective: &Objective,
+        (scales, users): (&[f64], usize),
+        observer: &mut dyn FnMut(EvaluationEvent),
+    ) -> Result<f64, RunError> {
+        if let &[scale] = scales {
+            return Ok(scale);
+        }
+        let rows = sample(prepared.rows.get(Split::Valid), Some(users), self.seed);
+        if rows.is_empty() {
+            return Err(RunError::NoValidation);
+        }
+        let config = EvalConfig { beam: self.beam, batch: self.batch, shard: Shard::WHOLE };
+        let mut best = None;
+        for &scale in scales {
+            let guidance = Guidance { model: guide, scale };
+            let evaluation = evaluate_guided(model, guidance, prepared, objective, &rows, config, &mut |_, _| {})?;
+            let ndcg = mean_ndcg(&evaluation, self.beam.beams.min(10));
+            observer(EvaluationEvent::Scale { scale, ndcg, users: rows.len() });
+            if best.is_none_or(|(most, _)| ndcg > most) {
+                best = Some((ndcg, scale));
+            }
+        }
+        best.map(|(_, scale)| scale).ok_or(RunError::NoValidation)
+    }
+}
+
+fn advance(observer: &mut dyn FnMut(EvaluationEvent)) -> impl FnMut(usize, usize) {
+    move |done, all| observer(EvaluationEvent::Advanced { done, all })
+}
+
+/// NDCG@k over an evaluation's users.
+fn mean_ndcg(evaluation: &Evaluation, k: usize) -> f64 {
+    let gains = evaluation.ranks.iter().map(|user| Metric::Ndcg(k).gain(user.rank));
+    gains.sum::<f64>() / evaluation.users.max(1) as f64
+}

@@ -1,0 +1,28 @@
+//! Runs in folders: how one is started, resumed, evaluated and read, as the program's commands do it.
+
+mod carry_out;
+mod description;
+mod error;
+mod evaluate;
+mod evaluations;
+mod log;
+mod memory;
+mod model_folder;
+mod pipeline;
+mod ranked;
+mod recorded;
+mod sasrec;
+
+pub use carry_out::{RunContext, RunEvent, RunOutcome};
+pub use description::{RunDescription, StageConfig};
+pub use error::RunError;
+pub use evaluate::{Decoding, EvaluationEvent, EvaluationRequest};
+pub use evaluations::{EvaluationLog, read_result, result_file, times_evaluated};
+pub use log::{Log, Point};
+pub use memory::peak_mib;
+pub use model_folder::{
+    TOKENIZER_FILE, check_device, check_fit, is_run, load_model, model_folder, own_tokenizer, tokenizer_asset,
+    weight_files, with_learnt_thoughts,
+};
+pub use pipeline::{Resumption, resume, start};
+pub use sasrec::SasRecRun;
