@@ -1,9 +1,8 @@
 //! Low-rank adapters: their files, and what trains.
 
 use crate::common::close::assert_close;
-use crate::common::small::{small_model, weights};
+use crate::common::small::{self, small_model, weights};
 use burn::module::Module;
-use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, Objective, hub};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, World};
@@ -13,9 +12,7 @@ fn example(prompt: &[u32], target: &[u32]) -> Example {
 }
 
 fn log_probs(model: &LatentRecommender) -> Vec<f32> {
-    let mut state = model.prefill(&[&[1, 2, 3, 4], &[1, 2, 9]]).unwrap();
-    let thought = model.think(&mut state).unwrap();
-    read(model.target_log_probs(&state, thought, &[&[7, 0], &[3, 3, 0]], &Objective::vocabulary()).unwrap().values)
+    small::log_probs(model, &[&[1, 2, 3, 4], &[1, 2, 9]], &[&[7, 0], &[3, 3, 0]])
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `latentr3 compare` as a user meets it.
 
-use crate::common::program::{Workshop, refuse, succeed};
+use crate::common::program::{Workshop, refuse, succeed, words};
 use serde_json::{Value, json};
 
 /// A real evaluation of 6 users, and copies of it in which users' ranks are others.
@@ -168,7 +168,7 @@ fn what_cannot_be_compared_is_refused() {
         ),
         (vec![good.clone(), other.clone(), "--json".into(), paths("nowhere/out.json")], vec!["no such folder"]),
     ] {
-        let message = refuse(&[&["compare"], &args.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+        let message = refuse(&[&["compare"], &words(&args)[..]].concat());
         assert!(parts.iter().all(|part| message.contains(part)), "{args:?}: {message}");
     }
 }

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::program::{Workshop, latentr3, refuse, succeed};
+#[cfg(unix)]
+use crate::common::runs::wait_for_lines;
 
 const EXPERIMENT: &str = r#"
 title = "Two seeds"
@@ -160,12 +162,8 @@ fn a_request_to_end_reaches_the_step_that_runs() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_latentr3"));
     program.args(command(&paths, &[])).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = program.spawn().unwrap();
-    let clock = Instant::now();
     let log = w.path("work/runs/sft-0/metrics.jsonl");
-    while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 5 {
-        assert!(clock.elapsed() < Duration::from_secs(120), "the run did not begin");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_lines(&w.path("work/runs/sft-0"), 5);
     let clock = Instant::now();
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));

@@ -1,10 +1,10 @@
-//! Runs of stage 2 that go wrong, through the program.
+//! Training that goes wrong: a NaN loss, and guards of stage 2, through the program.
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::common::program::{Workshop, latentr3, run};
+use crate::common::program::{Workshop, latentr3, run, words};
 use serde_json::Value;
 
 /// One prompt a step, validated after each epoch of 24, with a rate that the published estimator ruins this model by.
@@ -142,4 +142,22 @@ fn a_killed_run_is_stopped_at_the_same_step() {
         assert!(w.bytes(&format!("killed/{file}")) == w.bytes(&format!("whole/{file}")), "{file}");
     }
     assert_eq!(w.json("killed.json")["stopped"], whole["stopped"]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_or_is_skipped_and_counted() {
+    let w = Workshop::new();
+    let hopeless = ["--epochs", "4", "--batch", "4", "--lr", "1e30", "--warmup", "0", "--clip-norm", "1e30"];
+    let args = w.train("sft", "base", "stopped", &hopeless);
+    let output = latentr3(&words(&args));
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("loss is") && message.contains("rows ") && message.contains("training data"), "{message}");
+    // Skipped ten times in a row, it stops all the same; what came before is in the log.
+    let args = w.train("sft", "base", "skipped", &[&hopeless[..], &["--on-nonfinite", "skip"]].concat());
+    let output = latentr3(&words(&args));
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let log = String::from_utf8(w.bytes("skipped/metrics.jsonl")).unwrap();
+    let skipped = log.lines().filter(|line| line.contains("\"skipped\":\"loss\"")).count();
+    assert!((1..=10).contains(&skipped), "{log}");
 }

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::common::program::{refuse, succeed};
+
 /// The commands that the program's own help lists, and those below them.
 fn commands() -> Vec<Vec<String>> {
     let mut commands = vec![vec![]];
@@ -36,4 +38,37 @@ fn every_command_explains_itself() {
         let help = help_of(&command);
         insta::assert_snapshot!(name, help);
     }
+}
+
+#[test]
+fn help_teaches() {
+    let help = succeed(&["--help"]);
+    for command in [
+        "demo",
+        "prepare",
+        "init",
+        "pretrain",
+        "sft",
+        "grpo",
+        "direction",
+        "evaluate",
+        "baseline",
+        "merge",
+        "compare",
+        "experiment",
+        "recommend",
+        "report",
+        "score",
+        "devices",
+        "bench",
+    ] {
+        assert!(help.contains(command), "{command}");
+        let help = succeed(&[command, "--help"]);
+        assert!(help.contains("--quiet"), "{command}: {help}");
+        let computes = !["prepare", "baseline", "merge", "compare", "devices"].contains(&command);
+        assert_eq!(help.contains("--device <"), computes, "{command}: {help}");
+    }
+    // Wherever a user looks for it.
+    assert_eq!(succeed(&["--quiet", "devices"]), succeed(&["devices", "--quiet"]));
+    refuse(&["merge", "a.json", "--seed", "1", "--json", "b.json"]);
 }

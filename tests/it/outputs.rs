@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::program::{Workshop, latentr3, refuse, run, succeed};
+use crate::common::program::{Workshop, latentr3, refuse, run, succeed, words};
 
 #[test]
 fn json_replaces_results_and_nothing_else() {
@@ -54,7 +54,7 @@ fn a_negative_number_is_a_value() {
     for (option, part) in [("--lr", "learning_rate: is -1"), ("--clip-norm", "clip_norm: is -1")] {
         let mut args = w.train("sft", "base", "out", &[]);
         args.extend([option, "-1"].map(str::to_owned));
-        let message = refuse(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let message = refuse(&words(&args));
         assert!(message.contains(part), "{message}");
     }
     let data = w.path("prepared");

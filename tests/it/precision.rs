@@ -2,6 +2,7 @@
 
 use crate::common::examples::examples;
 use crate::common::small::{small_model, weights};
+use crate::common::training::optimizer;
 use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
@@ -9,7 +10,7 @@ use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Objective, ObjectiveKind, Precision, map_named};
 use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
 use latentr3::train::sft::Sft;
-use latentr3::train::{AdamW, AdamWConfig, Example, Gradients, Optimizer, Stage, World};
+use latentr3::train::{Example, Gradients, Stage, World};
 
 /// The model with some of its weights multiplied: those whose names contain `part`.
 fn multiplied(model: LatentRecommender, part: &'static str, factor: f64) -> LatentRecommender {
@@ -136,10 +137,7 @@ fn a_product_too_large_for_f16_is_a_fault_and_moves_nothing() {
     let rows: Vec<&Example> = examples.iter().collect();
     let world = World::alone();
     let step = |model: LatentRecommender| {
-        let adamw = AdamW::new(AdamWConfig::default());
-        let mut optimizer =
-            Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-2, groups: Vec::new(), step: 1, temperature: None };
-        Sft::new(5, Objective::vocabulary()).step(model.train(), &mut optimizer, &world.local_batch(&rows)).unwrap()
+        Sft::new(5, Objective::vocabulary()).step(model.train(), &mut optimizer(), &world.local_batch(&rows)).unwrap()
     };
     let too_large = multiplied(small_model(1, 2), "gate_proj.weight", 1e6);
     let Some(model) = in_precision(too_large.clone(), Precision::F16) else { return };

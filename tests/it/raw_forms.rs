@@ -2,15 +2,11 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use crate::common::program::{init_small, succeed};
-use crate::common::raw::{options, titles, write};
+use crate::common::program::{init_small, run, succeed};
+use crate::common::raw::{options, titles, write, write_parquet};
 use latentr3::data::{Interactions, Layout, RawConfig};
-use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
 const START: i64 = 1_400_000_000;
@@ -46,29 +42,6 @@ fn lines<T>(first: &str, rows: Vec<T>, line: impl Fn(T) -> String) -> String {
         writeln!(text, "{}", line(row)).unwrap();
         text
     })
-}
-
-/// Columns of text and of whole numbers as a Parquet file.
-fn write_parquet(path: PathBuf, texts: &[(&str, Vec<String>)], numbers: &[(&str, Vec<i64>)]) {
-    let text_columns = texts.iter().map(|(name, _)| format!("required binary {name} (UTF8);"));
-    let number_columns = numbers.iter().map(|(name, _)| format!("required int64 {name};"));
-    let schema = format!("message rows {{ {} }}", text_columns.chain(number_columns).collect::<String>());
-    let schema = Arc::new(parse_message_type(&schema).unwrap());
-    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Default::default()).unwrap();
-    let mut group = writer.next_row_group().unwrap();
-    for (_, values) in texts {
-        let values: Vec<ByteArray> = values.iter().map(|value| value.as_str().into()).collect();
-        let mut column = group.next_column().unwrap().unwrap();
-        column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
-        column.close().unwrap();
-    }
-    for (_, values) in numbers {
-        let mut column = group.next_column().unwrap().unwrap();
-        column.typed::<Int64Type>().write_batch(values, None, None).unwrap();
-        column.close().unwrap();
-    }
-    group.close().unwrap();
-    writer.close().unwrap();
 }
 
 /// A form of data: writes it into a folder and returns what to say to `prepare` besides.
@@ -137,9 +110,9 @@ const FORMS: [Form; 10] = [
         let column = |pick: fn((String, String, i64, i64)) -> String| events().into_iter().map(pick).collect();
         let times = events().into_iter().map(|(.., time)| time * 1000).collect();
         let texts = [("user_id", column(|(user, ..)| user)), ("item_id", column(|(_, item, ..)| item))];
-        write_parquet(dir.join("events.parquet"), &texts, &[("timestamp", times)]);
+        write_parquet(&dir.join("events.parquet"), &texts, &[("timestamp", times)]);
         let (ids, titles) = items().into_iter().unzip();
-        write_parquet(dir.join("items.parquet"), &[("item_id", ids), ("title", titles)], &[]);
+        write_parquet(&dir.join("items.parquet"), &[("item_id", ids), ("title", titles)], &[]);
         vec![]
     }),
     ("movielens-1m", |dir| {
@@ -182,7 +155,7 @@ fn every_form_goes_from_raw_files_to_a_trained_model() {
             .map(str::to_owned)
             .to_vec();
         args.extend(options);
-        let said = succeed(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let said = run(&args);
         assert!(said.contains("-core"), "{name}: {said}");
         let dataset: Value = serde_json::from_slice(&fs::read(path("prepared/dataset.json")).unwrap()).unwrap();
         let raw = &dataset["summary"]["raw"];

@@ -1,10 +1,13 @@
 //! What several test files need.
 
+pub mod catalog;
 pub mod close;
 pub mod examples;
 pub mod program;
 pub mod raw;
+pub mod runs;
 pub mod small;
+pub mod training;
 
 use burn::tensor::Device;
 

@@ -98,5 +98,13 @@ impl Workshop {
 }
 
 pub fn run(args: &[String]) -> String {
-    succeed(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    succeed(&words(args))
+}
+
+pub fn words(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+pub fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| arg.to_string()).collect()
 }

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
-use latentr3::models::{LatentRecommender, NamedMapper, NamedVisitor, ThoughtKind, host, map_named, visit_named};
+use latentr3::models::{
+    LatentRecommender, NamedMapper, NamedVisitor, Objective, ThoughtKind, host, map_named, visit_named,
+};
+
+/// Prompts of several lengths with the same first two tokens.
+pub const PROMPTS: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[1, 2, 9, 8, 7, 6, 5, 4], &[1, 2, 3]];
 
 /// A small model with random weights large enough to matter.
 pub fn small_model(thoughts: usize, seed: u64) -> LatentRecommender {
@@ -35,6 +40,13 @@ fn scaled(model: LatentRecommender, factor: f64) -> LatentRecommender {
         }
     }
     map_named(model, &mut Scale(factor))
+}
+
+/// Log-probabilities of the targets' tokens, one after another, by the objective of the vocabulary.
+pub fn log_probs(model: &LatentRecommender, prompts: &[&[u32]], targets: &[&[u32]]) -> Vec<f32> {
+    let mut state = model.prefill(prompts).unwrap();
+    let thought = model.think(&mut state).unwrap();
+    host::read(model.target_log_probs(&state, thought, targets, &Objective::vocabulary()).unwrap().values)
 }
 
 /// All weights by name.

@@ -1,0 +1,134 @@
+//! Searches by the catalog's objective, against their definitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::common::catalog::{END, PROMPTS, catalog, items, log_probability, objective};
+use crate::common::small::small_model;
+use burn::module::Param;
+use burn::tensor::Tensor;
+use latentr3::models::decode::{BeamConfig, Guide, beam_search, guided_beam_search};
+use latentr3::models::{LatentRecommender, NamedMapper, map_named};
+use proptest::prelude::*;
+
+/// The search as it is defined: one token of the tree a step, the best `2 * beams` continuations, of which one that leaves a single title ends
+/// if it is among the first `beams`, until nothing goes on.
+fn plain_search(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], beams: usize) -> Vec<Vec<u32>> {
+    let titles: BTreeSet<&Vec<u32>> = items.iter().collect();
+    let through = |path: &[u32]| titles.iter().filter(|title| title.starts_with(path)).copied().collect::<Vec<_>>();
+    // Up to a path's end its probability is that of a title which goes on from there with certainty.
+    let sum = |path: &[u32]| {
+        let catalog: Vec<Vec<u32>> =
+            items.iter().map(|item| if item.starts_with(path) { path.to_vec() } else { item.clone() }).collect();
+        log_probability(model, prompt, &catalog, path)
+    };
+    let mut live: Vec<Vec<u32>> = vec![vec![]];
+    let mut ended: Vec<(f64, Vec<u32>)> = vec![];
+    while !live.is_empty() {
+        let next = live.iter().flat_map(|path| {
+            let tokens: BTreeSet<u32> = through(path).iter().map(|title| title[path.len()]).collect();
+            tokens.into_iter().map(|token| [path.as_slice(), &[token]].concat()).collect::<Vec<_>>()
+        });
+        let mut next: Vec<(f64, Vec<u32>)> = next.map(|path| (sum(&path), path)).collect();
+        next.sort_by(|a, b| b.0.total_cmp(&a.0));
+        next.truncate(2 * beams);
+        live.clear();
+        for (rank, (sum, path)) in next.into_iter().enumerate() {
+            match through(&path).as_slice() {
+                [only] if rank < beams => ended.push((sum, only.to_vec())),
+                [_] => {}
+                _ if live.len() < beams => live.push(path),
+                _ => {}
+            }
+        }
+    }
+    ended.sort_by(|a, b| b.0.total_cmp(&a.0));
+    ended.truncate(beams);
+    ended.into_iter().map(|(_, title)| title).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn as_many_beams_as_items_equal_exhaustive_scoring_and_add_up_to_one(
+        items in catalog(), thoughts in 0usize..3, seed in 0u64..4
+    ) {
+        let (model, objective) = (small_model(thoughts, seed), objective(&items));
+        let config = BeamConfig { beams: items.len(), length_penalty: None };
+        let found = beam_search(&model, &objective, &PROMPTS, config).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            let titles: BTreeSet<&Vec<u32>> = items.iter().collect();
+            let exact: BTreeMap<&[u32], f64> = titles
+                .iter()
+                .map(|title| (title.as_slice(), log_probability(&model, prompt, &items, title)))
+                .collect();
+            prop_assert_eq!(found.len(), titles.len());
+            prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+            prop_assert!((found.iter().map(|found| found.score.exp()).sum::<f64>() - 1.0).abs() < 1e-4);
+            for hypothesis in &found {
+                // The whole title, whatever was run of it.
+                let expected = exact[hypothesis.tokens.as_slice()];
+                prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
+                let holders: Vec<u32> = (0..items.len() as u32).filter(|&i| items[i as usize] == hypothesis.tokens).collect();
+                prop_assert_eq!(&hypothesis.items, &holders);
+            }
+        }
+    }
+
+    #[test]
+    fn few_beams_equal_the_definition(items in catalog(), beams in 1usize..5, seed in 0u64..4) {
+        let (model, objective) = (small_model(1, seed), objective(&items));
+        let found = beam_search(&model, &objective, &PROMPTS, BeamConfig { beams, length_penalty: None }).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            let expected = plain_search(&model, prompt, &items, beams);
+            let tokens: Vec<_> = found.iter().map(|hypothesis| hypothesis.tokens.clone()).collect();
+            prop_assert_eq!(tokens, expected);
+        }
+    }
+
+    #[test]
+    fn a_guided_search_ranks_by_the_product_of_both_distributions(
+        items in catalog(), scale in 0.0f64..=1.0, logits in prop::collection::vec(-3.0f32..3.0, 20)
+    ) {
+        let (model, objective) = (small_model(1, 2), objective(&items));
+        let all = logits[..items.len()].iter().map(|logit| logit.exp()).sum::<f32>().ln();
+        let log_probs: Vec<f32> = logits[..items.len()].iter().map(|logit| logit - all).collect();
+        let guides = vec![Guide::new(objective.tree().unwrap(), &log_probs, scale).unwrap(); PROMPTS.len()];
+        let config = BeamConfig { beams: items.len(), length_penalty: None };
+        let found = guided_beam_search(&model, &objective, &PROMPTS, &guides, config).unwrap();
+        for (prompt, found) in PROMPTS.iter().zip(found) {
+            for hypothesis in found {
+                let own = log_probability(&model, prompt, &items, &hypothesis.tokens);
+                let mass: f64 = hypothesis.items.iter().map(|&item| f64::from(log_probs[item as usize]).exp()).sum();
+                let expected = scale * own + (1.0 - scale) * mass.ln();
+                prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_length_penalty_does_not_go_with_probabilities_of_items() {
+    let (model, objective) = (small_model(0, 1), objective(&items()));
+    let search = |length_penalty| beam_search(&model, &objective, &PROMPTS, BeamConfig { beams: 3, length_penalty });
+    assert!(search(Some(1.0)).unwrap_err().to_string().contains("must be 0"));
+    assert_eq!(search(Some(0.0)).unwrap(), search(None).unwrap());
+}
+
+#[test]
+fn equal_scores_come_in_the_order_of_the_catalog() {
+    // All logits of a model whose weights are 0 are alike.
+    struct Zero;
+    impl NamedMapper for Zero {
+        fn map<const D: usize>(&mut self, _: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            parameter.map(|value| value.zeros_like())
+        }
+    }
+    let model = map_named(small_model(0, 1), &mut Zero);
+    let items: Vec<Vec<u32>> = [9, 4, 7, 2].into_iter().map(|token| vec![token, END]).collect();
+    let found = beam_search(&model, &objective(&items), &PROMPTS, BeamConfig::default()).unwrap();
+    for found in found {
+        let order: Vec<u32> = found.iter().map(|hypothesis| hypothesis.items[0]).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
+    }
+}
