@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::ModelError;
 use crate::backbone::{Linear, PromptState, Rope, Segment};
-use crate::hub::{Init, Parameters};
+use crate::parameters::{Init, Parameters};
 
 /// Base of the latent attention's rotary embedding.
 const ROPE_BASE: f64 = 1000.0;

@@ -22,6 +22,7 @@ mod lora;
 mod named;
 mod objective;
 pub mod ops;
+mod parameters;
 mod precision;
 pub mod random;
 mod recommender;

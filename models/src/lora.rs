@@ -6,8 +6,8 @@ use burn::module::{Lora, Module, Param, ParamGroup};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::hub::{Init, Parameters};
 use crate::named::{FACTOR_A, FACTOR_B, NamedMapper, NamedVisitor, map_named, visit_named};
+use crate::parameters::{Init, Parameters};
 use crate::precision::in_float32;
 use crate::{LatentRecommender, ModelError};
 

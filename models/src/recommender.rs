@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
-use crate::hub::Parameters;
 use crate::latent::{ThoughtKind, ThoughtSource};
+use crate::parameters::Parameters;
 use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
 
 /// Most thoughts that a model may have.

@@ -8,8 +8,8 @@ use super::layers::Linear;
 use super::rope::RopeAngles;
 use super::state::KeyValue;
 use crate::ModelError;
-use crate::hub::Parameters;
 use crate::ops::{self, Packing};
+use crate::parameters::Parameters;
 
 /// Multi-head attention with fewer key heads than query heads (Ainslie et al., arXiv 2305.13245).
 #[derive(Module, Debug)]

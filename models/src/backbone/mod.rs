@@ -20,8 +20,8 @@ pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
 pub use state::{CommonHead, PromptState, Segment};
 
-use crate::hub::Parameters;
 use crate::ops::{self, Choices, Packing};
+use crate::parameters::Parameters;
 use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
 pub(crate) use state::indices;

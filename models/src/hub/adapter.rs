@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::files::{read_json, write_json};
-use super::tensors::{PendingTensor, StoredTensor, read_tensors, write_tensors};
+use super::tensors::{PendingTensor, read_tensors, write_tensors};
 use crate::ModelError;
 use crate::lora::{LoraConfig, MOST_RANK};
 use crate::named::{FACTOR_A, FACTOR_B};
+use crate::parameters::StoredTensor;
 
 /// An adapter's configuration.
 pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";

@@ -7,8 +7,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use super::adapter::AdapterConfig;
-use super::parameters::Parameters;
-use super::tensors::{StoredTensor, read_tensors};
+use super::tensors::read_tensors;
 use super::{
     ADAPTER_CONFIG_FILE, CONFIG_FILE, INDEX_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE,
     read_json, verify_checksums,
@@ -16,6 +15,7 @@ use super::{
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
 use crate::named::FACTOR_A;
+use crate::parameters::{Parameters, StoredTensor};
 use crate::recommender::MOST_THOUGHTS;
 use crate::{LatentRecommender, ModelError, ObjectiveKind};
 

@@ -11,16 +11,8 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
 use super::files::replace_atomically;
+use crate::parameters::StoredTensor;
 use crate::{ModelError, host};
-
-/// A tensor in a file, in float32.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredTensor {
-    /// Its dimensions.
-    pub shape: Vec<usize>,
-    /// Its values, the last dimension fastest.
-    pub values: Vec<f32>,
-}
 
 /// Reads a safetensors file; F16 and BF16 become float32.
 ///

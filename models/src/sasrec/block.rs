@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use super::config::SasRecConfig;
 use crate::ModelError;
 use crate::backbone::{INIT_STD, Linear};
-use crate::hub::{Init, Parameters};
 use crate::ops::{self, Packing};
+use crate::parameters::{Init, Parameters};
 use crate::random::generator;
 
 /// Added to a variance before its root is taken, as the authors do.

@@ -14,8 +14,8 @@ pub use block::{Dropout, SasRecBlock};
 pub use config::SasRecConfig;
 
 use crate::backbone::{Embedding, indices};
-use crate::hub::Parameters;
 use crate::ops::{self, Packing};
+use crate::parameters::Parameters;
 use crate::{ModelError, Precision};
 use block::layer_norm;
 
