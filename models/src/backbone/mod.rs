@@ -1,6 +1,7 @@
 //! The decoder-only transformer: one forward pass for training and inference.
 
 mod attention;
+mod block;
 mod config;
 mod config_fields;
 mod cut;
@@ -12,6 +13,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
 pub use attention::Attention;
+pub use block::{Block, Mlp};
 pub(crate) use config::INIT_STD;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
 pub use cut::Cut;
@@ -51,62 +53,6 @@ pub struct Decoder {
     pub layers: Vec<Block>,
     /// The norm after the last block.
     pub norm: RmsNorm,
-}
-
-/// One pre-norm transformer block.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// Norm before the attention.
-    pub input_layernorm: RmsNorm,
-    /// The attention.
-    pub self_attn: Attention,
-    /// Norm before the MLP.
-    pub post_attention_layernorm: RmsNorm,
-    /// The gated MLP.
-    pub mlp: Mlp,
-}
-
-/// SwiGLU feed-forward network (Shazeer, arXiv 2002.05202): `down(silu(gate(x)) * up(x))`.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// `[d_ff, d_model]`.
-    pub gate_proj: Linear,
-    /// `[d_ff, d_model]`.
-    pub up_proj: Linear,
-    /// `[d_model, d_ff]`.
-    pub down_proj: Linear,
-}
-
-impl Mlp {
-    fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
-        let (d_model, d_ff) = (config.d_model, config.d_ff);
-        let mut projection =
-            |part: &str, sizes| Linear::projection(parameters, &format!("{name}.{part}"), sizes, config.mlp_bias);
-        Ok(Self {
-            gate_proj: projection("gate_proj", [d_model, d_ff])?,
-            up_proj: projection("up_proj", [d_model, d_ff])?,
-            down_proj: projection("down_proj", [d_ff, d_model])?,
-        })
-    }
-
-    /// `[rows, d_model]` to the same shape.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.down_proj.forward(ops::swiglu(self.gate_proj.forward(x.clone()), self.up_proj.forward(x)))
-    }
-}
-
-impl Block {
-    fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
-        let norm = |parameters: &mut Parameters, part: &str| {
-            RmsNorm::build(parameters, &format!("{name}.{part}"), config.d_model, config.rms_norm_eps)
-        };
-        Ok(Self {
-            input_layernorm: norm(parameters, "input_layernorm")?,
-            self_attn: Attention::build(parameters, &format!("{name}.self_attn"), config)?,
-            post_attention_layernorm: norm(parameters, "post_attention_layernorm")?,
-            mlp: Mlp::build(parameters, &format!("{name}.mlp"), config)?,
-        })
-    }
 }
 
 impl Backbone {
@@ -227,10 +173,8 @@ impl Backbone {
                 .iter()
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
-            let normed = block.input_layernorm.forward(x.clone());
-            let (attended, key_value) = block.self_attn.forward(normed, &packing, &angles, &context);
-            x = x + attended;
-            x = ops::keep(x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x)));
+            let (output, key_value) = block.forward(x, &packing, &angles, &context);
+            x = ops::keep(output);
             layers.push(key_value);
         }
         let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);
