@@ -14,7 +14,6 @@ pub mod backbone;
 pub mod decode;
 mod device;
 mod error;
-mod gradient_checkpointing;
 pub mod host;
 pub mod hub;
 mod latent;
@@ -27,6 +26,7 @@ mod precision;
 pub mod random;
 mod recommender;
 pub mod sasrec;
+mod tape;
 
 /// The program in the README compiles.
 #[cfg(doctest)]
@@ -35,10 +35,10 @@ struct Readme;
 
 pub use device::{BACKENDS, Driver, compiled_backends, device, driver};
 pub use error::ModelError;
-pub use gradient_checkpointing::on_tape;
 pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
 pub use lora::LoraConfig;
 pub use named::{NamedMapper, NamedVisitor, map_named, visit_named};
 pub use objective::{LogitSpread, Objective, ObjectiveKind, TargetSize};
 pub use precision::Precision;
 pub use recommender::{LatentRecommender, TargetLogProbs};
+pub use tape::on_tape;

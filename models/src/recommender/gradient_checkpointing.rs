@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
-use crate::LatentRecommender;
+use super::LatentRecommender;
 use crate::named::{NamedMapper, map_named};
 
 impl LatentRecommender {
@@ -22,15 +22,6 @@ impl LatentRecommender {
             }
         }
         map_named(self, &mut Marked)
-    }
-}
-
-/// A tensor without gradient, for a tape of the given kind; absent, for one without gradient checkpointing.
-pub fn on_tape<const D: usize>(tensor: Tensor<D>, strategy: Option<GradientCheckpointingStrategy>) -> Tensor<D> {
-    let tensor = tensor.autodiff();
-    match strategy {
-        Some(strategy) => tensor.with_gradient_checkpointing_strategy(strategy),
-        None => tensor,
     }
 }
 

@@ -1,5 +1,9 @@
 //! The recommender: a backbone that thinks before it writes.
 
+mod adapters;
+mod gradient_checkpointing;
+mod precision;
+
 use std::path::Path;
 
 use burn::module::Module;
