@@ -20,8 +20,9 @@ pub fn compiled_backends() -> Vec<&'static str> {
     BACKENDS.into_iter().zip(compiled).filter_map(|(name, is_compiled)| is_compiled.then_some(name)).collect()
 }
 
-/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in `cuda:1`,
-/// which for `wgpu`, `vulkan` and `metal` counts discrete GPUs; without one the driver's preferred device is taken.
+/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in
+/// `cuda:1`, which for `wgpu`, `vulkan` and `metal` counts discrete GPUs; without one the driver's preferred device is
+/// taken.
 ///
 /// # Errors
 ///

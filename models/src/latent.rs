@@ -123,8 +123,8 @@ impl LatentAttention {
 
     /// How much the thought that follows `state` attends to each token: `[prompts, tokens]`, each row adding up to one.
     ///
-    /// Tokens lie as in the state's segments, one segment after the other with its padding, whose weights are zero. A single
-    /// prompt has no padding: its tokens come first, then the thoughts so far.
+    /// Tokens lie as in the state's segments, one segment after the other with its padding, whose weights are zero. A
+    /// single prompt has no padding: its tokens come first, then the thoughts so far.
     pub fn weights(&self, state: &PromptState) -> Tensor<2> {
         let prompts = state.rows();
         let last = state.last_hidden();

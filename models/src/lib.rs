@@ -1,10 +1,10 @@
-//! Everything of LatentR3 that has weights: the backbone with its adapters, latent attention, constrained decoding, grounding, the
-//! baseline SASRec, and the Hugging Face layout in and out. It knows tokens, embeddings and catalog indices, but no file of
-//! a data set and no training loop.
+//! Everything of LatentR3 that has weights: the backbone with its adapters, latent attention, constrained decoding,
+//! grounding, the baseline SASRec, and the Hugging Face layout in and out. It knows tokens, embeddings and catalog
+//! indices, but no file of a data set and no training loop.
 //!
-//! LatentR3 is the method of "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). The idea that
-//! makes it fast here: a prompt runs once ([`Backbone::prefill`](backbone::Backbone::prefill)), and targets, samples and
-//! beams run over what it left behind ([`PromptState`](backbone::PromptState)).
+//! LatentR3 is the method of "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). The idea
+//! that makes it fast here: a prompt runs once ([`Backbone::prefill`](backbone::Backbone::prefill)), and targets,
+//! samples and beams run over what it left behind ([`PromptState`](backbone::PromptState)).
 //!
 //! No backend is enabled by default; choose one or more by feature and pick one at run time with [`device()`].
 

@@ -10,8 +10,8 @@ pub(crate) const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj
 /// Highest rank that a file may ask for.
 pub(crate) const MOST_RANK: usize = 1 << 16;
 
-/// Low-rank adaptation (Hu et al., arXiv 2106.09685): a weight `W` stays as it is and becomes `W + alpha / rank * B A`, of which
-/// the factors `A`, `[rank, d_input]`, and `B`, `[d_output, rank]`, train.
+/// Low-rank adaptation (Hu et al., arXiv 2106.09685): a weight `W` stays as it is and becomes `W + alpha / rank * B A`,
+/// of which the factors `A`, `[rank, d_input]`, and `B`, `[d_output, rank]`, train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraConfig {

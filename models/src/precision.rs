@@ -6,11 +6,11 @@ use std::str::FromStr;
 use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
-/// What the matrix products of the blocks' projections are computed in, see [`with_precision`], and what frozen matrices
-/// are kept in, see [`with_frozen_weights`].
+/// What the matrix products of the blocks' projections are computed in, see [`with_precision`], and what frozen
+/// matrices are kept in, see [`with_frozen_weights`].
 ///
-/// On `flex` the two of 16 bits are imitated: what goes into a float32 product is rounded, and so is what comes out. That shows
-/// what they do to a model, and takes longer than float32.
+/// On `flex` the two of 16 bits are imitated: what goes into a float32 product is rounded, and so is what comes out.
+/// That shows what they do to a model, and takes longer than float32.
 ///
 /// [`with_precision`]: crate::LatentRecommender::with_precision
 /// [`with_frozen_weights`]: crate::LatentRecommender::with_frozen_weights
@@ -22,8 +22,8 @@ pub enum Precision {
     F32,
     /// The upper half of a float32: all of its range, 8 significant bits.
     Bf16,
-    /// IEEE 754's float16: 11 significant bits, up to 65,504. A product beyond that is infinite, and the figures that it goes into
-    /// are NaN or infinite. Gradients, many of which would be too small for it, are multiplied in float32.
+    /// IEEE 754's float16: 11 significant bits, up to 65,504. A product beyond that is infinite, and the figures that
+    /// it goes into are NaN or infinite. Gradients, many of which would be too small for it, are multiplied in float32.
     F16,
 }
 

@@ -46,7 +46,8 @@ impl Attention {
     }
 
     /// Attends from `x`, the tokens of `packing`, `[tokens, d_model]`, to every earlier segment and causally to
-    /// themselves; `angles` are theirs, `[1, tokens, 1, head_dim / 2]`. Returns the output `[tokens, d_model]` with their keys and values.
+    /// themselves; `angles` are theirs, `[1, tokens, 1, head_dim / 2]`. Returns the output `[tokens, d_model]` with
+    /// their keys and values.
     ///
     /// A segment of fewer rows serves `rows / its rows` consecutive rows of `x`, see [`ops::attend_also`]: nothing is
     /// repeated for samples, beams or query heads that share keys.

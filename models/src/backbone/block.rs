@@ -49,8 +49,8 @@ impl Block {
         })
     }
 
-    /// Runs `x`, the tokens of `packing`, `[tokens, d_model]`, after the earlier segments, see [`Attention::forward`]. Returns the output
-    /// `[tokens, d_model]` with the tokens' keys and values.
+    /// Runs `x`, the tokens of `packing`, `[tokens, d_model]`, after the earlier segments, see [`Attention::forward`].
+    /// Returns the output `[tokens, d_model]` with the tokens' keys and values.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,

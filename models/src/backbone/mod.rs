@@ -82,7 +82,8 @@ impl Backbone {
     ///
     /// # Errors
     ///
-    /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the vocabulary.
+    /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the
+    /// vocabulary.
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
         let head = self.common_head(prompts)?;
         self.prefill_after(head.as_ref(), prompts)
@@ -127,7 +128,8 @@ impl Backbone {
         Ok(state)
     }
 
-    /// Runs what follows the prompts: `embeddings` is `[rows, tokens, d_model]`, of which `lengths` are valid in each row.
+    /// Runs what follows the prompts: `embeddings` is `[rows, tokens, d_model]`, of which `lengths` are valid in each
+    /// row.
     ///
     /// There are as many rows as prompts or a multiple of it; the rows of one prompt lie together.
     ///
@@ -145,7 +147,8 @@ impl Backbone {
         self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())
     }
 
-    /// Like [`Self::extend`], with the segments given one by one and for each row of `embeddings` the position of its first token in `starts`.
+    /// Like [`Self::extend`], with the segments given one by one and for each row of `embeddings` the position of its
+    /// first token in `starts`.
     pub(crate) fn run(
         &self,
         embeddings: Tensor<3>,

@@ -18,8 +18,8 @@ const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model's own modules.
 const PREFIX: &str = "base_model.model.";
 
-/// Fields that change nothing of what a trained adapter computes, whatever they say. Every other one that is not read here must be absent,
-/// off or empty: what it asks for is not computed.
+/// Fields that change nothing of what a trained adapter computes, whatever they say. Every other one that is not read
+/// here must be absent, off or empty: what it asks for is not computed.
 const HARMLESS: [&str; 20] = [
     "peft_type",
     "bias",
@@ -105,8 +105,8 @@ impl AdapterConfig {
         Ok(Some(Self { lora: LoraConfig { rank, alpha, targets, base }, path }))
     }
 
-    /// The folder of the model that the adapter in `folder` was made for: `folder` itself if it holds one, else the one that its
-    /// file names, as seen from `folder`.
+    /// The folder of the model that the adapter in `folder` was made for: `folder` itself if it holds one, else the one
+    /// that its file names, as seen from `folder`.
     pub fn base(&self, folder: &Path) -> Result<PathBuf, ModelError> {
         if is_model(folder) {
             return Ok(folder.to_owned());
@@ -140,7 +140,8 @@ impl AdapterConfig {
     }
 }
 
-/// The folder whose `config.json` and weights make up the model in `folder`: another one where `folder` holds an adapter only.
+/// The folder whose `config.json` and weights make up the model in `folder`: another one where `folder` holds an
+/// adapter only.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! Models in Hugging Face's layout: `config.json` and `model.safetensors`, single or sharded.
 //!
 //! The latent attention's `attention.{query,key,value}.{weight,bias}` lie among the backbone's own tensors, under names
-//! that `transformers` ignores, and `config.json` carries `latent_thoughts`, `latent_thought_source` and `latent_objective`. Low-rank adapters lie beside them
-//! in PEFT's layout.
+//! that `transformers` ignores, and `config.json` carries `latent_thoughts`, `latent_thought_source` and
+//! `latent_objective`. Low-rank adapters lie beside them in PEFT's layout.
 
 mod adapter;
 mod checksums;

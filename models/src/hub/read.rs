@@ -21,8 +21,8 @@ use crate::{LatentRecommender, ModelError, ObjectiveKind};
 
 /// Loads the model in `folder` onto `device`, in float32.
 ///
-/// Low-rank adapters beside the model become part of its weights; a folder with an adapter only names that of its model.
-/// A checkpoint that says nothing about thoughts has one if it holds `attention.*`, else none.
+/// Low-rank adapters beside the model become part of its weights; a folder with an adapter only names that of its
+/// model. A checkpoint that says nothing about thoughts has one if it holds `attention.*`, else none.
 ///
 /// # Errors
 ///

@@ -40,7 +40,8 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>, Model
     Ok(tensors)
 }
 
-/// Reads the header of a safetensors file that has all that its header speaks of, so that no length in it is larger than the file.
+/// Reads the header of a safetensors file that has all that its header speaks of, so that no length in it is larger
+/// than the file.
 fn read_header(path: &Path, file: &mut File) -> Result<Metadata, ModelError> {
     let length = file.metadata().map_err(ModelError::io(path))?.len();
     let mut size = [0; 8];
@@ -97,8 +98,8 @@ impl PendingTensor<'_> {
     }
 }
 
-/// Writes tensors, in the order of their names, as a safetensors file of float32, in place of an older one only when it is whole.
-/// No more than one of them is copied at a time.
+/// Writes tensors, in the order of their names, as a safetensors file of float32, in place of an older one only when it
+/// is whole. No more than one of them is copied at a time.
 ///
 /// # Errors
 ///

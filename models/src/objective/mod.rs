@@ -58,12 +58,13 @@ impl FromStr for ObjectiveKind {
 
 /// An objective with the prefix tree of the catalog, the same in training, rewards and search.
 ///
-/// Under [`ObjectiveKind::Catalog`] a *choice* is a position at whose node of the tree two or more tokens may follow, the end token among
-/// them. All other tokens are certain: they add nothing to a loss or a score, and a title is run up to its last choice only.
+/// Under [`ObjectiveKind::Catalog`] a *choice* is a position at whose node of the tree two or more tokens may follow,
+/// the end token among them. All other tokens are certain: they add nothing to a loss or a score, and a title is run up
+/// to its last choice only.
 ///
 /// ```text
-/// log p(token) = z[token] - log sum over c of exp(z[c])      c: the vocabulary, or the children of the tree's node; z: logits
-/// log p(title) = sum over its tokens of log p(token)         the probabilities of the catalog's distinct titles add up to 1
+/// log p(token) = z[token] - log sum over c of exp(z[c])   c: the vocabulary, or the children of the node; z: logits
+/// log p(title) = sum over its tokens of log p(token)      the probabilities of the catalog's distinct titles sum to 1
 /// ```
 #[derive(Debug, Clone)]
 pub struct Objective {
@@ -126,8 +127,8 @@ impl Objective {
         self.tree.as_deref().ok_or_else(|| ModelError::Input("there is no catalog to search".into()))
     }
 
-    /// With the catalog's objective the loss of a model that finds all titles equally likely, the logarithm of their number: what a loss in
-    /// nats per item compares with.
+    /// With the catalog's objective the loss of a model that finds all titles equally likely, the logarithm of their
+    /// number: what a loss in nats per item compares with.
     pub fn log_titles(&self) -> Option<f64> {
         let tree = self.tree.as_ref().filter(|_| self.kind == ObjectiveKind::Catalog)?;
         Some((tree.titles(ItemTrie::ROOT) as f64).ln())
@@ -145,14 +146,14 @@ impl Objective {
         Ok(Self { kind, ..self.clone() })
     }
 
-    /// The same objective for a loss whose logits are divided by a temperature, and if asked with a [`LogitSpread`] of its targets. A search knows
-    /// neither.
+    /// The same objective for a loss whose logits are divided by a temperature, and if asked with a [`LogitSpread`] of
+    /// its targets. A search knows neither.
     pub fn at_temperature(&self, temperature: f64, watches_spread: bool) -> Self {
         Self { temperature, watches_spread, ..self.clone() }
     }
 
-    /// The exponent of the length that a hypothesis' score is divided by, unless another is asked for: 1, the mean over its tokens
-    /// (BIGRec), or 0 for the catalog's objective, where the sum is the logarithm of a probability.
+    /// The exponent of the length that a hypothesis' score is divided by, unless another is asked for: 1, the mean over
+    /// its tokens (BIGRec), or 0 for the catalog's objective, where the sum is the logarithm of a probability.
     pub fn length_penalty(&self) -> f64 {
         match self.kind {
             ObjectiveKind::Vocabulary => 1.0,
@@ -187,7 +188,8 @@ impl Objective {
         }
     }
 
-    /// How many things a mean loss is over: tokens, or for the catalog's objective titles, so that it is in nats per item.
+    /// How many things a mean loss is over: tokens, or for the catalog's objective titles, so that it is in nats per
+    /// item.
     pub fn terms(&self, size: TargetSize) -> usize {
         match self.kind {
             ObjectiveKind::Vocabulary => size.choices,
@@ -211,8 +213,9 @@ impl Objective {
         }
     }
 
-    /// The choices of a target, the tokens that run before its last one, and the number of its titles. Of titles that follow each other
-    /// the end tokens do not run. Where nothing is a choice, in a catalog of one title, its first token stands for one: it is certain.
+    /// The choices of a target, the tokens that run before its last one, and the number of its titles. Of titles that
+    /// follow each other the end tokens do not run. Where nothing is a choice, in a catalog of one title, its first
+    /// token stands for one: it is certain.
     fn choices(&self, target: &[u32]) -> Result<(Vec<Choice>, Vec<u32>, usize), ModelError> {
         let tree = self.tree()?;
         let not_there = || ModelError::Input(format!("the target {target:?} is no title of the catalog"));
@@ -238,8 +241,8 @@ impl Objective {
         Ok((choices, inputs, titles))
     }
 
-    /// Whether a search that has come to a node has found an item: a leaf, or with the catalog's objective a node from which a single title
-    /// can be reached.
+    /// Whether a search that has come to a node has found an item: a leaf, or with the catalog's objective a node from
+    /// which a single title can be reached.
     pub(crate) fn is_found(&self, tree: &ItemTrie, node: u32) -> bool {
         match self.kind {
             ObjectiveKind::Vocabulary => tree.is_leaf(node),
@@ -247,8 +250,8 @@ impl Objective {
         }
     }
 
-    /// Log-probabilities of the children of each node, in the tree's order, after hidden states `[nodes, d_model]`; those of an only child
-    /// are not computed where they are certain.
+    /// Log-probabilities of the children of each node, in the tree's order, after hidden states `[nodes, d_model]`;
+    /// those of an only child are not computed where they are certain.
     pub(crate) fn child_log_probs(
         &self,
         backbone: &Backbone,

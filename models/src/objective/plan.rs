@@ -13,7 +13,8 @@ use crate::{ModelError, host};
 /// A choice of so few children has no part in a [`LogitSpread`].
 const FEW: usize = 4;
 
-/// Sums over rows, of how the logits lie at the choice of each row that has the most children, where that is more than four.
+/// Sums over rows, of how the logits lie at the choice of each row that has the most children, where that is more than
+/// four.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LogitSpread {
     /// Rows.
@@ -35,8 +36,8 @@ pub(crate) struct TargetPlan {
     pub positions: Vec<Vec<usize>>,
     predicted: Predicted,
     temperature: f64,
-    /// The widest choice of each row, where it is looked at: place among the predicted tokens, node, and place of the target among its
-    /// children.
+    /// The widest choice of each row, where it is looked at: place among the predicted tokens, node, and place of the
+    /// target among its children.
     widest: Vec<(usize, u32, usize)>,
 }
 

@@ -12,8 +12,8 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 /// `log softmax(hidden W^T)` at the given tokens, `[rows, chosen]`, of `hidden`, `[rows, width]`, the output matrix
 /// `[vocabulary, width]` and `ids`, `[rows, chosen]`.
 ///
-/// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again. A matrix that does not train may be
-/// kept in 16 bits.
+/// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again. A matrix that does not
+/// train may be kept in 16 bits.
 ///
 /// # Panics
 ///

@@ -1,9 +1,9 @@
 //! Operations with hand-written kernels for the CPU.
 //!
-//! A file, or folder, of an operation holds all of it: the call that the models make, the trait by which the call finds the backend of
-//! its tensors, what the tape knows of it, and its forward and backward pass. These are there as the generic body, written with Burn's
-//! own tensor operations, which every backend without a kernel runs, and where there is one as the kernel for `flex`. What operations
-//! share is in `route` and `tape`, and for the kernels in `values`, `simd` and `row_product`.
+//! The file or folder of an operation holds all of it: the function that the models call, the trait by which the call
+//! finds the backend of its tensors, what the tape knows of it, and its forward and backward pass. The generic body,
+//! written with Burn's own tensor operations, runs on every backend without kernels; the kernel, where there is one,
+//! runs on `flex`. Shared by all operations are `route` and `tape`, by the kernels `values`, `simd` and `row_product`.
 
 #![cfg_attr(
     not(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),

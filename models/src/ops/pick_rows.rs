@@ -7,8 +7,8 @@ use burn::tensor::{Int, Tensor};
 
 use super::route::{Generic, routed};
 
-/// The given rows of `a`, `[rows of a, width]`, and `b`, `[rows of b, width]`; those of `b` count on from those of `a`. A row may be
-/// picked any number of times. -1 stands for a row that nothing looks at and that may have any values.
+/// The given rows of `a`, `[rows of a, width]`, and `b`, `[rows of b, width]`; those of `b` count on from those of `a`.
+/// A row may be picked any number of times. -1 stands for a row that nothing looks at and that may have any values.
 ///
 /// # Panics
 ///

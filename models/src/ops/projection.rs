@@ -8,8 +8,9 @@ use super::route::routed;
 use super::tape::{Operation, Run};
 use crate::Precision;
 
-/// `x W^T` of `x`, `[rows, d_input]`, and a weight in the checkpoint's layout, `[d_output, d_input]`, computed in `precision`, in
-/// which the result is stored before it becomes float32 again. A weight that does not train may be kept in 16 bits.
+/// `x W^T` of `x`, `[rows, d_input]`, and a weight in the checkpoint's layout, `[d_output, d_input]`, computed in
+/// `precision`, in which the result is stored before it becomes float32 again. A weight that does not train may be kept
+/// in 16 bits.
 ///
 /// Its gradient by the weight comes in the weight's own layout, so that the optimiser need not turn it round.
 ///

@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 use super::route::routed;
 use super::tape::{BackwardInputs, Operation, Run};
 
-/// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair, by the angles whose
-/// cosines and sines are `[rows or 1, tokens, 1, width / 2]`. No gradient goes to these.
+/// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair, by the angles
+/// whose cosines and sines are `[rows or 1, tokens, 1, width / 2]`. No gradient goes to these.
 ///
 /// # Panics
 ///

@@ -6,8 +6,9 @@ use burn::tensor::{Int, Tensor};
 
 /// Defines the trait of an operation and routes calls on `Dispatch` to the backend of the tensors.
 ///
-/// The usual form is `trait MyOps: Run<MyOperation, INPUTS> { fn my(..) -> FloatTensor<Self> { Self::run(..) } }`: its body serves every
-/// backend, with and without a tape. Any other trait is taken as it stands, and its implementations are written by hand.
+/// The usual form is `trait MyOps: Run<MyOperation, INPUTS> { fn my(..) -> FloatTensor<Self> { Self::run(..) } }`: its
+/// body serves every backend, with and without a tape. Any other trait is taken as it stands, and its implementations
+/// are written by hand.
 macro_rules! routed {
     (trait $ops:ident: Run<$operation:ty, $inputs:literal> {
         fn $name:ident($($arguments:tt)*) -> FloatTensor<Self> $body:block

@@ -1,7 +1,7 @@
 //! How an operation enters Burn's tape, goes through the backward pass, and is recomputed.
 //!
-//! With gradient checkpointing the tape keeps no output of an operation that can be recomputed; when the backward pass asks for
-//! it, it is computed from what was kept before it.
+//! With gradient checkpointing the tape keeps no output of an operation that can be recomputed; when the backward pass
+//! asks for it, it is computed from what was kept before it.
 
 use std::any::TypeId;
 use std::fmt::Debug;

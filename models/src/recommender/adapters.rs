@@ -13,14 +13,15 @@ use crate::named::{FACTOR_A, FACTOR_B, NamedMapper, NamedVisitor, map_named, vis
 use crate::parameters::{Init, Parameters};
 
 impl LatentRecommender {
-    /// The model with fresh adapters, which change nothing yet. All of the backbone but them is frozen; the source of the thoughts
-    /// is not. Adapters that the model has already become part of its weights first.
+    /// The model with fresh adapters, which change nothing yet. All of the backbone but them is frozen; the source of
+    /// the thoughts is not. Adapters that the model has already become part of its weights first.
     ///
     /// `A` begins uniform between minus and plus `1 / sqrt(d_input)` and `B` at zero, as in PEFT.
     ///
     /// # Errors
     ///
-    /// A rank of 0 or above a projection's sizes, an alpha that is not finite, or a target that is no projection of the model.
+    /// A rank of 0 or above a projection's sizes, an alpha that is not finite, or a target that is no projection of the
+    /// model.
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
         let device = self.device();
         self.merged().attach(config, &mut Parameters::fresh(seed, &device))

@@ -7,8 +7,8 @@ use super::LatentRecommender;
 use crate::named::{NamedMapper, map_named};
 
 impl LatentRecommender {
-    /// A model in training whose backward passes keep of each block what goes in and its keys and values, and compute the rest again
-    /// (gradient checkpointing; Chen et al., arXiv 1604.06174). Losses and gradients stay the same.
+    /// A model in training whose backward passes keep of each block what goes in and its keys and values, and compute
+    /// the rest again (gradient checkpointing; Chen et al., arXiv 1604.06174). Losses and gradients stay the same.
     ///
     /// # Panics
     ///

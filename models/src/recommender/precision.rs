@@ -10,8 +10,8 @@ use crate::{ModelError, Precision};
 impl LatentRecommender {
     /// The model whose blocks' projections, with their adapters, multiply in this precision, forward and backward.
     ///
-    /// What goes into a projection and what comes out stays float32, as do the weights that train, their gradients and all else:
-    /// embeddings, norms, attention, the source of the thoughts, log-probabilities.
+    /// What goes into a projection and what comes out stays float32, as do the weights that train, their gradients and
+    /// all else: embeddings, norms, attention, the source of the thoughts, log-probabilities.
     ///
     /// # Errors
     ///
@@ -28,9 +28,9 @@ impl LatentRecommender {
         Ok(self)
     }
 
-    /// The model in training whose matrices that do not train (embeddings, projections, output matrix) are rounded to this precision
-    /// and kept in it, at half the memory where it has 16 bits. What computes with one has it in float32 meanwhile. `F32` leaves the
-    /// model as it is, in training or not.
+    /// The model in training whose matrices that do not train (embeddings, projections, output matrix) are rounded to
+    /// this precision and kept in it, at half the memory where it has 16 bits. What computes with one has it in float32
+    /// meanwhile. `F32` leaves the model as it is, in training or not.
     ///
     /// # Errors
     ///

@@ -88,8 +88,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Sets a share of the values, below 1, to zero and scales the others up by as much; see [`generator`] for what they are
-    /// drawn from.
+    /// Sets a share of the values, below 1, to zero and scales the others up by as much; see [`generator`] for what
+    /// they are drawn from.
     pub fn new(rate: f64, generator: ChaCha8Rng) -> Self {
         Self { rate: rate as f32, generator }
     }

@@ -43,8 +43,8 @@ impl SasRec {
         Ok(model)
     }
 
-    /// Writes `config.json` and `model.safetensors` into `folder`, which is made if need be. Each file replaces an older one
-    /// only when it is whole.
+    /// Writes `config.json` and `model.safetensors` into `folder`, which is made if need be. Each file replaces an
+    /// older one only when it is whole.
     ///
     /// # Errors
     ///

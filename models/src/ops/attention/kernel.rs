@@ -1,7 +1,7 @@
 //! The attention on the CPU.
 //!
-//! The queries that share a row of the segment are dealt out to tasks in blocks. A task goes head by head: a product for
-//! the scores, one pass over them, a product with the values.
+//! The queries that share a row of the segment are dealt out to tasks in blocks. A task goes head by head: a product
+//! for the scores, one pass over them, a product with the values.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -242,8 +242,8 @@ fn join(scores: &mut [f32], joined: &mut [f32], has_before: bool) {
 /// Gradients of a block by all keys and all values of its row of the segment, where they are wanted.
 type BySegment = Option<[Vec<f32>; 2]>;
 
-/// The sum of the blocks' gradients by keys (0) or values (1), `[rows, segment]`: in threads, and in each row block after block, so that the
-/// number of threads changes nothing.
+/// The sum of the blocks' gradients by keys (0) or values (1), `[rows, segment]`: in threads, and in each row block
+/// after block, so that the number of threads changes nothing.
 fn sum_of_blocks(sizes: &Sizes, blocks: &[Block], parts: &[BySegment], which: usize, rows: usize) -> Vec<f32> {
     let mut sums = vec![0.0; rows * sizes.segment()];
     let mut pieces = Vec::new();

@@ -1,9 +1,9 @@
 //! Attention over one segment of keys at a time.
 //!
-//! The attention over several segments is the mean of the attentions over each, weighted by their normalisers. So a call
-//! takes what the segments before it came to and gives the same for all up to its own: the mixed values with, as a last
-//! column, the logarithm of their normaliser. No table of weights is kept for the backward pass: they follow from the
-//! scores and the normaliser (Dao et al., arXiv 2205.14135).
+//! The attention over several segments is the mean of the attentions over each, weighted by their normalisers. So a
+//! call takes what the segments before it came to and gives the same for all up to its own: the mixed values with, as a
+//! last column, the logarithm of their normaliser. No table of weights is kept for the backward pass: they follow from
+//! the scores and the normaliser (Dao et al., arXiv 2205.14135).
 
 pub(super) mod generic;
 #[cfg(feature = "flex")]
@@ -19,10 +19,10 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 
 /// Attention of tokens to themselves and those before them in their own row.
 ///
-/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`, padded
-/// on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores are
-/// divided by `sqrt(width)`. The result is `[tokens of all rows, heads, width + 1]`: the mixed values and, last, the logarithm of
-/// the normaliser.
+/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`,
+/// padded on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores
+/// are divided by `sqrt(width)`. The result is `[tokens of all rows, heads, width + 1]`: the mixed values and, last,
+/// the logarithm of the normaliser.
 ///
 /// # Panics
 ///
@@ -41,8 +41,8 @@ pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, p
 
 /// Attention to a further segment, joined to what came `before`, the result of such a call with the same queries.
 ///
-/// Keys and values are `[segment rows, length, key heads, width]`, of which the first `lengths` of each row count. A row
-/// of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them.
+/// Keys and values are `[segment rows, length, key heads, width]`, of which the first `lengths` of each row count. A
+/// row of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them.
 ///
 /// # Panics
 ///

@@ -38,7 +38,8 @@ impl Part<'_> {
         self.groups.iter().flat_map(|group| group.rows.iter().map(|place| place.row as i32)).collect()
     }
 
-    /// The rows of the output matrix for each row of the part, or for all of them together if the part is a single choice.
+    /// The rows of the output matrix for each row of the part, or for all of them together if the part is a single
+    /// choice.
     fn tokens(&self) -> Vec<i32> {
         let padded = |group: &Group| -> Vec<i32> {
             let tokens = group.tokens.iter().map(|&token| token as i32);
@@ -50,7 +51,8 @@ impl Part<'_> {
         }
     }
 
-    /// 0 for each token of each row and a very small logit for padding, `[rows, width]`; absent where there is no padding.
+    /// 0 for each token of each row and a very small logit for padding, `[rows, width]`; absent where there is no
+    /// padding.
     fn padding(&self, device: &Device) -> Option<Tensor<2>> {
         if self.groups.iter().all(|group| group.tokens.len() == self.width) {
             return None;

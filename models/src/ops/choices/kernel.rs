@@ -1,4 +1,5 @@
-//! The log-probabilities on the CPU, choice by choice: small ones side by side in threads, large ones each in all threads.
+//! The log-probabilities on the CPU, choice by choice: small ones side by side in threads, large ones each in all
+//! threads.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;

@@ -16,8 +16,8 @@ use super::tape::{Operation, Run};
 
 /// At which choice each row of hidden states stands, and which of its log-probabilities are wanted.
 ///
-/// A choice is a list of tokens that compete with each other, such as the children of a node of the prefix tree. Rows at one choice
-/// share the product of their hidden states with its tokens' rows of the output matrix.
+/// A choice is a list of tokens that compete with each other, such as the children of a node of the prefix tree. Rows
+/// at one choice share the product of their hidden states with its tokens' rows of the output matrix.
 #[derive(Debug, Clone)]
 pub struct Choices(Arc<Inner>);
 
@@ -45,8 +45,8 @@ struct Place {
 }
 
 impl Choices {
-    /// The choice at which each row stands, first row to last: a key that only this choice has, its tokens, and the place among them of
-    /// the token that is wanted, or none for all tokens.
+    /// The choice at which each row stands, first row to last: a key that only this choice has, its tokens, and the
+    /// place among them of the token that is wanted, or none for all tokens.
     ///
     /// # Panics
     ///
@@ -127,7 +127,8 @@ mod tests {
     use burn::tensor::activation::log_softmax;
     use burn::tensor::{FloatDType, Int, TensorData};
 
-    /// Rows at choices of 1, 2, 7 and `wide` tokens, some of them at one choice; every third row wants all of its tokens.
+    /// Rows at choices of 1, 2, 7 and `wide` tokens, some of them at one choice; every third row wants all of its
+    /// tokens.
     fn rows(count: usize, wide: usize) -> Vec<(u32, Vec<u32>, Option<usize>)> {
         let sizes = [2, wide, 1, 7];
         let row = |row: usize| {
