@@ -27,6 +27,7 @@ pub mod random;
 mod recommender;
 pub mod sasrec;
 mod tape;
+mod trie;
 
 /// The program in the README compiles.
 #[cfg(doctest)]

@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 
 use super::guide::Guide;
 use super::search::{BeamConfig, Hypothesis, NextRow, Rules, Search};
-use super::trie::ItemTrie;
 use crate::backbone::{PromptState, Segment};
+use crate::trie::ItemTrie;
 use crate::{LatentRecommender, ModelError, Objective};
 
 /// Beams of all prompts that run together at most, but for those of one prompt. More would take memory in proportion

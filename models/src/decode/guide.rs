@@ -1,7 +1,7 @@
 //! What another recommender says of the branches of the prefix tree.
 
-use super::trie::ItemTrie;
 use crate::ModelError;
+use crate::trie::ItemTrie;
 
 /// A collaborative model's view of one prompt's user, which guides the search (D3, "Decoding Matters", arXiv
 /// 2406.14900).

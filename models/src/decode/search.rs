@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::trie::ItemTrie;
+use crate::trie::ItemTrie;
 use crate::{ModelError, Objective, ObjectiveKind};
 
 /// How to search.

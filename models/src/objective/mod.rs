@@ -12,8 +12,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, indices};
-use crate::decode::ItemTrie;
 use crate::ops::Choices;
+use crate::trie::ItemTrie;
 use crate::{ModelError, host};
 pub use plan::LogitSpread;
 

@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 
 use super::{Choice, Objective, ObjectiveKind};
 use crate::backbone::{Backbone, indices};
-use crate::decode::ItemTrie;
 use crate::ops::Choices;
+use crate::trie::ItemTrie;
 use crate::{ModelError, host};
 
 /// A choice of so few children has no part in a [`LogitSpread`].
