@@ -83,8 +83,32 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let (source, temperature) = (ThoughtKind::LatentAttention, Temperature::default());
     let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
     let stages = [
-        (&plain, &base, StageConfig::Sft { thoughts: 0, source, temperature, lora: None }, &sft),
-        (&thinking, &base, StageConfig::Sft { thoughts: 1, source, temperature, lora: None }, &sft),
+        (
+            &plain,
+            &base,
+            StageConfig::Sft {
+                thoughts: 0,
+                source,
+                temperature,
+                lora: None,
+                regularization: Default::default(),
+                augmentation: Default::default(),
+            },
+            &sft,
+        ),
+        (
+            &thinking,
+            &base,
+            StageConfig::Sft {
+                thoughts: 1,
+                source,
+                temperature,
+                lora: None,
+                regularization: Default::default(),
+                augmentation: Default::default(),
+            },
+            &sft,
+        ),
         (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
     ];
     let mut last = None;

@@ -1,10 +1,12 @@
 //! Runs in folders: how one is started, resumed, evaluated and read, as the program's commands do it.
 
+mod augmented;
 mod carry_out;
 mod description;
 mod error;
 mod evaluate;
 mod evaluations;
+mod guidance;
 mod log;
 mod memory;
 mod model_folder;
@@ -12,12 +14,15 @@ mod pipeline;
 mod ranked;
 mod recorded;
 mod sasrec;
+mod selection;
 
+pub use augmented::Augmentation;
 pub use carry_out::{RunContext, RunEvent, RunOutcome};
 pub use description::{RunDescription, StageConfig};
 pub use error::RunError;
 pub use evaluate::{Decoding, EvaluationEvent, EvaluationRequest};
 pub use evaluations::{EvaluationLog, read_result, result_file, times_evaluated};
+pub use guidance::{ChosenGuidance, GuidanceRequest, GuideSource};
 pub use log::{Log, Point};
 pub use memory::peak_mib;
 pub use model_folder::{
@@ -26,3 +31,4 @@ pub use model_folder::{
 };
 pub use pipeline::{Resumption, resume, start};
 pub use sasrec::SasRecRun;
+pub use selection::Selection;
