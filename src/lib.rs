@@ -15,6 +15,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
+pub mod devices;
 pub mod eval;
 pub mod experiment;
 pub mod golden;

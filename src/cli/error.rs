@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::data::DataError;
+use crate::devices::DeviceError;
 use crate::experiment::ExperimentError;
 use crate::golden::GoldenError;
 use crate::input_error::InputError;
@@ -45,15 +46,15 @@ pub enum CliError {
     /// The user stopped an experiment or an evaluation.
     #[error("{0}")]
     Stopped(String),
-    /// A golden folder cannot be checked.
+    /// A device cannot be examined.
     #[error(transparent)]
-    Golden(#[from] GoldenError),
+    Device(#[from] DeviceError),
     /// An experiment.
     #[error("{}", with_inputs(.0))]
     Experiment(#[from] ExperimentError),
     /// Devices do not compute what they should.
     #[error("not usable: {0}")]
-    Devices(String),
+    NotUsable(String),
     /// What the user asked for cannot be done.
     #[error("{0}")]
     Usage(String),
@@ -115,13 +116,17 @@ impl CliError {
             return INTERRUPTED;
         }
         let failed = match self {
-            Self::Model(error) | Self::Run(RunError::Model(error)) | Self::Golden(GoldenError::Model(error)) => {
+            Self::Model(error)
+            | Self::Run(RunError::Model(error))
+            | Self::Device(DeviceError::Model(error) | DeviceError::Golden(GoldenError::Model(error))) => {
                 matches!(error, ModelError::NotFinite(_))
             }
-            Self::Train(error) | Self::Run(RunError::Train(error)) | Self::Golden(GoldenError::Train(error)) => {
+            Self::Train(error)
+            | Self::Run(RunError::Train(error))
+            | Self::Device(DeviceError::Golden(GoldenError::Train(error))) => {
                 matches!(error, TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_)))
             }
-            Self::Devices(_) | Self::Experiment(ExperimentError::Step { .. }) => true,
+            Self::NotUsable(_) | Self::Experiment(ExperimentError::Step { .. }) => true,
             _ => false,
         };
         let failed = failed || self.refused_by_system().is_some_and(is_failure);

@@ -46,7 +46,7 @@ pub(super) fn check_not_read<'a>(
     match read.into_iter().find(|path| json.is_some() && real(path) == json) {
         Some(path) => {
             let problem = "is read here and cannot be what --json writes";
-            Err(CliError::input(&path, problem))
+            Err(CliError::input(path, problem))
         }
         None => Ok(()),
     }
