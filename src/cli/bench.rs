@@ -9,7 +9,6 @@ use super::grpo_args::EstimatorArg;
 use super::latency::{self, Plan};
 use super::model::{load_model, objective_of};
 use super::outputs::{check_json, write_json};
-use super::score::file_objective;
 use super::terminal::{note, print};
 use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::data::{Split, TokenFile};
@@ -185,8 +184,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     check_device(&args.device.device, args.frozen_weights)?;
     let file = args.tokens()?;
     let model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
-    let objective =
-        file_objective(&file, args.catalog.as_deref(), objective_of(&model, args.objective.objective), &model)?;
+    let kind = objective_of(&model, args.objective.objective);
+    let objective = file.objective(args.catalog.as_deref(), kind, &model.backbone)?;
     file.check(&model, &objective)?;
     if matches!(args.what, What::Eval | What::Latency) && objective.tree().is_err() {
         return Err(TokenFile::no_catalog(args.catalog.as_deref().unwrap_or(&file.path)).into());

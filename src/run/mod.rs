@@ -12,6 +12,7 @@ mod pipeline;
 mod ranked;
 mod recorded;
 mod sasrec;
+mod score;
 
 pub use carry_out::{RunContext, RunEvent, RunOutcome};
 pub use description::{RunDescription, StageConfig};
@@ -26,3 +27,4 @@ pub use model_folder::{
 };
 pub use pipeline::{Resumption, resume, start};
 pub use sasrec::SasRecRun;
+pub use score::{ScoreRequest, Scorer, TargetScore};
