@@ -12,6 +12,7 @@
 
 #![deny(missing_docs)]
 
+pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use crate::bench::BenchError;
 use crate::data::DataError;
 use crate::devices::DeviceError;
 use crate::experiment::ExperimentError;
@@ -46,6 +47,9 @@ pub enum CliError {
     /// The user stopped an experiment or an evaluation.
     #[error("{0}")]
     Stopped(String),
+    /// Nothing can be timed.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// A device cannot be examined.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -118,11 +122,13 @@ impl CliError {
         let failed = match self {
             Self::Model(error)
             | Self::Run(RunError::Model(error))
+            | Self::Bench(BenchError::Model(error) | BenchError::Run(RunError::Model(error)))
             | Self::Device(DeviceError::Model(error) | DeviceError::Golden(GoldenError::Model(error))) => {
                 matches!(error, ModelError::NotFinite(_))
             }
             Self::Train(error)
             | Self::Run(RunError::Train(error))
+            | Self::Bench(BenchError::Train(error))
             | Self::Device(DeviceError::Golden(GoldenError::Train(error))) => {
                 matches!(error, TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_)))
             }

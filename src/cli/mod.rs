@@ -12,7 +12,6 @@ mod experiment;
 mod grpo_args;
 mod init;
 mod interrupt;
-mod latency;
 mod merge;
 mod model;
 mod outputs;
