@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod description;
+mod direction;
 mod error;
 mod evaluate;
 mod evaluations;
@@ -16,6 +17,7 @@ mod score;
 
 pub use carry_out::{RunContext, RunEvent, RunOutcome};
 pub use description::{RunDescription, StageConfig};
+pub use direction::{DirectionRequest, Directions};
 pub use error::RunError;
 pub use evaluate::{Decoding, EvaluationEvent, EvaluationRequest};
 pub use evaluations::{EvaluationLog, read_result, result_file, times_evaluated};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 pub type Advantage = Box<dyn Fn(&[f64], usize) -> Vec<f64> + Send + Sync>;
 
 /// What a reward is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdvantageKind {
     /// With the noise-free samples of the whole batch: [`batch_advantage`].

@@ -12,7 +12,7 @@ const LARGEST_GROUP: usize = 1 << 16;
 const MOST_UPDATES: usize = 1000;
 
 /// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EstimatorKind {
     /// The published one: the advantage-weighted gradient of the target's likelihood, which goes back through the
