@@ -92,6 +92,7 @@ fn with_inputs(error: &ExperimentError) -> String {
             let option = |(name, what): &(String, String)| format!("--input {name}=PATH: {what}");
             format!("needs {}", missing.iter().map(option).collect::<Vec<_>>().join("\n      "))
         }
+        ExperimentError::InputTwice(name) => format!("--input {name} is given twice"),
         other => other.to_string(),
     }
 }
