@@ -21,6 +21,7 @@ pub mod eval;
 pub mod experiment;
 pub mod golden;
 mod input_error;
+pub mod outputs;
 pub mod report;
 pub mod run;
 pub mod runtime;

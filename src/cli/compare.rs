@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -7,14 +6,12 @@ use clap::{Args, ValueEnum};
 use super::outputs::{check_json, check_not_read, write_json};
 use super::terminal::{is_quiet, note, print, table};
 use super::{CliError, SeedArg};
-use crate::data::Split;
 use crate::eval::Metric;
 use crate::eval::compare::{
-    By, CompareConfig, Comparison, Comparisons, Evidence, Group, OtherLists, Pairs, Run, compare, default_metrics,
+    By, CompareConfig, Comparison, Comparisons, Evidence, Group, OtherLists, Pairs, compare, default_metrics,
     shortest_lists,
 };
-use crate::run::result_file;
-use crate::run::{read_result, weight_files};
+use crate::run::{equal_runs, read_compared};
 
 /// Options of `compare`.
 #[derive(Debug, Args)]
@@ -69,7 +66,12 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     check_json(args.json.as_deref())?;
     let groups = args.models.iter().map(read_group).collect::<Result<Vec<_>, _>>()?;
     check_not_read(args.json.as_deref(), groups.iter().flat_map(|group| &group.runs).map(|run| &run.path))?;
-    groups.iter().for_each(warn_of_equal_runs);
+    for group in &groups {
+        for (other, run) in equal_runs(group) {
+            let [run, other] = [run, other].map(|run| run.path.display());
+            note(&format!("warning: {other} and {run} are of the same weights, as if `{}` had a run less", group.name));
+        }
+    }
     let mut metrics: Vec<Metric> = Vec::new();
     for &metric in &args.metrics {
         if !metrics.contains(&metric) {
@@ -104,37 +106,8 @@ fn read_group(argument: &OsString) -> Result<Group, CliError> {
     }
     let first = if paths[0].is_dir() { paths[0].file_name() } else { paths[0].file_stem() };
     let first = first.unwrap_or(paths[0].as_os_str()).to_string_lossy().into_owned();
-    let runs = paths.into_iter().map(read_run).collect::<Result<Vec<_>, _>>()?;
+    let runs = paths.into_iter().map(read_compared).collect::<Result<Vec<_>, _>>()?;
     Ok(Group { name: name.map_or(first, str::to_owned), runs })
-}
-
-fn read_run(path: PathBuf) -> Result<Run, CliError> {
-    let file = if path.is_dir() { result_file(&path, Split::Test.name()) } else { path.clone() };
-    if path.is_dir() && !file.exists() {
-        let problem = "has no evaluations/test.json; `latentr3 evaluate --model RUN --split test` makes it";
-        return Err(CliError::input(&path, problem));
-    }
-    let result = read_result(&file)?;
-    // A run without its weights cannot say.
-    let now = if path.is_dir() { weight_files(&path).unwrap_or_default() } else { BTreeMap::new() };
-    if !now.is_empty() && now != result.model_files {
-        let problem =
-            "has an evaluation of an earlier best model; `latentr3 evaluate --model RUN --split test` makes another";
-        return Err(CliError::input(&path, problem));
-    }
-    Ok(Run { result, path: file })
-}
-
-/// Says so where two runs of one model are the same model: such a run adds nothing.
-fn warn_of_equal_runs(group: &Group) {
-    for (at, run) in group.runs.iter().enumerate() {
-        let files = &run.result.model_files;
-        let same = group.runs[..at].iter().find(|other| !files.is_empty() && other.result.model_files == *files);
-        if let Some(other) = same {
-            let [run, other] = [run, other].map(|run| run.path.display());
-            note(&format!("warning: {other} and {run} are of the same weights, as if `{}` had a run less", group.name));
-        }
-    }
 }
 
 /// Each pair of models with the answers to both questions.

@@ -8,6 +8,7 @@ use crate::golden::GoldenError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
 use crate::models::decode::TrieError;
+use crate::outputs::OutputError;
 use crate::run::RunError;
 use crate::train::TrainError;
 
@@ -62,6 +63,9 @@ pub enum CliError {
     /// What the user asked for cannot be done.
     #[error("{0}")]
     Usage(String),
+    /// A file that is not to be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A file of the user's is not what it should be.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -80,6 +84,8 @@ fn remedy(error: &RunError) -> String {
             format!("; resume it with `latentr3 {command} --resume`")
         }
         RunError::OtherData { .. } => "; give the folder with --data if it was moved".into(),
+        RunError::NotEvaluated { .. } => "; `latentr3 evaluate --model RUN --split test` makes it".into(),
+        RunError::EvaluatedBefore { .. } => "; `latentr3 evaluate --model RUN --split test` makes another".into(),
         RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
         _ => String::new(),
     }

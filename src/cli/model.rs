@@ -13,13 +13,6 @@ pub(super) fn load_model(path: &Path, device: &str) -> Result<LatentRecommender,
     Ok(run::load_model(path, device)?)
 }
 
-/// The objective that was asked for, or else the one that the model records; says so where they differ.
-pub(super) fn objective_of(model: &LatentRecommender, asked: Option<ObjectiveKind>) -> ObjectiveKind {
-    let objective = asked.unwrap_or(model.objective());
-    note_other_objective(model.objective(), objective);
-    objective
-}
-
 /// Says so where a model is read by another objective than it was trained for.
 pub(super) fn note_other_objective(trained: ObjectiveKind, read: ObjectiveKind) {
     if trained != read {

@@ -1,15 +1,13 @@
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::model::warn_of_software;
-use super::outputs::check_writable;
 use super::terminal::{is_quiet, note, print};
 use super::{CliError, DeviceArg, SeedArg};
 use crate::models::hub::write_atomically;
-use crate::report::{PAGE_START, Report, ReportConfig, ReportEvent};
+use crate::outputs::check_writable;
+use crate::report::{Report, ReportConfig, ReportEvent, is_page};
 
 /// Options of `report`.
 #[derive(Debug, Args)]
@@ -37,10 +35,6 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
-    let is_page = |mut file: File| {
-        let mut start = [0; PAGE_START.len()];
-        file.read_exact(&mut start).is_ok() && start == PAGE_START.as_bytes()
-    };
     check_writable(&args.out, &is_page)?;
     if args.examples > 0 {
         warn_of_software(&args.device.device)?;

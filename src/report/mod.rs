@@ -25,7 +25,7 @@ pub use contents::{Contents, Evaluated, Subject};
 #[cfg(feature = "cli")]
 pub(crate) use label::duration;
 pub use make::{Report, ReportConfig, ReportEvent};
-pub use page::{PAGE_START, page};
+pub use page::{is_page, page};
 pub use picture::picture;
 pub use run::Run;
 pub use standing::{Best, Standing};

@@ -1,6 +1,7 @@
 //! Runs in folders: how one is started, resumed, evaluated and read, as the program's commands do it.
 
 mod carry_out;
+mod compared;
 mod description;
 mod direction;
 mod error;
@@ -11,11 +12,13 @@ mod memory;
 mod model_folder;
 mod pipeline;
 mod ranked;
+mod recommend;
 mod recorded;
 mod sasrec;
 mod score;
 
 pub use carry_out::{RunContext, RunEvent, RunOutcome};
+pub use compared::{equal_runs, read_compared};
 pub use description::{RunDescription, StageConfig};
 pub use direction::{DirectionRequest, Directions};
 pub use error::RunError;
@@ -28,5 +31,6 @@ pub use model_folder::{
     weight_files, with_learnt_thoughts,
 };
 pub use pipeline::{Resumption, resume, start};
+pub use recommend::{RecommendEvent, RecommendRequest, Recommendation, Recommendations};
 pub use sasrec::SasRecRun;
 pub use score::{ScoreRequest, Scorer, TargetScore};
