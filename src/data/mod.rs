@@ -35,7 +35,6 @@ pub use catalog::{Catalog, DuplicateId, Item};
 pub use drop_titles::Dropped;
 pub use error::{CellProblem, DataError};
 pub use fewer_users::FewerUsers;
-#[cfg(feature = "cli")]
 pub(crate) use folder::Staging;
 pub use interactions::{Interactions, Layout, Notes, ReadOptions, Row};
 pub use markup::is_markup;

@@ -10,6 +10,7 @@ mod evaluations;
 mod log;
 mod memory;
 mod model_folder;
+mod new_model;
 mod pipeline;
 mod ranked;
 mod recommend;
@@ -30,6 +31,7 @@ pub use model_folder::{
     TOKENIZER_FILE, check_device, check_fit, is_run, load_model, model_folder, own_tokenizer, tokenizer_asset,
     weight_files, with_learnt_thoughts,
 };
+pub use new_model::{InitRequest, ModelOrigin, ModelSizes};
 pub use pipeline::{Resumption, resume, start};
 pub use recommend::{RecommendEvent, RecommendRequest, Recommendation, Recommendations};
 pub use sasrec::SasRecRun;
