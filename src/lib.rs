@@ -16,6 +16,7 @@ pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
+pub mod demo;
 pub mod devices;
 pub mod eval;
 pub mod experiment;

@@ -1,17 +1,8 @@
-//! The model that `--model` means, and what its user should know of it.
-
-use std::path::Path;
+//! What the user of a model should know of it.
 
 use super::CliError;
 use super::terminal::note;
-use crate::models::{Driver, LatentRecommender, ObjectiveKind, device, driver};
-use crate::run;
-
-/// Loads the model that `--model` means.
-pub(super) fn load_model(path: &Path, device: &str) -> Result<LatentRecommender, CliError> {
-    warn_of_software(device)?;
-    Ok(run::load_model(path, device)?)
-}
+use crate::models::{Driver, ObjectiveKind, device, driver};
 
 /// Says so where a model is read by another objective than it was trained for.
 pub(super) fn note_other_objective(trained: ObjectiveKind, read: ObjectiveKind) {
