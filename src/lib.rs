@@ -26,6 +26,7 @@ pub mod outputs;
 pub mod report;
 pub mod run;
 pub mod runtime;
+pub mod text;
 
 /// The programs in the README and the documents compile.
 #[cfg(doctest)]

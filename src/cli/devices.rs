@@ -5,9 +5,10 @@ use clap::Args;
 
 use super::CliError;
 use super::outputs::{check_json, write_json};
-use super::terminal::{is_quiet, note, print, table};
-use crate::devices::{DeviceCheck, DeviceReport, Examination, examine_apart};
+use super::terminal::{is_quiet, note, print};
+use crate::devices::{Examination, examine_apart};
 use crate::models::{ModelError, compiled_backends};
+use crate::text;
 
 /// Options of `devices`.
 #[derive(Debug, Args)]
@@ -55,7 +56,7 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     }
     write_json(args.json.as_deref(), &reports)?;
     if !is_quiet() {
-        print(&table(&rows(&reports, args.check)))?;
+        print(&text::of_devices(&reports, args.check))?;
     }
     let failed: Vec<&str> =
         reports.iter().filter(|report| report.problem.is_some()).map(|report| report.device.as_str()).collect();
@@ -76,32 +77,4 @@ impl DevicesArgs {
         }
         Ok(command)
     }
-}
-
-fn rows(reports: &[DeviceReport], checked: bool) -> Vec<Vec<String>> {
-    let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<String>>();
-    let figures = ["forward", "SFT gradients", "GRPO gradients", "seconds"];
-    let mut rows = vec![words(&["device"])];
-    rows[0].extend(words(if checked { &figures } else { &[] }));
-    rows[0].extend(words(&["", "driver"]));
-    for report in reports {
-        let mut row = vec![report.device.clone()];
-        if checked {
-            row.extend(report.check.as_ref().map_or(words(&["-"; 4]), cells));
-        }
-        let driver = report.driver.as_deref().unwrap_or("-");
-        let software = if report.is_software { " (software)" } else { "" };
-        row.push(report.problem.clone().unwrap_or_else(|| "works".into()));
-        row.push(format!("{driver}{software}"));
-        rows.push(row);
-        for check in &report.sixteen_bits {
-            rows.push([vec![format!("  in {}", check.precision)], cells(check), words(&["", ""])].concat());
-        }
-    }
-    rows
-}
-
-fn cells(check: &DeviceCheck) -> Vec<String> {
-    let errors = [check.forward, check.sft_gradients, check.grpo_gradients].map(|error| format!("{error:.1e}"));
-    [&errors[..], &[format!("{:.1}", check.seconds)]].concat()
 }

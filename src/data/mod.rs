@@ -47,7 +47,6 @@ pub use prompt::{EncodedPrompt, Prompt, PromptTemplate, quoted_list, target_text
 pub use raw::config::{RawConfig, RawSummary, Repeats, SplitKind, Step};
 pub use splits::{Split, Splits};
 pub use summary::{SplitSummary, Spread, Summary, WindowSummary};
-#[cfg(feature = "cli")]
 pub(crate) use text::turns_direction;
 pub use token_file::TokenFile;
 pub use tokenizer::{EndToken, MIN_VOCAB_SIZE, encode, load_tokenizer, train_bpe, vocab_size};
