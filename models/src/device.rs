@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::ModelError;
+use crate::{ModelError, Precision};
 
 /// Every backend that this crate can be built with; each name is also the Cargo feature.
 pub const BACKENDS: [&str; 6] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda"];
@@ -20,8 +20,9 @@ pub fn compiled_backends() -> Vec<&'static str> {
     BACKENDS.into_iter().zip(compiled).filter_map(|(name, is_compiled)| is_compiled.then_some(name)).collect()
 }
 
-/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in `cuda:1`,
-/// which for `wgpu`, `vulkan` and `metal` counts discrete GPUs; without one the driver's preferred device is taken.
+/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in
+/// `cuda:1`, which for `wgpu`, `vulkan` and `metal` counts discrete GPUs; without one the driver's preferred device is
+/// taken.
 ///
 /// # Errors
 ///
@@ -83,6 +84,22 @@ pub fn driver(device: &Device) -> Option<Driver> {
     }
 }
 
+impl Precision {
+    /// Makes sure that a device computes in this precision.
+    ///
+    /// # Errors
+    ///
+    /// It does not; the message names the precisions in which it does.
+    pub fn check(self, device: &Device) -> Result<(), ModelError> {
+        // What can be stored may still have no arithmetic, such as bf16 by Vulkan: this asks for both.
+        let works = |precision: &Self| device.supports_dtype(precision.dtype());
+        if works(&self) {
+            return Ok(());
+        }
+        Err(ModelError::Precision { asked: self, possible: Self::ALL.into_iter().filter(works).collect() })
+    }
+}
+
 /// An NVIDIA GPU. The runtime panics where there is no driver or no such GPU, so it is tried here first.
 #[cfg(feature = "cuda")]
 fn cuda(name: &str, index: usize) -> Result<Device, ModelError> {
@@ -127,6 +144,24 @@ mod tests {
         for name in BACKENDS.iter().filter(|name| !compiled_backends().contains(name)) {
             let message = device(name).unwrap_err().to_string();
             assert!(message.contains(&format!("--features {name}")), "{message}");
+        }
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn flex_computes_in_all() {
+        let device = device("flex").unwrap();
+        assert!(Precision::ALL.into_iter().all(|precision| precision.check(&device).is_ok()));
+    }
+
+    #[cfg(feature = "ndarray")]
+    #[test]
+    fn a_device_without_a_precision_says_what_it_has() {
+        let device = device("ndarray").unwrap();
+        assert!(Precision::F32.check(&device).is_ok());
+        for precision in [Precision::Bf16, Precision::F16] {
+            let message = precision.check(&device).unwrap_err().to_string();
+            assert_eq!(message, format!("precision `{precision}`: the device does not compute in it, but in f32"));
         }
     }
 }

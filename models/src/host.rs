@@ -10,8 +10,8 @@ thread_local! {
 
 /// The values of some tensors, without gradient, in one read.
 ///
-/// The host waits until the device has done all that was asked of it. So a step of training or decoding reads only what it
-/// must decide by: once, and in stage 2 twice.
+/// The host waits until the device has done all that was asked of it. So a step of training or decoding reads only what
+/// it must decide by: once, and in stage 2 twice.
 pub fn read_all(tensors: Vec<Tensor<1>>) -> Vec<Vec<f32>> {
     READS.set(READS.get() + 1);
     let register = |transaction: Transaction, tensor: Tensor<1>| transaction.register(tensor.inner());

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::ModelError;
 use crate::backbone::{Linear, PromptState, Rope, Segment};
-use crate::hub::{Init, Parameters};
+use crate::parameters::{Init, Parameters};
 
 /// Base of the latent attention's rotary embedding.
 const ROPE_BASE: f64 = 1000.0;
@@ -123,8 +123,8 @@ impl LatentAttention {
 
     /// How much the thought that follows `state` attends to each token: `[prompts, tokens]`, each row adding up to one.
     ///
-    /// Tokens lie as in the state's segments, one segment after the other with its padding, whose weights are zero. A single
-    /// prompt has no padding: its tokens come first, then the thoughts so far.
+    /// Tokens lie as in the state's segments, one segment after the other with its padding, whose weights are zero. A
+    /// single prompt has no padding: its tokens come first, then the thoughts so far.
     pub fn weights(&self, state: &PromptState) -> Tensor<2> {
         let prompts = state.rows();
         let last = state.last_hidden();

@@ -1,10 +1,10 @@
-//! Everything of LatentR3 that has weights: the backbone with its adapters, latent attention, constrained decoding, grounding, the
-//! baseline SASRec, and the Hugging Face layout in and out. It knows tokens, embeddings and catalog indices, but no file of
-//! a data set and no training loop.
+//! Everything of LatentR3 that has weights: the backbone with its adapters, latent attention, constrained decoding,
+//! grounding, the baseline SASRec, and the Hugging Face layout in and out. It knows tokens, embeddings and catalog
+//! indices, but no file of a data set and no training loop.
 //!
-//! LatentR3 is the method of "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). The idea that
-//! makes it fast here: a prompt runs once ([`Backbone::prefill`](backbone::Backbone::prefill)), and targets, samples and
-//! beams run over what it left behind ([`PromptState`](backbone::PromptState)).
+//! LatentR3 is the method of "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). The idea
+//! that makes it fast here: a prompt runs once ([`Backbone::prefill`](backbone::Backbone::prefill)), and targets,
+//! samples and beams run over what it left behind ([`PromptState`](backbone::PromptState)).
 //!
 //! No backend is enabled by default; choose one or more by feature and pick one at run time with [`device()`].
 
@@ -14,7 +14,6 @@ pub mod backbone;
 pub mod decode;
 mod device;
 mod error;
-mod gradient_checkpointing;
 pub mod host;
 pub mod hub;
 mod latent;
@@ -22,10 +21,13 @@ mod lora;
 mod named;
 mod objective;
 pub mod ops;
+mod parameters;
 mod precision;
 pub mod random;
 mod recommender;
 pub mod sasrec;
+mod tape;
+mod trie;
 
 /// The program in the README compiles.
 #[cfg(doctest)]
@@ -34,10 +36,10 @@ struct Readme;
 
 pub use device::{BACKENDS, Driver, compiled_backends, device, driver};
 pub use error::ModelError;
-pub use gradient_checkpointing::on_tape;
 pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
 pub use lora::LoraConfig;
 pub use named::{NamedMapper, NamedVisitor, map_named, visit_named};
 pub use objective::{LogitSpread, Objective, ObjectiveKind, TargetSize};
 pub use precision::Precision;
 pub use recommender::{LatentRecommender, TargetLogProbs};
+pub use tape::on_tape;

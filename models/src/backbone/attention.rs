@@ -8,8 +8,8 @@ use super::layers::Linear;
 use super::rope::RopeAngles;
 use super::state::KeyValue;
 use crate::ModelError;
-use crate::hub::Parameters;
 use crate::ops::{self, Packing};
+use crate::parameters::Parameters;
 
 /// Multi-head attention with fewer key heads than query heads (Ainslie et al., arXiv 2305.13245).
 #[derive(Module, Debug)]
@@ -46,7 +46,8 @@ impl Attention {
     }
 
     /// Attends from `x`, the tokens of `packing`, `[tokens, d_model]`, to every earlier segment and causally to
-    /// themselves; `angles` are theirs, `[1, tokens, 1, head_dim / 2]`. Returns the output `[tokens, d_model]` with their keys and values.
+    /// themselves; `angles` are theirs, `[1, tokens, 1, head_dim / 2]`. Returns the output `[tokens, d_model]` with
+    /// their keys and values.
     ///
     /// A segment of fewer rows serves `rows / its rows` consecutive rows of `x`, see [`ops::attend_also`]: nothing is
     /// repeated for samples, beams or query heads that share keys.

@@ -63,13 +63,15 @@ pub struct BackboneConfig {
     pub max_positions: usize,
     /// Whether the output matrix is the embedding matrix.
     pub tie_embeddings: bool,
-    /// Llama with biases on all four projections of the attention; Qwen2 has them on query, key and value, whatever stands here.
+    /// Llama with biases on all four projections of the attention; Qwen2 has them on query, key and value, whatever
+    /// stands here.
     pub attention_bias: bool,
     /// Biases in the MLP; Qwen2 has none.
     pub mlp_bias: bool,
     /// Ids that end a sequence, as the file lists them; may be empty.
     pub end_tokens: Vec<u32>,
-    /// The file as it was read, so that what is not interpreted here survives a round trip; the fields above count before it.
+    /// The file as it was read, so that what is not interpreted here survives a round trip; the fields above count
+    /// before it.
     raw: Map<String, Value>,
 }
 

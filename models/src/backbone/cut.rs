@@ -57,14 +57,16 @@ impl Cut {
         }
     }
 
-    /// Goes back from the head with all that was collected; `None` if nothing was, or nothing that trains had a part in the head.
+    /// Goes back from the head with all that was collected; `None` if nothing was, or nothing that trains had a part in
+    /// the head.
     pub fn backward(self) -> Option<Gradients> {
         // A function whose gradient by the head is what was collected.
         let along = |tensor: Tensor<1>, gradient: Tensor<1>| {
             let gradient = on_tape(gradient, tensor.gradient_checkpointing_strategy());
             (tensor * gradient).sum()
         };
-        // Where only some of the model trains, it may be that nothing of it had a part in the keys or values of a layer.
+        // Where only some of the model trains, it may be that nothing of it had a part in the keys or values of a
+        // layer.
         let by_layers = key_values(&self.whole)
             .zip(self.by_key_values)
             .filter(|(tensor, _)| tensor.is_tracked())

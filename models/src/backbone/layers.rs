@@ -4,8 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Int, Tensor};
 
 use super::config::INIT_STD;
-use crate::hub::{Init, Parameters};
 use crate::ops;
+use crate::parameters::{Init, Parameters};
 use crate::{ModelError, Precision};
 
 /// `x W^T + b`.

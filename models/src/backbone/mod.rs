@@ -1,6 +1,7 @@
 //! The decoder-only transformer: one forward pass for training and inference.
 
 mod attention;
+mod block;
 mod config;
 mod config_fields;
 mod cut;
@@ -12,6 +13,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
 pub use attention::Attention;
+pub use block::{Block, Mlp};
 pub(crate) use config::INIT_STD;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
 pub use cut::Cut;
@@ -20,8 +22,8 @@ pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
 pub use state::{CommonHead, PromptState, Segment};
 
-use crate::hub::Parameters;
 use crate::ops::{self, Choices, Packing};
+use crate::parameters::Parameters;
 use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
 pub(crate) use state::indices;
@@ -53,62 +55,6 @@ pub struct Decoder {
     pub norm: RmsNorm,
 }
 
-/// One pre-norm transformer block.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// Norm before the attention.
-    pub input_layernorm: RmsNorm,
-    /// The attention.
-    pub self_attn: Attention,
-    /// Norm before the MLP.
-    pub post_attention_layernorm: RmsNorm,
-    /// The gated MLP.
-    pub mlp: Mlp,
-}
-
-/// SwiGLU feed-forward network (Shazeer, arXiv 2002.05202): `down(silu(gate(x)) * up(x))`.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// `[d_ff, d_model]`.
-    pub gate_proj: Linear,
-    /// `[d_ff, d_model]`.
-    pub up_proj: Linear,
-    /// `[d_model, d_ff]`.
-    pub down_proj: Linear,
-}
-
-impl Mlp {
-    fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
-        let (d_model, d_ff) = (config.d_model, config.d_ff);
-        let mut projection =
-            |part: &str, sizes| Linear::projection(parameters, &format!("{name}.{part}"), sizes, config.mlp_bias);
-        Ok(Self {
-            gate_proj: projection("gate_proj", [d_model, d_ff])?,
-            up_proj: projection("up_proj", [d_model, d_ff])?,
-            down_proj: projection("down_proj", [d_ff, d_model])?,
-        })
-    }
-
-    /// `[rows, d_model]` to the same shape.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.down_proj.forward(ops::swiglu(self.gate_proj.forward(x.clone()), self.up_proj.forward(x)))
-    }
-}
-
-impl Block {
-    fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
-        let norm = |parameters: &mut Parameters, part: &str| {
-            RmsNorm::build(parameters, &format!("{name}.{part}"), config.d_model, config.rms_norm_eps)
-        };
-        Ok(Self {
-            input_layernorm: norm(parameters, "input_layernorm")?,
-            self_attn: Attention::build(parameters, &format!("{name}.self_attn"), config)?,
-            post_attention_layernorm: norm(parameters, "post_attention_layernorm")?,
-            mlp: Mlp::build(parameters, &format!("{name}.mlp"), config)?,
-        })
-    }
-}
-
 impl Backbone {
     pub(crate) fn build(parameters: &mut Parameters, config: BackboneConfig) -> Result<Self, ModelError> {
         let blocks = (0..config.layers).map(|i| Block::build(parameters, &format!("model.layers.{i}"), &config));
@@ -136,7 +82,8 @@ impl Backbone {
     ///
     /// # Errors
     ///
-    /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the vocabulary.
+    /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the
+    /// vocabulary.
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
         let head = self.common_head(prompts)?;
         self.prefill_after(head.as_ref(), prompts)
@@ -181,7 +128,8 @@ impl Backbone {
         Ok(state)
     }
 
-    /// Runs what follows the prompts: `embeddings` is `[rows, tokens, d_model]`, of which `lengths` are valid in each row.
+    /// Runs what follows the prompts: `embeddings` is `[rows, tokens, d_model]`, of which `lengths` are valid in each
+    /// row.
     ///
     /// There are as many rows as prompts or a multiple of it; the rows of one prompt lie together.
     ///
@@ -199,7 +147,8 @@ impl Backbone {
         self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())
     }
 
-    /// Like [`Self::extend`], with the segments given one by one and for each row of `embeddings` the position of its first token in `starts`.
+    /// Like [`Self::extend`], with the segments given one by one and for each row of `embeddings` the position of its
+    /// first token in `starts`.
     pub(crate) fn run(
         &self,
         embeddings: Tensor<3>,
@@ -227,10 +176,8 @@ impl Backbone {
                 .iter()
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
-            let normed = block.input_layernorm.forward(x.clone());
-            let (attended, key_value) = block.self_attn.forward(normed, &packing, &angles, &context);
-            x = x + attended;
-            x = ops::keep(x.clone() + block.mlp.forward(block.post_attention_layernorm.forward(x)));
+            let (output, key_value) = block.forward(x, &packing, &angles, &context);
+            x = ops::keep(output);
             layers.push(key_value);
         }
         let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);

@@ -4,27 +4,27 @@ use burn::tensor::Tensor;
 
 use super::guide::Guide;
 use super::search::{BeamConfig, Hypothesis, NextRow, Rules, Search};
-use super::trie::ItemTrie;
 use crate::backbone::{PromptState, Segment};
+use crate::trie::ItemTrie;
 use crate::{LatentRecommender, ModelError, Objective};
 
-/// Beams of all prompts that run together at most, but for those of one prompt. More would take memory in proportion and, on a
-/// CPU, more time for each beam, since what they work on no longer fits into the caches.
+/// Beams of all prompts that run together at most, but for those of one prompt. More would take memory in proportion
+/// and, on a CPU, more time for each beam, since what they work on no longer fits into the caches.
 const MOST_TOGETHER: usize = 1024;
 
 /// The best items of each prompt, best first, at most `beams`, by an objective and the catalog that it has.
 ///
-/// Candidates of a step are, as in `transformers`, the best `2 * beams` continuations of all beams; one that ends an item
-/// counts if it is among the first `beams`. A prompt's search stops when none of its beams can still enter its best. With the catalog's
-/// objective an item is found when its last choice is made.
+/// Candidates of a step are, as in `transformers`, the best `2 * beams` continuations of all beams; one that ends an
+/// item counts if it is among the first `beams`. A prompt's search stops when none of its beams can still enter its
+/// best. With the catalog's objective an item is found when its last choice is made.
 ///
-/// Where the tree leaves a beam only one way, the tokens of that way run at once: titles soon differ from all others, and
-/// a pass over a few tokens costs little more than one over a single token. The steps of the search stay the same.
+/// Where the tree leaves a beam only one way, the tokens of that way run at once: titles soon differ from all others,
+/// and a pass over a few tokens costs little more than one over a single token. The steps of the search stay the same.
 ///
 /// # Errors
 ///
-/// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, no catalog, no beam, a length penalty that does not go
-/// with the objective, or a model whose scores are not numbers.
+/// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, no catalog, no beam, a
+/// length penalty that does not go with the objective, or a model whose scores are not numbers.
 pub fn beam_search(
     model: &LatentRecommender,
     objective: &Objective,
@@ -164,10 +164,11 @@ fn place_beams(searches: &mut [Search], open: &[usize], rules: Rules) -> Vec<Nex
     rows
 }
 
-/// Runs the tokens of every row after what was generated before: the hidden states after the tokens, `[tokens of all rows, d_model]`.
+/// Runs the tokens of every row after what was generated before: the hidden states after the tokens,
+/// `[tokens of all rows, d_model]`.
 ///
-/// `generated` has what the last pass ran and, before it, what it ran after, in the rows of that pass; the two are laid together in the
-/// rows of this one in a single copy.
+/// `generated` has what the last pass ran and, before it, what it ran after, in the rows of that pass; the two are laid
+/// together in the rows of this one in a single copy.
 fn run_rows(
     model: &LatentRecommender,
     state: &PromptState,

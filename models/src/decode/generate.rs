@@ -5,7 +5,8 @@ use burn::tensor::{Int, Tensor};
 use crate::backbone::{PromptState, Segment};
 use crate::{LatentRecommender, ModelError, host};
 
-/// Goes on after every prompt with the most likely token, again and again: `most` tokens each, all of which join the state.
+/// Goes on after every prompt with the most likely token, again and again: `most` tokens each, all of which join the
+/// state.
 ///
 /// With an `end` token the rows returned stop behind it, and so does the work once every row has one.
 ///

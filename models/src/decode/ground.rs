@@ -9,8 +9,8 @@ use crate::{LatentRecommender, ModelError, host};
 /// Titles that run through the model at once.
 const TITLES_AT_ONCE: usize = 256;
 
-/// The catalog's titles as embeddings, to find the items whose titles mean most nearly what a text says: BIGRec's grounding
-/// (arXiv 2308.08434).
+/// The catalog's titles as embeddings, to find the items whose titles mean most nearly what a text says: BIGRec's
+/// grounding (arXiv 2308.08434).
 ///
 /// A title's embedding is the last hidden state of the title alone, its end token included.
 #[derive(Debug, Clone)]

@@ -1,13 +1,14 @@
 //! What another recommender says of the branches of the prefix tree.
 
-use super::trie::ItemTrie;
 use crate::ModelError;
+use crate::trie::ItemTrie;
 
-/// A collaborative model's view of one prompt's user, which guides the search (D3, "Decoding Matters", arXiv 2406.14900).
+/// A collaborative model's view of one prompt's user, which guides the search (D3, "Decoding Matters", arXiv
+/// 2406.14900).
 ///
-/// The score of a token, `s` by the language model, becomes `g (s - c) + c` with `g` the scale and `c` the logarithm of the
-/// collaborative model's probability mass under the token's branch over the mass under it and its siblings. Along a path
-/// the `c` add up to the item's log-probability.
+/// The score of a token, `s` by the language model, becomes `g (s - c) + c` with `g` the scale and `c` the logarithm of
+/// the collaborative model's probability mass under the token's branch over the mass under it and its siblings. Along a
+/// path the `c` add up to the item's log-probability.
 #[derive(Debug, Clone)]
 pub struct Guide {
     scale: f32,
@@ -16,13 +17,13 @@ pub struct Guide {
 }
 
 impl Guide {
-    /// From `log_probs`, the collaborative model's log-probability of each item by its place in the catalog. Computed once for
-    /// the whole tree, whatever the number of beams.
+    /// From `log_probs`, the collaborative model's log-probability of each item by its place in the catalog. Computed
+    /// once for the whole tree, whatever the number of beams.
     ///
     /// # Errors
     ///
-    /// Not one number for each item of the tree, one that is not finite, or a `scale` outside 0 (the collaborative model
-    /// alone) to 1 (the language model alone).
+    /// Not one number for each item of the tree, one that is not finite, or a `scale` outside 0 (the collaborative
+    /// model alone) to 1 (the language model alone).
     pub fn new(trie: &ItemTrie, log_probs: &[f32], scale: f64) -> Result<Self, ModelError> {
         if !(0.0..=1.0).contains(&scale) {
             return Err(ModelError::Input(format!("the guidance scale is {scale}; it must be from 0 to 1")));

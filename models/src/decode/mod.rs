@@ -5,11 +5,10 @@ mod generate;
 mod ground;
 mod guide;
 mod search;
-mod trie;
 
+pub use crate::trie::{ItemTrie, TrieError};
 pub use beam::{beam_search, beam_search_after, guided_beam_search};
 pub use generate::generate;
 pub use ground::TitleEmbeddings;
 pub use guide::Guide;
 pub use search::{BeamConfig, Hypothesis};
-pub use trie::{ItemTrie, TrieError};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::trie::ItemTrie;
+use crate::trie::ItemTrie;
 use crate::{ModelError, Objective, ObjectiveKind};
 
 /// How to search.
@@ -10,8 +10,8 @@ use crate::{ModelError, Objective, ObjectiveKind};
 pub struct BeamConfig {
     /// Beams kept at every step and hypotheses returned at most.
     pub beams: usize,
-    /// A hypothesis scores `sum of log-probabilities / tokens^length_penalty`: 1 is the mean (BIGRec), 0 the sum (D3). Absent, what is
-    /// usual for the objective ([`Objective::length_penalty`]).
+    /// A hypothesis scores `sum of log-probabilities / tokens^length_penalty`: 1 is the mean (BIGRec), 0 the sum (D3).
+    /// Absent, what is usual for the objective ([`Objective::length_penalty`]).
     pub length_penalty: Option<f64>,
 }
 
@@ -84,7 +84,8 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// The tokens that follow a node without a choice, at most so many and none that finds an item, and the nodes that they lead to.
+    /// The tokens that follow a node without a choice, at most so many and none that finds an item, and the nodes that
+    /// they lead to.
     fn certain_way(&self, mut node: u32, most: usize) -> (Vec<u32>, Vec<u32>) {
         let (mut tokens, mut nodes) = (Vec::new(), Vec::new());
         while let (&[token], &[child]) = self.tree.children(node)
@@ -98,7 +99,8 @@ impl Rules<'_> {
         (tokens, nodes)
     }
 
-    /// The node at which a search has its first choice and the tokens that lead there, which need not be searched where they are certain.
+    /// The node at which a search has its first choice and the tokens that lead there, which need not be searched where
+    /// they are certain.
     pub fn start(&self) -> (u32, Vec<u32>) {
         match self.objective.kind() {
             ObjectiveKind::Vocabulary => (ItemTrie::ROOT, Vec::new()),
@@ -140,7 +142,8 @@ pub(super) struct Beam {
 }
 
 impl Beam {
-    /// What to run for a beam whose next scores are not known: its last token, and those after it that it has no choice of.
+    /// What to run for a beam whose next scores are not known: its last token, and those after it that it has no choice
+    /// of.
     pub fn next_row(&self, rules: Rules) -> NextRow {
         let (tokens, nodes) = rules.certain_way(self.node, MOST_AHEAD - 1);
         NextRow {
@@ -207,8 +210,8 @@ impl Search {
                 live.push(Beam { node, sum, tokens, row: parent.row, known: std::mem::take(&mut parent.known) });
             }
         }
-        // Without a penalty a sum is a score, and only falls: what is no better than the worst of enough finished ones never enters, and whatever it
-        // would have kept from the next step's best is no better either.
+        // Without a penalty a sum is a score, and only falls: what is no better than the worst of enough finished ones
+        // never enters, and whatever it would have kept from the next step's best is no better either.
         if rules.length_penalty == 0.0
             && let Some(worst) = self.finished.get(rules.beams - 1)
         {

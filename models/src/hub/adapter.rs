@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::files::{read_json, write_json};
-use super::tensors::{PendingTensor, StoredTensor, read_tensors, write_tensors};
+use super::tensors::{PendingTensor, read_tensors, write_tensors};
 use crate::ModelError;
 use crate::lora::{LoraConfig, MOST_RANK};
 use crate::named::{FACTOR_A, FACTOR_B};
+use crate::parameters::StoredTensor;
 
 /// An adapter's configuration.
 pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
@@ -17,8 +18,8 @@ const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model's own modules.
 const PREFIX: &str = "base_model.model.";
 
-/// Fields that change nothing of what a trained adapter computes, whatever they say. Every other one that is not read here must be absent,
-/// off or empty: what it asks for is not computed.
+/// Fields that change nothing of what a trained adapter computes, whatever they say. Every other one that is not read
+/// here must be absent, off or empty: what it asks for is not computed.
 const HARMLESS: [&str; 20] = [
     "peft_type",
     "bias",
@@ -104,8 +105,8 @@ impl AdapterConfig {
         Ok(Some(Self { lora: LoraConfig { rank, alpha, targets, base }, path }))
     }
 
-    /// The folder of the model that the adapter in `folder` was made for: `folder` itself if it holds one, else the one that its
-    /// file names, as seen from `folder`.
+    /// The folder of the model that the adapter in `folder` was made for: `folder` itself if it holds one, else the one
+    /// that its file names, as seen from `folder`.
     pub fn base(&self, folder: &Path) -> Result<PathBuf, ModelError> {
         if is_model(folder) {
             return Ok(folder.to_owned());
@@ -137,7 +138,8 @@ impl AdapterConfig {
     }
 }
 
-/// The folder whose `config.json` and weights make up the model in `folder`: another one where `folder` holds an adapter only.
+/// The folder whose `config.json` and weights make up the model in `folder`: another one where `folder` holds an
+/// adapter only.
 ///
 /// # Errors
 ///

@@ -22,8 +22,8 @@ pub fn read_json(path: &Path) -> Result<Value, ModelError> {
     serde_json::from_slice(&bytes).map_err(|error| ModelError::damaged(path, format!("is not valid JSON: {error}")))
 }
 
-/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name. A link stays one: the file that it
-/// leads to is replaced. A pipe or a device of that name is written to as it is.
+/// Writes a file under a temporary name beside its own, has it on the disk, and only then gives it its name. A link
+/// stays one: the file that it leads to is replaced. A pipe or a device of that name is written to as it is.
 ///
 /// # Errors
 ///
@@ -94,8 +94,8 @@ pub fn is_occupied(path: &Path) -> bool {
     }
 }
 
-/// Whether at `path` is what can be written to but not replaced by a file: a pipe, a device, or the system's name for a file that a program
-/// has open, as `/dev/stdout`.
+/// Whether at `path` is what can be written to but not replaced by a file: a pipe, a device, or the system's name for a
+/// file that a program has open, as `/dev/stdout`.
 pub fn is_pipe_or_device(path: &Path) -> bool {
     let is_open_file = path.is_symlink() && ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
     is_open_file || path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())

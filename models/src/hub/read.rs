@@ -7,8 +7,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use super::adapter::AdapterConfig;
-use super::parameters::Parameters;
-use super::tensors::{StoredTensor, read_tensors};
+use super::tensors::read_tensors;
 use super::{
     ADAPTER_CONFIG_FILE, CONFIG_FILE, INDEX_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE,
     read_json, verify_checksums,
@@ -16,13 +15,14 @@ use super::{
 use crate::backbone::BackboneConfig;
 use crate::latent::ThoughtKind;
 use crate::named::FACTOR_A;
+use crate::parameters::{Parameters, StoredTensor};
 use crate::recommender::MOST_THOUGHTS;
 use crate::{LatentRecommender, ModelError, ObjectiveKind};
 
 /// Loads the model in `folder` onto `device`, in float32.
 ///
-/// Low-rank adapters beside the model become part of its weights; a folder with an adapter only names that of its model.
-/// A checkpoint that says nothing about thoughts has one if it holds `attention.*`, else none.
+/// Low-rank adapters beside the model become part of its weights; a folder with an adapter only names that of its
+/// model. A checkpoint that says nothing about thoughts has one if it holds `attention.*`, else none.
 ///
 /// # Errors
 ///

@@ -11,16 +11,8 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
 use super::files::replace_atomically;
+use crate::parameters::StoredTensor;
 use crate::{ModelError, host};
-
-/// A tensor in a file, in float32.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredTensor {
-    /// Its dimensions.
-    pub shape: Vec<usize>,
-    /// Its values, the last dimension fastest.
-    pub values: Vec<f32>,
-}
 
 /// Reads a safetensors file; F16 and BF16 become float32.
 ///
@@ -48,7 +40,8 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>, Model
     Ok(tensors)
 }
 
-/// Reads the header of a safetensors file that has all that its header speaks of, so that no length in it is larger than the file.
+/// Reads the header of a safetensors file that has all that its header speaks of, so that no length in it is larger
+/// than the file.
 fn read_header(path: &Path, file: &mut File) -> Result<Metadata, ModelError> {
     let length = file.metadata().map_err(ModelError::io(path))?.len();
     let mut size = [0; 8];
@@ -105,8 +98,8 @@ impl PendingTensor<'_> {
     }
 }
 
-/// Writes tensors, in the order of their names, as a safetensors file of float32, in place of an older one only when it is whole.
-/// No more than one of them is copied at a time.
+/// Writes tensors, in the order of their names, as a safetensors file of float32, in place of an older one only when it
+/// is whole. No more than one of them is copied at a time.
 ///
 /// # Errors
 ///

@@ -12,8 +12,8 @@ use super::{CONFIG_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_
 use crate::named::{NamedVisitor, visit_named};
 use crate::{LatentRecommender, ModelError};
 
-/// Writes `config.json` and `model.safetensors` (float32) into `folder`, which is made if need be, and low-rank adapters in
-/// PEFT's layout beside them. Each file replaces an older one only when it is whole.
+/// Writes `config.json` and `model.safetensors` (float32) into `folder`, which is made if need be, and low-rank
+/// adapters in PEFT's layout beside them. Each file replaces an older one only when it is whole.
 ///
 /// # Errors
 ///

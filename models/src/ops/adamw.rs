@@ -1,8 +1,5 @@
 //! The optimiser's update of one parameter.
 
-#![allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
-#![allow(unused_variables, reason = "without a backend nothing is routed")]
-
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -57,8 +54,7 @@ pub fn adamw(
     NdArray: cfg(feature = "ndarray"),
     Cube: cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
 )]
-pub trait UpdateOps: Backend {
-    /// See [`adamw`].
+trait AdamWOps: Backend {
     fn adamw(
         value: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -77,8 +73,21 @@ impl AdamWStep {
     }
 }
 
-pub(super) mod generic {
-    use super::{AdamWStep, Tensor};
+mod generic {
+    use super::super::route::Generic;
+    use super::{AdamWOps, AdamWStep, FloatTensor, Tensor};
+
+    impl<B: Generic> AdamWOps for B {
+        fn adamw(
+            value: FloatTensor<B>,
+            gradient: FloatTensor<B>,
+            first: FloatTensor<B>,
+            second: FloatTensor<B>,
+            step: AdamWStep,
+        ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+            update([value, gradient, first, second].map(B::float), step).map(B::primitive).into()
+        }
+    }
 
     /// The moved value and the moments of a value, its gradient and its moments.
     pub fn update([value, gradient, first, second]: [Tensor<2>; 4], step: AdamWStep) -> [Tensor<2>; 3] {
@@ -93,15 +102,28 @@ pub(super) mod generic {
 }
 
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
     use super::super::simd::vectorized;
     use super::super::values::{PART, values};
-    use super::AdamWStep;
+    use super::{AdamWOps, AdamWStep};
 
-    pub fn update(tensors: [FlexTensor; 4], step: AdamWStep) -> (FlexTensor, FlexTensor, FlexTensor) {
+    impl AdamWOps for Flex {
+        fn adamw(
+            value: FlexTensor,
+            gradient: FlexTensor,
+            first: FlexTensor,
+            second: FlexTensor,
+            step: AdamWStep,
+        ) -> (FlexTensor, FlexTensor, FlexTensor) {
+            update([value, gradient, first, second], step)
+        }
+    }
+
+    fn update(tensors: [FlexTensor; 4], step: AdamWStep) -> (FlexTensor, FlexTensor, FlexTensor) {
         // What is changed in place has to begin where its storage does.
         let [mut value, gradient, mut first, mut second] = tensors.map(|x| x.to_contiguous());
         let factor = step.gradient_factor as f32;

@@ -4,7 +4,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata};
 use burn::tensor::{Shape, Tensor};
 
-use super::route::FusedOps;
+use super::route::routed;
+use super::tape::{BackwardInputs, Compute, Operation, Run};
 
 /// `x + b` of `x`, `[rows, width]`, and `b`, `[width]`.
 ///
@@ -16,16 +17,37 @@ pub fn add_bias(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::add_bias(x.into_dispatch(), bias.into_dispatch()))
 }
 
-/// The same on any backend.
-pub(super) fn forward<B: Backend>(x: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
-    let width = bias.shape().num_elements();
-    B::float_add(x, B::float_reshape(bias, Shape::new([1, width])))
+routed! {
+    trait AddBiasOps: Run<AddBias, 2> {
+        fn add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+            Self::run(AddBias, [x, bias])
+        }
+    }
 }
 
-/// The gradient by the bias.
-pub(super) fn by_bias<B: Backend>(gradient: FloatTensor<B>) -> FloatTensor<B> {
-    let [_, width] = gradient.shape().dims();
-    B::float_reshape(B::float_sum_dim(gradient, 0), Shape::new([width]))
+#[derive(Debug, Clone)]
+struct AddBias;
+
+impl Operation<2> for AddBias {
+    fn needs(_: [bool; 2]) -> [bool; 2] {
+        [false; 2]
+    }
+}
+
+impl<B: Backend> Compute<B, 2> for AddBias {
+    fn forward(&self, [x, bias]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
+        let width = bias.shape().num_elements();
+        B::float_add(x, B::float_reshape(bias, Shape::new([1, width])))
+    }
+
+    fn gradients(self, given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+        let [_, by_bias] = given.wanted;
+        let by_bias = by_bias.then(|| {
+            let [_, width] = given.gradient.shape().dims();
+            B::float_reshape(B::float_sum_dim(given.gradient.clone(), 0), Shape::new([width]))
+        });
+        [Some(given.gradient), by_bias]
+    }
 }
 
 #[cfg(test)]

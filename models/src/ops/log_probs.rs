@@ -1,15 +1,19 @@
 //! Log-probabilities of chosen tokens.
 
+use std::fmt::Debug;
+
 use burn::backend::Dispatch;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor};
 
-use super::route::FusedOps;
+use super::route::routed;
+use super::tape::{BackwardInputs, Compute, Operation, Run};
 
 /// `log softmax(hidden W^T)` at the given tokens, `[rows, chosen]`, of `hidden`, `[rows, width]`, the output matrix
 /// `[vocabulary, width]` and `ids`, `[rows, chosen]`.
 ///
-/// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again. A matrix that does not train may be
-/// kept in 16 bits.
+/// No `[rows, vocabulary]` table outlives a call; the backward pass computes the logits again. A matrix that does not
+/// train may be kept in 16 bits.
 ///
 /// # Panics
 ///
@@ -19,6 +23,24 @@ pub fn log_probs(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> T
     assert!(![rows, width, vocabulary, chosen].contains(&0), "no size may be 0");
     assert_eq!((width, rows), (depth, id_rows), "hidden states as wide as the matrix, ids for each of them");
     Tensor::from_dispatch(Dispatch::log_probs(hidden.into_dispatch(), weight.into_dispatch(), ids.into_dispatch()))
+}
+
+routed! {
+    trait LogProbsOps: Run<LogProbs<IntTensor<Self>>, 2> {
+        fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+            Self::run(LogProbs { ids }, [hidden, weight])
+        }
+    }
+}
+
+/// `I` are a backend's integers.
+#[derive(Debug, Clone)]
+struct LogProbs<I> {
+    ids: I,
+}
+
+impl<I: Clone + Send + Debug + 'static> Operation<2> for LogProbs<I> {
+    const RECOMPUTABLE: bool = false;
 }
 
 /// Logits of the rows that a pass works on at once, 16 MiB a table of them, unless that is fewer than [`LEAST_ROWS`].
@@ -35,7 +57,20 @@ pub(super) mod generic {
     use burn::tensor::activation::log_softmax;
     use burn::tensor::{FloatDType, IndexingUpdateOp};
 
-    use super::{Int, Tensor, rows_at_once};
+    use super::super::route::Generic;
+    use super::{BackwardInputs, Compute, FloatTensor, Int, IntTensor, LogProbs, Tensor, rows_at_once};
+
+    impl<B: Generic> Compute<B, 2> for LogProbs<IntTensor<B>> {
+        fn forward(&self, [hidden, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
+            B::primitive(forward(B::float(hidden), B::float(weight), B::int(self.ids.clone())))
+        }
+
+        fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+            let (inputs, [_, for_weight]) = (given.take_inputs().map(B::float), given.wanted);
+            let (by_hidden, by_weight) = backward(inputs, B::int(self.ids), B::float(given.gradient), for_weight);
+            [Some(B::primitive(by_hidden)), by_weight.map(B::primitive)]
+        }
+    }
 
     /// See [`super::log_probs`].
     pub fn forward(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
@@ -48,9 +83,8 @@ pub(super) mod generic {
     }
 
     /// Gradients by the hidden states and, if wanted, by the output matrix.
-    pub fn backward(
-        hidden: Tensor<2>,
-        weight: Tensor<2>,
+    fn backward(
+        [hidden, weight]: [Tensor<2>; 2],
         ids: Tensor<2, Int>,
         gradient: Tensor<2>,
         for_weight: bool,
@@ -87,14 +121,27 @@ pub(super) mod generic {
 }
 
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
     use super::super::row_product::{multiply_by_rows, multiply_by_rows_alone};
     use super::super::simd::{exp, largest, sum_of_exp, vectorized};
     use super::super::values::{Matrix, dims, in_order, indices, multiply, tensor, values};
-    use super::rows_at_once;
+    use super::{BackwardInputs, Compute, LogProbs, rows_at_once};
+
+    impl Compute<Flex, 2> for LogProbs<FlexTensor> {
+        fn forward(&self, [hidden, weight]: [FlexTensor; 2]) -> FlexTensor {
+            forward(hidden, weight, &self.ids)
+        }
+
+        fn gradients(self, mut given: BackwardInputs<Flex, 2>) -> [Option<FlexTensor>; 2] {
+            let (inputs, [_, for_weight]) = (given.take_inputs(), given.wanted);
+            let (by_hidden, by_weight) = backward(inputs, &self.ids, given.gradient, for_weight);
+            [Some(by_hidden), by_weight]
+        }
+    }
 
     /// Tokens whose logits a task holds at once.
     const TOKENS: usize = 512;
@@ -111,8 +158,8 @@ pub(super) mod kernel {
     }
 
     /// No more than a slice of the vocabulary at a time, so that the logits never leave the cache.
-    pub fn forward(hidden: FlexTensor, weight: FlexTensor, ids: FlexTensor) -> FlexTensor {
-        let (hidden, weight, ids) = (in_order(hidden), in_order(weight), indices(&ids));
+    fn forward(hidden: FlexTensor, weight: FlexTensor, ids: &FlexTensor) -> FlexTensor {
+        let (hidden, weight, ids) = (in_order(hidden), in_order(weight), indices(ids));
         let [rows, width] = dims(&hidden);
         let chosen = ids.len() / rows;
         // Of an id that is in no slice nothing will be known.
@@ -166,15 +213,14 @@ pub(super) mod kernel {
     }
 
     /// Gradients by the hidden states and, if wanted, by the output matrix.
-    pub fn backward(
-        hidden: FlexTensor,
-        weight: FlexTensor,
-        ids: FlexTensor,
+    fn backward(
+        [hidden, weight]: [FlexTensor; 2],
+        ids: &FlexTensor,
         gradient: FlexTensor,
         for_weight: bool,
     ) -> (FlexTensor, Option<FlexTensor>) {
         let [hidden, weight, gradient] = [hidden, weight, gradient].map(in_order);
-        let ids = indices(&ids);
+        let ids = indices(ids);
         let ([rows, width], [vocabulary, _]) = (dims(&hidden), dims(&weight));
         let chosen = ids.len() / rows;
         let mut by_hidden = vec![0.0; rows * width];

@@ -1,20 +1,29 @@
 //! Operations with hand-written kernels for the CPU.
 //!
-//! A file of an operation holds what it computes from Burn's own tensor operations (the generic body, which every
-//! backend without a kernel runs), where there is one the kernel for `flex`, and the backward pass. `FusedOps` routes a call to the
-//! backend that the tensors live on, `UpdateOps` that of the optimiser's update, which has no backward pass; the backward passes are
-//! entered into the tape by `Autodiff`'s implementation, in `backward`. What operations share is in `tape`, `values`, `simd`,
-//! `row_product` and `packing`.
+//! The file or folder of an operation holds all of it: the function that the models call, the trait by which the call
+//! finds the backend of its tensors, what the tape knows of it, and its forward and backward pass. The generic body,
+//! written with Burn's own tensor operations, runs on every backend without kernels; the kernel, where there is one,
+//! runs on `flex`. Shared by all operations are `route` and `tape`, by the kernels `values`, `simd` and `row_product`.
 
 #![cfg_attr(
     not(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
     allow(dead_code, reason = "every backend compiled in has kernels; the generic bodies wait for others")
 )]
+#![cfg_attr(
+    not(any(
+        feature = "flex",
+        feature = "ndarray",
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal",
+        feature = "cuda"
+    )),
+    allow(unused_variables, reason = "without a backend nothing is routed")
+)]
+#![allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
 
 mod adamw;
 mod attention;
-mod backends;
-mod backward;
 mod bias;
 mod choices;
 mod keep;
@@ -25,6 +34,7 @@ mod pick_rows;
 mod projection;
 mod rms_norm;
 mod rotary;
+mod route;
 #[cfg(feature = "flex")]
 mod row_product;
 #[cfg(feature = "flex")]
@@ -66,64 +76,4 @@ pub mod generic {
     pub use super::rms_norm::generic::forward as rms_norm;
     pub use super::rotary::generic::forward as rotate;
     pub use super::swiglu::generic::forward as swiglu;
-}
-
-#[allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
-#[allow(unused_variables, reason = "without a backend nothing is routed")]
-mod route {
-    use burn::backend::tensor::{FloatTensor, IntTensor};
-    use burn::backend::{Backend, backend_extension};
-
-    use super::{Choices, Packing, RowMoves};
-    use crate::Precision;
-
-    /// Routes each operation to the backend of its tensors.
-    #[backend_extension(
-        Flex: cfg(feature = "flex"),
-        NdArray: cfg(feature = "ndarray"),
-        Cube: cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
-        Autodiff,
-    )]
-    pub trait FusedOps: Backend {
-        /// See [`super::keep`].
-        fn keep(x: FloatTensor<Self>) -> FloatTensor<Self>;
-        /// See [`super::add_bias`].
-        fn add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
-        /// See [`super::project`].
-        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self>;
-        /// See [`super::rms_norm`].
-        fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
-        /// See [`super::swiglu`].
-        fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
-        /// See [`super::rotate`].
-        fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
-        /// See [`super::move_rows`].
-        fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self>;
-        /// See [`super::pick_rows`].
-        fn pick_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self>;
-        /// See [`super::attend_causally`].
-        fn attend_causally(
-            queries: FloatTensor<Self>,
-            keys: FloatTensor<Self>,
-            values: FloatTensor<Self>,
-            packing: Packing,
-        ) -> FloatTensor<Self>;
-        /// See [`super::attend_also`].
-        fn attend_also(
-            before: FloatTensor<Self>,
-            queries: FloatTensor<Self>,
-            keys: FloatTensor<Self>,
-            values: FloatTensor<Self>,
-            packing: Packing,
-            lengths: Vec<usize>,
-        ) -> FloatTensor<Self>;
-        /// See [`super::log_probs`].
-        fn log_probs(hidden: FloatTensor<Self>, weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self>;
-        /// See [`super::choice_log_probs`].
-        fn choice_log_probs(
-            hidden: FloatTensor<Self>,
-            weight: FloatTensor<Self>,
-            choices: Choices,
-        ) -> FloatTensor<Self>;
-    }
 }

@@ -3,9 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use burn::backend::Dispatch;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::{Bool, Int, Tensor};
 
-use super::route::FusedOps;
+use super::route::routed;
+use super::tape::{BackwardInputs, Compute, Operation, Run};
 
 /// No row.
 const NONE: u32 = u32::MAX;
@@ -73,10 +75,40 @@ pub fn move_rows(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::move_rows(x.into_dispatch(), moves.clone()))
 }
 
+routed! {
+    trait MoveRowsOps: Run<MoveRows, 1> {
+        fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
+            Self::run(MoveRows(moves), [x])
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct MoveRows(RowMoves);
+
+impl Operation<1> for MoveRows {
+    fn needs(_: [bool; 1]) -> [bool; 1] {
+        [false]
+    }
+}
+
 pub(super) mod generic {
     use burn::tensor::Device;
 
-    use super::{Bool, Direction, Int, NONE, RowMoves, Sources, Tensor};
+    use super::super::route::Generic;
+    use super::{
+        BackwardInputs, Bool, Compute, Direction, FloatTensor, Int, MoveRows, NONE, RowMoves, Sources, Tensor,
+    };
+
+    impl<B: Generic> Compute<B, 1> for MoveRows {
+        fn forward(&self, [x]: [FloatTensor<B>; 1]) -> FloatTensor<B> {
+            B::primitive(forward(B::float(x), &self.0))
+        }
+
+        fn gradients(self, given: BackwardInputs<B, 1>) -> [Option<FloatTensor<B>>; 1] {
+            [Some(B::primitive(forward(B::float(given.gradient), &self.0.back())))]
+        }
+    }
 
     /// See [`super::move_rows`].
     pub fn forward(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
@@ -103,13 +135,24 @@ pub(super) mod generic {
 }
 
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
 
     use super::super::values::{copies, dims, in_order, tensor, values};
-    use super::{NONE, RowMoves};
+    use super::{BackwardInputs, Compute, MoveRows, NONE, RowMoves};
 
-    pub fn forward(x: FlexTensor, moves: &RowMoves) -> FlexTensor {
+    impl Compute<Flex, 1> for MoveRows {
+        fn forward(&self, [x]: [FlexTensor; 1]) -> FlexTensor {
+            forward(x, &self.0)
+        }
+
+        fn gradients(self, given: BackwardInputs<Flex, 1>) -> [Option<FlexTensor>; 1] {
+            [Some(forward(given.gradient, &self.0.back()))]
+        }
+    }
+
+    fn forward(x: FlexTensor, moves: &RowMoves) -> FlexTensor {
         let x = in_order(x);
         let [_, width] = dims(&x);
         let (sources, from) = (&moves.there.sources, values(&x));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::{RowMoves, move_rows};
+use super::move_rows::{RowMoves, move_rows};
 
 /// The tokens of right-padded rows, one row after the other, with the padding left out. What works token by token works
 /// on these; only the attention looks at rows. A clone is the same packing, so that a device is told of it once.

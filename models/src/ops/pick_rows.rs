@@ -1,13 +1,14 @@
 //! Rows of two tables in another order.
 
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, Dispatch};
+use burn::backend::{Autodiff, Backend, Dispatch};
 use burn::tensor::{Int, Tensor};
 
-use super::route::FusedOps;
+use super::route::{Generic, routed};
 
-/// The given rows of `a`, `[rows of a, width]`, and `b`, `[rows of b, width]`; those of `b` count on from those of `a`. A row may be
-/// picked any number of times. -1 stands for a row that nothing looks at and that may have any values.
+/// The given rows of `a`, `[rows of a, width]`, and `b`, `[rows of b, width]`; those of `b` count on from those of `a`.
+/// A row may be picked any number of times. -1 stands for a row that nothing looks at and that may have any values.
 ///
 /// # Panics
 ///
@@ -17,19 +18,34 @@ pub fn pick_rows(a: Tensor<2>, b: Tensor<2>, rows: Tensor<1, Int>) -> Tensor<2> 
     Tensor::from_dispatch(Dispatch::pick_rows(a.into_dispatch(), b.into_dispatch(), rows.into_dispatch()))
 }
 
-/// The same on any backend, and with a tape.
-pub(super) fn forward<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, rows: IntTensor<B>) -> FloatTensor<B> {
-    B::float_select(B::float_cat(vec![a, b], 0), 0, B::int_clamp_min(rows, 0.into()))
+routed! {
+    trait PickRowsOps: Backend {
+        fn pick_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+            Self::float_select(Self::float_cat(vec![a, b], 0), 0, Self::int_clamp_min(rows, 0.into()))
+        }
+    }
 }
 
+impl<B: Generic> PickRowsOps for B {}
+
+impl<B: Backend, C: CheckpointStrategy> PickRowsOps for Autodiff<B, C> {}
+
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
 
     use super::super::values::{copies, dims, in_order, indices, tensor, values};
+    use super::PickRowsOps;
+
+    impl PickRowsOps for Flex {
+        fn pick_rows(a: FlexTensor, b: FlexTensor, rows: FlexTensor) -> FlexTensor {
+            forward(a, b, rows)
+        }
+    }
 
     /// Copies each row once, in threads, without laying the tables together first.
-    pub fn forward(a: FlexTensor, b: FlexTensor, rows: FlexTensor) -> FlexTensor {
+    fn forward(a: FlexTensor, b: FlexTensor, rows: FlexTensor) -> FlexTensor {
         let (a, b, rows) = (in_order(a), in_order(b), indices(&rows));
         let [of_a, width] = dims(&a);
         let (from_a, from_b) = (values(&a), values(&b));

@@ -1,13 +1,16 @@
 //! The matrix product of a projection.
 
 use burn::backend::Dispatch;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::Tensor;
 
-use super::route::FusedOps;
+use super::route::routed;
+use super::tape::{Operation, Run};
 use crate::Precision;
 
-/// `x W^T` of `x`, `[rows, d_input]`, and a weight in the checkpoint's layout, `[d_output, d_input]`, computed in `precision`, in
-/// which the result is stored before it becomes float32 again. A weight that does not train may be kept in 16 bits.
+/// `x W^T` of `x`, `[rows, d_input]`, and a weight in the checkpoint's layout, `[d_output, d_input]`, computed in
+/// `precision`, in which the result is stored before it becomes float32 again. A weight that does not train may be kept
+/// in 16 bits.
 ///
 /// Its gradient by the weight comes in the weight's own layout, so that the optimiser need not turn it round.
 ///
@@ -20,10 +23,42 @@ pub fn project(x: Tensor<2>, weight: Tensor<2>, precision: Precision) -> Tensor<
     Tensor::from_dispatch(Dispatch::project(x.into_dispatch(), weight.into_dispatch(), precision))
 }
 
+routed! {
+    trait ProjectOps: Run<Project, 2> {
+        fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+            Self::run(Project { precision }, [x, weight])
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Project {
+    precision: Precision,
+}
+
+impl Operation<2> for Project {
+    fn needs([by_x, by_weight]: [bool; 2]) -> [bool; 2] {
+        [by_weight, by_x]
+    }
+}
+
 pub(super) mod generic {
     use burn::tensor::FloatDType;
 
-    use super::{Precision, Tensor};
+    use super::super::route::Generic;
+    use super::super::tape::{BackwardInputs, Compute};
+    use super::{FloatTensor, Precision, Project, Tensor};
+
+    impl<B: Generic> Compute<B, 2> for Project {
+        fn forward(&self, [x, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
+            B::primitive(forward(B::float(x), B::float(weight), self.precision))
+        }
+
+        fn gradients(self, given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+            let inputs = given.inputs.map(|input| input.map(B::float));
+            backward(inputs, B::float(given.gradient), self.precision).map(|by| by.map(B::primitive))
+        }
+    }
 
     /// See [`super::project`].
     pub fn forward(x: Tensor<2>, weight: Tensor<2>, precision: Precision) -> Tensor<2> {
@@ -46,22 +81,34 @@ pub(super) mod generic {
 }
 
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
     use half::{bf16, f16};
 
     use super::super::row_product::multiply_by_rows;
+    use super::super::tape::{BackwardInputs, Compute};
     use super::super::values::{Matrix, dims, each, in_order, product, tensor, values};
-    use super::Precision;
+    use super::{Precision, Project};
 
-    pub fn forward(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
+    impl Compute<Flex, 2> for Project {
+        fn forward(&self, [x, weight]: [FlexTensor; 2]) -> FlexTensor {
+            forward(x, weight, self.precision)
+        }
+
+        fn gradients(self, given: BackwardInputs<Flex, 2>) -> [Option<FlexTensor>; 2] {
+            backward(given.inputs, given.gradient, self.precision)
+        }
+    }
+
+    fn forward(x: FlexTensor, weight: FlexTensor, precision: Precision) -> FlexTensor {
         let [x, weight] = [x, weight].map(|input| rounded(input, precision));
         let ([rows, depth], [width, _]) = (dims(&x), dims(&weight));
         let out = multiply_by_rows(values(&x), values(&weight), depth);
         rounded(tensor(out, [rows, width]), precision)
     }
 
-    pub fn backward(
+    fn backward(
         inputs: [Option<FlexTensor>; 2],
         gradient: FlexTensor,
         precision: Precision,

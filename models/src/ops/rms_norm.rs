@@ -1,9 +1,11 @@
 //! Root mean square norm.
 
 use burn::backend::Dispatch;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::Tensor;
 
-use super::route::FusedOps;
+use super::route::routed;
+use super::tape::{Operation, Run};
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight` for the rows of `x`, `[rows, width]`; `weight` is `[width]`.
 ///
@@ -15,15 +17,44 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon))
 }
 
+routed! {
+    trait RmsNormOps: Run<RmsNorm, 2> {
+        fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+            Self::run(RmsNorm { epsilon }, [x, weight])
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct RmsNorm {
+    epsilon: f64,
+}
+
+impl Operation<2> for RmsNorm {}
+
 pub(super) mod generic {
-    use super::Tensor;
+    use super::super::route::Generic;
+    use super::super::tape::{BackwardInputs, Compute};
+    use super::{FloatTensor, RmsNorm, Tensor};
+
+    impl<B: Generic> Compute<B, 2> for RmsNorm {
+        fn forward(&self, [x, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
+            B::primitive(forward(B::float(x), B::float(weight), self.epsilon))
+        }
+
+        fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+            let [x, weight] = given.take_inputs();
+            let (by_x, by_weight) = backward(B::float(x), B::float(weight), B::float(given.gradient), self.epsilon);
+            [Some(B::primitive(by_x)), Some(B::primitive(by_weight))]
+        }
+    }
 
     /// See [`super::rms_norm`].
     pub fn forward(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
         x.clone() * inverse_rms(x, epsilon) * weight.unsqueeze()
     }
 
-    pub fn backward(x: Tensor<2>, weight: Tensor<1>, gradient: Tensor<2>, epsilon: f64) -> (Tensor<2>, Tensor<1>) {
+    fn backward(x: Tensor<2>, weight: Tensor<1>, gradient: Tensor<2>, epsilon: f64) -> (Tensor<2>, Tensor<1>) {
         let inverse = inverse_rms(x.clone(), epsilon);
         let normed = x * inverse.clone();
         let by_weight = (gradient.clone() * normed.clone()).sum_dim(0).squeeze_dim(0);
@@ -38,14 +69,27 @@ pub(super) mod generic {
 }
 
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
     use super::super::simd::{dot, vectorized};
+    use super::super::tape::{BackwardInputs, Compute};
     use super::super::values::{PART, dims, in_order, tensor, values};
+    use super::RmsNorm;
 
-    pub fn forward(x: FlexTensor, weight: FlexTensor, epsilon: f64) -> FlexTensor {
+    impl Compute<Flex, 2> for RmsNorm {
+        fn forward(&self, [x, weight]: [FlexTensor; 2]) -> FlexTensor {
+            forward(x, weight, self.epsilon)
+        }
+
+        fn gradients(self, mut given: BackwardInputs<Flex, 2>) -> [Option<FlexTensor>; 2] {
+            backward(given.take_inputs(), given.gradient, self.epsilon).map(Some)
+        }
+    }
+
+    fn forward(x: FlexTensor, weight: FlexTensor, epsilon: f64) -> FlexTensor {
         let (x, weight) = (in_order(x), in_order(weight));
         let [rows, width] = dims(&x);
         let mut out = vec![0.0; rows * width];
@@ -67,7 +111,7 @@ pub(super) mod kernel {
         tensor(out, [rows, width])
     }
 
-    pub fn backward(x: FlexTensor, weight: FlexTensor, gradient: FlexTensor, epsilon: f64) -> (FlexTensor, FlexTensor) {
+    fn backward([x, weight]: [FlexTensor; 2], gradient: FlexTensor, epsilon: f64) -> [FlexTensor; 2] {
         let [x, weight, gradient] = [x, weight, gradient].map(in_order);
         let [rows, width] = dims(&x);
         let weight = values(&weight);
@@ -86,7 +130,7 @@ pub(super) mod kernel {
         for part in by_weight {
             sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
-        (tensor(by_x, [rows, width]), tensor(sum, [width]))
+        [tensor(by_x, [rows, width]), tensor(sum, [width])]
     }
 
     #[inline(always)]

@@ -1,12 +1,14 @@
 //! The rotation of rotary position embedding.
 
-use burn::backend::Dispatch;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch};
 use burn::tensor::Tensor;
 
-use super::route::FusedOps;
+use super::route::routed;
+use super::tape::{BackwardInputs, Operation, Run};
 
-/// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair, by the angles whose
-/// cosines and sines are `[rows or 1, tokens, 1, width / 2]`. No gradient goes to these.
+/// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair, by the angles
+/// whose cosines and sines are `[rows or 1, tokens, 1, width / 2]`. No gradient goes to these.
 ///
 /// # Panics
 ///
@@ -19,8 +21,44 @@ pub fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
 }
 
+routed! {
+    trait RotateOps: Run<Rotate, 3> {
+        fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+            Self::run(Rotate, [x, cos, sin])
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Rotate;
+
+impl Operation<3> for Rotate {
+    fn needs(_: [bool; 3]) -> [bool; 3] {
+        [false, true, true]
+    }
+}
+
+/// The rotation whose result is the gradient: the transpose of a rotation turns back.
+fn back<B: Backend>(given: BackwardInputs<B, 3>) -> [FloatTensor<B>; 3] {
+    let [_, cos, sin] = given.inputs;
+    let [cos, sin] = [cos, sin].map(|input| input.expect("what is needed was kept"));
+    [given.gradient, cos, B::float_neg(sin)]
+}
+
 pub(super) mod generic {
-    use super::Tensor;
+    use super::super::route::Generic;
+    use super::super::tape::Compute;
+    use super::{BackwardInputs, FloatTensor, Rotate, Tensor, back};
+
+    impl<B: Generic> Compute<B, 3> for Rotate {
+        fn forward(&self, [x, cos, sin]: [FloatTensor<B>; 3]) -> FloatTensor<B> {
+            B::primitive(forward(B::float(x), B::float(cos), B::float(sin)))
+        }
+
+        fn gradients(self, given: BackwardInputs<B, 3>) -> [Option<FloatTensor<B>>; 3] {
+            [Some(Compute::<B, 3>::forward(&self, back(given))), None, None]
+        }
+    }
 
     /// See [`super::rotate`].
     pub fn forward(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
@@ -33,15 +71,28 @@ pub(super) mod generic {
 }
 
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
     use super::super::simd::vectorized;
+    use super::super::tape::Compute;
     use super::super::values::{PART, dims, in_order, tensor, values};
+    use super::{BackwardInputs, Rotate, back};
 
-    pub fn forward(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
-        let [x, cos, sin] = [x, cos, sin].map(in_order);
+    impl Compute<Flex, 3> for Rotate {
+        fn forward(&self, inputs: [FlexTensor; 3]) -> FlexTensor {
+            forward(inputs)
+        }
+
+        fn gradients(self, given: BackwardInputs<Flex, 3>) -> [Option<FlexTensor>; 3] {
+            [Some(forward(back(given))), None, None]
+        }
+    }
+
+    fn forward(inputs: [FlexTensor; 3]) -> FlexTensor {
+        let [x, cos, sin] = inputs.map(in_order);
         let size: [usize; 4] = dims(&x);
         let [rows, tokens, heads, width] = size;
         let half = width / 2;

@@ -1,8 +1,9 @@
 //! The product of rows with a weight; for up to some hundred rows, without packing the weight.
 //!
-//! A general matrix product first copies its operands into the order in which its innermost loop reads them. For the rows of
-//! a decoding step that copy of the weight costs more than the product. Here the weight is read as it lies, once, and the
-//! few rows are laid side by side instead: a vector holds one element of many rows, and each weight multiplies all of them.
+//! A general matrix product first copies its operands into the order in which its innermost loop reads them. For the
+//! rows of a decoding step that copy of the weight costs more than the product. Here the weight is read as it lies,
+//! once, and the few rows are laid side by side instead: a vector holds one element of many rows, and each weight
+//! multiplies all of them.
 
 use std::mem::MaybeUninit;
 use std::sync::Mutex;
@@ -57,9 +58,10 @@ fn spare(product: &mut Vec<f32>, count: usize) -> &mut [MaybeUninit<f32>] {
 /// The product when its workers are done.
 fn written(mut product: Vec<f32>, count: usize) -> Vec<f32> {
     assert!(count <= product.capacity(), "there is room for every element");
-    // SAFETY: the capacity was just checked. The shares that `shares` deals out are all of the first `count` elements, once each; the workers
-    // return only when no share is left, every share that one takes goes through `Share::run`, which passes each of its rows to `panel` once, and
-    // `panel` writes every column of its rows. So all `count` elements are initialised.
+    // SAFETY: the capacity was just checked. The shares that `shares` deals out are all of the first `count` elements,
+    // once each; the workers return only when no share is left, every share that one takes goes through `Share::run`,
+    // which passes each of its rows to `panel` once, and `panel` writes every column of its rows. So all `count`
+    // elements are initialised.
     unsafe { product.set_len(count) };
     product
 }
@@ -113,8 +115,8 @@ impl WithSimd for Worker<'_, '_> {
         loop {
             let next = self.take();
             let after = next.as_ref().map_or(share.weight, |next| next.weight);
-            // As many sums at once as the registers hold beside their operands: AVX2 has 16, the others 32. One to spare,
-            // for a sum that has to be kept in memory takes twice the time of all others together.
+            // As many sums at once as the registers hold beside their operands: AVX2 has 16, the others 32. One to
+            // spare, for a sum that has to be kept in memory takes twice the time of all others together.
             if size_of::<S::f32s>() == 32 {
                 share.run::<S, 2, 12, 6>(simd, &x, self.depth, after);
             } else {
@@ -129,8 +131,8 @@ impl WithSimd for Worker<'_, '_> {
 }
 
 impl Share<'_, '_> {
-    /// `x`: the rows side by side; `after`: the weight that will be read next; `MOST`: the vectors of rows in a block, at most 3;
-    /// `FEW` and `MANY`: the weights that it takes at once where it has one vector, and where it has more.
+    /// `x`: the rows side by side; `after`: the weight that will be read next; `MOST`: the vectors of rows in a block,
+    /// at most 3; `FEW` and `MANY`: the weights that it takes at once where it has one vector, and where it has more.
     #[inline(always)]
     fn run<S: Simd, const MOST: usize, const FEW: usize, const MANY: usize>(
         &mut self,
@@ -164,8 +166,8 @@ const fn lanes<S: Simd>() -> usize {
 /// The most lanes of any vector.
 const MOST_LANES: usize = 16;
 
-/// The rows `x`, of length `depth`, in groups of as many as a vector has lanes: vector `k` of a group holds element `k` of each
-/// of its rows. Where rows lack in the last group, its last row takes their lanes.
+/// The rows `x`, of length `depth`, in groups of as many as a vector has lanes: vector `k` of a group holds element `k`
+/// of each of its rows. Where rows lack in the last group, its last row takes their lanes.
 #[inline(always)]
 fn side_by_side<S: Simd>(simd: S, x: &[f32], depth: usize) -> Vec<S::f32s> {
     let mut vectors = Vec::with_capacity((x.len() / depth).div_ceil(lanes::<S>()) * depth);
@@ -257,7 +259,8 @@ fn block_of<const W: usize>(weight: &[f32], start: usize, depth: usize) -> [&[f3
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-/// The products of each row in the groups `x` with each of the rows `weights`; meanwhile the rows `next` are fetched from memory.
+/// The products of each row in the groups `x` with each of the rows `weights`; meanwhile the rows `next` are fetched
+/// from memory.
 ///
 /// Loops and no closures: only what is inlined is compiled for the vector instructions.
 #[inline(always)]
@@ -317,8 +320,8 @@ fn add_products<S: Simd, const R: usize, const W: usize>(
     }
 }
 
-/// Asks for the cache line of a value that will be read soon; a processor for which this has no way to ask gets it when it
-/// reads it.
+/// Asks for the cache line of a value that will be read soon; a processor for which this has no way to ask gets it when
+/// it reads it.
 #[inline(always)]
 fn prefetch(value: &f32) {
     #[cfg(target_arch = "x86_64")]

@@ -73,8 +73,8 @@ pub(super) fn sum_of_exp(x: &[f32], shift: f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// `exp(x)` within 2 units in the last place, 0 below the smallest normal number (so also for minus infinity) and, where it would be
-/// infinite, about the largest number.
+/// `exp(x)` within 2 units in the last place, 0 below the smallest normal number (so also for minus infinity) and,
+/// where it would be infinite, about the largest number.
 ///
 /// `2^n * p(r)` with `x = n ln 2 + r`, `|r| <= ln 2 / 2`; `p` is the polynomial of the Cephes library. A NaN stays one.
 #[inline(always)]

@@ -1,9 +1,11 @@
 //! The gated activation of the MLP.
 
 use burn::backend::Dispatch;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::Tensor;
 
-use super::route::FusedOps;
+use super::route::routed;
+use super::tape::{Operation, Run};
 
 /// `silu(gate) * up` (Shazeer, arXiv 2002.05202), element by element; both are `[rows, width]`.
 ///
@@ -15,35 +17,73 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
 }
 
+routed! {
+    trait SwigluOps: Run<Swiglu, 2> {
+        fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+            Self::run(Swiglu, [gate, up])
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Swiglu;
+
+impl Operation<2> for Swiglu {}
+
 pub(super) mod generic {
     use burn::tensor::activation::{sigmoid, silu};
 
-    use super::Tensor;
+    use super::super::route::Generic;
+    use super::super::tape::{BackwardInputs, Compute};
+    use super::{FloatTensor, Swiglu, Tensor};
+
+    impl<B: Generic> Compute<B, 2> for Swiglu {
+        fn forward(&self, [gate, up]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
+            B::primitive(forward(B::float(gate), B::float(up)))
+        }
+
+        fn gradients(self, mut given: BackwardInputs<B, 2>) -> [Option<FloatTensor<B>>; 2] {
+            backward(given.take_inputs().map(B::float), B::float(given.gradient)).map(|by| Some(B::primitive(by)))
+        }
+    }
 
     /// See [`super::swiglu`].
     pub fn forward(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
         silu(gate) * up
     }
 
-    pub fn backward(gate: Tensor<2>, up: Tensor<2>, gradient: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    fn backward([gate, up]: [Tensor<2>; 2], gradient: Tensor<2>) -> [Tensor<2>; 2] {
         let open = sigmoid(gate.clone());
         let by_up = gradient.clone() * gate.clone() * open.clone();
         // silu'(g) = s (1 + g (1 - s)) with s = sigmoid(g)
         let slope = open.clone() * (gate * (open.neg() + 1.0) + 1.0);
-        (gradient * up * slope, by_up)
+        [gradient * up * slope, by_up]
     }
 }
 
 #[cfg(feature = "flex")]
-pub(super) mod kernel {
+mod kernel {
+    use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
     use super::super::simd::{exp, vectorized};
+    use super::super::tape::{BackwardInputs, Compute};
     use super::super::values::{PART, dims, in_order, tensor, values};
+    use super::Swiglu;
 
-    pub fn forward(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
-        let [gate, up] = [gate, up].map(in_order);
+    impl Compute<Flex, 2> for Swiglu {
+        fn forward(&self, inputs: [FlexTensor; 2]) -> FlexTensor {
+            forward(inputs)
+        }
+
+        fn gradients(self, mut given: BackwardInputs<Flex, 2>) -> [Option<FlexTensor>; 2] {
+            backward(given.take_inputs(), given.gradient).map(Some)
+        }
+    }
+
+    fn forward(inputs: [FlexTensor; 2]) -> FlexTensor {
+        let [gate, up] = inputs.map(in_order);
         let size: [usize; 2] = dims(&gate);
         let mut out = vec![0.0; size[0] * size[1]];
         let inputs = values(&gate).par_chunks(PART).zip(values(&up).par_chunks(PART));
@@ -60,7 +100,7 @@ pub(super) mod kernel {
         tensor(out, size)
     }
 
-    pub fn backward(gate: FlexTensor, up: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor) {
+    fn backward([gate, up]: [FlexTensor; 2], gradient: FlexTensor) -> [FlexTensor; 2] {
         let [gate, up, gradient] = [gate, up, gradient].map(in_order);
         let size: [usize; 2] = dims(&gate);
         let (mut by_gate, mut by_up) = (vec![0.0; size[0] * size[1]], vec![0.0; size[0] * size[1]]);
@@ -82,7 +122,7 @@ pub(super) mod kernel {
                 );
             },
         );
-        (tensor(by_gate, size), tensor(by_up, size))
+        [tensor(by_gate, size), tensor(by_up, size)]
     }
 }
 

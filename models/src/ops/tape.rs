@@ -1,7 +1,7 @@
 //! How an operation enters Burn's tape, goes through the backward pass, and is recomputed.
 //!
-//! With gradient checkpointing the tape keeps no output of an operation that can be recomputed; when the backward pass asks for
-//! it, it is computed from what was kept before it.
+//! With gradient checkpointing the tape keeps no output of an operation that can be recomputed; when the backward pass
+//! asks for it, it is computed from what was kept before it.
 
 use std::any::TypeId;
 use std::fmt::Debug;
@@ -16,22 +16,38 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
-/// An operation with a backward pass; what it holds are inputs that no gradient flows to.
-pub(super) trait Operation<B: Backend, const N: usize>: Clone + Send + Debug + 'static {
+use super::route::Concrete;
+
+/// What the tape knows of an operation of `N` inputs; what it holds are inputs that no gradient flows to.
+pub(super) trait Operation<const N: usize>: Clone + Send + Debug + 'static {
     /// Whether its output may be recomputed instead of being kept.
     const RECOMPUTABLE: bool = true;
     /// Whether the backward pass is shorter with the output at hand.
     const WANTS_OUTPUT: bool = false;
 
-    fn forward(&self, inputs: [FloatTensor<B>; N]) -> FloatTensor<B>;
-
     /// The inputs that the backward pass needs, where gradients by the `wanted` ones are asked for.
     fn needs(_wanted: [bool; N]) -> [bool; N] {
         [true; N]
     }
+}
+
+/// An operation and its backward pass on one backend.
+pub(super) trait Compute<B: Backend, const N: usize>: Operation<N> {
+    fn forward(&self, inputs: [FloatTensor<B>; N]) -> FloatTensor<B>;
 
     /// Gradients by the inputs; those by others than the wanted ones are dropped.
     fn gradients(self, given: BackwardInputs<B, N>) -> [Option<FloatTensor<B>>; N];
+}
+
+/// A backend that an operation can be called on: one that computes it, or the tape of such a backend.
+pub(super) trait Run<O, const N: usize>: Backend {
+    fn run(operation: O, inputs: [FloatTensor<Self>; N]) -> FloatTensor<Self>;
+}
+
+impl<B: Concrete, O: Compute<B, N>, const N: usize> Run<O, N> for B {
+    fn run(operation: O, inputs: [FloatTensor<B>; N]) -> FloatTensor<B> {
+        operation.forward(inputs)
+    }
 }
 
 /// What an operation's backward pass has.
@@ -71,7 +87,7 @@ struct State<T, const N: usize> {
 #[derive(Debug)]
 struct BackwardPass<O>(O);
 
-impl<B: Backend, O: Operation<B, N>, const N: usize> Backward<B, N> for BackwardPass<O> {
+impl<B: Backend, O: Compute<B, N>, const N: usize> Backward<B, N> for BackwardPass<O> {
     type State = State<FloatTensor<B>, N>;
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
@@ -100,7 +116,7 @@ struct Recompute<B: Backend, O, const N: usize> {
     inputs: [Saved<FloatTensor<B>>; N],
 }
 
-impl<B: Backend, O: Operation<B, N>, const N: usize> RetroForward for Recompute<B, O, N> {
+impl<B: Backend, O: Compute<B, N>, const N: usize> RetroForward for Recompute<B, O, N> {
     fn forward(&self, states: &mut BackwardStates, output: NodeId) {
         let inputs = self.inputs.each_ref().map(|input| match input {
             Saved::Here(value) => value.clone(),
@@ -112,39 +128,38 @@ impl<B: Backend, O: Operation<B, N>, const N: usize> RetroForward for Recompute<
     }
 }
 
-/// Does an operation and enters it into the tape.
-pub(super) fn record<B: Backend, C: CheckpointStrategy, O: Operation<B, N>, const N: usize>(
-    operation: O,
-    inputs: [FloatTensor<Autodiff<B, C>>; N],
-) -> FloatTensor<Autodiff<B, C>> {
-    let output = operation.forward(inputs.each_ref().map(|input| input.primitive().clone()));
-    let nodes = inputs.each_ref().map(|input| input.node());
-    let step = BackwardPass(operation.clone()).prepare::<C>(nodes);
-    let tracked = inputs.each_ref().map(|input| input.is_tracked());
-    let step = if O::RECOMPUTABLE && tracked.contains(&true) {
-        let saved = inputs.each_ref().map(|input| match input.is_tracked() {
-            true => Saved::OnTape(input.id()),
-            false => Saved::Here(input.primitive().clone()),
-        });
-        let recompute = Recompute::<B, O, N> { operation, inputs: saved };
-        step.memory_bound().retro_forward(recompute).parents(inputs.iter().filter(|input| input.is_tracked()))
-    } else {
-        step.compute_bound()
-    };
-    match step.stateful() {
-        OpsKind::Tracked(mut step) => {
-            let needs = O::needs(tracked);
-            let saved = std::array::from_fn(|i| {
-                needs[i].then(|| match tracked[i] {
-                    true => Saved::OnTape(step.checkpoint(&inputs[i])),
-                    false => Saved::Here(inputs[i].primitive().clone()),
-                })
+impl<B: Concrete, C: CheckpointStrategy, O: Compute<B, N>, const N: usize> Run<O, N> for Autodiff<B, C> {
+    /// Does the operation and enters it into the tape.
+    fn run(operation: O, inputs: [FloatTensor<Self>; N]) -> FloatTensor<Self> {
+        let output = operation.forward(inputs.each_ref().map(|input| input.primitive().clone()));
+        let nodes = inputs.each_ref().map(|input| input.node());
+        let step = BackwardPass(operation.clone()).prepare::<C>(nodes);
+        let tracked = inputs.each_ref().map(|input| input.is_tracked());
+        let step = if O::RECOMPUTABLE && tracked.contains(&true) {
+            let saved = inputs.each_ref().map(|input| match input.is_tracked() {
+                true => Saved::OnTape(input.id()),
+                false => Saved::Here(input.primitive().clone()),
             });
-            let keeps_output = O::WANTS_OUTPUT && TypeId::of::<C>() == TypeId::of::<NoCheckpointing>();
-            let state = State { inputs: saved, output: keeps_output.then(|| output.clone()) };
-            step.finish(state, output)
+            let recompute = Recompute::<B, O, N> { operation, inputs: saved };
+            step.memory_bound().retro_forward(recompute).parents(inputs.iter().filter(|input| input.is_tracked()))
+        } else {
+            step.compute_bound()
+        };
+        match step.stateful() {
+            OpsKind::Tracked(mut step) => {
+                let needs = O::needs(tracked);
+                let saved = std::array::from_fn(|i| {
+                    needs[i].then(|| match tracked[i] {
+                        true => Saved::OnTape(step.checkpoint(&inputs[i])),
+                        false => Saved::Here(inputs[i].primitive().clone()),
+                    })
+                });
+                let keeps_output = O::WANTS_OUTPUT && TypeId::of::<C>() == TypeId::of::<NoCheckpointing>();
+                let state = State { inputs: saved, output: keeps_output.then(|| output.clone()) };
+                step.finish(state, output)
+            }
+            OpsKind::UnTracked(step) => step.finish(output),
         }
-        OpsKind::UnTracked(step) => step.finish(output),
     }
 }
 

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 /// Elements that one task works on where an operation goes through a tensor from end to end.
 pub(super) const PART: usize = 1 << 14;
 
-/// The tensor with its values in row-major order and in float32; they are copied only if they lie otherwise or have 16 bits.
+/// The tensor with its values in row-major order and in float32; they are copied only if they lie otherwise or have 16
+/// bits.
 pub(super) fn in_order(tensor: FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() {
         return tensor;
@@ -93,7 +94,8 @@ impl<'a> Matrix<'a> {
 
 /// `a b` in row-major order, spread over the threads.
 ///
-/// The memory is not filled with zeros first: for large products that pass over it, on one thread, is a tenth of the time.
+/// The memory is not filled with zeros first: for large products that pass over it, on one thread, is a tenth of the
+/// time.
 pub(super) fn product([a, b]: [Matrix; 2]) -> Vec<f32> {
     let (rows, width, depth) = (a.size[0], b.size[1], a.size[1]);
     if depth == 0 {
@@ -101,9 +103,10 @@ pub(super) fn product([a, b]: [Matrix; 2]) -> Vec<f32> {
     }
     check([a, b], width, rows * width);
     let mut out: Vec<f32> = Vec::with_capacity(rows * width);
-    // SAFETY: `check` shows that every element of `a` and `b` lies within its slice and that `rows * width` elements have room for the product,
-    // which the vector reserved. Without the flag to read it, gemm writes every element of the product and reads none, and there is a term
-    // to sum (`depth > 0`), so all elements are initialised when the length is set.
+    // SAFETY: `check` shows that every element of `a` and `b` lies within its slice and that `rows * width` elements
+    // have room for the product, which the vector reserved. Without the flag to read it, gemm writes every element of
+    // the product and reads none, and there is a term to sum (`depth > 0`), so all elements are initialised when the
+    // length is set.
     unsafe {
         run_gemm(out.as_mut_ptr(), width, 0.0, 1.0, [a, b], true);
         out.set_len(rows * width);
@@ -116,12 +119,13 @@ pub(super) fn product([a, b]: [Matrix; 2]) -> Vec<f32> {
 /// `threaded` spreads a single large product over the threads; products of which many run at once do without.
 pub(super) fn multiply(out: &mut [f32], row_stride: usize, keep: f32, scale: f32, [a, b]: [Matrix; 2], threaded: bool) {
     check([a, b], row_stride, out.len());
-    // SAFETY: `check` shows that every element `(i, j)` of the three matrices lies within its slice and that no two elements of `out` are
-    // one; `out` is borrowed mutably, so that neither `a` nor `b` can overlap it.
+    // SAFETY: `check` shows that every element `(i, j)` of the three matrices lies within its slice and that no two
+    // elements of `out` are one; `out` is borrowed mutably, so that neither `a` nor `b` can overlap it.
     unsafe { run_gemm(out.as_mut_ptr(), row_stride, keep, scale, [a, b], threaded) }
 }
 
-/// Makes sure that two matrices and their product, in `room` elements with rows `row_stride` apart, lie within their slices.
+/// Makes sure that two matrices and their product, in `room` elements with rows `row_stride` apart, lie within their
+/// slices.
 fn check([a, b]: [Matrix; 2], row_stride: usize, room: usize) {
     let ([m, k], n) = (a.size, b.size[1]);
     assert_eq!(b.size[0], k, "the inner sizes of a product differ");
@@ -138,8 +142,8 @@ fn check([a, b]: [Matrix; 2], row_stride: usize, room: usize) {
 ///
 /// # Safety
 ///
-/// [`check`] must hold, and the elements of the product must be valid to write, and where `keep` is not 0 initialised; no other reference to
-/// them may exist.
+/// [`check`] must hold, and the elements of the product must be valid to write, and where `keep` is not 0 initialised;
+/// no other reference to them may exist.
 unsafe fn run_gemm(out: *mut f32, row_stride: usize, keep: f32, scale: f32, [a, b]: [Matrix; 2], threaded: bool) {
     let parallelism = if threaded { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     // SAFETY: as the caller promises.

@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use super::config::SasRecConfig;
 use crate::ModelError;
 use crate::backbone::{INIT_STD, Linear};
-use crate::hub::{Init, Parameters};
 use crate::ops::{self, Packing};
+use crate::parameters::{Init, Parameters};
 use crate::random::generator;
 
 /// Added to a variance before its root is taken, as the authors do.
@@ -88,8 +88,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Sets a share of the values, below 1, to zero and scales the others up by as much; see [`generator`] for what they are
-    /// drawn from.
+    /// Sets a share of the values, below 1, to zero and scales the others up by as much; see [`generator`] for what
+    /// they are drawn from.
     pub fn new(rate: f64, generator: ChaCha8Rng) -> Self {
         Self { rate: rate as f32, generator }
     }

@@ -24,12 +24,14 @@ pub struct SasRecConfig {
     pub blocks: usize,
     /// Heads of each attention.
     pub heads: usize,
-    /// Share of the values that training sets to zero: of the embeddings, and of what each attention and feed-forward network adds.
+    /// Share of the values that training sets to zero: of the embeddings, and of what each attention and feed-forward
+    /// network adds.
     pub dropout: f64,
 }
 
 impl SasRecConfig {
-    /// The usual sizes for a catalog: two blocks of one head, 64 wide, as in the paper, and its dropout for sparse data, a half.
+    /// The usual sizes for a catalog: two blocks of one head, 64 wide, as in the paper, and its dropout for sparse
+    /// data, a half.
     pub fn new(items: usize, max_history: usize) -> Self {
         Self { items, catalog: None, max_history, d_model: 64, d_ff: 64, blocks: 2, heads: 1, dropout: 0.5 }
     }

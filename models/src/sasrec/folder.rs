@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::{SasRec, SasRecConfig};
 use crate::ModelError;
-use crate::hub::{self, CONFIG_FILE, Parameters, WEIGHTS_FILE};
+use crate::hub::{self, CONFIG_FILE, WEIGHTS_FILE};
+use crate::parameters::Parameters;
 
 /// Field of `config.json` with the kind of the model.
 const KIND_FIELD: &str = "model_type";
@@ -42,8 +43,8 @@ impl SasRec {
         Ok(model)
     }
 
-    /// Writes `config.json` and `model.safetensors` into `folder`, which is made if need be. Each file replaces an older one
-    /// only when it is whole.
+    /// Writes `config.json` and `model.safetensors` into `folder`, which is made if need be. Each file replaces an
+    /// older one only when it is whole.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! SASRec, a recommender that attends to the ids of a user's last items and knows no words: a baseline, and the collaborative
-//! model that guides a search (Kang and McAuley, arXiv 1808.09781).
+//! SASRec, a recommender that attends to the ids of a user's last items and knows no words: a baseline, and the
+//! collaborative model that guides a search (Kang and McAuley, arXiv 1808.09781).
 
 mod block;
 mod config;
@@ -14,8 +14,8 @@ pub use block::{Dropout, SasRecBlock};
 pub use config::SasRecConfig;
 
 use crate::backbone::{Embedding, indices};
-use crate::hub::Parameters;
 use crate::ops::{self, Packing};
+use crate::parameters::Parameters;
 use crate::{ModelError, Precision};
 use block::layer_norm;
 
@@ -70,8 +70,8 @@ impl SasRec {
         self.item_embedding.weight.val().device().inner()
     }
 
-    /// What the model makes of each item of some histories, given the items up to it; of a history that is too long only the
-    /// newest items are seen. Histories may be of any lengths, there is no padding.
+    /// What the model makes of each item of some histories, given the items up to it; of a history that is too long
+    /// only the newest items are seen. Histories may be of any lengths, there is no padding.
     ///
     /// # Shapes
     ///

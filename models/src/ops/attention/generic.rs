@@ -1,9 +1,32 @@
 //! The attention from Burn's own operations.
 
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::{Bool, Int, TensorData};
 
-use super::{Tensor, Visible};
-use crate::ops::Packing;
+use super::{Attention, Gradients, Packing, Tensor, Visible};
+use crate::ops::route::Generic;
+
+impl<B: Generic> Attention for B {
+    fn forward(before: Option<FloatTensor<B>>, inputs: [FloatTensor<B>; 3], visible: &Visible) -> FloatTensor<B> {
+        let [queries, keys, values] = inputs;
+        let segment = [keys, values].map(B::float);
+        B::primitive(forward(before.map(B::float), (B::float(queries), segment), visible))
+    }
+
+    fn backward(
+        before: Option<FloatTensor<B>>,
+        [queries, keys, values]: [FloatTensor<B>; 3],
+        visible: &Visible,
+        attended: FloatTensor<B>,
+        gradient: FloatTensor<B>,
+        for_segment: bool,
+    ) -> Gradients<FloatTensor<B>> {
+        let inputs = (B::float(queries), [keys, values].map(B::float));
+        let (by_before, by_queries, by_segment) =
+            backward(before.map(B::float), inputs, visible, B::float(attended), B::float(gradient), for_segment);
+        (by_before.map(B::primitive), B::primitive(by_queries), by_segment.map(|by| by.map(B::primitive)))
+    }
+}
 
 /// See [`super::attend_causally`].
 pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, packing: &Packing) -> Tensor<3> {
@@ -38,7 +61,7 @@ fn strip(x: Tensor<4>, packing: &Packing) -> Tensor<3> {
     packed.reshape([places, heads, n])
 }
 
-pub fn forward(
+fn forward(
     before: Option<Tensor<3>>,
     (queries, [keys, values]): (Tensor<3>, [Tensor<4>; 2]),
     visible: &Visible,
@@ -64,8 +87,7 @@ pub fn forward(
     strip(Tensor::cat(vec![mixed, total], 3), packing)
 }
 
-/// Gradients by what came before, by queries and, if wanted, by keys and values; `attended` is what [`forward`] gave.
-pub fn backward(
+fn backward(
     before: Option<Tensor<3>>,
     (queries, [keys, values]): (Tensor<3>, [Tensor<4>; 2]),
     visible: &Visible,

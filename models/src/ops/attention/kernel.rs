@@ -1,12 +1,13 @@
 //! The attention on the CPU.
 //!
-//! The queries that share a row of the segment are dealt out to tasks in blocks. A task goes head by head: a product for
-//! the scores, one pass over them, a product with the values.
+//! The queries that share a row of the segment are dealt out to tasks in blocks. A task goes head by head: a product
+//! for the scores, one pass over them, a product with the values.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::Visible;
+use super::{Attention, Gradients, Visible};
 use crate::ops::simd::{dot, exp, exp_in_place, largest, vectorized};
 use crate::ops::values::{Matrix, PART, dims, in_order, multiply, tensor, values};
 
@@ -118,46 +119,102 @@ fn parts<'a>(x: &'a [f32], blocks: &[Block], stride: usize) -> Vec<&'a [f32]> {
     blocks.iter().map(take).collect()
 }
 
-pub fn forward(before: Option<FlexTensor>, inputs: [FlexTensor; 3], visible: &Visible) -> FlexTensor {
-    let [queries, keys, segment_values] = inputs.map(in_order);
-    let sizes = Sizes::of(&queries, &keys);
-    let blocks = blocks(visible, dims::<4>(&keys)[0]);
-    let has_before = before.is_some();
-    // What came before is joined in place if nobody else holds it.
-    let mut attended = match before {
-        Some(before) => before.to_contiguous(),
-        None => {
-            let size = [sizes.places, sizes.heads, sizes.width + 1];
-            tensor(vec![0.0; size.iter().product()], size)
-        }
-    };
-    let out = deal(attended.storage_mut::<f32>(), &blocks, sizes.attended());
-    let queries = parts(values(&queries), &blocks, sizes.query());
-    let (keys, segment_values) = (values(&keys), values(&segment_values));
-    blocks.par_iter().zip(out).zip(queries).for_each(|((block, out), queries)| {
-        let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
-        let (keys, segment_values) = (&keys[segment.clone()], &segment_values[segment]);
-        let (seen, wide) = (block.seen(visible), sizes.width + 1);
-        let mut scores = vec![0.0; block.places * seen];
-        for head in 0..sizes.heads {
-            score(&sizes, queries, keys, head, &mut scores, seen);
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (place, scores) in scores.chunks_exact_mut(seen.max(1)).enumerate() {
-                        let (visible, hidden) = scores.split_at_mut(block.end(visible, place));
-                        let start = (place * sizes.heads + head) * wide;
-                        join(visible, &mut out[start..start + wide], has_before);
-                        hidden.fill(0.0);
-                    }
-                },
-            );
-            let weights = Matrix::rows(&scores, [block.places, seen], seen);
-            let factors = [weights, sizes.of_head(segment_values, head, seen)];
-            multiply(&mut out[head * wide..], sizes.heads * wide, 1.0, 1.0, factors, false);
-        }
-    });
-    attended
+impl Attention for Flex {
+    fn forward(before: Option<FlexTensor>, inputs: [FlexTensor; 3], visible: &Visible) -> FlexTensor {
+        let [queries, keys, segment_values] = inputs.map(in_order);
+        let sizes = Sizes::of(&queries, &keys);
+        let blocks = blocks(visible, dims::<4>(&keys)[0]);
+        let has_before = before.is_some();
+        // What came before is joined in place if nobody else holds it.
+        let mut attended = match before {
+            Some(before) => before.to_contiguous(),
+            None => {
+                let size = [sizes.places, sizes.heads, sizes.width + 1];
+                tensor(vec![0.0; size.iter().product()], size)
+            }
+        };
+        let out = deal(attended.storage_mut::<f32>(), &blocks, sizes.attended());
+        let queries = parts(values(&queries), &blocks, sizes.query());
+        let (keys, segment_values) = (values(&keys), values(&segment_values));
+        blocks.par_iter().zip(out).zip(queries).for_each(|((block, out), queries)| {
+            let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
+            let (keys, segment_values) = (&keys[segment.clone()], &segment_values[segment]);
+            let (seen, wide) = (block.seen(visible), sizes.width + 1);
+            let mut scores = vec![0.0; block.places * seen];
+            for head in 0..sizes.heads {
+                score(&sizes, queries, keys, head, &mut scores, seen);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (place, scores) in scores.chunks_exact_mut(seen.max(1)).enumerate() {
+                            let (visible, hidden) = scores.split_at_mut(block.end(visible, place));
+                            let start = (place * sizes.heads + head) * wide;
+                            join(visible, &mut out[start..start + wide], has_before);
+                            hidden.fill(0.0);
+                        }
+                    },
+                );
+                let weights = Matrix::rows(&scores, [block.places, seen], seen);
+                let factors = [weights, sizes.of_head(segment_values, head, seen)];
+                multiply(&mut out[head * wide..], sizes.heads * wide, 1.0, 1.0, factors, false);
+            }
+        });
+        attended
+    }
+
+    fn backward(
+        before: Option<FlexTensor>,
+        inputs: [FlexTensor; 3],
+        visible: &Visible,
+        attended: FlexTensor,
+        gradient: FlexTensor,
+        for_segment: bool,
+    ) -> Gradients<FlexTensor> {
+        let [queries, keys, segment_values] = inputs.map(in_order);
+        let [attended, gradient] = [attended, gradient].map(in_order);
+        let before = before.map(in_order);
+        let sizes = Sizes::of(&queries, &keys);
+        let segment_size: [usize; 4] = dims(&keys);
+        let blocks = blocks(visible, segment_size[0]);
+        let places = sizes.places;
+        let mut by_queries = vec![0.0; places * sizes.query()];
+        let mut by_before = vec![0.0; if before.is_some() { places * sizes.attended() } else { 0 }];
+
+        let queries = parts(values(&queries), &blocks, sizes.query());
+        let attended = parts(values(&attended), &blocks, sizes.attended());
+        let gradient = parts(values(&gradient), &blocks, sizes.attended());
+        let before_parts = before.as_ref().map(|before| parts(values(before), &blocks, sizes.attended()));
+        let mut by_before_parts: Vec<Option<&mut [f32]>> = match before {
+            Some(_) => deal(&mut by_before, &blocks, sizes.attended()).into_iter().map(Some).collect(),
+            None => blocks.iter().map(|_| None).collect(),
+        };
+        let tasks = blocks.par_iter().zip(deal(&mut by_queries, &blocks, sizes.query())).zip(&mut by_before_parts);
+        let by_segment: Vec<BySegment> = tasks
+            .enumerate()
+            .map(|(place, ((block, by_queries), by_before))| {
+                let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
+                let task = Task {
+                    sizes,
+                    block: *block,
+                    visible,
+                    queries: queries[place],
+                    keys: &values(&keys)[segment.clone()],
+                    values: &values(&segment_values)[segment],
+                    attended: attended[place],
+                    gradient: gradient[place],
+                    before: before_parts.as_ref().map(|parts| parts[place]),
+                };
+                task.run(by_queries, by_before.as_deref_mut(), for_segment)
+            })
+            .collect();
+
+        let by_segment = for_segment.then(|| {
+            [0, 1]
+                .map(|which| tensor(sum_of_blocks(&sizes, &blocks, &by_segment, which, segment_size[0]), segment_size))
+        });
+        let by_before = before.map(|_| tensor(by_before, [places, sizes.heads, sizes.width + 1]));
+        (by_before, tensor(by_queries, [places, sizes.heads, sizes.width]), by_segment)
+    }
 }
 
 /// The scores of one head for the first `seen` keys, `[places, seen]`.
@@ -182,65 +239,11 @@ fn join(scores: &mut [f32], joined: &mut [f32], has_before: bool) {
     *normalizer = top + total.ln();
 }
 
-/// Gradients as of the generic body; those by keys and values only if they are wanted.
-pub fn backward(
-    before: Option<FlexTensor>,
-    inputs: [FlexTensor; 3],
-    visible: &Visible,
-    attended: FlexTensor,
-    gradient: FlexTensor,
-    for_segment: bool,
-) -> (Option<FlexTensor>, FlexTensor, Option<[FlexTensor; 2]>) {
-    let [queries, keys, segment_values] = inputs.map(in_order);
-    let [attended, gradient] = [attended, gradient].map(in_order);
-    let before = before.map(in_order);
-    let sizes = Sizes::of(&queries, &keys);
-    let segment_size: [usize; 4] = dims(&keys);
-    let blocks = blocks(visible, segment_size[0]);
-    let places = sizes.places;
-    let mut by_queries = vec![0.0; places * sizes.query()];
-    let mut by_before = vec![0.0; if before.is_some() { places * sizes.attended() } else { 0 }];
-
-    let queries = parts(values(&queries), &blocks, sizes.query());
-    let attended = parts(values(&attended), &blocks, sizes.attended());
-    let gradient = parts(values(&gradient), &blocks, sizes.attended());
-    let before_parts = before.as_ref().map(|before| parts(values(before), &blocks, sizes.attended()));
-    let mut by_before_parts: Vec<Option<&mut [f32]>> = match before {
-        Some(_) => deal(&mut by_before, &blocks, sizes.attended()).into_iter().map(Some).collect(),
-        None => blocks.iter().map(|_| None).collect(),
-    };
-    let tasks = blocks.par_iter().zip(deal(&mut by_queries, &blocks, sizes.query())).zip(&mut by_before_parts);
-    let by_segment: Vec<BySegment> = tasks
-        .enumerate()
-        .map(|(place, ((block, by_queries), by_before))| {
-            let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
-            let task = Task {
-                sizes,
-                block: *block,
-                visible,
-                queries: queries[place],
-                keys: &values(&keys)[segment.clone()],
-                values: &values(&segment_values)[segment],
-                attended: attended[place],
-                gradient: gradient[place],
-                before: before_parts.as_ref().map(|parts| parts[place]),
-            };
-            task.run(by_queries, by_before.as_deref_mut(), for_segment)
-        })
-        .collect();
-
-    let by_segment = for_segment.then(|| {
-        [0, 1].map(|which| tensor(sum_of_blocks(&sizes, &blocks, &by_segment, which, segment_size[0]), segment_size))
-    });
-    let by_before = before.map(|_| tensor(by_before, [places, sizes.heads, sizes.width + 1]));
-    (by_before, tensor(by_queries, [places, sizes.heads, sizes.width]), by_segment)
-}
-
 /// Gradients of a block by all keys and all values of its row of the segment, where they are wanted.
 type BySegment = Option<[Vec<f32>; 2]>;
 
-/// The sum of the blocks' gradients by keys (0) or values (1), `[rows, segment]`: in threads, and in each row block after block, so that the
-/// number of threads changes nothing.
+/// The sum of the blocks' gradients by keys (0) or values (1), `[rows, segment]`: in threads, and in each row block
+/// after block, so that the number of threads changes nothing.
 fn sum_of_blocks(sizes: &Sizes, blocks: &[Block], parts: &[BySegment], which: usize, rows: usize) -> Vec<f32> {
     let mut sums = vec![0.0; rows * sizes.segment()];
     let mut pieces = Vec::new();

@@ -1,26 +1,28 @@
 //! Attention over one segment of keys at a time.
 //!
-//! The attention over several segments is the mean of the attentions over each, weighted by their normalisers. So a call
-//! takes what the segments before it came to and gives the same for all up to its own: the mixed values with, as a last
-//! column, the logarithm of their normaliser. No table of weights is kept for the backward pass: they follow from the
-//! scores and the normaliser (Dao et al., arXiv 2205.14135).
+//! The attention over several segments is the mean of the attentions over each, weighted by their normalisers. So a
+//! call takes what the segments before it came to and gives the same for all up to its own: the mixed values with, as a
+//! last column, the logarithm of their normaliser. No table of weights is kept for the backward pass: they follow from
+//! the scores and the normaliser (Dao et al., arXiv 2205.14135).
 
 pub(super) mod generic;
 #[cfg(feature = "flex")]
-pub(super) mod kernel;
+mod kernel;
 
-use burn::backend::Dispatch;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch};
 use burn::tensor::Tensor;
 
-use super::Packing;
-use super::route::FusedOps;
+use super::packing::Packing;
+use super::route::routed;
+use super::tape::{BackwardInputs, Compute, Operation, Run};
 
 /// Attention of tokens to themselves and those before them in their own row.
 ///
-/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`, padded
-/// on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores are
-/// divided by `sqrt(width)`. The result is `[tokens of all rows, heads, width + 1]`: the mixed values and, last, the logarithm of
-/// the normaliser.
+/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`,
+/// padded on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores
+/// are divided by `sqrt(width)`. The result is `[tokens of all rows, heads, width + 1]`: the mixed values and, last,
+/// the logarithm of the normaliser.
 ///
 /// # Panics
 ///
@@ -39,8 +41,8 @@ pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, p
 
 /// Attention to a further segment, joined to what came `before`, the result of such a call with the same queries.
 ///
-/// Keys and values are `[segment rows, length, key heads, width]`, of which the first `lengths` of each row count. A row
-/// of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them.
+/// Keys and values are `[segment rows, length, key heads, width]`, of which the first `lengths` of each row count. A
+/// row of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them.
 ///
 /// # Panics
 ///
@@ -85,13 +87,101 @@ pub fn mixed_values(attended: Tensor<3>) -> Tensor<2> {
     attended.narrow(2, 0, wide - 1).reshape([places, heads * (wide - 1)])
 }
 
+routed! {
+    trait AttendCausallyOps: Run<Attend, 3> {
+        fn attend_causally(
+            queries: FloatTensor<Self>,
+            keys: FloatTensor<Self>,
+            values: FloatTensor<Self>,
+            packing: Packing,
+        ) -> FloatTensor<Self> {
+            Self::run(Attend(Visible { packing, keys: None }), [queries, keys, values])
+        }
+    }
+}
+
+routed! {
+    trait AttendAlsoOps: Run<Attend, 4> {
+        fn attend_also(
+            before: FloatTensor<Self>,
+            queries: FloatTensor<Self>,
+            keys: FloatTensor<Self>,
+            values: FloatTensor<Self>,
+            packing: Packing,
+            lengths: Vec<usize>,
+        ) -> FloatTensor<Self> {
+            Self::run(Attend(Visible { packing, keys: Some(lengths) }), [before, queries, keys, values])
+        }
+    }
+}
+
 /// Which keys of a segment the queries see.
 #[derive(Debug, Clone)]
-pub struct Visible {
+struct Visible {
     /// The queries of each row.
-    pub packing: Packing,
+    packing: Packing,
     /// How many of the keys in each row of the segment; absent where a query sees those up to its own place.
-    pub keys: Option<Vec<usize>>,
+    keys: Option<Vec<usize>>,
+}
+
+/// Both operations on one backend: queries, keys and values, joined to what came `before` if there is any.
+trait Attention: Backend {
+    fn forward(
+        before: Option<FloatTensor<Self>>,
+        inputs: [FloatTensor<Self>; 3],
+        visible: &Visible,
+    ) -> FloatTensor<Self>;
+
+    /// Those by keys and values only if they are wanted; `attended` is what [`Self::forward`] gave.
+    fn backward(
+        before: Option<FloatTensor<Self>>,
+        inputs: [FloatTensor<Self>; 3],
+        visible: &Visible,
+        attended: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        for_segment: bool,
+    ) -> Gradients<FloatTensor<Self>>;
+}
+
+/// By what came before, by queries, and by keys and values.
+type Gradients<T> = (Option<T>, T, Option<[T; 2]>);
+
+#[derive(Debug, Clone)]
+struct Attend(Visible);
+
+impl<const N: usize> Operation<N> for Attend {
+    const WANTS_OUTPUT: bool = true;
+}
+
+impl<B: Attention> Compute<B, 3> for Attend {
+    fn forward(&self, inputs: [FloatTensor<B>; 3]) -> FloatTensor<B> {
+        B::forward(None, inputs, &self.0)
+    }
+
+    fn gradients(self, mut given: BackwardInputs<B, 3>) -> [Option<FloatTensor<B>>; 3] {
+        let (inputs, [_, by_keys, by_values]) = (given.take_inputs(), given.wanted);
+        let attended = given.output.unwrap_or_else(|| B::forward(None, inputs.clone(), &self.0));
+        let (_, by_queries, by_segment) =
+            B::backward(None, inputs, &self.0, attended, given.gradient, by_keys || by_values);
+        let [by_keys, by_values] = by_segment.map_or([None, None], |by| by.map(Some));
+        [Some(by_queries), by_keys, by_values]
+    }
+}
+
+impl<B: Attention> Compute<B, 4> for Attend {
+    fn forward(&self, [before, queries, keys, values]: [FloatTensor<B>; 4]) -> FloatTensor<B> {
+        B::forward(Some(before), [queries, keys, values], &self.0)
+    }
+
+    fn gradients(self, mut given: BackwardInputs<B, 4>) -> [Option<FloatTensor<B>>; 4] {
+        let ([before, queries, keys, values], [_, _, by_keys, by_values]) = (given.take_inputs(), given.wanted);
+        let (before, inputs) = (Some(before), [queries, keys, values]);
+        let attended = given.output.unwrap_or_else(|| B::forward(before.clone(), inputs.clone(), &self.0));
+        let (by_before, by_queries, by_segment) =
+            B::backward(before, inputs, &self.0, attended, given.gradient, by_keys || by_values);
+        let [by_keys, by_values] = by_segment.map_or([None, None], |by| by.map(Some));
+        [by_before, Some(by_queries), by_keys, by_values]
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! The recommender: a backbone that thinks before it writes.
 
+mod adapters;
+mod gradient_checkpointing;
+mod precision;
+
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
-use crate::hub::Parameters;
 use crate::latent::{ThoughtKind, ThoughtSource};
+use crate::parameters::Parameters;
 use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
 
 /// Most thoughts that a model may have.
@@ -170,7 +174,8 @@ impl LatentRecommender {
         self.reason_and_run(self.prefill(prompts)?, &[])
     }
 
-    /// Runs all thoughts of prompts and then some tokens, the same after each of them, in one pass with the last thought.
+    /// Runs all thoughts of prompts and then some tokens, the same after each of them, in one pass with the last
+    /// thought.
     pub(crate) fn reason_and_run(&self, mut state: PromptState, tokens: &[u32]) -> Result<PromptState, ModelError> {
         let rows = state.rows();
         let thought = self.think(&mut state)?.map(|thought| thought.unsqueeze_dim(1));
@@ -185,14 +190,16 @@ impl LatentRecommender {
         Ok(state)
     }
 
-    /// Log-probabilities of the targets' tokens given their prompts and thoughts: under [`ObjectiveKind::Catalog`] of those that are choices.
+    /// Log-probabilities of the targets' tokens given their prompts and thoughts: under [`ObjectiveKind::Catalog`] of
+    /// those that are choices.
     ///
     /// `thought` is `[rows, d_model]` with one row per target; there are as many targets as prompts in `state` or a
     /// multiple of it, those of one prompt together. Without a thought the target follows the prompt at once.
     ///
     /// # Errors
     ///
-    /// An empty target, a token outside the vocabulary, more tokens than the model has positions, or a target that is no title of the objective's catalog.
+    /// An empty target, a token outside the vocabulary, more tokens than the model has positions, or a target that is
+    /// no title of the objective's catalog.
     ///
     /// # Panics
     ///

@@ -7,7 +7,6 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_distr::{Distribution, Normal, Uniform};
 
-use super::StoredTensor;
 use crate::ModelError;
 use crate::random::{generator, name_key};
 
@@ -20,6 +19,15 @@ pub(crate) enum Init {
     Normal(f64),
     /// Uniform between minus and plus this bound.
     Uniform(f64),
+}
+
+/// A tensor in a file, in float32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredTensor {
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Its values, the last dimension fastest.
+    pub values: Vec<f32>,
 }
 
 /// Hands out parameters by their name in the checkpoint.

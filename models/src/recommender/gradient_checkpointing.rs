@@ -3,12 +3,12 @@
 use burn::module::Param;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
-use crate::LatentRecommender;
+use super::LatentRecommender;
 use crate::named::{NamedMapper, map_named};
 
 impl LatentRecommender {
-    /// A model in training whose backward passes keep of each block what goes in and its keys and values, and compute the rest again
-    /// (gradient checkpointing; Chen et al., arXiv 1604.06174). Losses and gradients stay the same.
+    /// A model in training whose backward passes keep of each block what goes in and its keys and values, and compute
+    /// the rest again (gradient checkpointing; Chen et al., arXiv 1604.06174). Losses and gradients stay the same.
     ///
     /// # Panics
     ///
@@ -22,15 +22,6 @@ impl LatentRecommender {
             }
         }
         map_named(self, &mut Marked)
-    }
-}
-
-/// A tensor without gradient, for a tape of the given kind; absent, for one without gradient checkpointing.
-pub fn on_tape<const D: usize>(tensor: Tensor<D>, strategy: Option<GradientCheckpointingStrategy>) -> Tensor<D> {
-    let tensor = tensor.autodiff();
-    match strategy {
-        Some(strategy) => tensor.with_gradient_checkpointing_strategy(strategy),
-        None => tensor,
     }
 }
 
