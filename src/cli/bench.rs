@@ -2,7 +2,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::grpo_args::EstimatorArg;
 use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
 use super::terminal::{is_quiet, note, print};
@@ -10,7 +9,7 @@ use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::bench::{BenchConfig, BenchEvent, BenchResult, BenchRows, RequestConfig, StepConfig, Timed};
 use crate::models::Precision;
 use crate::models::decode::Hypothesis;
-use crate::train::grpo::GrpoConfig;
+use crate::train::grpo::{EstimatorKind, GrpoConfig};
 
 /// Most threads that a pool is asked for.
 const MOST_THREADS: usize = 1024;
@@ -67,8 +66,8 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 1.5)]
     sigma: f64,
     /// How the gradient is estimated (grpo)
-    #[arg(long, value_enum, default_value_t = EstimatorArg::Likelihood)]
-    estimator: EstimatorArg,
+    #[arg(long, value_enum, default_value_t = EstimatorKind::Likelihood)]
+    estimator: EstimatorKind,
     /// Learning rate
     #[arg(long, default_value_t = 1e-4)]
     lr: f64,
@@ -155,7 +154,7 @@ impl BenchArgs {
         match self.what {
             What::Sft => Timed::Sft { steps: steps(32), lora_rank: self.lora_rank },
             What::Grpo => {
-                let (group, sigma, estimator) = (self.group, self.sigma, self.estimator.into());
+                let (group, sigma, estimator) = (self.group, self.sigma, self.estimator);
                 Timed::Grpo { steps: steps(64), config: GrpoConfig { group, sigma, estimator, ..Default::default() } }
             }
             What::Eval => Timed::Search { users, batch: self.batch.unwrap_or(8), beams },

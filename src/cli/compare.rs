@@ -1,11 +1,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::outputs::{check_json, check_not_read, write_json};
 use super::terminal::{is_quiet, note, print};
-use super::{CliError, SeedArg};
+use super::{CliError, SeedArg, names_of};
 use crate::eval::Metric;
 use crate::eval::compare::{By, CompareConfig, Group, Pairs, compare, default_metrics, shortest_lists};
 use crate::run::{equal_runs, read_compared};
@@ -23,8 +23,8 @@ pub(super) struct CompareArgs {
     #[arg(required = true, value_name = "[NAME=]RUN,RUN")]
     models: Vec<OsString>,
     /// Count a hit on the item, or on any item of its title
-    #[arg(long, value_enum, default_value_t = ByArg::Item)]
-    by: ByArg,
+    #[arg(long, value_enum, value_parser = names_of::<By>(), default_value_t = By::Item)]
+    by: By,
     /// Metrics, as hr@10,ndcg@10; all that the lists are long enough for if not given. The more there are, the more is
     /// corrected for
     #[arg(long, value_delimiter = ',')]
@@ -43,21 +43,6 @@ pub(super) struct CompareArgs {
     json: Option<PathBuf>,
     #[command(flatten)]
     seed: SeedArg,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ByArg {
-    Item,
-    Title,
-}
-
-impl From<ByArg> for By {
-    fn from(by: ByArg) -> Self {
-        match by {
-            ByArg::Item => Self::Item,
-            ByArg::Title => Self::Title,
-        }
-    }
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
@@ -84,7 +69,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
         Some(name) => Pairs::Against(name.clone()),
         None => Pairs::AgainstFirst,
     };
-    let config = CompareConfig { by: args.by.into(), metrics, pairs, resamples: args.resamples, seed: args.seed.seed };
+    let config = CompareConfig { by: args.by, metrics, pairs, resamples: args.resamples, seed: args.seed.seed };
     let comparisons = compare(&groups, &config).map_err(|error| CliError::Usage(error.to_string()))?;
     write_json(args.json.as_deref(), &comparisons)?;
     if is_quiet() { Ok(()) } else { print(&text::of_comparisons(&comparisons)) }

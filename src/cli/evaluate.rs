@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, duration, is_quiet, note, print, table};
-use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
+use super::{CliError, DeviceArg, ObjectiveArg, SeedArg, names_of};
 use crate::data::Split;
 use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, TargetGroups};
 use crate::input_error::InputError;
@@ -23,8 +23,8 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "PREPARED")]
     data: PathBuf,
     /// Which rows; choose settings on valid, report test
-    #[arg(long, value_enum)]
-    split: SplitArg,
+    #[arg(long, value_parser = names_of::<Split>())]
+    split: Split,
     /// Beams of the search, and length of the list
     #[arg(long, default_value_t = 10)]
     beams: usize,
@@ -81,23 +81,6 @@ enum DecodeArg {
     Grounding,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum SplitArg {
-    Train,
-    Valid,
-    Test,
-}
-
-impl From<SplitArg> for Split {
-    fn from(split: SplitArg) -> Self {
-        match split {
-            SplitArg::Train => Self::Train,
-            SplitArg::Valid => Self::Valid,
-            SplitArg::Test => Self::Test,
-        }
-    }
-}
-
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if args.micro_batch == 0 || args.limit == Some(0) {
         return Err(CliError::Usage("--micro-batch and --limit must be at least 1".into()));
@@ -134,7 +117,7 @@ impl EvaluateArgs {
             model: self.model.clone(),
             data: self.data.clone(),
             device: self.device.device.clone(),
-            split: self.split.into(),
+            split: self.split,
             decoding: match (&self.decode, &self.guidance) {
                 (DecodeArg::Grounding, _) => Decoding::Grounding,
                 (DecodeArg::Trie, None) => Decoding::Search,

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::model::warn_of_software;
 use super::outputs::check_free;
 use super::terminal::{is_quiet, print};
-use super::{CliError, DeviceArg, SeedArg};
+use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::backbone::Architecture;
 use crate::run::{InitRequest, ModelOrigin, ModelSizes};
 
@@ -26,8 +26,8 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
     /// Family of the backbone
-    #[arg(long, value_enum, default_value_t = ArchArg::Qwen2)]
-    arch: ArchArg,
+    #[arg(long, value_enum, value_parser = names_of::<Architecture>(), default_value_t = Architecture::Qwen2)]
+    arch: Architecture,
     /// Width of the hidden states
     #[arg(long, default_value_t = 256)]
     hidden: usize,
@@ -55,12 +55,6 @@ pub(super) struct InitArgs {
     seed: SeedArg,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ArchArg {
-    Qwen2,
-    Llama,
-}
-
 pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     check_free(&args.out)?;
     warn_of_software(&args.device.device)?;
@@ -84,10 +78,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
 impl InitArgs {
     fn sizes(&self) -> ModelSizes {
         ModelSizes {
-            architecture: match self.arch {
-                ArchArg::Qwen2 => Architecture::Qwen2,
-                ArchArg::Llama => Architecture::Llama,
-            },
+            architecture: self.arch,
             d_model: self.hidden,
             d_ff: self.ff,
             layers: self.layers,

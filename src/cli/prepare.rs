@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
 use super::terminal::{is_quiet, print};
-use super::{CliError, SeedArg};
+use super::{CliError, SeedArg, names_of};
 use crate::data::{FewerUsers, Interactions, PrepareConfig, RawConfig, Repeats, SplitKind, prepare_unless};
 use crate::text;
 
@@ -105,8 +105,8 @@ struct RawArgs {
     #[arg(long, value_name = "DATE")]
     until: Option<String>,
     /// What becomes of choices that a user makes again; keep takes only those out that have the same time
-    #[arg(long, value_enum, default_value_t = RepeatsArg::Keep)]
-    repeats: RepeatsArg,
+    #[arg(long, value_enum, value_parser = names_of::<Repeats>(), default_value_t = Repeats::Keep)]
+    repeats: Repeats,
     /// Leave out users and items with fewer interactions, until all have so many [default: 5, for RecBole's files 1]
     #[arg(long, value_name = "K")]
     k_core: Option<usize>,
@@ -115,8 +115,8 @@ struct RawArgs {
     min_history: usize,
     /// Deal rows out by time, or leave each user's last two choices out [default: temporal, for RecBole's files
     /// leave-one-out]
-    #[arg(long, value_enum)]
-    split: Option<SplitKindArg>,
+    #[arg(long, value_parser = names_of::<SplitKind>())]
+    split: Option<SplitKind>,
     /// Shares of training, validation and test rows by time
     #[arg(long, value_name = "A:B:C", default_value = "8:1:1", value_parser = parse_ratio)]
     split_ratio: [u32; 3],
@@ -135,38 +135,6 @@ struct RawArgs {
 enum ColdArg {
     Keep,
     Drop,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RepeatsArg {
-    Keep,
-    First,
-    Last,
-}
-
-impl From<RepeatsArg> for Repeats {
-    fn from(repeats: RepeatsArg) -> Self {
-        match repeats {
-            RepeatsArg::Keep => Self::Keep,
-            RepeatsArg::First => Self::First,
-            RepeatsArg::Last => Self::Last,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SplitKindArg {
-    Temporal,
-    LeaveOneOut,
-}
-
-impl From<SplitKindArg> for SplitKind {
-    fn from(kind: SplitKindArg) -> Self {
-        match kind {
-            SplitKindArg::Temporal => Self::Temporal,
-            SplitKindArg::LeaveOneOut => Self::LeaveOneOut,
-        }
-    }
 }
 
 fn parse_ratio(text: &str) -> Result<[u32; 3], String> {
@@ -189,10 +157,10 @@ impl RawArgs {
             min_rating: self.min_rating,
             from: self.from.clone(),
             until: self.until.clone(),
-            repeats: self.repeats.into(),
+            repeats: self.repeats,
             k_core: self.k_core,
             min_history: self.min_history,
-            split: self.split.map(SplitKind::from),
+            split: self.split,
             split_ratio: self.split_ratio,
             clean_titles: !self.keep_markup,
             max_title: self.max_title,

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
-use super::evaluate::{SplitArg, show};
+use super::evaluate::show;
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, is_quiet};
-use super::{CliError, SeedArg};
+use super::{CliError, SeedArg, names_of};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::{EvalConfig, EvaluationResult, Shard, evaluate_scores, sample};
 use crate::models::Precision;
@@ -20,8 +20,8 @@ use crate::models::decode::BeamConfig;
 #[derive(Debug, Clone, Args)]
 pub(super) struct EvaluationArgs {
     /// Which rows; choose settings on valid, report test
-    #[arg(long, value_enum)]
-    pub split: SplitArg,
+    #[arg(long, value_parser = names_of::<Split>())]
+    pub split: Split,
     /// Evaluate this many users, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -59,7 +59,7 @@ impl EvaluationArgs {
             true => Err(CliError::Stopped("stopped before the evaluation was done; the same command does it".into())),
             false => score(rows),
         };
-        let split = Split::from(self.split);
+        let split = self.split;
         let rows = sample(prepared.rows.get(split), self.limit, self.seed.seed);
         let beam = BeamConfig { beams: self.top, ..Default::default() };
         let config = EvalConfig { beam, batch: self.micro_batch, shard: Shard::WHOLE };

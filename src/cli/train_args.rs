@@ -9,7 +9,7 @@ use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
 use super::recorded::check_same;
 use super::run_display::RunDisplay;
-use super::{CliError, DeviceArg, SeedArg};
+use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, StageConfig, resume, start};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, World};
@@ -87,8 +87,8 @@ pub(super) struct LoopArgs {
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
     /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
-    #[arg(long, value_enum)]
-    schedule: Option<ScheduleArg>,
+    #[arg(long, value_parser = names_of::<Schedule>())]
+    schedule: Option<Schedule>,
     /// Decoupled weight decay on matrices
     #[arg(long, default_value_t = 0.0)]
     weight_decay: f64,
@@ -109,8 +109,8 @@ pub(super) struct LoopArgs {
     keep_limit: usize,
     /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count; ten
     /// skipped in a row stop the run all the same
-    #[arg(long, value_enum, default_value_t = OnNonfiniteArg::Stop)]
-    on_nonfinite: OnNonfiniteArg,
+    #[arg(long, value_enum, value_parser = names_of::<OnNonfinite>(), default_value_t = OnNonfinite::Stop)]
+    on_nonfinite: OnNonfinite,
     /// Stop after this many steps, for trials
     #[arg(long, value_name = "STEPS")]
     max_steps: Option<usize>,
@@ -123,38 +123,6 @@ pub(super) struct LoopArgs {
     /// At each validation also rank the catalog for this many validation users
     #[arg(long, value_name = "USERS", default_value_t = 0)]
     rank_sample: usize,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OnNonfiniteArg {
-    Stop,
-    Skip,
-}
-
-impl From<OnNonfiniteArg> for OnNonfinite {
-    fn from(policy: OnNonfiniteArg) -> Self {
-        match policy {
-            OnNonfiniteArg::Stop => Self::Stop,
-            OnNonfiniteArg::Skip => Self::Skip,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ScheduleArg {
-    Constant,
-    Linear,
-    Cosine,
-}
-
-impl From<ScheduleArg> for Schedule {
-    fn from(schedule: ScheduleArg) -> Self {
-        match schedule {
-            ScheduleArg::Constant => Self::Constant,
-            ScheduleArg::Linear => Self::Linear,
-            ScheduleArg::Cosine => Self::Cosine,
-        }
-    }
 }
 
 /// Options of `pretrain`.
@@ -211,8 +179,8 @@ pub(super) struct SftArgs {
     #[arg(long, default_value_t = 1)]
     thoughts: usize,
     /// Where a thought comes from
-    #[arg(long, value_enum, default_value_t = SourceArg::LatentAttention)]
-    source: SourceArg,
+    #[arg(long, value_enum, default_value_t = ThoughtKind::LatentAttention)]
+    source: ThoughtKind,
     /// Rows a step
     #[arg(long, default_value_t = 128)]
     batch: usize,
@@ -249,26 +217,6 @@ pub(super) struct FrozenArgs {
     pub(super) frozen_weights: Precision,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SourceArg {
-    /// Attention over the hidden states: the method
-    LatentAttention,
-    /// The last hidden state as it is
-    LastHidden,
-    /// One learnt embedding per thought
-    Constants,
-}
-
-impl From<SourceArg> for ThoughtKind {
-    fn from(source: SourceArg) -> Self {
-        match source {
-            SourceArg::LatentAttention => Self::LatentAttention,
-            SourceArg::LastHidden => Self::LastHidden,
-            SourceArg::Constants => Self::Constants,
-        }
-    }
-}
-
 pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
     let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
     let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
@@ -281,8 +229,7 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
     args.temperature.check()?;
-    let stage =
-        StageConfig::Sft { thoughts: args.thoughts, source: args.source.into(), temperature: args.temperature, lora };
+    let stage = StageConfig::Sft { thoughts: args.thoughts, source: args.source, temperature: args.temperature, lora };
     let objective =
         args.recipe.map(RecipeArg::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
@@ -308,7 +255,7 @@ impl LoopArgs {
             micro_batch: self.micro_batch,
             gradient_checkpointing: self.gradient_checkpointing,
             learning_rate: self.lr.unwrap_or(defaults.learning_rate),
-            schedule: self.schedule.map_or(defaults.schedule, Schedule::from),
+            schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.or(defaults.warmup),
             optimizer: AdamWConfig { weight_decay: self.weight_decay, ..defaults.optimizer },
             clip_norm: self.clip_norm,
@@ -316,7 +263,7 @@ impl LoopArgs {
             patience: self.patience.map_or(defaults.patience, |most| (most > 0).then_some(most)),
             checkpoint_every: self.checkpoint_every,
             keep: self.keep_every.map(|every| Keep { every, limit: self.keep_limit }),
-            on_nonfinite: self.on_nonfinite.into(),
+            on_nonfinite: self.on_nonfinite,
             max_steps: self.max_steps,
             seed: run.seed.seed,
             ..defaults
