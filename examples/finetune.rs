@@ -1,4 +1,5 @@
-//! Prepares a data set, fine-tunes a small model on it and recommends.
+//! Prepares a data set, fine-tunes a small model on it and recommends. The run is one that `latentr3 report` reads and
+//! `latentr3 sft --resume` goes on with.
 //!
 //! cargo run --release --example finetune -- DATA OUT
 //!
@@ -9,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use latentr3::prelude::*;
-use latentr3::train::Event;
+use latentr3::run::{RunContext, RunDescription, RunEvent, StageConfig, start, tokenizer_asset};
+use latentr3::train::{Event, RunPaths};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
@@ -31,26 +33,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         end_token: prepared.end_token,
     };
     let model = LatentRecommender::new(BackboneConfig::new(&sizes)?, ThoughtKind::LatentAttention, 1, 0, &device)?;
-    let config = TrainConfig { epochs: 2, batch: 32, learning_rate: 3e-3, ..Default::default() };
-    let run = RunFolder::create(&out.join("run"), &serde_json::json!({ "example": "finetune" }), Vec::new())?;
-    let training = Training {
-        config: &config,
-        train: &prepared.examples(Split::Train),
-        valid: &prepared.examples(Split::Valid),
-        run: Some(&run),
-        world: &World::alone(),
-        observer: &mut |event| {
-            if let Event::Validated { step, validation, .. } = event {
-                println!("step {step}: validation loss {:.3}", -validation.score);
-            }
-        },
-        interrupted: &AtomicBool::new(false),
-    };
-    let objective = prepared.objective(ObjectiveKind::Catalog)?;
-    let stage = Sft::new(32, objective.clone());
-    training.start(&stage, model.with_objective(objective.kind()))?;
+    let base = out.join("base");
+    hub::save(&model, &base)?;
+    let (name, tokenizer) = tokenizer_asset(&prepared.tokenizer)?;
+    std::fs::write(base.join(name), tokenizer)?;
 
-    let best = hub::load(&run.best(), &device)?;
+    let stage = StageConfig::Sft {
+        thoughts: 1,
+        source: ThoughtKind::LatentAttention,
+        temperature: Default::default(),
+        lora: None,
+        regularization: Default::default(),
+        augmentation: Default::default(),
+    };
+    let config = TrainConfig { epochs: 2, batch: 32, learning_rate: 3e-3, ..Default::default() };
+    let description = RunDescription::new(stage, &base, &prepared_folder, "flex", config);
+    let mut observer = |event: RunEvent| {
+        if let RunEvent::Training(Event::Validated { step, validation, .. }) = event {
+            println!("step {step}: validation loss {:.3}", -validation.score);
+        }
+    };
+    let run = out.join("run");
+    let (world, interrupted) = (World::alone(), AtomicBool::new(false));
+    let mut context = RunContext { world: &world, interrupted: &interrupted, observer: &mut observer };
+    start(description, &run, &mut context)?;
+
+    let best = hub::load(&RunPaths(&run).best(), &device)?;
+    let objective = prepared.objective(best.objective())?;
     let user = &prepared.rows.test[0];
     for hypothesis in beam_search(&best, &objective, &[&user.prompt], BeamConfig::default())?.remove(0) {
         println!("{:.3}  {}", hypothesis.score, prepared.catalog.title(hypothesis.items[0] as usize));

@@ -110,10 +110,19 @@ impl DemoConfig {
         let [plain, thinking, reinforced] = ["sft-plain", "sft-thought", "grpo"].map(|name| self.out.join(name));
         let (sft, grpo) = self.training();
         let (source, temperature) = (ThoughtKind::LatentAttention, Temperature::default());
+        let (regularization, augmentation) = Default::default();
+        let of_stage_1 = |thoughts| StageConfig::Sft {
+            thoughts,
+            source,
+            temperature,
+            lora: None,
+            regularization,
+            augmentation,
+        };
         let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
         let stages = [
-            (&plain, &base, StageConfig::Sft { thoughts: 0, source, temperature, lora: None }, &sft),
-            (&thinking, &base, StageConfig::Sft { thoughts: 1, source, temperature, lora: None }, &sft),
+            (&plain, &base, of_stage_1(0), &sft),
+            (&thinking, &base, of_stage_1(1), &sft),
             (&reinforced, &thinking, StageConfig::Grpo { config: relative }, &grpo),
         ];
         let mut best_step = None;

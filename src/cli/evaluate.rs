@@ -10,8 +10,8 @@ use crate::data::Split;
 use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, TargetGroups};
 use crate::input_error::InputError;
 use crate::models::Precision;
-use crate::models::decode::BeamConfig;
-use crate::run::{Decoding, EvaluationEvent, EvaluationRequest};
+use crate::models::decode::{BeamConfig, GuidanceKind};
+use crate::run::{ChosenGuidance, Decoding, EvaluationEvent, EvaluationRequest, GuidanceRequest, GuideSource};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -33,15 +33,21 @@ pub(super) struct EvaluateArgs {
     /// How titles are found; free text is read by the objective `vocabulary`
     #[arg(long, value_enum, default_value_t = DecodeArg::Trie)]
     decode: DecodeArg,
-    /// A SASRec run (`latentr3 baseline sasrec`) that guides the search by what it says of each branch of the tree; D3 is this
-    /// with --objective vocabulary --length-penalty 0
-    #[arg(long, value_name = "SASREC_RUN")]
+    /// What guides the search: `transition`, counts of item transitions, or a SASRec run (`latentr3 baseline sasrec`); D3 is the
+    /// latter with --objective vocabulary --length-penalty 0
+    #[arg(long, value_name = "transition|SASREC_RUN")]
     guidance: Option<PathBuf>,
-    /// The language model's part in a guided search, from 0 to 1; of several the one with the best NDCG@10 on validation users is
-    /// taken
+    /// How the language model's distribution over items and the guide's become one: their weighted product or mixture; of several
+    /// the one with the best NDCG@10 on validation users is taken, as with the next two options
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values_t = [GuidanceKind::Product], requires = "guidance")]
+    guidance_kind: Vec<GuidanceKind>,
+    /// The language model's share in a guided search, from 0 to 1
     #[arg(long, value_name = "SCALES", value_delimiter = ',', default_values_t = [0.2, 0.4, 0.6, 0.8], requires = "guidance")]
     guidance_scale: Vec<f64>,
-    /// Validation users to choose the scale by
+    /// Weight of popularity, in votes, where transitions guide; their other two weights are chosen by what counts alone rank best
+    #[arg(long, value_name = "VOTES", value_delimiter = ',', default_values_t = [0.1, 1.0, 10.0], requires = "guidance")]
+    guidance_smoothing: Vec<f64>,
+    /// Validation users to choose by
     #[arg(long, value_name = "N", default_value_t = 500, requires = "guidance")]
     guidance_users: usize,
     /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1; with the objective
@@ -101,9 +107,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         }
         EvaluationEvent::OtherObjective { trained, read } => note_other_objective(trained, read),
         EvaluationEvent::NotRecorded(error) => note_not_recorded(error),
-        EvaluationEvent::Scale { scale, ndcg, users } => {
-            progress.say(&format!("guidance scale {scale}: NDCG {ndcg:.4} on {users} validation users"))
-        }
+        EvaluationEvent::Tried(guidance) => progress.say(&tried(guidance)),
         EvaluationEvent::ReadBefore { times } => note_read_before(request.split.name(), times),
     })?;
     drop(progress);
@@ -121,11 +125,16 @@ impl EvaluateArgs {
             decoding: match (&self.decode, &self.guidance) {
                 (DecodeArg::Grounding, _) => Decoding::Grounding,
                 (DecodeArg::Trie, None) => Decoding::Search,
-                (DecodeArg::Trie, Some(guide)) => Decoding::Guided {
-                    guide: guide.clone(),
+                (DecodeArg::Trie, Some(guide)) => Decoding::Guided(GuidanceRequest {
+                    guide: match guide.to_str() {
+                        Some("transition") => GuideSource::Transition,
+                        _ => GuideSource::SasRec(guide.clone()),
+                    },
+                    kinds: self.guidance_kind.clone(),
                     scales: self.guidance_scale.clone(),
+                    smoothing: self.guidance_smoothing.clone(),
                     users: self.guidance_users,
-                },
+                }),
             },
             beam: BeamConfig { beams: self.beams, length_penalty: self.length_penalty },
             objective: self.objective.objective,
@@ -137,6 +146,14 @@ impl EvaluateArgs {
             shard: self.shard,
         }
     }
+}
+
+/// A guidance that was tried on validation users.
+fn tried(guidance: &ChosenGuidance) -> String {
+    let ChosenGuidance { kind, scale, transition, ndcg, users, .. } = guidance;
+    let smoothing = transition.map_or(String::new(), |transition| format!(", smoothing {}", transition.smoothing));
+    let ndcg = ndcg.unwrap_or(f64::NAN);
+    format!("guidance by {kind}, scale {scale}{smoothing}: NDCG {ndcg:.4} on {users} validation users")
 }
 
 /// Says that a run will have no record of an evaluation.

@@ -18,6 +18,7 @@ mod outputs;
 mod prepare;
 mod recommend;
 mod recorded;
+mod regularization_args;
 mod report_page;
 mod run_display;
 mod sasrec_args;

@@ -6,7 +6,7 @@ use super::CliError;
 use crate::run::RunDescription;
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 41] = [
+const RECORDED: [(&str, &str); 47] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -24,6 +24,12 @@ const RECORDED: [(&str, &str); 41] = [
     ("limit", "/limit"),
     ("valid_limit", "/valid_limit"),
     ("rank_sample", "/rank_sample"),
+    ("select", "/select"),
+    ("average", "/train/optimizer/average"),
+    ("dropout", "/stage/regularization/dropout"),
+    ("label_smoothing", "/stage/regularization/label_smoothing"),
+    ("drop_history", "/stage/augmentation/drop"),
+    ("swap_history", "/stage/augmentation/swap"),
     ("objective", "/objective"),
     ("recipe", "/objective"),
     ("precision", "/precision"),

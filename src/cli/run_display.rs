@@ -2,7 +2,7 @@
 
 use super::terminal::{Progress, note};
 use crate::run::{RunEvent, RunOutcome};
-use crate::train::{Event, RunPaths};
+use crate::train::{Event, RunPaths, Validation};
 
 /// Shows a run of a language model.
 pub(super) struct RunDisplay {
@@ -41,10 +41,11 @@ impl RunDisplay {
                 progress.advance(step as u64, steps as u64, tokens, &format!("{} {headline:.4}", self.unit))
             }
             Event::Validated { step, validation, is_best } => progress.say(&format!(
-                "step {step}: validation loss {:.4}{}, perplexity {:.3}{}",
+                "step {step}: validation loss {:.4}{}, perplexity {:.3}{}{}",
                 validation.metric("valid_loss").unwrap_or(f64::NAN),
                 self.uniform,
                 validation.metric("valid_perplexity").unwrap_or(f64::NAN),
+                ranking(validation),
                 if is_best { ", best so far" } else { "" }
             )),
             Event::Skipped { step, fault } => {
@@ -69,5 +70,14 @@ impl RunDisplay {
             best_step.unwrap_or(*steps),
             RunPaths(run).best().display()
         ));
+    }
+}
+
+/// HR and NDCG of lists of ten, where a validation ranked the catalog.
+fn ranking(validation: &Validation) -> String {
+    let at_ten = |name: &str| validation.metrics.get(name)?.get("10")?.as_f64();
+    match (at_ten("valid_hr"), at_ten("valid_ndcg")) {
+        (Some(hr), Some(ndcg)) => format!(", HR@10 {hr:.4}, NDCG@10 {ndcg:.4}"),
+        _ => String::new(),
     }
 }

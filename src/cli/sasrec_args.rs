@@ -127,6 +127,7 @@ fn shown(
     folder: &Path,
     train: impl FnOnce(&mut RunContext) -> Result<train::Progress, RunError>,
 ) -> Result<(), CliError> {
+    run.train.check()?;
     let per_epoch = run.steps_per_epoch(prepared);
     let mut progress = Progress::new("sasrec");
     let mut observer = |event: RunEvent| match event {

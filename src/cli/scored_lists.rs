@@ -12,7 +12,7 @@ use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, is_quiet};
 use super::{CliError, SeedArg, names_of};
 use crate::data::{Prepared, PreparedRow, Split};
-use crate::eval::{EvalConfig, EvaluationResult, Shard, evaluate_scores, sample};
+use crate::eval::{EvalConfig, EvaluationResult, Method, Shard, evaluate_scores, sample};
 use crate::models::Precision;
 use crate::models::decode::BeamConfig;
 
@@ -50,7 +50,7 @@ impl EvaluationArgs {
     /// Evaluates what `score` gives, and reports it; returns the result.
     pub fn run(
         &self,
-        name: &str,
+        method: Method,
         prepared: &Prepared,
         model_files: BTreeMap<String, String>,
         mut score: impl FnMut(&[&PreparedRow]) -> Result<Vec<Vec<f32>>, CliError>,
@@ -63,9 +63,9 @@ impl EvaluationArgs {
         let rows = sample(prepared.rows.get(split), self.limit, self.seed.seed);
         let beam = BeamConfig { beams: self.top, ..Default::default() };
         let config = EvalConfig { beam, batch: self.micro_batch, shard: Shard::WHOLE };
-        let mut progress = Progress::new(name);
+        let mut progress = Progress::new(&method.method);
         let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
-        let evaluation = evaluate_scores(name, prepared, &rows, config, score, &mut advance)?;
+        let evaluation = evaluate_scores(method, prepared, &rows, config, score, &mut advance)?;
         drop(progress);
         let result = EvaluationResult {
             split: split.name().into(),

@@ -8,10 +8,13 @@ use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
 use super::recorded::check_same;
+use super::regularization_args::{AugmentationArgs, RegularizationArgs};
 use super::run_display::RunDisplay;
 use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
-use crate::run::{Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, StageConfig, resume, start};
+use crate::run::{
+    Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, Selection, StageConfig, resume, start,
+};
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, World};
 
 /// What a run reads and writes.
@@ -71,7 +74,11 @@ pub(super) struct LoopArgs {
     /// Steps until the learning rate is at its highest [default: 20; for grpo the smaller of 200 and a tenth of all]
     #[arg(long, value_name = "STEPS")]
     warmup: Option<usize>,
-    /// Stop after this many validations without a better loss; 0 for never [default: 1, for grpo 0]
+    /// Select the best model by this on the validation rows: loss, or over the users of --rank-sample a metric of the ranked catalog such as
+    /// ndcg@10 or hr@10
+    #[arg(long, value_name = "METRIC", default_value_t = Selection::Loss)]
+    select: Selection,
+    /// Stop after this many validations without a better model; 0 for never [default: 1, for grpo 0]
     #[arg(long, value_name = "VALIDATIONS")]
     patience: Option<usize>,
     /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, and results by rounding
@@ -92,6 +99,9 @@ pub(super) struct LoopArgs {
     /// Decoupled weight decay on matrices
     #[arg(long, default_value_t = 0.0)]
     weight_decay: f64,
+    /// Validate and save an exponential average of the weights with this decay instead of the weights as they are, as 0.99; 0 for none
+    #[arg(long, value_name = "DECAY")]
+    average: Option<f64>,
     /// Largest global norm of the gradients
     #[arg(long, default_value_t = 1.0)]
     clip_norm: f64,
@@ -120,9 +130,10 @@ pub(super) struct LoopArgs {
     /// Validate on this many examples, drawn at random
     #[arg(long, value_name = "N")]
     valid_limit: Option<usize>,
-    /// At each validation also rank the catalog for this many validation users
-    #[arg(long, value_name = "USERS", default_value_t = 0)]
-    rank_sample: usize,
+    /// At each validation also rank the catalog for this many validation users, drawn at random [default: 0, or 500 where --select needs
+    /// them]
+    #[arg(long, value_name = "USERS")]
+    rank_sample: Option<usize>,
 }
 
 /// Options of `pretrain`.
@@ -140,6 +151,8 @@ pub(super) struct PretrainArgs {
     objective: TrainedObjectiveArg,
     #[command(flatten)]
     training: LoopArgs,
+    #[command(flatten)]
+    regularization: RegularizationArgs,
 }
 
 /// The option of commands that train a model for an objective.
@@ -206,6 +219,10 @@ pub(super) struct SftArgs {
     frozen: FrozenArgs,
     #[command(flatten)]
     training: LoopArgs,
+    #[command(flatten)]
+    regularization: RegularizationArgs,
+    #[command(flatten)]
+    augmentation: AugmentationArgs,
 }
 
 /// How a stage that freezes the backbone keeps it.
@@ -221,7 +238,8 @@ pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
     let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
     let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
     let objective = Some(args.objective.objective.unwrap_or(ObjectiveKind::Catalog));
-    launch(&args.run, &args.training, Precision::F32, StageConfig::Pretrain {}, objective, train)
+    let stage = StageConfig::Pretrain { regularization: args.regularization.config()? };
+    launch(&args.run, &args.training, Precision::F32, stage, objective, train)
 }
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
@@ -229,7 +247,14 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
     args.temperature.check()?;
-    let stage = StageConfig::Sft { thoughts: args.thoughts, source: args.source, temperature: args.temperature, lora };
+    let stage = StageConfig::Sft {
+        thoughts: args.thoughts,
+        source: args.source,
+        temperature: args.temperature,
+        lora,
+        regularization: args.regularization.config()?,
+        augmentation: args.augmentation.config()?,
+    };
     let objective =
         args.recipe.map(RecipeArg::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
@@ -248,6 +273,11 @@ impl SftArgs {
 }
 
 impl LoopArgs {
+    fn rank_sample(&self) -> usize {
+        let needed = if self.select == Selection::Loss { 0 } else { 500 };
+        self.rank_sample.unwrap_or(needed)
+    }
+
     /// The stage's defaults with what the user asked for in their place.
     pub(super) fn config(&self, defaults: TrainConfig, run: &RunArgs) -> TrainConfig {
         TrainConfig {
@@ -257,7 +287,11 @@ impl LoopArgs {
             learning_rate: self.lr.unwrap_or(defaults.learning_rate),
             schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.or(defaults.warmup),
-            optimizer: AdamWConfig { weight_decay: self.weight_decay, ..defaults.optimizer },
+            optimizer: AdamWConfig {
+                weight_decay: self.weight_decay,
+                average: self.average.filter(|&decay| decay != 0.0),
+                ..defaults.optimizer
+            },
             clip_norm: self.clip_norm,
             validations: self.validations.unwrap_or(defaults.validations),
             patience: self.patience.map_or(defaults.patience, |most| (most > 0).then_some(most)),
@@ -281,11 +315,15 @@ pub(super) fn launch(
 ) -> Result<(), CliError> {
     check_json(run.json.as_deref())?;
     train.check()?;
+    if training.select != Selection::Loss && training.rank_sample() == 0 {
+        return Err(CliError::Usage(format!("--select {} needs users to rank for: --rank-sample", training.select)));
+    }
     let [model, data] = [&run.model, &run.data].map(|path| path.clone().unwrap_or_default());
     let description = RunDescription {
         limit: training.limit,
         valid_limit: training.valid_limit,
-        rank_sample: training.rank_sample,
+        rank_sample: training.rank_sample(),
+        select: training.select,
         objective,
         precision: training.precision,
         frozen_weights,

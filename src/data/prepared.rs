@@ -161,8 +161,12 @@ impl Prepared {
     pub fn prompt_for_titles(&self, titles: &[String]) -> Result<Vec<u32>, DataError> {
         let titles: Vec<_> = titles.iter().map(String::as_str).collect();
         let newest = &titles[titles.len().saturating_sub(self.max_history)..];
-        let encoded = self.prompt.encode(&self.tokenizer, newest, self.max_tokens, || "the history".into())?;
-        Ok(encoded.tokens)
+        self.encode_titles(newest, || "the history".into())
+    }
+
+    /// Tokens of the prompt for these titles, fewer if they do not fit; `place` names them in errors.
+    pub(crate) fn encode_titles(&self, titles: &[&str], place: impl Fn() -> String) -> Result<Vec<u32>, DataError> {
+        Ok(self.prompt.encode(&self.tokenizer, titles, self.max_tokens, place)?.tokens)
     }
 
     /// For each token of a row's prompt, the place in the row's history of the title that it belongs to; none for the

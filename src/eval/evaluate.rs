@@ -5,14 +5,13 @@ use std::time::Instant;
 use burn::module::Module;
 use rand::seq::SliceRandom;
 
+use super::collaborative::CollaborativeModel;
 use super::evaluation::{Evaluation, Method};
 use super::ranks::{Found, Popularity};
-use super::sasrec::sasrec_scores;
 use super::shard::Shard;
 use crate::data::{Prepared, PreparedRow};
-use crate::models::decode::{BeamConfig, Guide, Hypothesis, ItemTrie, beam_search, guided_beam_search};
+use crate::models::decode::{BeamConfig, GuidanceKind, Guide, Hypothesis, ItemTrie, beam_search, guided_beam_search};
 use crate::models::random::generator;
-use crate::models::sasrec::SasRec;
 use crate::models::{LatentRecommender, ModelError, Objective};
 
 /// Marks the sampling's generator.
@@ -58,15 +57,17 @@ pub fn evaluate(
 }
 
 /// A collaborative model that guides the search.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Guidance<'a> {
     /// The model; its items are those of the catalog.
-    pub model: &'a SasRec,
-    /// The language model's part, from 0 to 1; see [`Guide`].
+    pub model: &'a dyn CollaborativeModel,
+    /// How it and the language model become one.
+    pub kind: GuidanceKind,
+    /// The language model's share, from 0 to 1; see [`Guide`].
     pub scale: f64,
 }
 
-/// [`evaluate`] with a guided search (D3, "Decoding Matters", arXiv 2406.14900).
+/// [`evaluate`] with a guided search; as a product it is that of D3 ("Decoding Matters", arXiv 2406.14900).
 ///
 /// # Errors
 ///
@@ -98,7 +99,9 @@ fn search(
         beams: config.beam.beams,
         objective: Some(objective.kind()),
         length_penalty: Some(config.beam.penalty(objective)),
+        guidance_kind: guidance.map(|guidance| guidance.kind),
         guidance_scale: guidance.map(|guidance| guidance.scale),
+        transition: None,
     };
     evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
@@ -117,7 +120,8 @@ fn search(
 impl Guidance<'_> {
     /// What guides the search for each row.
     fn of(&self, rows: &[&PreparedRow], tree: &ItemTrie) -> Result<Vec<Guide>, ModelError> {
-        sasrec_scores(self.model, rows)?.iter().map(|log_probs| Guide::new(tree, log_probs, self.scale)).collect()
+        let log_probs = self.model.log_probs(rows)?;
+        log_probs.iter().map(|log_probs| Guide::new(tree, log_probs, self.kind, self.scale)).collect()
     }
 }
 

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::exposure::Exposure;
-use super::metrics::Ranking;
+use super::metrics::{Metric, Ranking};
 use super::ranks::UserRank;
 use super::target_groups::TargetGroups;
+use super::transitions::TransitionConfig;
 use crate::models::ObjectiveKind;
+use crate::models::decode::GuidanceKind;
 
 /// Longest list that [`Exposure`] looks at.
 const SHOWN: usize = 10;
@@ -23,8 +25,14 @@ pub struct Method {
     pub objective: Option<ObjectiveKind>,
     /// Exponent of the length in the score of a search.
     pub length_penalty: Option<f64>,
-    /// The language model's part in a guided search.
+    /// How the language model and its guide become one in a guided search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_kind: Option<GuidanceKind>,
+    /// The language model's share in a guided search.
     pub guidance_scale: Option<f64>,
+    /// How transitions are counted, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transition: Option<TransitionConfig>,
 }
 
 /// A model's figures on some users.
@@ -55,7 +63,28 @@ pub struct Evaluation {
     pub ranks: Vec<UserRank>,
 }
 
+impl Method {
+    /// Lists of a length that something of this name makes without a search.
+    pub fn named(name: &str, length: usize) -> Self {
+        Self {
+            method: name.into(),
+            beams: length,
+            objective: None,
+            length_penalty: None,
+            guidance_kind: None,
+            guidance_scale: None,
+            transition: None,
+        }
+    }
+}
+
 impl Evaluation {
+    /// A metric's mean over the users, whether it is one of those that are reported or not.
+    pub fn mean(&self, metric: Metric) -> f64 {
+        let gains = self.ranks.iter().map(|user| metric.gain(user.rank));
+        gains.sum::<f64>() / self.users.max(1) as f64
+    }
+
     /// What in it cannot be, whatever was evaluated; none of what the program itself wrote.
     pub(crate) fn contradiction(&self) -> Option<String> {
         if self.users != self.ranks.len() {

@@ -3,7 +3,7 @@
 use burn::module::Module;
 
 use super::evaluate::EvalConfig;
-use super::evaluation::Evaluation;
+use super::evaluation::{Evaluation, Method};
 use super::scored::evaluate_scores;
 use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{TitleEmbeddings, generate};
@@ -36,7 +36,7 @@ pub fn evaluate_grounded(
         }
         titles.nearness(&model, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>())
     };
-    let mut evaluation = evaluate_scores("grounding", prepared, rows, config, nearness, progress)?;
+    let mut evaluation = evaluate_scores(Method::named("grounding", 0), prepared, rows, config, nearness, progress)?;
     evaluation.method.objective = Some(ObjectiveKind::Vocabulary);
     Ok(evaluation)
 }

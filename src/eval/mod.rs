@@ -1,6 +1,7 @@
 //! Ranking metrics, the evaluation of a model on a split, and whether one model ranks better than another.
 
 mod baselines;
+mod collaborative;
 pub mod compare;
 mod evaluate;
 mod evaluation;
@@ -14,8 +15,10 @@ mod scored;
 mod shard;
 mod spread;
 mod target_groups;
+mod transitions;
 
 pub use baselines::{Counting, Counts};
+pub use collaborative::CollaborativeModel;
 pub use evaluate::{EvalConfig, Guidance, evaluate, evaluate_guided, sample};
 pub use evaluation::{Evaluation, Method};
 pub use exposure::{Exposure, shown};
@@ -28,3 +31,4 @@ pub use scored::evaluate_scores;
 pub use shard::Shard;
 pub(crate) use spread::mean_and_deviation;
 pub use target_groups::{TargetGroup, TargetGroups};
+pub use transitions::{TransitionChoices, TransitionConfig, Transitions};

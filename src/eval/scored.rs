@@ -11,7 +11,7 @@ use crate::data::{Catalog, Prepared, PreparedRow};
 /// Ranks each of the shard's rows' item by the scores that `score` gives to all items for the rows of a batch, by place in the
 /// catalog; higher is better, and items of equal scores are in random order. A title scores as the best of its items.
 ///
-/// Lists have `config.beam.beams` places, and ranks are known beyond them; `method` names what scores.
+/// Lists have `config.beam.beams` places, and ranks are known beyond them; `method` says what scores.
 ///
 /// # Errors
 ///
@@ -21,7 +21,7 @@ use crate::data::{Catalog, Prepared, PreparedRow};
 ///
 /// If there are not as many scores as items.
 pub fn evaluate_scores<E>(
-    method: &str,
+    method: Method,
     prepared: &Prepared,
     rows: &[&PreparedRow],
     config: EvalConfig,
@@ -29,8 +29,7 @@ pub fn evaluate_scores<E>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, E> {
     let length = config.beam.beams;
-    let method =
-        Method { method: method.into(), beams: length, objective: None, length_penalty: None, guidance_scale: None };
+    let method = Method { beams: length, ..method };
     evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
         let scores = score(rows)?;
         Ok(rows.iter().zip(scores).map(|(row, scores)| found(row.item, &scores, &prepared.catalog, length)).collect())

@@ -1,10 +1,10 @@
 //! A run as it is carried out: what it tells of meanwhile, and its outcome.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::description::{RunData, RunDescription, RunPlace};
@@ -50,7 +50,8 @@ pub struct RunOutcome {
     pub stage: String,
     /// What the targets' tokens competed with.
     pub objective: ObjectiveKind,
-    /// The run's folder.
+    /// The run's folder; in JSON without what is no text.
+    #[serde(serialize_with = "lossy")]
     pub run: PathBuf,
     /// The processes that trained.
     pub workers: usize,
@@ -74,6 +75,10 @@ pub struct RunOutcome {
     pub train_examples: usize,
     /// Examples validated on.
     pub valid_examples: usize,
+}
+
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Trains with a stage as `go` begins or resumes it.

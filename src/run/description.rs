@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::augmented::Augmentation;
+use super::selection::Selection;
 use crate::data::Prepared;
 use crate::models::{LoraConfig, Objective, ObjectiveKind, Precision, ThoughtKind};
 use crate::train::grpo::GrpoConfig;
-use crate::train::{Example, RunFolder, Temperature, TrainConfig};
+use crate::train::{Example, Regularization, RunFolder, Temperature, TrainConfig};
 
 /// Everything that makes a run what it is; `run.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct RunDescription {
     pub valid_limit: Option<usize>,
     /// Validation users to rank the catalog for at each validation; 0 for none.
     pub rank_sample: usize,
+    /// What the best model is selected by.
+    #[serde(default)]
+    pub select: Selection,
     /// How it trains.
     pub train: TrainConfig,
 }
@@ -52,7 +57,7 @@ impl RunDescription {
     /// A run on all of the data; the files' checksums are filled in when it starts.
     pub fn new(stage: StageConfig, model: &Path, data: &Path, device: &str, train: TrainConfig) -> Self {
         let objective = match stage {
-            StageConfig::Pretrain {} | StageConfig::Sft { .. } => Some(ObjectiveKind::Catalog),
+            StageConfig::Pretrain { .. } | StageConfig::Sft { .. } => Some(ObjectiveKind::Catalog),
             StageConfig::Grpo { .. } => None,
         };
         Self {
@@ -69,6 +74,7 @@ impl RunDescription {
             limit: None,
             valid_limit: None,
             rank_sample: 0,
+            select: Selection::Loss,
             train,
         }
     }
@@ -79,7 +85,11 @@ impl RunDescription {
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum StageConfig {
     /// Learns the language of the training histories.
-    Pretrain {},
+    Pretrain {
+        /// What keeps it from over-fitting.
+        #[serde(default)]
+        regularization: Regularization,
+    },
     /// Stage 1.
     Sft {
         /// Thoughts before a title.
@@ -92,6 +102,12 @@ pub enum StageConfig {
         /// Adapters that train in the place of the backbone.
         #[serde(default)]
         lora: Option<LoraConfig>,
+        /// What keeps it from over-fitting.
+        #[serde(default)]
+        regularization: Regularization,
+        /// How the training rows' histories are changed.
+        #[serde(default)]
+        augmentation: Augmentation,
     },
     /// Stage 2.
     Grpo {
@@ -104,7 +120,7 @@ impl StageConfig {
     /// The stage's name, which is its command's.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Pretrain {} => "pretrain",
+            Self::Pretrain { .. } => "pretrain",
             Self::Sft { .. } => "sft",
             Self::Grpo { .. } => "grpo",
         }

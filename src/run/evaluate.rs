@@ -4,18 +4,15 @@ use std::path::PathBuf;
 
 use super::error::RunError;
 use super::evaluations::EvaluationLog;
-use super::model_folder::{
-    check_device, check_fit, is_run, load_model, model_folder, weight_files, with_learnt_thoughts,
-};
+use super::guidance::{ChosenGuidance, GuidanceRequest, GuideSource, GuidedSearch};
+use super::model_folder::{check_device, check_fit, is_run, load_model, weight_files, with_learnt_thoughts};
 use crate::data::{Prepared, Split};
 use crate::eval::{
-    EvalConfig, Evaluation, EvaluationResult, Guidance, Metric, Shard, evaluate, evaluate_grounded, evaluate_guided,
-    load_sasrec, sample,
+    EvalConfig, EvaluationResult, Guidance, Shard, evaluate, evaluate_grounded, evaluate_guided, sample,
 };
 use crate::input_error::InputError;
 use crate::models::decode::BeamConfig;
-use crate::models::sasrec::SasRec;
-use crate::models::{LatentRecommender, Objective, ObjectiveKind, Precision, device};
+use crate::models::{LatentRecommender, ObjectiveKind, Precision};
 
 /// What to evaluate, and how.
 #[derive(Debug, Clone)]
@@ -53,15 +50,8 @@ pub struct EvaluationRequest {
 pub enum Decoding {
     /// A beam search over the prefix tree of the catalog.
     Search,
-    /// The search, guided by a SASRec run.
-    Guided {
-        /// The run.
-        guide: PathBuf,
-        /// The language model's part, from 0 to 1: the one with the best NDCG@10 on validation users is taken.
-        scales: Vec<f64>,
-        /// Validation users to choose by.
-        users: usize,
-    },
+    /// The search, guided by a collaborative model.
+    Guided(GuidanceRequest),
     /// Free text, and the titles whose embeddings are nearest to it (BIGRec).
     Grounding,
 }
@@ -78,15 +68,8 @@ pub enum EvaluationEvent<'a> {
     },
     /// The run's folder cannot be written; it will have no record of the evaluation.
     NotRecorded(&'a InputError),
-    /// A scale of the guidance was tried on validation users.
-    Scale {
-        /// The language model's part.
-        scale: f64,
-        /// NDCG of the list's first places, 10 at most.
-        ndcg: f64,
-        /// The validation users.
-        users: usize,
-    },
+    /// A guidance was tried on validation users.
+    Tried(&'a ChosenGuidance),
     /// Users are done.
     Advanced {
         /// So many.
@@ -110,6 +93,9 @@ impl EvaluationRequest {
     pub fn carry_out(&self, observer: &mut dyn FnMut(EvaluationEvent)) -> Result<EvaluationResult, RunError> {
         self.beam.check(ObjectiveKind::Vocabulary)?;
         check_device(&self.device, self.precision)?;
+        if let Decoding::Guided(request) = &self.decoding {
+            request.check()?;
+        }
         let prepared = Prepared::load(&self.data)?;
         let model_files = weight_files(&self.model)?;
         let mut model = load_model(&self.model, &self.device)?.with_precision(self.precision)?;
@@ -130,17 +116,22 @@ impl EvaluationRequest {
         let rows = sample(prepared.rows.get(self.split), self.limit, self.seed);
         let config = EvalConfig { beam: self.beam, batch: self.batch, shard: self.shard };
         let guide_files = match &self.decoding {
-            Decoding::Guided { guide, .. } => weight_files(guide)?,
+            Decoding::Guided(GuidanceRequest { guide: GuideSource::SasRec(run), .. }) => weight_files(run)?,
             _ => Default::default(),
         };
         let evaluation = match &self.decoding {
             Decoding::Search => evaluate(&model, &prepared, &objective, &rows, config, &mut advance(observer))?,
             Decoding::Grounding => evaluate_grounded(&model, &prepared, &rows, config, &mut advance(observer))?,
-            Decoding::Guided { guide, scales, users } => {
-                let guide = load_sasrec(&model_folder(guide), &prepared, &device(&self.device)?)?;
-                let scale = self.best_scale(&model, &guide, &prepared, &objective, (scales, *users), observer)?;
-                let guidance = Guidance { model: &guide, scale };
-                evaluate_guided(&model, guidance, &prepared, &objective, &rows, config, &mut advance(observer))?
+            Decoding::Guided(request) => {
+                let search =
+                    GuidedSearch { model: &model, prepared: &prepared, objective: &objective, evaluation: self };
+                let (guide, chosen) = search.choose(request, observer)?;
+                chosen.record(&self.model)?;
+                let guidance = Guidance { model: guide.as_ref(), kind: chosen.kind, scale: chosen.scale };
+                let mut evaluation =
+                    evaluate_guided(&model, guidance, &prepared, &objective, &rows, config, &mut advance(observer))?;
+                evaluation.method.transition = chosen.transition;
+                evaluation
             }
         };
         let result = EvaluationResult {
@@ -177,52 +168,15 @@ impl EvaluationRequest {
         let asked = self.objective.unwrap_or(model.objective());
         let (trained, read) = match self.decoding {
             Decoding::Grounding => (asked, ObjectiveKind::Vocabulary),
-            Decoding::Search | Decoding::Guided { .. } => (model.objective(), asked),
+            Decoding::Search | Decoding::Guided(_) => (model.objective(), asked),
         };
         if trained != read {
             observer(EvaluationEvent::OtherObjective { trained, read });
         }
         read
     }
-
-    /// The scale with the best NDCG@10, or of the longest list, on validation users.
-    fn best_scale(
-        &self,
-        model: &LatentRecommender,
-        guide: &SasRec,
-        prepared: &Prepared,
-        objective: &Objective,
-        (scales, users): (&[f64], usize),
-        observer: &mut dyn FnMut(EvaluationEvent),
-    ) -> Result<f64, RunError> {
-        if let &[scale] = scales {
-            return Ok(scale);
-        }
-        let rows = sample(prepared.rows.get(Split::Valid), Some(users), self.seed);
-        if rows.is_empty() {
-            return Err(RunError::NoValidation);
-        }
-        let config = EvalConfig { beam: self.beam, batch: self.batch, shard: Shard::WHOLE };
-        let mut best = None;
-        for &scale in scales {
-            let guidance = Guidance { model: guide, scale };
-            let evaluation = evaluate_guided(model, guidance, prepared, objective, &rows, config, &mut |_, _| {})?;
-            let ndcg = mean_ndcg(&evaluation, self.beam.beams.min(10));
-            observer(EvaluationEvent::Scale { scale, ndcg, users: rows.len() });
-            if best.is_none_or(|(most, _)| ndcg > most) {
-                best = Some((ndcg, scale));
-            }
-        }
-        best.map(|(_, scale)| scale).ok_or(RunError::NoValidation)
-    }
 }
 
 fn advance(observer: &mut dyn FnMut(EvaluationEvent)) -> impl FnMut(usize, usize) {
     move |done, all| observer(EvaluationEvent::Advanced { done, all })
-}
-
-/// NDCG@k over an evaluation's users.
-fn mean_ndcg(evaluation: &Evaluation, k: usize) -> f64 {
-    let gains = evaluation.ranks.iter().map(|user| Metric::Ndcg(k).gain(user.rank));
-    gains.sum::<f64>() / evaluation.users.max(1) as f64
 }

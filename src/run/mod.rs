@@ -1,5 +1,6 @@
 //! Runs in folders: how one is started, resumed, evaluated and read, as the program's commands do it.
 
+mod augmented;
 mod carry_out;
 mod compared;
 mod description;
@@ -7,6 +8,7 @@ mod direction;
 mod error;
 mod evaluate;
 mod evaluations;
+mod guidance;
 mod log;
 mod memory;
 mod model_folder;
@@ -17,7 +19,9 @@ mod recommend;
 mod recorded;
 mod sasrec;
 mod score;
+mod selection;
 
+pub use augmented::Augmentation;
 pub use carry_out::{RunContext, RunEvent, RunOutcome};
 pub use compared::{equal_runs, read_compared};
 pub use description::{RunDescription, StageConfig};
@@ -25,6 +29,7 @@ pub use direction::{DirectionRequest, Directions};
 pub use error::RunError;
 pub use evaluate::{Decoding, EvaluationEvent, EvaluationRequest};
 pub use evaluations::{EvaluationLog, read_result, result_file, times_evaluated};
+pub use guidance::{ChosenGuidance, GuidanceRequest, GuideSource};
 pub use log::{Log, Point};
 pub use memory::peak_mib;
 pub use model_folder::{
@@ -36,3 +41,4 @@ pub use pipeline::{Resumption, resume, start};
 pub use recommend::{RecommendEvent, RecommendRequest, Recommendation, Recommendations};
 pub use sasrec::SasRecRun;
 pub use score::{ScoreRequest, Scorer, TargetScore};
+pub use selection::Selection;

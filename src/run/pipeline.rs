@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::augmented::Augmented;
 use super::carry_out::{RunContext, RunEvent, RunOutcome, carry_out};
 use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::error::RunError;
@@ -10,7 +11,7 @@ use super::recorded::{check_data, damage, differences, from_json, to_json};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::input_error::InputError;
-use crate::models::{LatentRecommender, LoraConfig, Objective, ThoughtKind, device, hub};
+use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
 use crate::train::grpo::{Grpo, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig};
@@ -52,7 +53,7 @@ pub fn start(mut description: RunDescription, out: &Path, context: &mut RunConte
     let objective = *description.objective.get_or_insert(model.objective());
     data.objective = data.objective.with_kind(objective)?;
     let model = model.with_objective(objective);
-    let stage = build_stage(&description, &model, &data.objective)?;
+    let stage = build_stage(&description, &model, &data)?;
     let value = to_json(&description)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let run = context.world.is_root().then(|| RunFolder::create(out, &value, assets)).transpose()?;
@@ -137,7 +138,7 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
             return Err(InputError::new(RunPaths(folder).description(), problem).into());
         }
         let model = start_model(&description)?.with_objective(data.objective.kind());
-        let stage = build_stage(&description, &model, &data.objective)?;
+        let stage = build_stage(&description, &model, &data)?;
         return begin(&description, &data, place, context, stage.as_ref(), model);
     };
     for damage in damage(&found) {
@@ -152,9 +153,9 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
                 // Frozen, it is the same: once is enough.
                 reference.backbone = trained.model.backbone.clone();
             }
-            build_stage(&description, &as_it_trains(reference, &description)?, &data.objective)?
+            build_stage(&description, &as_it_trains(reference, &description)?, &data)?
         }
-        _ => build_stage(&description, &trained.model, &data.objective)?,
+        _ => build_stage(&description, &trained.model, &data)?,
     };
     carry_out(&description, &data, place, context, stage.as_ref(), |training, stage| training.go_on(stage, trained))
 }
@@ -180,7 +181,7 @@ fn load_data(description: &RunDescription) -> Result<RunData, RunError> {
     let prepared = Prepared::load(&description.data)?;
     let objective = prepared.objective(description.objective.unwrap_or_default())?;
     let (train, valid) = match description.stage {
-        StageConfig::Pretrain {} => prepared.windows(objective.kind()),
+        StageConfig::Pretrain { .. } => prepared.windows(objective.kind()),
         _ => (prepared.examples(Split::Train), prepared.examples(Split::Valid)),
     };
     let some =
@@ -193,7 +194,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunErr
     let seed = description.train.seed;
     let model = load_model(&description.model, &description.device)?;
     let model = match &description.stage {
-        StageConfig::Pretrain {} => model.with_thoughts(ThoughtKind::LastHidden, 0, seed)?,
+        StageConfig::Pretrain { .. } => model.with_thoughts(ThoughtKind::LastHidden, 0, seed)?,
         StageConfig::Sft { thoughts, source, lora, .. } => {
             let model = model.with_thoughts(*source, *thoughts, seed)?;
             match lora {
@@ -226,19 +227,26 @@ fn as_it_trains(model: LatentRecommender, description: &RunDescription) -> Resul
     Ok(model.with_precision(description.precision)?.with_frozen_weights(description.frozen_weights)?)
 }
 
-fn build_stage(
+fn build_stage<'a>(
     description: &RunDescription,
     start: &LatentRecommender,
-    objective: &Objective,
-) -> Result<Box<dyn Stage<LatentRecommender>>, RunError> {
-    let micro_batch = description.train.micro_batch;
+    data: &'a RunData,
+) -> Result<Box<dyn Stage<LatentRecommender> + 'a>, RunError> {
+    let (micro_batch, seed, objective) =
+        (description.train.micro_batch, description.train.seed, data.objective.clone());
     Ok(match &description.stage {
-        StageConfig::Pretrain {} => Box::new(Sft::new(micro_batch, objective.clone())),
-        StageConfig::Sft { temperature, .. } => {
-            Box::new(Sft { micro_batch, objective: objective.clone(), temperature: *temperature })
+        StageConfig::Pretrain { regularization } => {
+            Box::new(Sft { regularization: *regularization, seed, ..Sft::new(micro_batch, objective) })
         }
-        StageConfig::Grpo { config } => {
-            Box::new(Grpo::new(config.clone(), micro_batch, description.train.seed, start, objective.clone())?)
+        StageConfig::Sft { temperature, regularization, augmentation, .. } => {
+            let (temperature, regularization) = (*temperature, *regularization);
+            let stage: Box<dyn Stage<_>> =
+                Box::new(Sft { temperature, regularization, seed, ..Sft::new(micro_batch, objective) });
+            match augmentation.is_none() {
+                true => stage,
+                false => Box::new(Augmented { stage, augmentation: *augmentation, prepared: &data.prepared, seed }),
+            }
         }
+        StageConfig::Grpo { config } => Box::new(Grpo::new(config.clone(), micro_batch, seed, start, objective)?),
     })
 }

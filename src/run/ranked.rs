@@ -4,37 +4,40 @@ use burn::module::Module;
 use serde_json::json;
 
 use super::description::{RunData, RunDescription};
+use super::selection::Selection;
 use crate::data::{PreparedRow, Split};
 use crate::eval::{CUTOFFS, EvalConfig, Metric, Shard, evaluate, sample};
 use crate::models::LatentRecommender;
 use crate::models::decode::BeamConfig;
 use crate::train::{Example, Guards, LocalBatch, Optimizer, Stage, StepReport, TrainError, Validation, ValidationPass};
 
-/// A stage that does as `stage` does, and adds HR and NDCG on a fixed sample of validation users to its validations. The ranks share the
-/// users.
+/// A stage that does as `stage` does, and adds HR and NDCG on a fixed sample of validation users to its validations, where the run may select
+/// by one of them. The ranks share the users.
 pub(super) struct Ranked<'a> {
     stage: &'a dyn Stage<LatentRecommender>,
     data: &'a RunData,
     rows: Vec<&'a PreparedRow>,
     micro_batch: usize,
+    select: Selection,
 }
 
 impl<'a> Ranked<'a> {
     pub fn new(stage: &'a dyn Stage<LatentRecommender>, description: &RunDescription, data: &'a RunData) -> Self {
         let users = data.prepared.rows.get(Split::Valid);
         let rows = sample(users, Some(description.rank_sample), description.train.seed);
-        Self { stage, data, rows, micro_batch: description.train.micro_batch }
+        Self { stage, data, rows, micro_batch: description.train.micro_batch, select: description.select }
     }
 
-    /// Sums over this rank's users of each metric that lists of ten have, and the number of users, added up over the ranks.
+    /// The metrics that lists of ten have, and the one that is selected by.
     fn rank(&self, model: &LatentRecommender, pass: &ValidationPass) -> Result<Vec<(Metric, f64)>, TrainError> {
-        let metrics: Vec<Metric> = CUTOFFS
-            .into_iter()
-            .filter(|&k| k <= BeamConfig::default().beams)
-            .flat_map(|k| [Metric::Hr(k), Metric::Ndcg(k)])
-            .collect();
+        let selected = self.select.metric();
+        let beams = BeamConfig::default().beams.max(selected.map_or(0, Metric::cutoff));
+        let mut metrics: Vec<Metric> =
+            CUTOFFS.into_iter().filter(|&k| k <= beams).flat_map(|k| [Metric::Hr(k), Metric::Ndcg(k)]).collect();
+        metrics.extend(selected.filter(|metric| !metrics.contains(metric)));
         let shard = Shard::of_rank(pass.world.rank(), pass.world.size());
-        let config = EvalConfig { beam: BeamConfig::default(), batch: self.micro_batch, shard };
+        let beam = BeamConfig { beams, ..BeamConfig::default() };
+        let config = EvalConfig { beam, batch: self.micro_batch, shard };
         let evaluation =
             evaluate(&model.valid(), &self.data.prepared, &self.data.objective, &self.rows, config, &mut |_, _| {})?;
         let sum = |metric: &Metric| evaluation.ranks.iter().map(|user| metric.gain(user.rank)).sum::<f64>();
@@ -69,6 +72,9 @@ impl Stage<LatentRecommender> for Ranked<'_> {
                 let name = if matches!(metric, Metric::Hr(_)) { "valid_hr" } else { "valid_ndcg" };
                 let values = validation.metrics.entry(name).or_insert_with(|| json!({}));
                 values[metric.cutoff().to_string()] = json!(value);
+                if self.select == Selection::Ranking(metric) {
+                    validation.score = value;
+                }
             }
         }
         Ok(Some(validation))

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::program::{Workshop, latentr3, refuse, succeed};
-use serde_json::Value;
+use crate::common::program::{Workshop, latentr3, refuse, run, succeed};
+use serde_json::{Value, json};
 
 /// Small enough for a second, and sure to learn.
 const RECIPE: [&str; 14] = [
@@ -97,6 +97,58 @@ fn sasrec_guides_a_search_at_a_scale_chosen_on_validation() {
         refuse(&[&fixed[..], &["--guidance", &run, &format!("--guidance-scale={scale}")]].concat());
     }
     refuse(&[&fixed[..], &["--guidance", &run, "--decode", "grounding"]].concat());
+}
+
+#[test]
+fn counts_of_transitions_guide_a_search_and_what_was_chosen_is_remembered() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "tuned", &["--max-steps", "2"]));
+    let [tuned, data, json] = ["tuned", "prepared", "guided.json"].map(|name| w.path(name));
+    let evaluate = |more: &[&str]| {
+        let fixed = ["evaluate", "--model", &tuned, "--data", &data, "--split", "test", "--guidance", "transition"];
+        let said = succeed(&[&fixed[..], &["--json", &json], more].concat());
+        assert!(said.contains("HR@10"), "{said}");
+        w.json("guided.json")
+    };
+    // The counts alone are right about everybody; the model knows nothing yet.
+    for kind in ["product", "mixture"] {
+        let alone = evaluate(&["--guidance-kind", kind, "--guidance-scale", "0", "--guidance-smoothing", "0.1"]);
+        assert_eq!(alone["by_item"]["hr"]["1"], 1.0, "{kind}");
+        assert_eq!(alone["guidance_kind"], kind);
+        assert!(!Path::new(&w.path("tuned/guidance.json")).exists(), "nothing was chosen");
+    }
+    let chosen = evaluate(&["--guidance-kind", "mixture,product", "--guidance-scale", "0.3,1"]);
+    let record = w.json("tuned/guidance.json");
+    assert_eq!((&record["guide"], &record["kind"]), (&"transition".into(), &chosen["guidance_kind"]));
+    assert_eq!((&record["scale"], &record["transition"]), (&chosen["guidance_scale"], &chosen["transition"]));
+    assert_eq!((record["scale"].as_f64(), record["users"].as_u64()), (Some(0.3), Some(6)));
+    assert!(record["transition"]["smoothing"].is_number());
+
+    let fixed = ["evaluate", "--model", &tuned, "--data", &data, "--split", "test", "--guidance", "transition"];
+    for (options, part) in [
+        (["--guidance-kind", "sum"], "neither `product` nor `mixture`"),
+        (["--guidance-scale", "2"], "from 0 to 1"),
+        (["--guidance-smoothing", "-1"], "smoothing"),
+    ] {
+        let message = refuse(&[&fixed[..], &options].concat());
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn weights_of_transitions_are_those_given_or_chosen_on_validation() {
+    let w = Workshop::new();
+    let given = ["--position-decay", "2", "--distance-decay", "0.5", "--smoothing", "3"];
+    let result = baseline(&w, "transition", &given);
+    assert_eq!(result["transition"], json!({ "position_decay": 2.0, "distance_decay": 0.5, "smoothing": 3.0 }));
+    let chosen = baseline(&w, "transition", &["--smoothing", "7"]);
+    assert_eq!(chosen["transition"]["smoothing"], 7.0);
+    assert!([0.0, 0.5, 1.0, 2.0].contains(&chosen["transition"]["position_decay"].as_f64().unwrap()));
+    let data = w.path("prepared");
+    for (option, value) in [("--smoothing", "0"), ("--position-decay", "-1"), ("--distance-decay", "nan")] {
+        let message = refuse(&["baseline", "transition", "--data", &data, "--split", "test", option, value]);
+        assert!(message.contains("must be from"), "{message}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::common::catalog::{END, PROMPTS, catalog, items, log_probability, obje
 use crate::common::small::small_model;
 use burn::module::Param;
 use burn::tensor::Tensor;
-use latentr3::models::decode::{BeamConfig, Guide, beam_search, guided_beam_search};
+use latentr3::models::decode::{BeamConfig, GuidanceKind, Guide, beam_search, guided_beam_search};
 use latentr3::models::{LatentRecommender, NamedMapper, map_named};
 use proptest::prelude::*;
 
@@ -87,21 +87,29 @@ proptest! {
     }
 
     #[test]
-    fn a_guided_search_ranks_by_the_product_of_both_distributions(
+    fn a_guided_search_ranks_by_the_product_or_the_mixture_of_both_distributions(
         items in catalog(), scale in 0.0f64..=1.0, logits in prop::collection::vec(-3.0f32..3.0, 20)
     ) {
         let (model, objective) = (small_model(1, 2), objective(&items));
         let all = logits[..items.len()].iter().map(|logit| logit.exp()).sum::<f32>().ln();
         let log_probs: Vec<f32> = logits[..items.len()].iter().map(|logit| logit - all).collect();
-        let guides = vec![Guide::new(objective.tree().unwrap(), &log_probs, scale).unwrap(); PROMPTS.len()];
-        let config = BeamConfig { beams: items.len(), length_penalty: None };
-        let found = guided_beam_search(&model, &objective, &PROMPTS, &guides, config).unwrap();
-        for (prompt, found) in PROMPTS.iter().zip(found) {
-            for hypothesis in found {
-                let own = log_probability(&model, prompt, &items, &hypothesis.tokens);
-                let mass: f64 = hypothesis.items.iter().map(|&item| f64::from(log_probs[item as usize]).exp()).sum();
-                let expected = scale * own + (1.0 - scale) * mass.ln();
-                prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
+        for kind in [GuidanceKind::Product, GuidanceKind::Mixture] {
+            let guide = Guide::new(objective.tree().unwrap(), &log_probs, kind, scale).unwrap();
+            let guides = vec![guide; PROMPTS.len()];
+            let config = BeamConfig { beams: items.len(), length_penalty: None };
+            let found = guided_beam_search(&model, &objective, &PROMPTS, &guides, config).unwrap();
+            for (prompt, found) in PROMPTS.iter().zip(found) {
+                prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+                for hypothesis in found {
+                    let own = log_probability(&model, prompt, &items, &hypothesis.tokens);
+                    let mass = |&item: &u32| f64::from(log_probs[item as usize]).exp();
+                    let mass: f64 = hypothesis.items.iter().map(mass).sum();
+                    let expected = match kind {
+                        GuidanceKind::Product => scale * own + (1.0 - scale) * mass.ln(),
+                        GuidanceKind::Mixture => (scale * own.exp() + (1.0 - scale) * mass).ln(),
+                    };
+                    prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
+                }
             }
         }
     }

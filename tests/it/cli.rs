@@ -116,7 +116,7 @@ fn the_parts_of_an_evaluation_make_the_whole_of_one_process() {
         (vec![&first, &second, &second], "2/3 is there twice"),
         (vec![&first, &other, &third], "differ in beams"),
         (vec![&first, &coarse, &third], "differ in precision"),
-        (vec![&w.path("prepared/dataset.json")], "no result of `latentr3 evaluate"),
+        (vec![&w.path("prepared/dataset.json")], "no result of an evaluation"),
     ] {
         let args = [&["merge", "--json", &merged], &parts.iter().map(|part| part.as_str()).collect::<Vec<_>>()[..]];
         let message = refuse(&args.concat());

@@ -150,7 +150,7 @@ fn what_cannot_be_compared_is_refused() {
         (vec![good.clone(), format!("={other}")], vec!["is no model; write NAME=RUN,RUN"]),
         (vec![good.clone(), format!("A={other},")], vec!["is no model; write NAME=RUN,RUN"]),
         (vec![good.clone(), paths("nowhere.json")], vec!["nowhere.json"]),
-        (vec![good.clone(), paths("prepared/dataset.json")], vec!["dataset.json", "no result of `latentr3 evaluate"]),
+        (vec![good.clone(), paths("prepared/dataset.json")], vec!["dataset.json", "no result of an evaluation"]),
         (vec![good.clone(), paths("base")], vec!["base", "has no evaluations/test.json"]),
         (
             vec![good.clone(), other.clone(), "--metrics".into(), "hr@20".into()],

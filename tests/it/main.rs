@@ -29,6 +29,7 @@ mod precision;
 mod raw_data;
 mod raw_forms;
 mod refusals;
+mod regularization;
 mod report;
 mod resuming;
 mod smollm2;

@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use latentr3_models::hub::{PendingTensor, StoredTensor, read_tensors, write_tensors};
 use latentr3_models::ops::{AdamWStep, adamw};
-use latentr3_models::{NamedMapper, map_named, on_tape};
+use latentr3_models::{NamedMapper, NamedVisitor, map_named, on_tape, visit_named};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -28,11 +28,15 @@ pub struct AdamWConfig {
     pub epsilon: f64,
     /// Decoupled weight decay, applied to matrices only.
     pub weight_decay: f64,
+    /// Keep an exponential average of the weights with this decay, from 0 to below 1, which is the model that is
+    /// validated and saved; absent, the model is the one that trains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, average: None }
     }
 }
 
@@ -42,6 +46,8 @@ pub struct AdamW {
     config: AdamWConfig,
     steps: u32,
     moments: BTreeMap<String, Moments>,
+    /// The average of each parameter, as a matrix; empty where none is kept, or before the first step.
+    averages: BTreeMap<String, Tensor<2>>,
 }
 
 /// Moments of one parameter, as matrices `[first dimension, the others]`.
@@ -54,7 +60,7 @@ struct Moments {
 impl AdamW {
     /// An optimiser that has not stepped.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, steps: 0, moments: BTreeMap::new() }
+        Self { config, steps: 0, moments: BTreeMap::new(), averages: BTreeMap::new() }
     }
 
     /// Moves every parameter that has a gradient, by its gradient times `factor` and at the learning rate of its name.
@@ -78,7 +84,7 @@ impl AdamW {
         learning_rate: f64,
         decays: bool,
     ) -> Tensor<2> {
-        let AdamWConfig { beta1, beta2, epsilon, weight_decay } = self.config;
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, average } = self.config;
         let moments = match self.moments.remove(name) {
             Some(Moments { first, second }) => [first, second],
             None => [gradient.zeros_like(), gradient.zeros_like()],
@@ -95,15 +101,36 @@ impl AdamW {
         };
         let (value, [first, second]) = adamw(value, gradient, moments, step);
         self.moments.insert(name.to_owned(), Moments { first, second });
+        if let Some(decay) = average {
+            // An average of few steps forgets faster, so that the beginning is soon forgotten.
+            let steps = f64::from(self.steps);
+            let decay = decay.min((1.0 + steps) / (10.0 + steps));
+            let average = match self.averages.remove(name) {
+                Some(average) => average.mul_scalar(decay) + value.clone().mul_scalar(1.0 - decay),
+                None => value.clone(),
+            };
+            self.averages.insert(name.to_owned(), average);
+        }
         value
     }
 
-    /// Writes the state as safetensors, the moments of `NAME` as `NAME.first` and `NAME.second`.
+    /// The model with the averages of its parameters in their place; the model itself where none are kept.
+    pub fn averaged<M: Module>(&self, model: &M) -> M {
+        match self.averages.is_empty() {
+            true => model.clone(),
+            false => map_named(model.clone(), &mut Replacer(&self.averages)),
+        }
+    }
+
+    /// Writes the state as safetensors, the moments of `NAME` as `NAME.first` and `NAME.second`, and where averages are
+    /// kept the parameter of `model` that trains as `NAME.trained`: the checkpoint has the averages in its place.
     ///
     /// # Errors
     ///
     /// What the system refuses.
-    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+    pub fn save(&self, path: &Path, model: &impl Module) -> Result<(), TrainError> {
+        let mut trained = Trained { averages: &self.averages, found: Vec::new() };
+        visit_named(model, &mut trained);
         let moments = self.moments.iter().flat_map(|(name, Moments { first, second })| {
             [("first", first), ("second", second)]
                 .map(|(which, moment)| PendingTensor::of(format!("{name}.{which}"), moment.clone()))
@@ -111,15 +138,20 @@ impl AdamW {
         // A float32 holds whole numbers of 16 bits exactly.
         let steps = [self.steps >> 16, self.steps & 0xffff].map(|half| half as f32).to_vec();
         let steps = PendingTensor { name: STEPS.into(), shape: vec![2], values: Box::new(|| steps) };
-        Ok(write_tensors(path, moments.chain([steps]).collect())?)
+        Ok(write_tensors(path, moments.chain(trained.found).chain([steps]).collect())?)
     }
 
-    /// Reads a state that [`Self::save`] wrote.
+    /// Reads a state that [`Self::save`] wrote beside the model `saved`, and gives the model that trains.
     ///
     /// # Errors
     ///
-    /// The file missing, cut short, or not such a state.
-    pub fn load(path: &Path, config: AdamWConfig, device: &Device) -> Result<Self, TrainError> {
+    /// The file missing, cut short, not such a state, or not of that model.
+    pub fn load<M: Module>(
+        path: &Path,
+        config: AdamWConfig,
+        saved: M,
+        device: &Device,
+    ) -> Result<(Self, M), TrainError> {
         let error = |problem: String| TrainError::run(path, problem);
         let mut tensors = read_tensors(path)?;
         let steps = match tensors.remove(STEPS).map(|tensor| tensor.values).as_deref() {
@@ -133,20 +165,32 @@ impl AdamW {
         let mut moments = BTreeMap::new();
         let names: Vec<String> =
             tensors.keys().filter_map(|name| name.strip_suffix(".first")).map(str::to_owned).collect();
+        let mut trained = BTreeMap::new();
         for name in names {
             let mut take = |part: &str| match tensors.remove(&format!("{name}.{part}")) {
                 Some(StoredTensor { shape, values }) if shape.len() == 2 => {
-                    Ok(Tensor::from_data(TensorData::new(values, [shape[0], shape[1]]), device))
+                    Ok(Tensor::<2>::from_data(TensorData::new(values, [shape[0], shape[1]]), device))
                 }
-                _ => Err(error(format!("the {part} moment of `{name}` is missing or misshapen"))),
+                _ => Err(error(format!("the {part} part of `{name}` is missing or misshapen"))),
             };
             let pair = Moments { first: take("first")?, second: take("second")? };
+            if config.average.is_some() {
+                trained.insert(name.clone(), take("trained")?);
+            }
             moments.insert(name, pair);
         }
-        match tensors.keys().next() {
-            None => Ok(Self { config, steps, moments }),
-            Some(name) => Err(error(format!("tensor `{name}` does not belong to an optimiser's state"))),
+        if let Some(name) = tensors.keys().next() {
+            return Err(error(format!("tensor `{name}` does not belong to an optimiser's state")));
         }
+        // What the folder holds as the model are the averages.
+        let mut averages = Averages { of: &trained, found: BTreeMap::new() };
+        visit_named(&saved, &mut averages);
+        let averages = averages.found;
+        if averages.len() < trained.len() || averages.iter().any(|(name, value)| value.dims() != trained[name].dims()) {
+            return Err(error("does not fit the model beside it".into()));
+        }
+        let model = map_named(saved, &mut Replacer(&trained));
+        Ok((Self { config, steps, moments, averages }, model))
     }
 
     /// Makes sure that the state fits the parameters that are to be trained.
@@ -174,6 +218,57 @@ impl AdamW {
             Some(name) => Err(TrainError::run(path, format!("has moments of `{name}`, which is not trained"))),
         }
     }
+}
+
+/// Puts other values in the place of parameters.
+struct Replacer<'a>(&'a BTreeMap<String, Tensor<2>>);
+
+impl NamedMapper for Replacer<'_> {
+    fn map<const D: usize>(&mut self, name: &str, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(other) = self.0.get(name) else {
+            return parameter;
+        };
+        parameter.map(|value| {
+            let other = other.clone().reshape(value.dims());
+            match value.is_autodiff() {
+                true => on_tape(other, value.gradient_checkpointing_strategy()).require_grad(),
+                false => other,
+            }
+        })
+    }
+}
+
+/// Collects the parameters that have averages, for a file.
+struct Trained<'a> {
+    averages: &'a BTreeMap<String, Tensor<2>>,
+    found: Vec<PendingTensor<'static>>,
+}
+
+impl NamedVisitor for Trained<'_> {
+    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+        if self.averages.contains_key(name) {
+            self.found.push(PendingTensor::of(format!("{name}.trained"), as_matrix(bare(parameter.val()))));
+        }
+    }
+}
+
+/// Collects a model's values of some parameters, as matrices.
+struct Averages<'a> {
+    of: &'a BTreeMap<String, Tensor<2>>,
+    found: BTreeMap<String, Tensor<2>>,
+}
+
+impl NamedVisitor for Averages<'_> {
+    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+        if self.of.contains_key(name) {
+            self.found.insert(name.to_owned(), as_matrix(bare(parameter.val())));
+        }
+    }
+}
+
+/// A value off the tape.
+fn bare<const D: usize>(value: Tensor<D>) -> Tensor<D> {
+    if value.is_autodiff() { value.inner() } else { value }
 }
 
 struct Mover<'a> {
@@ -227,21 +322,60 @@ mod tests {
     #[test]
     fn the_state_survives_a_file() {
         let device = crate::device_under_test();
-        let mut optimizer = AdamW::new(AdamWConfig::default());
-        optimizer.steps = 70_000;
-        let gradient = Tensor::<2>::from_data([[0.1, -0.2], [0.3, 0.4]], &device);
-        optimizer.update("layer.weight", gradient.clone(), gradient, 1.0, 0.1, false);
+        let weight = |value: f32| Param::from_tensor(Tensor::<2>::from_data([[value, 1.0], [2.0, 3.0]], &device));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
-        optimizer.save(&path).unwrap();
-        let loaded = AdamW::load(&path, AdamWConfig::default(), &device).unwrap();
-        assert_eq!(loaded.steps, 70_000);
-        let shapes = |name: &str| BTreeMap::from([(name.to_owned(), [2, 2])]);
-        loaded.check(&shapes("layer.weight"), &path).unwrap();
-        assert!(loaded.check(&shapes("other.weight"), &path).is_err());
-        let misshapen = AdamW { steps: 0, ..loaded.clone() };
-        assert!(misshapen.check(&BTreeMap::from([("layer.weight".into(), [2, 3])]), &path).is_err());
-        let [a, b] = [&optimizer, &loaded].map(|o| o.moments["layer.weight"].second.to_data());
-        a.assert_eq(&b, true);
+        for average in [None, Some(0.5)] {
+            let config = AdamWConfig { average, ..Default::default() };
+            let mut optimizer = AdamW::new(config);
+            optimizer.steps = 70_000;
+            let gradient = Tensor::<2>::from_data([[0.1, -0.2], [0.3, 0.4]], &device);
+            let mut model = Layer { weight: weight(0.0) };
+            for _ in 0..2 {
+                let moved = optimizer.update("weight", model.weight.val(), gradient.clone(), 1.0, 0.1, false);
+                model = Layer { weight: Param::from_tensor(moved) };
+            }
+            optimizer.save(&path, &model).unwrap();
+            let saved = optimizer.averaged(&model);
+            let is_averaged = saved.weight.to_data() != model.weight.to_data();
+            assert_eq!(is_averaged, average.is_some());
+            let (loaded, trains) = AdamW::load(&path, config, saved, &device).unwrap();
+            trains.weight.to_data().assert_eq(&model.weight.to_data(), true);
+            loaded.averaged(&trains).weight.to_data().assert_eq(&optimizer.averaged(&model).weight.to_data(), true);
+            assert_eq!(loaded.steps, 70_000);
+            let shapes = |name: &str| BTreeMap::from([(name.to_owned(), [2, 2])]);
+            loaded.check(&shapes("weight"), &path).unwrap();
+            assert!(loaded.check(&shapes("other.weight"), &path).is_err());
+            let misshapen = AdamW { steps: 0, ..loaded.clone() };
+            assert!(misshapen.check(&BTreeMap::from([("weight".into(), [2, 3])]), &path).is_err());
+            let [a, b] = [&optimizer, &loaded].map(|o| o.moments["weight"].second.to_data());
+            a.assert_eq(&b, true);
+            // A state with averages is none without them, and the other way round.
+            let other = AdamWConfig { average: average.is_none().then_some(0.5), ..config };
+            assert!(AdamW::load(&path, other, model, &device).is_err());
+        }
+    }
+
+    #[derive(Module, Debug)]
+    struct Layer {
+        weight: Param<Tensor<2>>,
+    }
+
+    #[test]
+    fn an_average_is_what_the_definition_says() {
+        let device = crate::device_under_test();
+        let mut optimizer = AdamW::new(AdamWConfig { average: Some(0.3), ..Default::default() });
+        let mut weight = Tensor::<2>::from_data([[1.0f32]], &device);
+        let mut expected = None;
+        for step in 1..=4 {
+            optimizer.steps += 1;
+            let gradient = Tensor::from_data([[0.5f32]], &device);
+            weight = optimizer.update("weight", weight, gradient, 1.0, 0.1, true);
+            let value = f64::from(weight.clone().into_scalar::<f32>());
+            let decay = (f64::from(1 + step) / f64::from(10 + step)).min(0.3);
+            expected = Some(expected.map_or(value, |average: f64| decay * average + (1.0 - decay) * value));
+        }
+        let average = optimizer.averages["weight"].clone().into_scalar::<f32>();
+        assert!((f64::from(average) - expected.unwrap()).abs() < 1e-6);
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use latentr3_models::ModelError;
 use latentr3_models::hub::{self, write_atomically, write_checksums, write_json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,17 +25,18 @@ pub struct Trained<M> {
     pub progress: Progress,
 }
 
-/// Writes a checkpoint in the place of the one at `target`: the model, by `save_model`, and `assets` (name and content).
+/// Writes a checkpoint in the place of the one at `target`: the model, or the average of its weights where one is kept, and `assets` (name
+/// and content).
 pub(crate) fn save(
     target: &Path,
-    save_model: impl FnOnce(&Path) -> Result<(), ModelError>,
+    model: &impl Trainable,
     adamw: &AdamW,
     progress: &impl Serialize,
     assets: &[(String, Vec<u8>)],
 ) -> Result<(), TrainError> {
     replace(target, |folder| {
-        save_model(folder)?;
-        adamw.save(&folder.join(OPTIMIZER_FILE))?;
+        adamw.averaged(model).save(folder)?;
+        adamw.save(&folder.join(OPTIMIZER_FILE), model)?;
         write_json(&folder.join(PROGRESS_FILE), progress)?;
         for (file, content) in assets {
             write_atomically(&folder.join(file), content)?;
@@ -68,14 +68,9 @@ pub(crate) fn load<M: Trainable>(
     device: &Device,
 ) -> Result<Trained<M>, TrainError> {
     // The first verifies the checksums of all files.
-    let model = M::load(folder, device)?;
-    let adamw = load_optimizer(folder, optimizer, device)?;
+    let saved = M::load(folder, device)?;
+    let (adamw, model) = AdamW::load(&folder.join(OPTIMIZER_FILE), optimizer, saved, device)?;
     Ok(Trained { model, adamw, progress: progress(folder)? })
-}
-
-/// The optimiser's state at a checkpoint.
-pub(crate) fn load_optimizer(folder: &Path, config: AdamWConfig, device: &Device) -> Result<AdamW, TrainError> {
-    AdamW::load(&folder.join(OPTIMIZER_FILE), config, device)
 }
 
 /// Where the run stood at a checkpoint.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::adamw::AdamWConfig;
 use crate::groups::{self, ParameterGroup};
+use crate::regularization::check_share;
 use crate::schedule::Schedule;
 
 /// What all stages have in common. The defaults are stage 1's published settings (arXiv 2505.19092).
@@ -146,6 +147,7 @@ impl TrainConfig {
         groups::check(&self.groups)?;
         check_positive("clip_norm", self.clip_norm)?;
         check_not_negative("weight_decay", self.optimizer.weight_decay)?;
+        check_share("average", self.optimizer.average.unwrap_or(0.0))?;
         let AdamWConfig { beta1, beta2, epsilon, .. } = self.optimizer;
         if !((0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2) && is_positive(epsilon)) {
             let problem = format!("betas {beta1:?} and {beta2:?} must be in [0, 1) and epsilon {epsilon:?} positive");

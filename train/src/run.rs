@@ -218,7 +218,7 @@ impl RunFolder {
         progress: &Progress,
         keep: Option<Keep>,
     ) -> Result<(), TrainError> {
-        checkpoint::save(&self.last(), |folder| model.save(folder), adamw, progress, &self.assets)?;
+        checkpoint::save(&self.last(), model, adamw, progress, &self.assets)?;
         self.copy_last(progress, keep)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The same step pretrains a new model: the beginning of the template as prompt, the titles of a history as target, no thought.
 
-use latentr3_models::backbone::Cut;
+use latentr3_models::backbone::{Cut, Dropout};
 use latentr3_models::{LatentRecommender, LogitSpread, Objective, ObjectiveKind, TargetSize};
 use serde_json::json;
 
@@ -10,6 +10,7 @@ use crate::forward::{common_head, forward_after, likelihood, unlikely_rows};
 use crate::local_update::LocalUpdate;
 use crate::optimizer::Optimizer;
 use crate::progress::{StepReport, Validation};
+use crate::regularization::Regularization;
 use crate::stage::{Stage, ValidationPass};
 use crate::temperature::{Temperature, moved};
 use crate::world::LocalBatch;
@@ -27,42 +28,54 @@ pub struct Sft {
     pub objective: Objective,
     /// By what their logits are divided in the loss, for the catalog's objective.
     pub temperature: Temperature,
+    /// What keeps the model from over-fitting.
+    pub regularization: Regularization,
+    /// Seed of the dropout.
+    pub seed: u64,
 }
 
 impl Sft {
-    /// The stage at temperature 1.
+    /// The stage at temperature 1, without regularization.
     pub fn new(micro_batch: usize, objective: Objective) -> Self {
-        Self { micro_batch, objective, temperature: Temperature::default() }
+        let (temperature, regularization) = (Temperature::default(), Regularization::default());
+        Self { micro_batch, objective, temperature, regularization, seed: 0 }
     }
 
     /// A rank's part of an update: the metric `loss` is its part of the mean negative log-likelihood over all target tokens of the batch,
-    /// or with the catalog's objective over all of its titles.
+    /// or with the catalog's objective over all of its titles. Dropout is that of step 0.
     ///
     /// # Errors
     ///
     /// Tokens outside the model's vocabulary, an empty row, or a target that is no title of the objective's catalog.
     pub fn update(&self, model: &LatentRecommender, batch: &LocalBatch) -> Result<LocalUpdate, TrainError> {
-        self.update_at(self.temperature.now(None), batch.target_size(&self.objective)?, model, batch)
+        self.update_at(0, self.temperature.now(None), batch.target_size(&self.objective)?, model, batch)
     }
 
-    /// [`Self::update`] at a temperature, with the sums of [`LogitSpread`] as further metrics where it adapts.
+    /// [`Self::update`] of a step at a temperature, with the sums of [`LogitSpread`] as further metrics where it adapts.
     fn update_at(
         &self,
+        step: usize,
         temperature: f64,
         size: TargetSize,
         model: &LatentRecommender,
         batch: &LocalBatch,
     ) -> Result<LocalUpdate, TrainError> {
         let adapts = self.temperature == Temperature::Adaptive;
-        let objective = self.objective.at_temperature(temperature, adapts);
+        let Regularization { dropout, label_smoothing } = self.regularization;
+        let objective = self.objective.at_temperature(temperature, adapts).with_label_smoothing(label_smoothing);
+        let dropout = (dropout > 0.0).then(|| Dropout::new(dropout, self.seed, step));
         let terms = self.objective.terms(size);
         let names = ["loss"].into_iter().chain(SPREAD.into_iter().filter(|_| adapts));
         let mut total = LocalUpdate::new(model).with_metrics(names);
         // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
-        let mut head = common_head(model, &batch.rows)?.map(Cut::new);
+        let dropped = |dropout: Option<Dropout>| dropout.map_or_else(|| model.clone(), |d| model.with_dropout(d));
+        let mut head = common_head(&dropped(dropout.clone()), &batch.rows)?.map(Cut::new);
         for rows in batch.micro_batches(self.micro_batch) {
-            let log_probs = forward_after(model, &objective, head.as_ref().map(Cut::head), &rows)?;
-            let loss = log_probs.values.sum().neg().div_scalar(terms as f64);
+            let dropout = dropout.as_ref().map(|dropout| dropout.of_rows(rows.iter().map(|row| row.row)));
+            let log_probs = forward_after(&dropped(dropout), &objective, head.as_ref().map(Cut::head), &rows)?;
+            let sum = log_probs.values.sum();
+            let sum = log_probs.smoothing.into_iter().fold(sum, |sum, smoothing| sum + smoothing);
+            let loss = sum.neg().div_scalar(terms as f64);
             let mut tape = loss.backward();
             if let Some(head) = &mut head {
                 head.collect(&mut tape);
@@ -93,7 +106,7 @@ impl Stage<LatentRecommender> for Sft {
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
         let temperature = self.temperature.now(optimizer.temperature);
         let size = batch.target_size(&self.objective)?;
-        let update = self.update_at(temperature, size, &model, batch)?;
+        let update = self.update_at(optimizer.step, temperature, size, &model, batch)?;
         let (model, mut report) = optimizer.apply(model, update, batch)?;
         let spread = SPREAD.map(|name| report.metrics.shift_remove(name).and_then(|value| value.as_f64()));
         if self.objective.kind() == ObjectiveKind::Catalog {

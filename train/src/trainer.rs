@@ -110,7 +110,7 @@ impl Training<'_> {
         let mut order: Option<(usize, Vec<usize>)> = None;
         while !progress.finished {
             if progress.validation_due {
-                match self.validate(stage, &model, &mut progress, &mut log) {
+                match self.validate(stage, &optimizer.adamw.averaged(&model), &mut progress, &mut log) {
                     Ok(()) => progress.validation_due = false,
                     Err(TrainError::Interrupted) => {}
                     Err(error) => return Err(error),

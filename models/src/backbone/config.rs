@@ -285,11 +285,25 @@ impl BackboneConfig {
         file
     }
 
+    /// Recorded as the configuration of a model that began with random weights.
+    pub(crate) fn from_scratch(mut self) -> Self {
+        self.raw.insert(FROM_SCRATCH_FIELD.into(), json!(true));
+        self
+    }
+
+    /// Whether it is that of a model that began with random weights, or of one that was trained from such a model.
+    pub fn is_from_scratch(&self) -> bool {
+        self.raw_field(FROM_SCRATCH_FIELD) == Some(&Value::Bool(true))
+    }
+
     /// A field of the file that the backbone itself does not use.
     pub(crate) fn raw_field(&self, name: &str) -> Option<&Value> {
         self.raw.get(name)
     }
 }
+
+/// Field that says that the weights began as random ones.
+const FROM_SCRATCH_FIELD: &str = "latent_from_scratch";
 
 /// Standard deviation of new weight matrices, as in the Qwen2 and Llama configurations.
 pub(crate) const INIT_STD: f64 = 0.02;

@@ -5,6 +5,7 @@ mod block;
 mod config;
 mod config_fields;
 mod cut;
+mod dropout;
 mod layers;
 mod rope;
 mod state;
@@ -17,6 +18,7 @@ pub use block::{Block, Mlp};
 pub(crate) use config::INIT_STD;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
 pub use cut::Cut;
+pub use dropout::Dropout;
 pub use layers::{Embedding, Linear, RmsNorm};
 pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
@@ -42,6 +44,9 @@ pub struct Backbone {
     /// What is adapted, if anything is.
     #[module(skip)]
     pub(crate) lora: Option<LoraConfig>,
+    /// What a step of training sets to zero.
+    #[module(skip)]
+    pub(crate) dropout: Option<Dropout>,
 }
 
 /// Embeddings, blocks and final norm.
@@ -67,7 +72,7 @@ impl Backbone {
         let head = || Linear::projection(parameters, "lm_head", [config.d_model, config.vocab_size], false);
         let lm_head = (!config.tie_embeddings).then(head).transpose()?;
         let rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling);
-        Ok(Self { model, lm_head, rope, config, lora: None })
+        Ok(Self { model, lm_head, rope, config, lora: None, dropout: None })
     }
 
     /// The sizes of the model.
@@ -168,15 +173,21 @@ impl Backbone {
         let row = |(start, length): (&usize, &usize)| *start..start + length;
         let positions: Vec<usize> = starts.iter().zip(lengths).flat_map(row).collect();
         let angles = self.rope.angles(&positions, 1, &device);
+        let dropped = |x, site| match &self.dropout {
+            Some(dropout) => dropout.apply(x, starts, lengths, site),
+            None => x,
+        };
         // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
-        let mut x = ops::keep(packing.pack(embeddings.reshape([rows * tokens, d_model])));
+        let mut x = ops::keep(dropped(packing.pack(embeddings.reshape([rows * tokens, d_model])), 0));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             let context: Vec<Context> = context
                 .iter()
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
-            let (output, key_value) = block.forward(x, &packing, &angles, &context);
+            let site = 1 + 2 * index as u64;
+            let dropped = |x, part| dropped(x, site + part);
+            let (output, key_value) = block.forward(x, &packing, &angles, &context, dropped);
             x = ops::keep(output);
             layers.push(key_value);
         }

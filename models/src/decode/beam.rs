@@ -103,18 +103,15 @@ fn search(
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     let Rules { tree, objective, .. } = rules;
     objective.check_vocabulary(&model.backbone)?;
-    let guided = |user: usize, node: u32, mut scores: Vec<f32>| {
-        if let Some(guides) = guides {
-            guides[user].mix(tree, node, &mut scores);
-        }
-        scores
-    };
     let scores_after =
         |hidden: Tensor<2>, nodes: &[u32]| objective.child_log_probs(&model.backbone, tree, hidden, nodes);
     // Prompts still searched, in the order of the tensors' rows.
     let mut open: Vec<usize> = (0..state.rows()).collect();
     let scores = scores_after(state.last_hidden(), &vec![*start; open.len()])?;
-    let begin = |(user, scores)| Search::new(*start, certain.clone(), guided(user, *start, scores));
+    let begin = |(user, scores)| {
+        let guide = guides.map(|guides: &[Guide]| &guides[user]);
+        Search::new(*start, certain.clone(), scores, guide)
+    };
     let mut searches: Vec<Search> = scores.into_iter().enumerate().map(begin).collect();
     let mut generated: Vec<Segment> = Vec::new();
     loop {
@@ -135,8 +132,7 @@ fn search(
         let width = next.len() / open.len();
         for (row, NextRow { nodes, .. }) in next.iter().enumerate().filter(|(_, row)| !row.nodes.is_empty()) {
             let user = open[row / width];
-            let known = nodes.iter().zip(scores.by_ref()).map(|(&node, scores)| guided(user, node, scores));
-            searches[user].live[row % width].known = known.collect();
+            searches[user].live[row % width].known = scores.by_ref().take(nodes.len()).collect();
         }
     }
     Ok(searches.into_iter().map(|search| search.finish(tree)).collect())

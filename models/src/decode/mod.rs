@@ -10,5 +10,5 @@ pub use crate::trie::{ItemTrie, TrieError};
 pub use beam::{beam_search, beam_search_after, guided_beam_search};
 pub use generate::generate;
 pub use ground::TitleEmbeddings;
-pub use guide::Guide;
+pub use guide::{GuidanceKind, Guide};
 pub use search::{BeamConfig, Hypothesis};

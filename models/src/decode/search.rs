@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::guide::Guide;
 use crate::trie::ItemTrie;
 use crate::{ModelError, Objective, ObjectiveKind};
 
@@ -117,8 +118,10 @@ impl Rules<'_> {
 }
 
 /// The search of one prompt.
-pub(super) struct Search {
+pub(super) struct Search<'a> {
     pub live: Vec<Beam>,
+    /// What has a say besides the language model.
+    guide: Option<&'a Guide>,
     /// The best finished ones so far, at most as many as beams, best first; equal scores by the lowest item.
     finished: Vec<Finished>,
 }
@@ -133,6 +136,8 @@ struct Finished {
 pub(super) struct Beam {
     node: u32,
     /// Sum of its tokens' log-probabilities.
+    log_prob: f32,
+    /// The same, as the guide sees it where there is one.
     sum: f32,
     tokens: Vec<u32>,
     /// The row of the last pass that holds what was run of it.
@@ -155,17 +160,18 @@ impl Beam {
 }
 
 struct Candidate {
+    log_prob: f32,
     sum: f32,
     parent: usize,
     token: u32,
     node: u32,
 }
 
-impl Search {
+impl<'a> Search<'a> {
     /// A search that begins at a node, to which certain tokens lead, and knows the log-probabilities of its children.
-    pub fn new(node: u32, tokens: Vec<u32>, scores: Vec<f32>) -> Self {
-        let beam = Beam { node, sum: 0.0, tokens, row: 0, known: [scores].into() };
-        Self { live: vec![beam], finished: Vec::new() }
+    pub fn new(node: u32, tokens: Vec<u32>, scores: Vec<f32>, guide: Option<&'a Guide>) -> Self {
+        let beam = Beam { node, log_prob: 0.0, sum: 0.0, tokens, row: 0, known: [scores].into() };
+        Self { live: vec![beam], guide, finished: Vec::new() }
     }
 
     /// Takes steps as long as the scores of all beams are known; whether the search goes on after them.
@@ -185,11 +191,10 @@ impl Search {
         for (parent, beam) in self.live.iter_mut().enumerate() {
             let scores = beam.known.pop_front().unwrap_or_default();
             let (tokens, nodes) = rules.tree.children(beam.node);
-            let child = |((&token, &node), &score): ((&u32, &u32), &f32)| Candidate {
-                sum: beam.sum + score,
-                parent,
-                token,
-                node,
+            let child = |((&token, &node), &score): ((&u32, &u32), &f32)| {
+                let log_prob = beam.log_prob + score;
+                let sum = self.guide.map_or(log_prob, |guide| guide.score(log_prob, node));
+                Candidate { log_prob, sum, parent, token, node }
             };
             candidates.extend(tokens.iter().zip(nodes).zip(&scores).map(child));
         }
@@ -197,7 +202,7 @@ impl Search {
         candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum));
         candidates.truncate(rules.beams.saturating_mul(2));
         let mut live = Vec::new();
-        for (rank, Candidate { sum, parent, token, node }) in candidates.into_iter().enumerate() {
+        for (rank, Candidate { log_prob, sum, parent, token, node }) in candidates.into_iter().enumerate() {
             let parent = &mut self.live[parent];
             let mut tokens = parent.tokens.clone();
             tokens.push(token);
@@ -207,7 +212,8 @@ impl Search {
                 }
             } else if live.len() < rules.beams {
                 // What else is known belongs to a beam's only child.
-                live.push(Beam { node, sum, tokens, row: parent.row, known: std::mem::take(&mut parent.known) });
+                let known = std::mem::take(&mut parent.known);
+                live.push(Beam { node, log_prob, sum, tokens, row: parent.row, known });
             }
         }
         // Without a penalty a sum is a score, and only falls: what is no better than the worst of enough finished ones
@@ -264,7 +270,7 @@ mod tests {
         let tree = ItemTrie::new(&items.iter().map(|item| item.to_vec()).collect::<Vec<_>>()).unwrap();
         let objective = Objective::vocabulary();
         let rules = Rules { tree: &tree, objective: &objective, beams, length_penalty: 1.0 };
-        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), scores(&[]));
+        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), scores(&[]), None);
         while search.step_while_known(rules) {
             for beam in search.live.iter_mut().filter(|beam| beam.known.is_empty()) {
                 beam.known.push_back(scores(&beam.tokens));
@@ -304,7 +310,7 @@ mod tests {
     fn a_beam_runs_ahead_where_the_tree_leaves_no_choice_but_for_the_end() {
         let tree = ItemTrie::new(&[vec![1, 2, 3, 0], vec![4, 0]]).unwrap();
         let objective = Objective::vocabulary();
-        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), vec![-1.0, -2.0]);
+        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), vec![-1.0, -2.0], None);
         let rules = Rules { tree: &tree, objective: &objective, beams: 10, length_penalty: 1.0 };
         assert!(search.step_while_known(rules));
         let rows: Vec<Vec<u32>> = search.live.iter().map(|beam| beam.next_row(rules).tokens).collect();

@@ -72,6 +72,8 @@ pub struct Objective {
     tree: Option<Arc<ItemTrie>>,
     temperature: f64,
     watches_spread: bool,
+    /// The share of label smoothing.
+    smoothing: f64,
 }
 
 /// What a target consists of, for the means over a batch.
@@ -105,12 +107,12 @@ struct Choice {
 impl Objective {
     /// An objective over the catalog of a prefix tree.
     pub fn new(kind: ObjectiveKind, tree: impl Into<Arc<ItemTrie>>) -> Self {
-        Self { kind, tree: Some(tree.into()), temperature: 1.0, watches_spread: false }
+        Self { kind, tree: Some(tree.into()), temperature: 1.0, watches_spread: false, smoothing: 0.0 }
     }
 
     /// [`ObjectiveKind::Vocabulary`] without a catalog: enough to train by, not to search with.
     pub fn vocabulary() -> Self {
-        Self { kind: ObjectiveKind::Vocabulary, tree: None, temperature: 1.0, watches_spread: false }
+        Self { kind: ObjectiveKind::Vocabulary, tree: None, temperature: 1.0, watches_spread: false, smoothing: 0.0 }
     }
 
     /// Which one it is.
@@ -150,6 +152,13 @@ impl Objective {
     /// its targets. A search knows neither.
     pub fn at_temperature(&self, temperature: f64, watches_spread: bool) -> Self {
         Self { temperature, watches_spread, ..self.clone() }
+    }
+
+    /// The same objective for a loss with label smoothing (Szegedy et al., arXiv 1512.00567) over the tokens that compete
+    /// at a choice: a share, from 0 to below 1, of the target's probability goes to all of them alike. Neither
+    /// [`ObjectiveKind::Vocabulary`] nor a search knows it.
+    pub fn with_label_smoothing(&self, share: f64) -> Self {
+        Self { smoothing: share, ..self.clone() }
     }
 
     /// The exponent of the length that a hypothesis' score is divided by, unless another is asked for: 1, the mean over

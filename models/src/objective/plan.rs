@@ -36,6 +36,9 @@ pub(crate) struct TargetPlan {
     pub positions: Vec<Vec<usize>>,
     predicted: Predicted,
     temperature: f64,
+    /// With label smoothing, for each predicted token the number of those it competes with and its place among them;
+    /// all of their log-probabilities are asked for then.
+    smoothed: Option<(f64, Vec<(usize, usize)>)>,
     /// The widest choice of each row, where it is looked at: place among the predicted tokens, node, and place of the
     /// target among its children.
     widest: Vec<(usize, u32, usize)>,
@@ -59,13 +62,18 @@ impl Objective {
                     targets.iter().flat_map(|target| target.iter().map(|&id| id as i32)).collect(),
                 ),
                 temperature: self.temperature,
+                smoothed: None,
                 widest: Vec::new(),
             }),
             ObjectiveKind::Catalog => {
                 let tree = self.tree()?;
                 let rows = targets.iter().map(|target| self.choices(target)).collect::<Result<Vec<_>, _>>()?;
-                let place = |choice: &Choice| (choice.node, tree.children(choice.node).0, Some(choice.child));
-                let predicted = Choices::new(rows.iter().flat_map(|(choices, _, _)| choices.iter().map(place)));
+                let choices = || rows.iter().flat_map(|(choices, _, _)| choices);
+                let wanted = |choice: &Choice| (self.smoothing == 0.0).then_some(choice.child);
+                let place = |choice: &Choice| (choice.node, tree.children(choice.node).0, wanted(choice));
+                let predicted = Choices::new(choices().map(place));
+                let among = |choice: &Choice| (tree.children(choice.node).0.len(), choice.child);
+                let smoothed = (self.smoothing > 0.0).then(|| (self.smoothing, choices().map(among).collect()));
                 let positions = |(choices, _, _): &(Vec<Choice>, _, _)| {
                     choices.iter().map(|choice: &Choice| choice.position).collect::<Vec<_>>()
                 };
@@ -80,6 +88,7 @@ impl Objective {
                 }
                 Ok(TargetPlan {
                     temperature: self.temperature,
+                    smoothed,
                     widest,
                     positions: rows.iter().map(positions).collect(),
                     inputs: rows.into_iter().map(|(_, inputs, _)| inputs).collect(),
@@ -91,17 +100,32 @@ impl Objective {
 }
 
 impl TargetPlan {
-    /// Log-probabilities of the predicted tokens, `[tokens]`, after their hidden states `[tokens, d_model]`.
-    pub fn log_probs(&self, backbone: &Backbone, hidden: Tensor<2>) -> Tensor<1> {
+    /// Log-probabilities of the predicted tokens, `[tokens]`, after their hidden states `[tokens, d_model]`, and what
+    /// label smoothing adds to their sum, `[1]`.
+    pub fn log_probs(&self, backbone: &Backbone, hidden: Tensor<2>) -> (Tensor<1>, Option<Tensor<1>>) {
         // Dividing the hidden states divides the logits.
         let hidden = if self.temperature == 1.0 { hidden } else { hidden.div_scalar(self.temperature) };
-        match &self.predicted {
+        let all = match &self.predicted {
             Predicted::OfVocabulary(ids) => {
                 let ids = indices(ids, &hidden.device()).unsqueeze_dim(1);
                 backbone.log_probs(hidden, ids).squeeze_dim(1)
             }
             Predicted::OfChoices(choices) => backbone.choice_log_probs(hidden, choices),
+        };
+        let Some((share, among)) = &self.smoothed else {
+            return (all, None);
+        };
+        let device = all.device().inner();
+        let (mut targets, mut weights) = (Vec::with_capacity(among.len()), Vec::new());
+        for &(tokens, target) in among {
+            targets.push((weights.len() + target) as i32);
+            weights.extend(std::iter::repeat_n((share / tokens as f64) as f32, tokens));
         }
+        let weights = Tensor::<1>::from_data(weights.as_slice(), &device);
+        let weights = if all.is_autodiff() { Tensor::from_inner(weights) } else { weights };
+        let values = all.clone().select(0, indices(&targets, &device));
+        let smoothing = (all * weights).sum() - values.clone().sum().mul_scalar(*share);
+        (values, Some(smoothing))
     }
 
     /// How the logits lie at the rows' widest choices, at temperature 1; nothing where they are not looked at.

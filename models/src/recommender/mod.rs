@@ -9,7 +9,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::backbone::{Backbone, BackboneConfig, PromptState, indices};
+use crate::backbone::{Backbone, BackboneConfig, Dropout, PromptState, indices};
 use crate::latent::{ThoughtKind, ThoughtSource};
 use crate::parameters::Parameters;
 use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
@@ -36,6 +36,9 @@ pub struct TargetLogProbs {
     pub values: Tensor<1>,
     /// Predicted tokens of each row; they add up to `tokens`.
     pub lengths: Vec<usize>,
+    /// What label smoothing adds to the sum of the log-probabilities, `[1]`: for each choice its share times the mean
+    /// log-probability of all tokens that compete there less that of the target's token. Absent without it.
+    pub smoothing: Option<Tensor<1>>,
     /// How the logits lie, where the objective looks at it.
     pub spread: LogitSpread,
 }
@@ -58,7 +61,7 @@ impl TargetLogProbs {
 }
 
 impl LatentRecommender {
-    /// A new model with random weights.
+    /// A new model with random weights. Its checkpoints record that they began with such.
     ///
     /// # Errors
     ///
@@ -70,7 +73,7 @@ impl LatentRecommender {
         seed: u64,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        Self::build(&mut Parameters::fresh(seed, device), config, kind, thoughts)
+        Self::build(&mut Parameters::fresh(seed, device), config.from_scratch(), kind, thoughts)
     }
 
     pub(crate) fn build(
@@ -100,6 +103,20 @@ impl LatentRecommender {
     /// The same model, recorded as trained for an objective.
     pub fn with_objective(self, objective: ObjectiveKind) -> Self {
         Self { objective, ..self }
+    }
+
+    /// The same model with what a step of training sets to zero. A copy for the step: what it trains are this model's
+    /// parameters.
+    #[must_use]
+    pub fn with_dropout(&self, dropout: Dropout) -> Self {
+        let mut model = self.clone();
+        model.backbone.dropout = Some(dropout);
+        model
+    }
+
+    /// Whether the chain of checkpoints that the model comes from began with random weights.
+    pub fn is_from_scratch(&self) -> bool {
+        self.backbone.config().is_from_scratch()
     }
 
     /// The device of the weights, without autodiff.
@@ -250,7 +267,8 @@ impl LatentRecommender {
             Ok(tree) => plan.spread(&self.backbone, tree, &hidden),
             Err(_) => LogitSpread::default(),
         };
-        Ok(TargetLogProbs { values: plan.log_probs(&self.backbone, hidden), lengths, spread })
+        let (values, smoothing) = plan.log_probs(&self.backbone, hidden);
+        Ok(TargetLogProbs { values, lengths, smoothing, spread })
     }
 }
 

@@ -165,13 +165,7 @@ fn result(number: u64, hit_rate: f64) -> EvaluationResult {
         list: vec![vec![u32::from(rank.is_some())]],
     };
     let ranks: Vec<UserRank> = found.into_iter().enumerate().map(rank).collect();
-    let method = Method {
-        method: "beam search".into(),
-        beams: 10,
-        objective: None,
-        length_penalty: Some(1.0),
-        guidance_scale: None,
-    };
+    let method = Method { length_penalty: Some(1.0), ..Method::named("beam search", 10) };
     EvaluationResult {
         split: "test".into(),
         data_fingerprint: "f".into(),

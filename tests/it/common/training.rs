@@ -37,7 +37,7 @@ pub fn training<'a>(
     world: &'a World,
     observer: &'a mut dyn FnMut(Event),
     interrupted: &'a AtomicBool,
-) -> Training<'a, LatentRecommender> {
+) -> Training<'a> {
     Training { config, train: examples, valid: examples, run: Some(run), world, observer, interrupted }
 }
 

@@ -1,0 +1,188 @@
+//! The collaborative model that guides a search, and how much it says: chosen on validation, and remembered.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::RunError;
+use super::evaluate::{EvaluationEvent, EvaluationRequest};
+use super::model_folder::{is_run, model_folder};
+use crate::data::{Prepared, Split};
+use crate::eval::{
+    CollaborativeModel, EvalConfig, Guidance, Metric, Shard, TransitionChoices, TransitionConfig, Transitions,
+    evaluate_guided, load_sasrec, sample,
+};
+use crate::input_error::InputError;
+use crate::models::decode::GuidanceKind;
+use crate::models::hub::{read_json, write_json};
+use crate::models::{LatentRecommender, ModelError, Objective, device};
+
+/// The file of a run's folder with what was chosen.
+const FILE: &str = "guidance.json";
+
+/// What guides a search.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GuideSource {
+    /// Counts of item transitions in the training rows.
+    Transition,
+    /// A SASRec run, or the folder of such a model.
+    SasRec(PathBuf),
+}
+
+impl fmt::Display for GuideSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Transition => formatter.write_str("transition"),
+            Self::SasRec(run) => run.display().fmt(formatter),
+        }
+    }
+}
+
+/// A guide, and what to choose among by NDCG@10 on validation users. Where nothing is to choose, no user is asked.
+#[derive(Debug, Clone)]
+pub struct GuidanceRequest {
+    /// The guide.
+    pub guide: GuideSource,
+    /// How it and the language model become one.
+    pub kinds: Vec<GuidanceKind>,
+    /// The language model's shares, from 0 to 1.
+    pub scales: Vec<f64>,
+    /// Weights of popularity in counts of transitions.
+    pub smoothing: Vec<f64>,
+    /// Validation users to choose by.
+    pub users: usize,
+}
+
+impl GuidanceRequest {
+    /// Makes sure that every value makes sense.
+    pub(super) fn check(&self) -> Result<(), RunError> {
+        let refused = |problem: String| RunError::Model(ModelError::Input(problem));
+        for &smoothing in &self.smoothing {
+            TransitionConfig { smoothing, ..Default::default() }.check().map_err(refused)?;
+        }
+        match self.scales.iter().find(|scale| !(0.0..=1.0).contains(*scale)) {
+            Some(scale) => Err(refused(format!("the guidance scale is {scale}; it must be from 0 to 1"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A guidance, and how good it was on validation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChosenGuidance {
+    /// The guide: `transition`, or the folder of a SASRec run.
+    pub guide: String,
+    /// How it and the language model become one.
+    pub kind: GuidanceKind,
+    /// The language model's share.
+    pub scale: f64,
+    /// How transitions are counted, where they guide.
+    pub transition: Option<TransitionConfig>,
+    /// NDCG of the list's first places, 10 at most, on validation; absent where nothing was to choose.
+    pub ndcg: Option<f64>,
+    /// The validation users.
+    pub users: usize,
+    /// Checksum of the prepared data.
+    pub data_fingerprint: String,
+}
+
+impl ChosenGuidance {
+    /// What was chosen last for the run in a folder; nothing for a folder that is no run's.
+    ///
+    /// # Errors
+    ///
+    /// A file that is damaged.
+    pub fn of_run(run: &Path) -> Result<Option<Self>, RunError> {
+        let file = run.join(FILE);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let damaged = |error: serde_json::Error| InputError::new(&file, format!("is damaged: {error}"));
+        Ok(Some(serde_json::from_value(read_json(&file)?).map_err(damaged)?))
+    }
+
+    /// Remembers it in a run's folder where it was chosen among several; another folder is left as it is.
+    pub(super) fn record(&self, run: &Path) -> Result<(), RunError> {
+        if self.ndcg.is_some() && is_run(run) {
+            write_json(&run.join(FILE), self)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a guide is chosen for.
+pub(super) struct GuidedSearch<'a> {
+    pub model: &'a LatentRecommender,
+    pub prepared: &'a Prepared,
+    pub objective: &'a Objective,
+    pub evaluation: &'a EvaluationRequest,
+}
+
+impl GuidedSearch<'_> {
+    /// The guide, and the guidance with the best NDCG@10, or of the longest list, on validation users; of equal ones the first.
+    pub fn choose(
+        &self,
+        request: &GuidanceRequest,
+        observer: &mut dyn FnMut(EvaluationEvent),
+    ) -> Result<(Box<dyn CollaborativeModel>, ChosenGuidance), RunError> {
+        let seed = self.evaluation.seed;
+        let weights = match request.guide {
+            GuideSource::Transition => Some(TransitionChoices::default().choose(self.prepared, seed).0),
+            GuideSource::SasRec(_) => None,
+        };
+        let smoothing = if weights.is_some() { &request.smoothing[..] } else { &[1.0] };
+        let choices = request.kinds.len() * request.scales.len() * smoothing.len();
+        let rows = sample(self.prepared.rows.get(Split::Valid), Some(request.users), seed);
+        if choices == 0 || (choices > 1 && rows.is_empty()) {
+            return Err(RunError::NoValidation);
+        }
+        let beam = self.evaluation.beam;
+        let config = EvalConfig { beam, batch: self.evaluation.batch, shard: Shard::WHOLE };
+        let mut best: Option<ChosenGuidance> = None;
+        for &smoothing in smoothing {
+            let transition = weights.map(|weights| TransitionConfig { smoothing, ..weights });
+            let guide = self.guide(&request.guide, transition)?;
+            for &kind in &request.kinds {
+                for &scale in &request.scales {
+                    let mut tried = ChosenGuidance {
+                        guide: request.guide.to_string(),
+                        kind,
+                        scale,
+                        transition,
+                        ndcg: None,
+                        users: rows.len(),
+                        data_fingerprint: self.prepared.fingerprint(),
+                    };
+                    if choices > 1 {
+                        let guidance = Guidance { model: guide.as_ref(), kind, scale };
+                        let (model, prepared, objective) = (self.model, self.prepared, self.objective);
+                        let found =
+                            evaluate_guided(model, guidance, prepared, objective, &rows, config, &mut |_, _| {})?;
+                        let metric = Metric::Ndcg(beam.beams.min(10));
+                        tried.ndcg = Some(found.mean(metric));
+                        observer(EvaluationEvent::Tried(&tried));
+                    }
+                    if best.as_ref().is_none_or(|best| tried.ndcg > best.ndcg) {
+                        best = Some(tried);
+                    }
+                }
+            }
+        }
+        let best = best.ok_or(RunError::NoValidation)?;
+        Ok((self.guide(&request.guide, best.transition)?, best))
+    }
+
+    fn guide(
+        &self,
+        source: &GuideSource,
+        transition: Option<TransitionConfig>,
+    ) -> Result<Box<dyn CollaborativeModel>, RunError> {
+        Ok(match source {
+            GuideSource::Transition => Box::new(Transitions::new(self.prepared, transition.unwrap_or_default())),
+            GuideSource::SasRec(run) => {
+                Box::new(load_sasrec(&model_folder(run), self.prepared, &device(&self.evaluation.device)?)?)
+            }
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! What keeps a model from over-fitting while it trains.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// What keeps stage 1's model from over-fitting; a validation knows none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Regularization {
+    /// Share of the values that are set to zero: of the embeddings, and of what each attention and MLP adds. See
+    /// [`Dropout`](latentr3_models::backbone::Dropout).
+    pub dropout: f64,
+    /// Share of a choice's probability that all tokens of the choice have alike, for the catalog's objective.
+    pub label_smoothing: f64,
+}
+
+impl Regularization {
+    /// Makes sure that both are shares below 1.
+    ///
+    /// # Errors
+    ///
+    /// One that is none; the message names it.
+    pub fn check(&self) -> Result<(), TrainError> {
+        check_share("dropout", self.dropout)?;
+        check_share("label_smoothing", self.label_smoothing)
+    }
+}
+
+/// Makes sure that a value is a share below 1.
+pub(crate) fn check_share(field: &'static str, value: f64) -> Result<(), TrainError> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(TrainError::config(field, format!("is {value:?}; must be from 0 to below 1"))),
+    }
+}
