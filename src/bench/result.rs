@@ -50,6 +50,14 @@ pub struct SearchTimes {
     pub lists: Vec<Vec<Hypothesis>>,
 }
 
+impl SearchTimes {
+    /// The tokens of each user's list, and their scores.
+    pub fn dump(&self) -> Vec<(Vec<&[u32]>, Vec<f64>)> {
+        let lists = self.lists.iter();
+        lists.map(|list| list.iter().map(|found| (found.tokens.as_slice(), found.score)).unzip()).collect()
+    }
+}
+
 /// How long requests took.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LatencyTimes {

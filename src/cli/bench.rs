@@ -8,7 +8,6 @@ use super::terminal::{is_quiet, note, print};
 use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::bench::{BenchConfig, BenchEvent, BenchResult, BenchRows, RequestConfig, StepConfig, Timed};
 use crate::models::Precision;
-use crate::models::decode::Hypothesis;
 use crate::train::grpo::{EstimatorKind, GrpoConfig};
 
 /// Most threads that a pool is asked for.
@@ -200,11 +199,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         BenchEvent::Answered { .. } => {}
     })?;
     if let BenchResult::Search(found) = &result {
-        let list = |list: &Vec<Hypothesis>| {
-            let pairs = list.iter().map(|found| (found.tokens.clone(), found.score));
-            pairs.unzip::<_, _, Vec<_>, Vec<_>>()
-        };
-        write_json(args.dump.as_deref(), &found.lists.iter().map(list).collect::<Vec<_>>())?;
+        write_json(args.dump.as_deref(), &found.dump())?;
     }
     write_json(args.json.as_deref(), &result)?;
     print(&format!("{}\n", serde_json::to_string(&result).expect("numbers can be written as JSON")))

@@ -1,13 +1,13 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
 use super::terminal::{is_quiet, print};
 use super::{CliError, SeedArg, names_of};
-use crate::data::{FewerUsers, Interactions, PrepareConfig, RawConfig, Repeats, SplitKind, prepare_unless};
+use crate::data::{FewerUsers, PrepareConfig, RawConfig, Repeats, SplitKind, prepare_unless};
 use crate::text;
 
 /// Options of `prepare`.
@@ -127,14 +127,8 @@ struct RawArgs {
     #[arg(long, value_name = "N", default_value_t = 200)]
     max_title: usize,
     /// What becomes of validation and test rows whose item no training row has
-    #[arg(long, value_enum, default_value_t = ColdArg::Keep)]
-    cold_items: ColdArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
-enum ColdArg {
-    Keep,
-    Drop,
+    #[arg(long, value_parser = ["keep", "drop"], default_value = "keep")]
+    cold_items: String,
 }
 
 fn parse_ratio(text: &str) -> Result<[u32; 3], String> {
@@ -164,7 +158,7 @@ impl RawArgs {
             split_ratio: self.split_ratio,
             clean_titles: !self.keep_markup,
             max_title: self.max_title,
-            drop_cold: self.cold_items == ColdArg::Drop,
+            drop_cold: self.cold_items == "drop",
         }
     }
 }
@@ -186,30 +180,14 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
         raw: args.raw.config(),
     };
     check_json(args.json.as_deref())?;
-    if args.dry_run {
-        return survey(&config, args);
-    }
-    let summary = prepare_unless(&config, interrupted())?;
-    write_json(args.json.as_deref(), &summary)?;
-    if is_quiet() {
-        return Ok(());
-    }
-    print(&format!("{}written to {}\n", text::of_summary(&summary), config.out.display()))
-}
-
-/// What filters and split leave, without making anything.
-fn survey(config: &PrepareConfig, args: &PrepareArgs) -> Result<(), CliError> {
-    if config.drop_markup_titles || config.train_users.is_some() {
-        let problem = "--drop-markup-titles and --train-users come after what --dry-run shows";
-        return Err(CliError::Usage(problem.into()));
-    }
-    let Some(summary) = Interactions::survey(&config.data, &config.read_options())? else {
-        let problem = "has rows with histories, which are used as they are; --dry-run is for interactions one by one";
-        return Err(CliError::input(&config.data, problem));
+    let shown = if args.dry_run {
+        let summary = config.survey()?;
+        write_json(args.json.as_deref(), &summary)?;
+        text::of_raw_summary(&summary)
+    } else {
+        let summary = prepare_unless(&config, interrupted())?;
+        write_json(args.json.as_deref(), &summary)?;
+        format!("{}written to {}\n", text::of_summary(&summary), config.out.display())
     };
-    write_json(args.json.as_deref(), &summary)?;
-    if is_quiet() {
-        return Ok(());
-    }
-    print(&text::of_raw_summary(&summary))
+    if is_quiet() { Ok(()) } else { print(&shown) }
 }
