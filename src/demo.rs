@@ -111,14 +111,8 @@ impl DemoConfig {
         let (sft, grpo) = self.training();
         let (source, temperature) = (ThoughtKind::LatentAttention, Temperature::default());
         let (regularization, augmentation) = Default::default();
-        let of_stage_1 = |thoughts| StageConfig::Sft {
-            thoughts,
-            source,
-            temperature,
-            lora: None,
-            regularization,
-            augmentation,
-        };
+        let of_stage_1 =
+            |thoughts| StageConfig::Sft { thoughts, source, temperature, lora: None, regularization, augmentation };
         let relative = GrpoConfig { sigma_relative: Some(0.3), ..Default::default() };
         let stages = [
             (&plain, &base, of_stage_1(0), &sft),

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::evaluate::figures;
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::{check_free, check_json, write_json};
@@ -12,6 +11,7 @@ use super::run_display::RunDisplay;
 use super::terminal::{duration, is_quiet, print};
 use super::{CliError, DeviceArg, SeedArg};
 use crate::demo::{DemoConfig, DemoEvent, DemoRankings};
+use crate::text;
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
         ("SFT with a thought", thinking),
         ("LatentR3 (SFT, then GRPO)", reinforced),
     ];
-    say(&format!("\n{} test listeners:\n{}", result.users, figures(&table).trim_end()))?;
+    say(&format!("\n{} test listeners:\n{}", result.users, text::of_rankings(&table).trim_end()))?;
     if result.best_step == Some(0) {
         say("(no step of GRPO was better on validation than its start, which is the SFT model)")?;
     }

@@ -7,7 +7,6 @@ use crate::experiment::ExperimentError;
 use crate::golden::GoldenError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
-use crate::models::decode::TrieError;
 use crate::outputs::OutputError;
 use crate::run::RunError;
 use crate::train::TrainError;
@@ -27,9 +26,6 @@ pub enum CliError {
     /// The training.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The catalog.
-    #[error(transparent)]
-    Trie(#[from] TrieError),
     /// A run, or an evaluation of its model.
     #[error("{}{}", .0, remedy(.0))]
     Run(#[from] RunError),
@@ -45,9 +41,6 @@ pub enum CliError {
         /// Steps done.
         step: usize,
     },
-    /// The user stopped an experiment or an evaluation.
-    #[error("{0}")]
-    Stopped(String),
     /// Nothing can be timed.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -84,6 +77,7 @@ fn remedy(error: &RunError) -> String {
             format!("; resume it with `latentr3 {command} --resume`")
         }
         RunError::OtherData { .. } => "; give the folder with --data if it was moved".into(),
+        RunError::EvaluationStopped => "; the same command does it".into(),
         RunError::NotEvaluated { .. } => "; `latentr3 evaluate --model RUN --split test` makes it".into(),
         RunError::EvaluatedBefore { .. } => "; `latentr3 evaluate --model RUN --split test` makes another".into(),
         RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
@@ -120,7 +114,7 @@ impl CliError {
     /// 2 for bad input, 1 for a failure, 130 where the user stopped the program, as shells have it.
     pub fn exit_code(&self) -> u8 {
         if let Self::Interrupted { .. }
-        | Self::Stopped(_)
+        | Self::Run(RunError::EvaluationStopped)
         | Self::Data(DataError::Interrupted)
         | Self::Experiment(ExperimentError::Stopped { .. }) = self
         {

@@ -22,7 +22,6 @@ mod standing;
 
 pub use attention::{Attended, Examples, View, views};
 pub use contents::{Contents, Evaluated, Subject};
-#[cfg(feature = "cli")]
 pub(crate) use label::duration;
 pub use make::{Report, ReportConfig, ReportEvent};
 pub use page::{is_page, page};

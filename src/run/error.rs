@@ -95,6 +95,9 @@ pub enum RunError {
         /// The run's folder.
         run: PathBuf,
     },
+    /// An evaluation was asked to stop; nothing of it is kept.
+    #[error("stopped before the evaluation was done")]
+    EvaluationStopped,
     /// The run was asked to stop and saved what it did.
     #[error("stopped after step {step}, which is saved")]
     Interrupted {

@@ -1,6 +1,7 @@
 //! Runs in folders: how one is started, resumed, evaluated and read, as the program's commands do it.
 
 mod augmented;
+mod baseline;
 mod carry_out;
 mod compared;
 mod description;
@@ -22,6 +23,7 @@ mod score;
 mod selection;
 
 pub use augmented::Augmentation;
+pub use baseline::{Baseline, BaselineEvent, BaselineRequest};
 pub use carry_out::{RunContext, RunEvent, RunOutcome};
 pub use compared::{equal_runs, read_compared};
 pub use description::{RunDescription, StageConfig};
