@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::CliError;
 use super::ObjectiveArg;
-use super::train_args::{FrozenArgs, LoopArgs, RecipeArg, RunArgs, launch};
-use crate::run::StageConfig;
+use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
+use crate::run::{Recipe, StageConfig};
 use crate::train::TrainConfig;
 use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig};
 
@@ -30,7 +30,7 @@ pub(super) struct GrpoArgs {
     objective: ObjectiveArg,
     /// Train by a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
-    recipe: Option<RecipeArg>,
+    recipe: Option<Recipe>,
     #[command(flatten)]
     samples: SampleArgs,
     /// How the gradient is estimated
@@ -126,6 +126,6 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         batch: args.rollouts.div_ceil(args.group),
         ..args.training.config(GrpoConfig::train_defaults(), &args.run)
     };
-    let objective = args.recipe.map(RecipeArg::objective).or(args.objective.objective);
+    let objective = args.recipe.map(Recipe::objective).or(args.objective.objective);
     launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, objective, train)
 }

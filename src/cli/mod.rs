@@ -18,7 +18,6 @@ mod outputs;
 mod prepare;
 mod recommend;
 mod recorded;
-mod regularization_args;
 mod report_page;
 mod run_display;
 mod sasrec_args;

@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
 use super::recorded::check_same;
-use super::regularization_args::{AugmentationArgs, RegularizationArgs};
 use super::run_display::RunDisplay;
 use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{
-    Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, Selection, StageConfig, resume, start,
+    Augmentation, Recipe, Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, Selection,
+    StageConfig, resume, start,
 };
-use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, World};
+use crate::train::{AdamWConfig, Keep, OnNonfinite, Regularization, Schedule, Temperature, TrainConfig, World};
 
 /// What a run reads and writes.
 #[derive(Debug, Clone, Args)]
@@ -152,7 +152,7 @@ pub(super) struct PretrainArgs {
     #[command(flatten)]
     training: LoopArgs,
     #[command(flatten)]
-    regularization: RegularizationArgs,
+    regularization: Regularization,
 }
 
 /// The option of commands that train a model for an objective.
@@ -162,21 +162,6 @@ struct TrainedObjectiveArg {
     /// item; or `vocabulary`, all tokens, as published, with a loss per token. The checkpoint records it [default: catalog]
     #[arg(long, value_name = "OBJECTIVE")]
     objective: Option<ObjectiveKind>,
-}
-
-/// A published set of settings.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum RecipeArg {
-    /// LatentR3 as published (arXiv 2505.19092): the objective `vocabulary`, and of every option that is not given the published value
-    Latentr3,
-}
-
-impl RecipeArg {
-    pub(super) fn objective(self) -> ObjectiveKind {
-        match self {
-            Self::Latentr3 => ObjectiveKind::Vocabulary,
-        }
-    }
 }
 
 /// Options of `sft`.
@@ -204,7 +189,7 @@ pub(super) struct SftArgs {
     temperature: Temperature,
     /// Train by a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
-    recipe: Option<RecipeArg>,
+    recipe: Option<Recipe>,
     /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the memory; 16 is
     /// usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
     #[arg(long, value_name = "RANK")]
@@ -220,9 +205,9 @@ pub(super) struct SftArgs {
     #[command(flatten)]
     training: LoopArgs,
     #[command(flatten)]
-    regularization: RegularizationArgs,
+    regularization: Regularization,
     #[command(flatten)]
-    augmentation: AugmentationArgs,
+    augmentation: Augmentation,
 }
 
 /// How a stage that freezes the backbone keeps it.
@@ -238,7 +223,8 @@ pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
     let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
     let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
     let objective = Some(args.objective.objective.unwrap_or(ObjectiveKind::Catalog));
-    let stage = StageConfig::Pretrain { regularization: args.regularization.config()? };
+    args.regularization.check()?;
+    let stage = StageConfig::Pretrain { regularization: args.regularization };
     launch(&args.run, &args.training, Precision::F32, stage, objective, train)
 }
 
@@ -247,16 +233,17 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
     args.temperature.check()?;
+    args.regularization.check()?;
+    args.augmentation.check().map_err(CliError::Usage)?;
     let stage = StageConfig::Sft {
         thoughts: args.thoughts,
         source: args.source,
         temperature: args.temperature,
         lora,
-        regularization: args.regularization.config()?,
-        augmentation: args.augmentation.config()?,
+        regularization: args.regularization,
+        augmentation: args.augmentation,
     };
-    let objective =
-        args.recipe.map(RecipeArg::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
+    let objective = args.recipe.map(Recipe::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
         return Err(CliError::Usage("--temperature is for the objective `catalog`".into()));
     }

@@ -16,6 +16,7 @@ mod model_folder;
 mod new_model;
 mod pipeline;
 mod ranked;
+mod recipe;
 mod recommend;
 mod recorded;
 mod sasrec;
@@ -40,6 +41,7 @@ pub use model_folder::{
 };
 pub use new_model::{InitRequest, ModelOrigin, ModelSizes};
 pub use pipeline::{Resumption, resume, start};
+pub use recipe::Recipe;
 pub use recommend::{RecommendEvent, RecommendRequest, Recommendation, Recommendations};
 pub use sasrec::SasRecRun;
 pub use score::{ScoreRequest, Scorer, TargetScore};
