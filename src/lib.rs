@@ -12,16 +12,21 @@
 
 #![deny(missing_docs)]
 
+pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
+pub mod demo;
+pub mod devices;
 pub mod eval;
 pub mod experiment;
 pub mod golden;
 mod input_error;
+pub mod outputs;
 pub mod report;
 pub mod run;
 pub mod runtime;
+pub mod text;
 
 /// The programs in the README and the documents compile.
 #[cfg(doctest)]

@@ -13,13 +13,18 @@ const ROPE_BASE: f64 = 1000.0;
 
 /// The kind of a [`ThoughtSource`], as `config.json` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum ThoughtKind {
     /// Attention over the hidden states: the method.
     LatentAttention,
-    /// The last hidden state as it is, without parameters.
+    /// The last hidden state as it is.
+    ///
+    /// It has no parameters.
     LastHidden,
-    /// One learnt embedding per thought, the same for every prompt.
+    /// One learnt embedding per thought.
+    ///
+    /// It is the same for every prompt.
     Constants,
 }
 

@@ -1,29 +1,24 @@
 //! `latentr3 baseline`: what a recommender should beat.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::CliError;
-use super::evaluate::{note_not_recorded, note_read_before};
 use super::sasrec_args::{self, SasRecArgs};
 use super::scored_lists::EvaluationArgs;
-use super::terminal::{is_quiet, note};
 use crate::data::Prepared;
-use crate::eval::{Counting, Counts, Method, TransitionChoices, TransitionConfig, load_sasrec, sasrec_scores};
-use crate::models::device;
-use crate::run::{EvaluationLog, model_folder, weight_files};
+use crate::run::Baseline;
 
 /// Options of `baseline`.
 #[derive(Debug, Args)]
 pub(super) struct BaselineArgs {
     #[command(subcommand)]
-    baseline: Baseline,
+    baseline: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Baseline {
+enum Command {
     /// The items by how often they were chosen in training, the same list for everybody
     Popularity(CountingArgs),
     /// The user's own last items again, newest first, then the popular ones
@@ -64,66 +59,23 @@ struct TransitionArgs {
 
 pub(super) fn run(args: &BaselineArgs) -> Result<(), CliError> {
     match &args.baseline {
-        Baseline::Popularity(counting) => count("popularity", Counting::Popularity, counting),
-        Baseline::Recent(counting) => count("recent", Counting::Recent, counting),
-        Baseline::Transition(args) => transition(args),
-        Baseline::Sasrec(sasrec) => sasrec_baseline(sasrec),
-    }
-}
-
-fn count(name: &str, counting: Counting, args: &CountingArgs) -> Result<(), CliError> {
-    args.evaluation.check()?;
-    let prepared = Prepared::load(&args.data)?;
-    let counts = Counts::new(counting, &prepared);
-    let method = Method::named(name, 0);
-    args.evaluation.run(method, &prepared, BTreeMap::new(), |rows| Ok(counts.scores(rows))).map(drop)
-}
-
-fn transition(args: &TransitionArgs) -> Result<(), CliError> {
-    let evaluation = &args.counting.evaluation;
-    evaluation.check()?;
-    let with_given = |config: TransitionConfig| TransitionConfig {
-        position_decay: args.position_decay.unwrap_or(config.position_decay),
-        distance_decay: args.distance_decay.unwrap_or(config.distance_decay),
-        smoothing: args.smoothing.unwrap_or(config.smoothing),
-    };
-    with_given(TransitionConfig::default()).check().map_err(CliError::Usage)?;
-    let prepared = Prepared::load(&args.counting.data)?;
-    let given = [args.position_decay, args.distance_decay, args.smoothing];
-    let config = match given.iter().all(Option::is_some) {
-        true => with_given(TransitionConfig::default()),
-        false => {
-            let ranges = TransitionChoices::default().with_given(given);
-            let (config, ndcg) = ranges.choose(&prepared, evaluation.seed.seed);
-            let TransitionConfig { position_decay, distance_decay, smoothing } = config;
-            if !is_quiet() {
-                note(&format!(
-                    "chosen on validation, NDCG@10 {ndcg:.4}: --position-decay {position_decay} --distance-decay {distance_decay} \
-                     --smoothing {smoothing}"
-                ));
-            }
-            config
+        Command::Popularity(args) => count(args, Baseline::Popularity),
+        Command::Recent(args) => count(args, Baseline::Recent),
+        Command::Transition(args) => {
+            let TransitionArgs { position_decay, distance_decay, smoothing, .. } = *args;
+            count(&args.counting, Baseline::Transition { position_decay, distance_decay, smoothing })
         }
-    };
-    let counts = Counts::new(Counting::Transition(config), &prepared);
-    let method = Method { transition: Some(config), ..Method::named("transition", 0) };
-    evaluation.run(method, &prepared, BTreeMap::new(), |rows| Ok(counts.scores(rows))).map(drop)
+        Command::Sasrec(args) => {
+            args.evaluation.check()?;
+            let (prepared, model) = sasrec_args::trained(args)?;
+            let device = args.device.device.clone();
+            args.evaluation.run(Baseline::SasRec { model, device }, &prepared)
+        }
+    }
 }
 
-fn sasrec_baseline(args: &SasRecArgs) -> Result<(), CliError> {
+fn count(args: &CountingArgs, baseline: Baseline) -> Result<(), CliError> {
     args.evaluation.check()?;
-    let (prepared, folder) = sasrec_args::trained(args)?;
-    let best = model_folder(&folder);
-    let model = load_sasrec(&best, &prepared, &device(&args.device.device)?)?;
-    let files = weight_files(&folder)?;
-    let log = EvaluationLog::open(&folder).unwrap_or_else(|error| {
-        note_not_recorded(&error);
-        None
-    });
-    let result =
-        args.evaluation.run(Method::named("sasrec", 0), &prepared, files, |rows| Ok(sasrec_scores(&model, rows)?))?;
-    if let Some(log) = log {
-        note_read_before(&result.split, log.record(&result, true)?);
-    }
-    Ok(())
+    baseline.check()?;
+    args.evaluation.run(baseline, &Prepared::load(&args.data)?)
 }

@@ -1,30 +1,17 @@
 use std::path::PathBuf;
-use std::time::Instant;
 
-use burn::module::Module;
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
 
-use super::grpo_args::EstimatorArg;
-use super::latency::{self, Plan};
-use super::model::{load_model, objective_of};
+use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
-use super::score::file_objective;
-use super::terminal::{note, print};
+use super::terminal::{is_quiet, note, print};
 use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
-use crate::data::{Split, TokenFile};
-use crate::models::decode::{BeamConfig, beam_search};
-use crate::models::{LatentRecommender, LoraConfig, Objective, Precision};
-use crate::run::check_device;
-use crate::run::peak_mib;
-use crate::train::grpo::{Grpo, GrpoConfig, prepare_model};
-use crate::train::sft::Sft;
-use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, World};
+use crate::bench::{BenchConfig, BenchEvent, BenchResult, BenchRows, RequestConfig, StepConfig, Timed};
+use crate::models::Precision;
+use crate::train::grpo::{EstimatorKind, GrpoConfig};
 
 /// Most threads that a pool is asked for.
 const MOST_THREADS: usize = 1024;
-/// Most rows of a step.
-const MOST_ROWS: usize = 1 << 20;
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -78,8 +65,8 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 1.5)]
     sigma: f64,
     /// How the gradient is estimated (grpo)
-    #[arg(long, value_enum, default_value_t = EstimatorArg::Likelihood)]
-    estimator: EstimatorArg,
+    #[arg(long, value_enum, default_value_t = EstimatorKind::Likelihood)]
+    estimator: EstimatorKind,
     /// Learning rate
     #[arg(long, default_value_t = 1e-4)]
     lr: f64,
@@ -135,16 +122,45 @@ enum What {
 }
 
 impl BenchArgs {
-    /// The rows and their catalog.
-    fn tokens(&self) -> Result<TokenFile, CliError> {
-        let split = match self.what {
-            What::Sft | What::Grpo => Split::Train,
-            What::Eval | What::Latency => Split::Test,
+    fn config(&self) -> Result<BenchConfig, CliError> {
+        let rows = match (&self.data, &self.tokens) {
+            (Some(data), _) => BenchRows::Prepared(data.clone()),
+            (None, Some(tokens)) => BenchRows::Tokens(tokens.clone()),
+            (None, None) => return Err(CliError::Usage("--tokens or --data is needed".into())),
         };
-        match (&self.data, &self.tokens) {
-            (Some(data), _) => Ok(TokenFile::of_split(data, split)?),
-            (None, Some(tokens)) => Ok(TokenFile::read(tokens)?),
-            (None, None) => Err(CliError::Usage("--tokens or --data is needed".into())),
+        Ok(BenchConfig {
+            model: self.model.clone(),
+            rows,
+            catalog: self.catalog.clone(),
+            objective: self.objective.objective,
+            precision: self.precision,
+            device: self.device.device.clone(),
+            seed: self.seed.seed,
+            timed: self.timed(),
+        })
+    }
+
+    fn timed(&self) -> Timed {
+        let Self { users, beams, .. } = *self;
+        let steps = |batch| StepConfig {
+            steps: self.steps,
+            batch: self.batch.unwrap_or(batch),
+            micro_batch: self.micro,
+            learning_rate: self.lr,
+            gradient_checkpointing: self.gradient_checkpointing,
+            frozen_weights: self.frozen_weights,
+        };
+        match self.what {
+            What::Sft => Timed::Sft { steps: steps(32), lora_rank: self.lora_rank },
+            What::Grpo => {
+                let (group, sigma, estimator) = (self.group, self.sigma, self.estimator);
+                Timed::Grpo { steps: steps(64), config: GrpoConfig { group, sigma, estimator, ..Default::default() } }
+            }
+            What::Eval => Timed::Search { users, batch: self.batch.unwrap_or(8), beams },
+            What::Latency => {
+                let batches = self.batch.map_or(vec![1, 16], |batch| vec![batch]);
+                Timed::Latency(RequestConfig { users, batches, rounds: self.steps, beams })
+            }
         }
     }
 
@@ -162,15 +178,8 @@ impl BenchArgs {
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
-    if [args.steps, args.micro, args.group, args.users, args.beams, args.batch.unwrap_or(1)].contains(&0) {
-        return Err(CliError::Usage("steps, batch, micro, group, users and beams must be at least 1".into()));
-    }
-    if !(args.lr.is_finite() && args.lr >= 0.0) {
-        return Err(CliError::Usage(format!("--lr {:?} must be 0 or a positive number", args.lr)));
-    }
-    if args.batch.unwrap_or(1) > MOST_ROWS {
-        return Err(CliError::Usage(format!("--batch goes up to {MOST_ROWS}")));
-    }
+    let config = args.config()?;
+    config.check()?;
     for (option, of) in ONLY_FOR {
         if args.given.iter().any(|given| given == option) && !of.contains(&args.what) {
             note(&format!("note: --{} changes nothing of what is timed here", option.replace('_', "-")));
@@ -181,127 +190,17 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     }
     check_json(args.dump.as_deref())?;
     check_json(args.json.as_deref())?;
-    check_device(&args.device.device, args.precision)?;
-    check_device(&args.device.device, args.frozen_weights)?;
-    let file = args.tokens()?;
-    let model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
-    let objective =
-        file_objective(&file, args.catalog.as_deref(), objective_of(&model, args.objective.objective), &model)?;
-    file.check(&model, &objective)?;
-    if matches!(args.what, What::Eval | What::Latency) && objective.tree().is_err() {
-        return Err(TokenFile::no_catalog(args.catalog.as_deref().unwrap_or(&file.path)).into());
+    warn_of_software(&args.device.device)?;
+    let result = config.time(&mut |event| match event {
+        BenchEvent::Loaded { trained, read } => note_other_objective(trained, read),
+        BenchEvent::Answered { done, all, users } if !is_quiet() => {
+            note(&format!("latency: request {done} of {all} with {users} users"))
+        }
+        BenchEvent::Answered { .. } => {}
+    })?;
+    if let BenchResult::Search(found) = &result {
+        write_json(args.dump.as_deref(), &found.dump())?;
     }
-    let result = match args.what {
-        What::Sft => {
-            let stage = Sft::new(args.micro, objective);
-            let model = match args.lora_rank {
-                Some(rank) => model.with_lora(&LoraConfig::of_rank(rank), args.seed.seed)?,
-                None => model,
-            };
-            train(args, &stage, model, &file.rows, args.batch.unwrap_or(32), 1)?
-        }
-        What::Grpo => {
-            let rollouts = args.batch.unwrap_or(64);
-            if !rollouts.is_multiple_of(args.group) {
-                return Err(CliError::Usage(format!(
-                    "--batch {rollouts} must be a multiple of --group {}",
-                    args.group
-                )));
-            }
-            let estimator = args.estimator.into();
-            let config = GrpoConfig { group: args.group, sigma: args.sigma, estimator, ..Default::default() };
-            let model = prepare_model(model, &config);
-            let stage = Grpo::new(config, args.micro, args.seed.seed, &model, objective)?;
-            train(args, &stage, model, &file.rows, rollouts / args.group, args.group)?
-        }
-        What::Eval => search(args, &model.valid(), &objective, &file.rows)?,
-        What::Latency => {
-            let batches = args.batch.map_or(vec![1, 16], |batch| vec![batch]);
-            let prompts: Vec<&[u32]> = file.rows.iter().take(args.users).map(|row| row.prompt.as_slice()).collect();
-            let beam = BeamConfig { beams: args.beams, length_penalty: None };
-            let plan = Plan { batches, rounds: args.steps, beam };
-            let table = latency::measure(model.valid(), &objective, &prompts, &plan)?;
-            json!({ "latency": table, "peak_mib": peak_mib() })
-        }
-    };
     write_json(args.json.as_deref(), &result)?;
-    print(&format!("{result}\n"))
-}
-
-fn train(
-    args: &BenchArgs,
-    stage: &dyn Stage<LatentRecommender>,
-    mut model: LatentRecommender,
-    rows: &[Example],
-    prompts: usize,
-    samples: usize,
-) -> Result<Value, CliError> {
-    let adamw = AdamW::new(AdamWConfig::default());
-    let mut optimizer =
-        Optimizer { adamw, clip_norm: 1.0, learning_rate: args.lr, groups: Vec::new(), step: 0, temperature: None };
-    model = model.train().with_frozen_weights(args.frozen_weights)?;
-    if args.gradient_checkpointing {
-        model = model.with_gradient_checkpointing();
-    }
-    let world = World::alone();
-    let (mut seconds, mut losses, mut rewards, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    for step in 0..args.steps {
-        let batch: Vec<&Example> = (0..prompts).map(|i| &rows[(step * prompts + i) % rows.len()]).collect();
-        optimizer.step = step + 1;
-        let clock = Instant::now();
-        let (moved, report) = stage.step(model, &mut optimizer, &world.local_batch(&batch))?;
-        model = moved;
-        seconds.push(clock.elapsed().as_secs_f64());
-        if let Some(Fault { what, value }) = report.fault {
-            return Err(TrainError::NotFinite { step: step + 1, what, value, rows: Vec::new() }.into());
-        }
-        losses.push(report.metrics["loss"].clone());
-        if samples > 1 {
-            rewards.push(report.headline);
-        }
-        tokens += batch.iter().map(|row| row.prompt.len() + row.target.len() + model.thoughts()).sum::<usize>();
-    }
-    let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    Ok(json!({
-        "step_s": seconds,
-        "loss": losses,
-        "reward": rewards,
-        "tokens": tokens,
-        "step_s_min": fastest,
-        "peak_mib": peak_mib(),
-    }))
-}
-
-fn search(
-    args: &BenchArgs,
-    model: &LatentRecommender,
-    objective: &Objective,
-    rows: &[Example],
-) -> Result<Value, CliError> {
-    let rows = &rows[..args.users.min(rows.len())];
-    let config = BeamConfig { beams: args.beams, length_penalty: None };
-    let clock = Instant::now();
-    let mut found = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(args.batch.unwrap_or(8)) {
-        let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
-        found.extend(beam_search(model, objective, &prompts, config)?);
-    }
-    let seconds = clock.elapsed().as_secs_f64();
-    let rank = |(row, hypotheses): (&Example, &Vec<crate::models::decode::Hypothesis>)| {
-        hypotheses.iter().position(|h| h.tokens == row.target)
-    };
-    let ranks: Vec<Option<usize>> = rows.iter().zip(&found).map(rank).collect();
-    let hit = |k: usize| ranks.iter().flatten().filter(|rank| **rank < k).count() as f64 / ranks.len() as f64;
-    let hr: Map<String, Value> = [1, 3, 5, 10].map(|k| (k.to_string(), json!(hit(k)))).into_iter().collect();
-    let lists: Vec<Value> = found
-        .iter()
-        .map(|list| {
-            json!([
-                list.iter().map(|h| &h.tokens).collect::<Vec<_>>(),
-                list.iter().map(|h| h.score).collect::<Vec<_>>()
-            ])
-        })
-        .collect();
-    write_json(args.dump.as_deref(), &lists)?;
-    Ok(json!({ "users_per_s": rows.len() as f64 / seconds, "s": seconds, "hr": hr, "peak_mib": peak_mib() }))
+    print(&format!("{}\n", serde_json::to_string(&result).expect("numbers can be written as JSON")))
 }

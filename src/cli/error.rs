@@ -1,11 +1,13 @@
 use std::path::{Path, PathBuf};
 
+use crate::bench::BenchError;
 use crate::data::DataError;
+use crate::devices::DeviceError;
 use crate::experiment::ExperimentError;
 use crate::golden::GoldenError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
-use crate::models::decode::TrieError;
+use crate::outputs::OutputError;
 use crate::run::RunError;
 use crate::train::TrainError;
 
@@ -24,9 +26,6 @@ pub enum CliError {
     /// The training.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The catalog.
-    #[error(transparent)]
-    Trie(#[from] TrieError),
     /// A run, or an evaluation of its model.
     #[error("{}{}", .0, remedy(.0))]
     Run(#[from] RunError),
@@ -42,21 +41,24 @@ pub enum CliError {
         /// Steps done.
         step: usize,
     },
-    /// The user stopped an experiment or an evaluation.
-    #[error("{0}")]
-    Stopped(String),
-    /// A golden folder cannot be checked.
+    /// Nothing can be timed.
     #[error(transparent)]
-    Golden(#[from] GoldenError),
+    Bench(#[from] BenchError),
+    /// A device cannot be examined.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// An experiment.
     #[error("{}", with_inputs(.0))]
     Experiment(#[from] ExperimentError),
     /// Devices do not compute what they should.
     #[error("not usable: {0}")]
-    Devices(String),
+    NotUsable(String),
     /// What the user asked for cannot be done.
     #[error("{0}")]
     Usage(String),
+    /// A file that is not to be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A file of the user's is not what it should be.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -75,6 +77,9 @@ fn remedy(error: &RunError) -> String {
             format!("; resume it with `latentr3 {command} --resume`")
         }
         RunError::OtherData { .. } => "; give the folder with --data if it was moved".into(),
+        RunError::EvaluationStopped => "; the same command does it".into(),
+        RunError::NotEvaluated { .. } => "; `latentr3 evaluate --model RUN --split test` makes it".into(),
+        RunError::EvaluatedBefore { .. } => "; `latentr3 evaluate --model RUN --split test` makes another".into(),
         RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
         _ => String::new(),
     }
@@ -87,6 +92,7 @@ fn with_inputs(error: &ExperimentError) -> String {
             let option = |(name, what): &(String, String)| format!("--input {name}=PATH: {what}");
             format!("needs {}", missing.iter().map(option).collect::<Vec<_>>().join("\n      "))
         }
+        ExperimentError::InputTwice(name) => format!("--input {name} is given twice"),
         other => other.to_string(),
     }
 }
@@ -108,20 +114,26 @@ impl CliError {
     /// 2 for bad input, 1 for a failure, 130 where the user stopped the program, as shells have it.
     pub fn exit_code(&self) -> u8 {
         if let Self::Interrupted { .. }
-        | Self::Stopped(_)
+        | Self::Run(RunError::EvaluationStopped)
         | Self::Data(DataError::Interrupted)
         | Self::Experiment(ExperimentError::Stopped { .. }) = self
         {
             return INTERRUPTED;
         }
         let failed = match self {
-            Self::Model(error) | Self::Run(RunError::Model(error)) | Self::Golden(GoldenError::Model(error)) => {
+            Self::Model(error)
+            | Self::Run(RunError::Model(error))
+            | Self::Bench(BenchError::Model(error) | BenchError::Run(RunError::Model(error)))
+            | Self::Device(DeviceError::Model(error) | DeviceError::Golden(GoldenError::Model(error))) => {
                 matches!(error, ModelError::NotFinite(_))
             }
-            Self::Train(error) | Self::Run(RunError::Train(error)) | Self::Golden(GoldenError::Train(error)) => {
+            Self::Train(error)
+            | Self::Run(RunError::Train(error))
+            | Self::Bench(BenchError::Train(error))
+            | Self::Device(DeviceError::Golden(GoldenError::Train(error))) => {
                 matches!(error, TrainError::NotFinite { .. } | TrainError::Model(ModelError::NotFinite(_)))
             }
-            Self::Devices(_) | Self::Experiment(ExperimentError::Step { .. }) => true,
+            Self::NotUsable(_) | Self::Experiment(ExperimentError::Step { .. }) => true,
             _ => false,
         };
         let failed = failed || self.refused_by_system().is_some_and(is_failure);

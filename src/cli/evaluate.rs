@@ -4,14 +4,15 @@ use clap::{Args, ValueEnum};
 
 use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
-use super::terminal::{Progress, duration, is_quiet, note, print, table};
-use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
+use super::terminal::{Progress, is_quiet, note, print};
+use super::{CliError, DeviceArg, ObjectiveArg, SeedArg, names_of};
 use crate::data::Split;
-use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, TargetGroups};
+use crate::eval::Shard;
 use crate::input_error::InputError;
 use crate::models::Precision;
 use crate::models::decode::{BeamConfig, GuidanceKind};
-use crate::run::{ChosenGuidance, Decoding, EvaluationEvent, EvaluationRequest, GuidanceRequest, GuideSource};
+use crate::run::{Decoding, EvaluationEvent, EvaluationRequest, GuidanceRequest, GuideSource};
+use crate::text;
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -23,8 +24,8 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "PREPARED")]
     data: PathBuf,
     /// Which rows; choose settings on valid, report test
-    #[arg(long, value_enum)]
-    split: SplitArg,
+    #[arg(long, value_parser = names_of::<Split>())]
+    split: Split,
     /// Beams of the search, and length of the list
     #[arg(long, default_value_t = 10)]
     beams: usize,
@@ -87,23 +88,6 @@ enum DecodeArg {
     Grounding,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum SplitArg {
-    Train,
-    Valid,
-    Test,
-}
-
-impl From<SplitArg> for Split {
-    fn from(split: SplitArg) -> Self {
-        match split {
-            SplitArg::Train => Self::Train,
-            SplitArg::Valid => Self::Valid,
-            SplitArg::Test => Self::Test,
-        }
-    }
-}
-
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if args.micro_batch == 0 || args.limit == Some(0) {
         return Err(CliError::Usage("--micro-batch and --limit must be at least 1".into()));
@@ -124,12 +108,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         }
         EvaluationEvent::OtherObjective { trained, read } => note_other_objective(trained, read),
         EvaluationEvent::NotRecorded(error) => note_not_recorded(error),
-        EvaluationEvent::Tried(guidance) => progress.say(&tried(guidance)),
+        EvaluationEvent::Tried(guidance) => progress.say(&text::of_guidance(guidance)),
         EvaluationEvent::ReadBefore { times } => note_read_before(request.split.name(), times),
     })?;
     drop(progress);
     write_json(args.json.as_deref(), &result)?;
-    if is_quiet() { Ok(()) } else { show(&result) }
+    if is_quiet() { Ok(()) } else { print(&text::of_evaluation(&result)) }
 }
 
 impl EvaluateArgs {
@@ -138,7 +122,7 @@ impl EvaluateArgs {
             model: self.model.clone(),
             data: self.data.clone(),
             device: self.device.device.clone(),
-            split: self.split.into(),
+            split: self.split,
             decoding: match (&self.decode, &self.guidance) {
                 (DecodeArg::Grounding, _) => Decoding::Grounding,
                 (DecodeArg::Trie, None) => Decoding::Search,
@@ -165,14 +149,6 @@ impl EvaluateArgs {
     }
 }
 
-/// A guidance that was tried on validation users.
-fn tried(guidance: &ChosenGuidance) -> String {
-    let ChosenGuidance { kind, scale, transition, ndcg, users, .. } = guidance;
-    let smoothing = transition.map_or(String::new(), |transition| format!(", smoothing {}", transition.smoothing));
-    let ndcg = ndcg.unwrap_or(f64::NAN);
-    format!("guidance by {kind}, scale {scale}{smoothing}: NDCG {ndcg:.4} on {users} validation users")
-}
-
 /// Says that a run will have no record of an evaluation.
 pub(super) fn note_not_recorded(error: &InputError) {
     note(&format!("note: {error}; the run will have no record of this evaluation"));
@@ -183,56 +159,4 @@ pub(super) fn note_read_before(split: &str, times: usize) {
     if split == Split::Test.name() && times > 0 {
         note(&format!("note: readings of the test split for this run before: {times}; choose settings on valid"));
     }
-}
-
-/// Prints the figures of an evaluation.
-pub(super) fn show(result: &EvaluationResult) -> Result<(), CliError> {
-    let evaluation = &result.evaluation;
-    let rankings =
-        [("model", &evaluation.by_item), ("by title", &evaluation.by_title), ("popularity", &evaluation.popularity)];
-    let part = match result.shard {
-        Shard::WHOLE => String::new(),
-        shard => format!(" (part {shard} of {})", result.users_of_all_parts),
-    };
-    let objective = match (evaluation.method.objective, result.trained_objective) {
-        (Some(objective), Some(trained)) if objective != trained => {
-            format!("objective {objective}, the model was trained for {trained}\n")
-        }
-        (Some(objective), _) => format!("objective {objective}\n"),
-        (None, _) => String::new(),
-    };
-    let (users, time) = (evaluation.users, duration(evaluation.seconds));
-    let speed = users as f64 / evaluation.seconds;
-    let TargetGroups { cold, warm, head, middle, tail } = &evaluation.targets;
-    let groups = [("cold", cold), ("warm", warm), ("head", head), ("middle", middle), ("tail", tail)];
-    let groups = groups.into_iter().filter(|(_, group)| group.users > 0);
-    let groups: Vec<_> =
-        groups.map(|(name, group)| (format!("{name} ({} users)", group.users), &group.by_item)).collect();
-    let groups: Vec<_> = groups.iter().map(|(name, ranking)| (name.as_str(), *ranking)).collect();
-    let shown = evaluation.exposure.as_ref().map_or(String::new(), |exposure| {
-        let Exposure { k, average_popularity, coverage, gini, entropy } = exposure;
-        format!(
-            "first {k} places: chosen {average_popularity:.1} times in training, coverage {coverage:.4}, Gini {gini:.4}, \
-             entropy {entropy:.2} bits\n"
-        )
-    });
-    print(&format!(
-        "{}\nby the popularity of the user's item\n{}{shown}{objective}{users} users{part} in {time}, {speed:.1} users/s\n",
-        figures(&rankings),
-        figures(&groups)
-    ))
-}
-
-/// HR and NDCG of several rankings as a table.
-pub(super) fn figures(rankings: &[(&str, &Ranking)]) -> String {
-    let head = |name: &str| CUTOFFS.iter().map(|k| format!("{name}@{k}")).collect::<Vec<_>>();
-    let mut rows = vec![[vec![String::new()], head("HR"), head("NDCG")].concat()];
-    for (name, ranking) in rankings {
-        let cells = |metric: fn(usize) -> Metric| {
-            let cell = |k| ranking.get(metric(k)).map_or("-".into(), |value| format!("{value:.4}"));
-            CUTOFFS.into_iter().map(cell).collect::<Vec<_>>()
-        };
-        rows.push([vec![name.to_string()], cells(Metric::Hr), cells(Metric::Ndcg)].concat());
-    }
-    table(&rows)
 }

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,10 +7,8 @@ use super::error::INTERRUPTED;
 use super::interrupt::{interrupted, is_terminated, terminate};
 use super::terminal::{duration, is_quiet, note, print};
 use super::{Cli, CliError, DeviceArg};
-use crate::experiment::{Experiment, Program, Step, StepEvent, WorkFolder, markdown};
+use crate::experiment::{Experiment, ExperimentRequest, PlannedExperiment, Program, StepEvent};
 use crate::models::ModelError;
-use crate::models::hub::write_atomically;
-use crate::report::picture;
 
 /// Options of `experiment`.
 #[derive(Debug, Args)]
@@ -58,103 +54,64 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
-    let error = |problem: String| CliError::input(&args.file, problem);
-    let text = fs::read_to_string(&args.file).map_err(|cause| error(format!("cannot be read: {cause}")))?;
-    let experiment = Experiment::parse(&text).map_err(|cause| error(cause.to_string()))?;
-    let steps = experiment.steps().map_err(|cause| error(cause.to_string()))?;
+    let request = ExperimentRequest {
+        file: args.file.clone(),
+        work: args.work.clone(),
+        results: args.results.clone(),
+        inputs: args.input.clone(),
+        only: args.only.clone(),
+    };
     let program = Cli::command();
     // A step may run every command but this.
-    let is_for_steps = |word: &String| word != "experiment" && program.find_subcommand(word).is_some();
-    if let Some(step) = steps.iter().find(|step| !step.command.first().is_some_and(is_for_steps)) {
-        let word = step.command.first().map_or("", String::as_str);
-        return Err(error(format!("step `{}` runs `{word}`, which is no command for a step", step.name)));
-    }
-    let tables = experiment.tables().map_err(|cause| error(cause.to_string()))?;
-    let charts = experiment.charts().map_err(|cause| error(cause.to_string()))?;
-    let mut inputs = BTreeMap::new();
-    for (name, path) in &args.input {
-        if inputs.insert(name.clone(), path.clone()).is_some() {
-            return Err(CliError::Usage(format!("--input {name} is given twice")));
-        }
-    }
-    if let Some(name) = inputs.keys().find(|name| !experiment.inputs.contains_key(*name)) {
-        let known: Vec<&str> = experiment.inputs.keys().map(String::as_str).collect();
-        return Err(CliError::Usage(format!("no input is called {name}; there are: {}", known.join(", "))));
-    }
-    let beside = args.file.with_file_name("results").join(args.file.file_stem().unwrap_or_default());
-    let results_folder = args.results.as_ref().unwrap_or(&beside);
-    let place = WorkFolder::new(&args.work, results_folder, inputs)?;
-    let is_asked = |step: &Step| args.only.is_empty() || args.only.iter().any(|part| step.name.contains(part));
-    if !args.only.is_empty() && !steps.iter().any(|step| step.keep && is_asked(step)) {
-        return Err(CliError::Usage(format!("no step that is kept has {} in its name", args.only.join(" or "))));
-    }
-    let mut asked = Vec::new();
-    for (at, step) in steps.iter().enumerate() {
-        if step.keep && is_asked(step) && place.kept(step)?.is_none() {
-            asked.push(at);
-        }
-    }
-    let due = place.due(&steps, asked)?;
+    let planned = request.plan(&|word| word != "experiment" && program.find_subcommand(word).is_some())?;
     if args.dry_run {
-        print(&describe(&experiment))?;
-        for &at in &due {
-            print(&format!("{}: latentr3 {}\n", steps[at].name, steps[at].command.join(" ")))?;
+        print(&describe(&planned.experiment))?;
+        for step in planned.due() {
+            print(&format!("{}: latentr3 {}\n", step.name, step.command.join(" ")))?;
         }
     } else {
-        place.check_inputs(&experiment, due.iter().map(|&at| &steps[at]))?;
-        let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes));
-        let mut observer = |event: StepEvent| match event {
-            _ if is_quiet() => {}
-            StepEvent::Waiting(step) => note(&format!("waiting for another experiment to carry out `{}`", step.name)),
-            StepEvent::Done { step, seconds } => note(&format!("{} took {}", step.name, duration(seconds))),
-        };
-        let mut program = Program {
-            path: std::env::current_exe().map_err(ModelError::io(Path::new("latentr3")))?,
-            interrupted_code: INTERRUPTED,
-            device: args.device.device.clone(),
-            takes_device,
-            // From here on Ctrl-C, which a step gets too, lets it save what it did. A request to end is passed on.
-            interrupted: interrupted(),
-            stop: |step| {
-                if is_terminated() {
-                    terminate(step);
-                }
-            },
-            observer: &mut observer,
-        };
-        for (done, &at) in due.iter().enumerate() {
-            if !is_quiet() {
-                note(&format!("step {} of {}: {}", done + 1, due.len(), steps[at].name));
-            }
-            if let Some(twin) = place.take_over(&steps, &steps[at])? {
-                if !is_quiet() {
-                    note(&format!("{} is of the same model as {twin}, and has its result", steps[at].name));
-                }
-            } else if !program.carry_out(&place, &steps[at], end)? {
-                note("time limit reached; rerun the command to resume");
-                break;
-            }
-        }
+        carry_out(args, &planned)?;
     }
-    let mut results = BTreeMap::new();
-    for step in steps.iter().filter(|step| step.keep) {
-        results.extend(place.kept(step)?.map(|kept| (step.name.as_str(), kept.result)));
-    }
-    let result = |step: &str| results.get(step).cloned();
     let show = |text: &str| if is_quiet() && !args.dry_run { Ok(()) } else { print(text) };
-    for table in &tables {
-        show(&format!("{}\n", markdown(table, &result)))?;
+    for table in planned.tables()? {
+        show(&format!("{table}\n"))?;
     }
     if args.dry_run {
         return Ok(());
     }
-    for chart in &charts {
-        let series = chart.series(&result);
-        if series.iter().any(|series| !series.points.is_empty()) {
-            let file = results_folder.join(&chart.file);
-            write_atomically(&file, picture(&chart.title, &chart.x_label, &series).as_bytes())?;
-            show(&format!("{}: {}\n", chart.title, file.display()))?;
+    for chart in planned.write_charts()? {
+        show(&format!("{}: {}\n", chart.title, chart.file.display()))?;
+    }
+    Ok(())
+}
+
+fn carry_out(args: &ExperimentArgs, planned: &PlannedExperiment) -> Result<(), CliError> {
+    let mut observer = |event: StepEvent| match event {
+        _ if is_quiet() => {}
+        StepEvent::Begun { step, place, due } => note(&format!("step {place} of {due}: {}", step.name)),
+        StepEvent::TakenOver { step, twin } => {
+            note(&format!("{} is of the same model as {twin}, and has its result", step.name))
         }
+        StepEvent::Waiting(step) => note(&format!("waiting for another experiment to carry out `{}`", step.name)),
+        StepEvent::Done { step, seconds } => note(&format!("{} took {}", step.name, duration(seconds))),
+    };
+    let mut program = Program {
+        path: std::env::current_exe().map_err(ModelError::io(Path::new("latentr3")))?,
+        interrupted_code: INTERRUPTED,
+        device: args.device.device.clone(),
+        takes_device,
+        // From here on Ctrl-C, which a step gets too, lets it save what it did. A request to end is passed on.
+        interrupted: interrupted(),
+        stop: |step| {
+            if is_terminated() {
+                terminate(step);
+            }
+        },
+        observer: &mut observer,
+    };
+    let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes));
+    if !planned.carry_out(&mut program, end)? {
+        note("time limit reached; rerun the command to resume");
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! The options of stage 2.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::CliError;
 use super::ObjectiveArg;
-use super::train_args::{FrozenArgs, LoopArgs, RecipeArg, RunArgs, launch};
-use crate::run::StageConfig;
+use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
+use crate::run::{Recipe, StageConfig};
 use crate::train::TrainConfig;
 use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig};
 
@@ -30,15 +30,15 @@ pub(super) struct GrpoArgs {
     objective: ObjectiveArg,
     /// Train by a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
-    recipe: Option<RecipeArg>,
+    recipe: Option<Recipe>,
     #[command(flatten)]
     samples: SampleArgs,
     /// How the gradient is estimated
-    #[arg(long, value_enum, default_value_t = EstimatorArg::Likelihood)]
-    estimator: EstimatorArg,
+    #[arg(long, value_enum, default_value_t = EstimatorKind::Likelihood)]
+    estimator: EstimatorKind,
     /// What a reward is compared with
-    #[arg(long, value_enum, default_value_t = AdvantageArg::Batch)]
-    advantage: AdvantageArg,
+    #[arg(long, value_enum, default_value_t = AdvantageKind::Batch)]
+    advantage: AdvantageKind,
     /// Clip the probability ratio below 1 minus this
     #[arg(long, default_value_t = 0.2)]
     clip_low: f64,
@@ -96,53 +96,10 @@ impl SampleArgs {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum EstimatorArg {
-    /// The published one: the gradient of the target's likelihood, weighted by the advantage
-    Likelihood,
-    /// The gradient of the samples' own density, weighted by the advantage; no backward pass through the backbone
-    Score,
-    /// The derivative of the reward at every sample, without an advantage
-    Pathwise,
-}
-
-impl From<EstimatorArg> for EstimatorKind {
-    fn from(estimator: EstimatorArg) -> Self {
-        match estimator {
-            EstimatorArg::Likelihood => Self::Likelihood,
-            EstimatorArg::Score => Self::Score,
-            EstimatorArg::Pathwise => Self::Pathwise,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum AdvantageArg {
-    /// The mean of the batch's samples without noise: the published one
-    Batch,
-    /// The mean of its own group: plain GRPO
-    Group,
-    /// Its own group's sample without noise
-    Own,
-    /// The mean of all samples of the batch
-    Pool,
-}
-
-impl From<AdvantageArg> for AdvantageKind {
-    fn from(advantage: AdvantageArg) -> Self {
-        match advantage {
-            AdvantageArg::Batch => Self::Batch,
-            AdvantageArg::Group => Self::Group,
-            AdvantageArg::Own => Self::Own,
-            AdvantageArg::Pool => Self::Pool,
-        }
-    }
-}
-
 pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
     let config = GrpoConfig {
-        estimator: args.estimator.into(),
-        advantage: args.advantage.into(),
+        estimator: args.estimator,
+        advantage: args.advantage,
         clip_low: args.clip_low,
         clip_high: args.clip_high,
         kl: args.kl,
@@ -169,6 +126,6 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         batch: args.rollouts.div_ceil(args.group),
         ..args.training.config(GrpoConfig::train_defaults(), &args.run)
     };
-    let objective = args.recipe.map(RecipeArg::objective).or(args.objective.objective);
+    let objective = args.recipe.map(Recipe::objective).or(args.objective.objective);
     launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, objective, train)
 }

@@ -1,16 +1,13 @@
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::model::load_model;
+use super::model::warn_of_software;
 use super::outputs::check_free;
 use super::terminal::{is_quiet, print};
-use super::{CliError, DeviceArg, SeedArg};
-use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
-use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
-use crate::models::hub::{self, write_atomically};
-use crate::models::{LatentRecommender, ModelError, ThoughtKind, device};
-use crate::run::{TOKENIZER_FILE, model_folder, own_tokenizer, with_learnt_thoughts};
+use super::{CliError, DeviceArg, SeedArg, names_of};
+use crate::models::backbone::Architecture;
+use crate::run::{InitRequest, ModelOrigin, ModelSizes};
 
 /// Options of `init`.
 #[derive(Debug, Args)]
@@ -29,8 +26,8 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
     /// Family of the backbone
-    #[arg(long, value_enum, default_value_t = ArchArg::Qwen2)]
-    arch: ArchArg,
+    #[arg(long, value_enum, value_parser = names_of::<Architecture>(), default_value_t = Architecture::Qwen2)]
+    arch: Architecture,
     /// Width of the hidden states
     #[arg(long, default_value_t = 256)]
     hidden: usize,
@@ -58,71 +55,36 @@ pub(super) struct InitArgs {
     seed: SeedArg,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ArchArg {
-    Qwen2,
-    Llama,
-}
-
 pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     check_free(&args.out)?;
-    let seed = args.seed.seed;
-    let (model, tokenizer) = match &args.base {
-        Some(base) => {
-            let model = load_model(base, &args.device.device)?;
-            let model = match args.thoughts {
-                None if model.thoughts() > 0 || hub::records_thoughts(&model) => model,
-                thoughts => with_thoughts(model, thoughts.unwrap_or(1), seed)?,
-            };
-            (model, own_tokenizer(&model_folder(base))?)
+    warn_of_software(&args.device.device)?;
+    let origin = match (&args.base, &args.tokenizer) {
+        (Some(base), _) => ModelOrigin::Base(base.clone()),
+        (None, Some(tokenizer)) => {
+            let (tokenizer, end_token) = (tokenizer.clone(), args.end_token.clone());
+            ModelOrigin::Random { tokenizer, end_token, sizes: args.sizes() }
         }
-        None => (fresh(args)?, args.tokenizer.clone()),
+        (None, None) => return Err(CliError::Usage("--tokenizer is needed".into())),
     };
-    let staging = Staging::start(&args.out)?;
-    hub::save(&model, &staging.folder())?;
-    if let Some(tokenizer) = tokenizer.filter(|path| path.exists()) {
-        let bytes = std::fs::read(&tokenizer).map_err(ModelError::io(&tokenizer))?;
-        write_atomically(&staging.folder().join(TOKENIZER_FILE), &bytes)?;
-    }
-    staging.publish()?;
-    if !is_quiet() {
-        use burn::module::Module;
-        print(&format!("{} parameters, written to {}\n", model.num_params(), args.out.display()))?;
-    }
-    Ok(())
-}
-
-/// The model with so many thoughts of what makes them already, or of a fresh latent attention.
-fn with_thoughts(model: LatentRecommender, thoughts: usize, seed: u64) -> Result<LatentRecommender, CliError> {
-    match model.thoughts() {
-        0 => Ok(model.with_thoughts(ThoughtKind::LatentAttention, thoughts, seed)?),
-        _ => Ok(with_learnt_thoughts(model, thoughts, seed)?),
+    let (out, device) = (args.out.clone(), args.device.device.clone());
+    let request = InitRequest { out, origin, thoughts: args.thoughts, device, seed: args.seed.seed };
+    let parameters = request.carry_out()?;
+    match is_quiet() {
+        true => Ok(()),
+        false => print(&format!("{parameters} parameters, written to {}\n", args.out.display())),
     }
 }
 
-fn fresh(args: &InitArgs) -> Result<LatentRecommender, CliError> {
-    let path = args.tokenizer.as_ref().ok_or_else(|| CliError::Usage("--tokenizer is needed".into()))?;
-    let tokenizer = load_tokenizer(path)?;
-    let end = EndToken::find(&tokenizer, Some(path), args.end_token.as_deref())?;
-    let config = BackboneConfig::new(&NewBackbone {
-        architecture: match args.arch {
-            ArchArg::Qwen2 => Architecture::Qwen2,
-            ArchArg::Llama => Architecture::Llama,
-        },
-        vocab_size: vocab_size(&tokenizer),
-        d_model: args.hidden,
-        d_ff: args.ff,
-        layers: args.layers,
-        heads: args.heads,
-        kv_heads: args.kv_heads,
-        max_positions: args.max_positions,
-        end_token: end.id,
-    })?;
-    Ok(LatentRecommender::new(
-        config,
-        ThoughtKind::LatentAttention,
-        args.thoughts.unwrap_or(1),
-        args.seed.seed,
-        &device(&args.device.device)?,
-    )?)
+impl InitArgs {
+    fn sizes(&self) -> ModelSizes {
+        ModelSizes {
+            architecture: self.arch,
+            d_model: self.hidden,
+            d_ff: self.ff,
+            layers: self.layers,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            max_positions: self.max_positions,
+        }
+    }
 }

@@ -3,11 +3,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use super::evaluate::show;
 use super::outputs::{check_json, check_not_read, write_json};
-use super::terminal::is_quiet;
+use super::terminal::{is_quiet, print};
 use crate::eval::EvaluationResult;
 use crate::run::read_result;
+use crate::text;
 
 /// Options of `merge`.
 #[derive(Debug, Args)]
@@ -30,5 +30,5 @@ pub(super) fn run(args: &MergeArgs) -> Result<(), CliError> {
     let parts = args.parts.iter().map(|path| read_result(path)).collect::<Result<Vec<_>, _>>()?;
     let whole = EvaluationResult::merge(parts).map_err(|error| CliError::Usage(error.to_string()))?;
     write_json(args.json.as_deref(), &whole)?;
-    if is_quiet() { Ok(()) } else { show(&whole) }
+    if is_quiet() { Ok(()) } else { print(&text::of_evaluation(&whole)) }
 }

@@ -12,14 +12,12 @@ mod experiment;
 mod grpo_args;
 mod init;
 mod interrupt;
-mod latency;
 mod merge;
 mod model;
 mod outputs;
 mod prepare;
 mod recommend;
 mod recorded;
-mod regularization_args;
 mod report_page;
 mod run_display;
 mod sasrec_args;
@@ -28,8 +26,9 @@ mod scored_lists;
 mod terminal;
 mod train_args;
 
+use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use error::CliError;
 
@@ -114,6 +113,13 @@ pub(crate) struct ObjectiveArg {
     /// log-probabilities of items; or `vocabulary`, all tokens, as published [default: what the model was trained for]
     #[arg(long, value_name = "OBJECTIVE")]
     pub objective: Option<ObjectiveKind>,
+}
+
+/// The values of an enumeration whose names say what they are, so that help lists no more than the names.
+fn names_of<E: ValueEnum + Clone + Send + Sync + 'static>() -> impl TypedValueParser<Value = E> {
+    let values = E::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let names = PossibleValuesParser::new(values.map(|value| value.help(Resettable::Reset)));
+    names.try_map(|name| E::from_str(&name, false))
 }
 
 /// Takes `--lr -1` for a value, so that what is wrong with it is said.

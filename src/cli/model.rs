@@ -1,30 +1,14 @@
-//! The model that `--model` means, and what its user should know of it.
-
-use std::path::Path;
+//! What the user of a model should know of it.
 
 use super::CliError;
 use super::terminal::note;
-use crate::models::{Driver, LatentRecommender, ObjectiveKind, device, driver};
-use crate::run;
+use crate::models::{Driver, ObjectiveKind, device, driver};
 
-/// Loads the model that `--model` means.
-pub(super) fn load_model(path: &Path, device: &str) -> Result<LatentRecommender, CliError> {
-    warn_of_software(device)?;
-    Ok(run::load_model(path, device)?)
-}
-
-/// The objective that was asked for, or else the one that the model records; says so where they differ.
-pub(super) fn objective_of(model: &LatentRecommender, asked: Option<ObjectiveKind>) -> ObjectiveKind {
-    let (recorded, objective) = (model.objective(), asked.unwrap_or(model.objective()));
-    if objective != recorded {
-        note_other_objective(recorded, objective);
-    }
-    objective
-}
-
-/// Says that a model is read by another objective than it was trained for.
+/// Says so where a model is read by another objective than it was trained for.
 pub(super) fn note_other_objective(trained: ObjectiveKind, read: ObjectiveKind) {
-    note(&format!("note: the model was trained for the objective `{trained}`; it is read by `{read}`"));
+    if trained != read {
+        note(&format!("note: the model was trained for the objective `{trained}`; it is read by `{read}`"));
+    }
 }
 
 /// Says so where a driver only computes on the CPU: it is slow, and some of them compute wrong numbers without an error.

@@ -1,16 +1,14 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
-use super::terminal::{is_quiet, print, table};
-use super::{CliError, SeedArg};
-use crate::data::{
-    FewerUsers, Interactions, PrepareConfig, RawConfig, RawSummary, Repeats, Split, SplitKind, Splits, Summary,
-    prepare_unless,
-};
+use super::terminal::{is_quiet, print};
+use super::{CliError, SeedArg, names_of};
+use crate::data::{FewerUsers, PrepareConfig, RawConfig, Repeats, SplitKind, prepare_unless};
+use crate::text;
 
 /// Options of `prepare`.
 #[derive(Debug, Args)]
@@ -107,8 +105,8 @@ struct RawArgs {
     #[arg(long, value_name = "DATE")]
     until: Option<String>,
     /// What becomes of choices that a user makes again; keep takes only those out that have the same time
-    #[arg(long, value_enum, default_value_t = RepeatsArg::Keep)]
-    repeats: RepeatsArg,
+    #[arg(long, value_enum, value_parser = names_of::<Repeats>(), default_value_t = Repeats::Keep)]
+    repeats: Repeats,
     /// Leave out users and items with fewer interactions, until all have so many [default: 5, for RecBole's files 1]
     #[arg(long, value_name = "K")]
     k_core: Option<usize>,
@@ -117,8 +115,8 @@ struct RawArgs {
     min_history: usize,
     /// Deal rows out by time, or leave each user's last two choices out [default: temporal, for RecBole's files
     /// leave-one-out]
-    #[arg(long, value_enum)]
-    split: Option<SplitKindArg>,
+    #[arg(long, value_parser = names_of::<SplitKind>())]
+    split: Option<SplitKind>,
     /// Shares of training, validation and test rows by time
     #[arg(long, value_name = "A:B:C", default_value = "8:1:1", value_parser = parse_ratio)]
     split_ratio: [u32; 3],
@@ -129,46 +127,8 @@ struct RawArgs {
     #[arg(long, value_name = "N", default_value_t = 200)]
     max_title: usize,
     /// What becomes of validation and test rows whose item no training row has
-    #[arg(long, value_enum, default_value_t = ColdArg::Keep)]
-    cold_items: ColdArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
-enum ColdArg {
-    Keep,
-    Drop,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RepeatsArg {
-    Keep,
-    First,
-    Last,
-}
-
-impl From<RepeatsArg> for Repeats {
-    fn from(repeats: RepeatsArg) -> Self {
-        match repeats {
-            RepeatsArg::Keep => Self::Keep,
-            RepeatsArg::First => Self::First,
-            RepeatsArg::Last => Self::Last,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SplitKindArg {
-    Temporal,
-    LeaveOneOut,
-}
-
-impl From<SplitKindArg> for SplitKind {
-    fn from(kind: SplitKindArg) -> Self {
-        match kind {
-            SplitKindArg::Temporal => Self::Temporal,
-            SplitKindArg::LeaveOneOut => Self::LeaveOneOut,
-        }
-    }
+    #[arg(long, value_parser = ["keep", "drop"], default_value = "keep")]
+    cold_items: String,
 }
 
 fn parse_ratio(text: &str) -> Result<[u32; 3], String> {
@@ -191,14 +151,14 @@ impl RawArgs {
             min_rating: self.min_rating,
             from: self.from.clone(),
             until: self.until.clone(),
-            repeats: self.repeats.into(),
+            repeats: self.repeats,
             k_core: self.k_core,
             min_history: self.min_history,
-            split: self.split.map(SplitKind::from),
+            split: self.split,
             split_ratio: self.split_ratio,
             clean_titles: !self.keep_markup,
             max_title: self.max_title,
-            drop_cold: self.cold_items == ColdArg::Drop,
+            drop_cold: self.cold_items == "drop",
         }
     }
 }
@@ -220,114 +180,14 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
         raw: args.raw.config(),
     };
     check_json(args.json.as_deref())?;
-    if args.dry_run {
-        return survey(&config, args);
-    }
-    let summary = prepare_unless(&config, interrupted())?;
-    write_json(args.json.as_deref(), &summary)?;
-    if is_quiet() {
-        return Ok(());
-    }
-    print(&format!("{}written to {}\n", describe(&summary), config.out.display()))
-}
-
-/// What filters and split leave, without making anything.
-fn survey(config: &PrepareConfig, args: &PrepareArgs) -> Result<(), CliError> {
-    if config.drop_markup_titles || config.train_users.is_some() {
-        let problem = "--drop-markup-titles and --train-users come after what --dry-run shows";
-        return Err(CliError::Usage(problem.into()));
-    }
-    let Some(summary) = Interactions::survey(&config.data, &config.read_options())? else {
-        let problem = "has rows with histories, which are used as they are; --dry-run is for interactions one by one";
-        return Err(CliError::input(&config.data, problem));
+    let shown = if args.dry_run {
+        let summary = config.survey()?;
+        write_json(args.json.as_deref(), &summary)?;
+        text::of_raw_summary(&summary)
+    } else {
+        let summary = prepare_unless(&config, interrupted())?;
+        write_json(args.json.as_deref(), &summary)?;
+        format!("{}written to {}\n", text::of_summary(&summary), config.out.display())
     };
-    write_json(args.json.as_deref(), &summary)?;
-    if is_quiet() {
-        return Ok(());
-    }
-    print(&describe_raw(&summary))
-}
-
-/// Steps, splits and a histogram of the histories' lengths.
-fn describe_raw(summary: &RawSummary) -> String {
-    let mut rows = vec![["step", "removed", "interactions", "users", "items"].map(str::to_owned).to_vec()];
-    for step in &summary.steps {
-        let numbers = [step.removed, step.interactions, step.users, step.items].map(|number| number.to_string());
-        rows.push([vec![step.step.clone()], numbers.to_vec()].concat());
-    }
-    let most = summary.history_lengths.iter().copied().max().unwrap_or(0).max(1);
-    let mut histogram = vec![["choices in a history", "rows", ""].map(str::to_owned).to_vec()];
-    for (at, &count) in summary.history_lengths.iter().enumerate() {
-        histogram.push(vec![(at + 1).to_string(), count.to_string(), format!("{:<40}", "#".repeat(count * 40 / most))]);
-    }
-    let several = match summary.items_with_several_titles {
-        0 => String::new(),
-        count => format!("; {count} items have several titles, of which the first is used"),
-    };
-    let cold = match summary.cold_rows_dropped {
-        0 => String::new(),
-        count => format!("; {count} cold rows left out"),
-    };
-    format!(
-        "{}\n{} training, {} validation and {} test rows{cold}; density {:.5}%{several}\n\n{}",
-        table(&rows),
-        summary.rows.train,
-        summary.rows.valid,
-        summary.rows.test,
-        100.0 * summary.density,
-        table(&histogram),
-    )
-}
-
-fn describe(summary: &Summary) -> String {
-    let mut rows = vec![
-        ["split", "rows", "users", "cold targets", "history", "prompt tokens", "shortened"].map(str::to_owned).to_vec(),
-    ];
-    for split in Split::ALL {
-        let part = summary.splits.get(split);
-        rows.push(vec![
-            split.name().into(),
-            part.rows.to_string(),
-            part.users.to_string(),
-            format!("{} ({:.1}%)", part.cold_targets, 100.0 * part.cold_share),
-            format!("{:.1}", part.history.mean),
-            format!("{:.1} (most {})", part.prompt_tokens.mean, part.prompt_tokens.max),
-            part.shortened_prompts.to_string(),
-        ]);
-    }
-    let sum = |counts: &Splits<usize>| Split::ALL.into_iter().map(|split| *counts.get(split)).sum::<usize>();
-    let dropped = &summary.dropped;
-    let dropped = match dropped.markup_items + dropped.untitled_items {
-        0 => String::new(),
-        items => format!(
-            "; left out {items} items, {} rows that chose them and {} whose history was nothing else",
-            sum(&dropped.rows_by_item),
-            sum(&dropped.rows_by_history)
-        ),
-    };
-    let notes = [
-        (summary.notes.titles_unlike_catalog, "titles in rows differ from the catalog's, which is used"),
-        (summary.notes.users_without_test, "users have training rows only: two choices are too few to leave one out"),
-        (summary.notes.users_without_rows, "users have no row: a single choice has no history"),
-    ];
-    let notes: String =
-        notes.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}\n")).collect();
-    let raw = summary.raw.as_ref().map(|raw| describe_raw(raw) + "\n").unwrap_or_default();
-    format!(
-        "{raw}{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
-         {} tokens, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n{notes}",
-        table(&rows),
-        summary.users,
-        summary.items,
-        summary.titles,
-        summary.shared_titles,
-        summary.items_with_shared_title,
-        summary.markup_titles,
-        dropped,
-        summary.vocab_size,
-        summary.end_token.text,
-        summary.end_token.id,
-        summary.target_tokens.mean,
-        summary.target_tokens.max,
-    )
+    if is_quiet() { Ok(()) } else { print(&shown) }
 }

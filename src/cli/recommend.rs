@@ -1,16 +1,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
-use super::model::{load_model, objective_of};
+use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
 use super::terminal::{is_quiet, note, print, table};
 use super::{CliError, DeviceArg, ObjectiveArg};
-use crate::data::Prepared;
-use crate::models::decode::{BeamConfig, beam_search};
-use crate::models::{ObjectiveKind, Precision};
-use crate::run::{check_device, check_fit};
+use crate::models::Precision;
+use crate::models::decode::BeamConfig;
+use crate::run::{RecommendEvent, RecommendRequest, Recommendation};
 
 /// Options of `recommend`.
 #[derive(Debug, Args)]
@@ -54,30 +52,29 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     if args.top == 0 || beams < args.top {
         return Err(CliError::Usage("--top must be at least 1 and --beams at least as many".into()));
     }
-    let beam = BeamConfig { beams, length_penalty: args.length_penalty };
-    beam.check(ObjectiveKind::Vocabulary)?;
     check_json(args.json.as_deref())?;
-    check_device(&args.device.device, args.precision)?;
-    let prepared = Prepared::load(&args.data)?;
-    let model = load_model(&args.model, &args.device.device)?.with_precision(args.precision)?;
-    check_fit(&model, &args.model, &prepared)?;
-    let is_unknown = |title: &&String| prepared.catalog.items().iter().all(|item| item.title != **title);
-    for title in args.history.iter().filter(|title| !is_quiet() && is_unknown(title)) {
-        note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));
+    warn_of_software(&args.device.device)?;
+    let request = RecommendRequest {
+        model: args.model.clone(),
+        data: args.data.clone(),
+        history: args.history.clone(),
+        top: args.top,
+        beam: BeamConfig { beams, length_penalty: args.length_penalty },
+        objective: args.objective.objective,
+        precision: args.precision,
+        device: args.device.device.clone(),
+    };
+    let found = request.carry_out(&mut |event| match event {
+        RecommendEvent::Loaded { trained, read } => note_other_objective(trained, read),
+        RecommendEvent::UnknownTitle(title) if !is_quiet() => {
+            note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"))
+        }
+        RecommendEvent::UnknownTitle(_) => {}
+    })?;
+    write_json(args.json.as_deref(), &found)?;
+    let mut rows = vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()];
+    for Recommendation { rank, title, items, score } in found.recommendations {
+        rows.push(vec![rank.to_string(), title, items.join(" "), format!("{score:.4}")]);
     }
-    let objective = prepared.objective(objective_of(&model, args.objective.objective))?;
-    let prompt = prepared.prompt_for_titles(&args.history)?;
-    let found = beam_search(&model, &objective, &[&prompt], beam)?;
-    let best = found.iter().flatten().take(args.top);
-    let (mut rows, mut items) = (vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()], Vec::new());
-    for (rank, hypothesis) in best.enumerate() {
-        let title = prepared.catalog.title(hypothesis.items[0] as usize);
-        let ids: Vec<&str> =
-            hypothesis.items.iter().map(|&item| prepared.catalog.items()[item as usize].id.as_str()).collect();
-        rows.push(vec![(rank + 1).to_string(), title.to_owned(), ids.join(" "), format!("{:.4}", hypothesis.score)]);
-        items.push(json!({ "rank": rank + 1, "title": title, "items": ids, "score": hypothesis.score }));
-    }
-    let result = json!({ "history": args.history, "objective": objective.kind(), "recommendations": items });
-    write_json(args.json.as_deref(), &result)?;
     if is_quiet() { Ok(()) } else { print(&table(&rows)) }
 }

@@ -1,27 +1,25 @@
 //! Evaluation of what gives every item a score.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use clap::Args;
 
-use super::evaluate::{SplitArg, show};
+use super::evaluate::{note_not_recorded, note_read_before};
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
-use super::terminal::{Progress, is_quiet};
-use super::{CliError, SeedArg};
-use crate::data::{Prepared, PreparedRow, Split};
-use crate::eval::{EvalConfig, EvaluationResult, Method, Shard, evaluate_scores, sample};
-use crate::models::Precision;
-use crate::models::decode::BeamConfig;
+use super::terminal::{Progress, is_quiet, note, print};
+use super::{CliError, SeedArg, names_of};
+use crate::data::{Prepared, Split};
+use crate::eval::TransitionConfig;
+use crate::run::{Baseline, BaselineEvent, BaselineRequest};
+use crate::text;
 
 /// What to evaluate on, and where the result goes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct EvaluationArgs {
     /// Which rows; choose settings on valid, report test
-    #[arg(long, value_enum)]
-    pub split: SplitArg,
+    #[arg(long, value_parser = names_of::<Split>())]
+    pub split: Split,
     /// Evaluate this many users, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -47,45 +45,29 @@ impl EvaluationArgs {
         check_json(self.json.as_deref())
     }
 
-    /// Evaluates what `score` gives, and reports it; returns the result.
-    pub fn run(
-        &self,
-        method: Method,
-        prepared: &Prepared,
-        model_files: BTreeMap<String, String>,
-        mut score: impl FnMut(&[&PreparedRow]) -> Result<Vec<Vec<f32>>, CliError>,
-    ) -> Result<EvaluationResult, CliError> {
-        let score = |rows: &[&PreparedRow]| match interrupted().load(Ordering::Relaxed) {
-            true => Err(CliError::Stopped("stopped before the evaluation was done; the same command does it".into())),
-            false => score(rows),
-        };
-        let split = Split::from(self.split);
-        let rows = sample(prepared.rows.get(split), self.limit, self.seed.seed);
-        let beam = BeamConfig { beams: self.top, ..Default::default() };
-        let config = EvalConfig { beam, batch: self.micro_batch, shard: Shard::WHOLE };
-        let mut progress = Progress::new(&method.method);
-        let mut advance = |done: usize, all: usize| progress.advance(done as u64, all as u64, 0, "users");
-        let evaluation = evaluate_scores(method, prepared, &rows, config, score, &mut advance)?;
+    fn request(&self, baseline: Baseline) -> BaselineRequest {
+        let Self { split, limit, top, micro_batch: batch, seed: SeedArg { seed }, .. } = *self;
+        BaselineRequest { baseline, split, limit, top, batch, seed }
+    }
+
+    /// Evaluates, and reports it.
+    pub fn run(&self, baseline: Baseline, prepared: &Prepared) -> Result<(), CliError> {
+        let mut progress = Progress::new(baseline.name());
+        let result = self.request(baseline).carry_out(prepared, interrupted(), &mut |event| match event {
+            BaselineEvent::Chosen { config, ndcg } if !is_quiet() => {
+                let TransitionConfig { position_decay, distance_decay, smoothing } = config;
+                note(&format!(
+                    "chosen on validation, NDCG@10 {ndcg:.4}: --position-decay {position_decay} --distance-decay {distance_decay} \
+                     --smoothing {smoothing}"
+                ));
+            }
+            BaselineEvent::Chosen { .. } => {}
+            BaselineEvent::NotRecorded(error) => note_not_recorded(&error),
+            BaselineEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),
+            BaselineEvent::ReadBefore { times } => note_read_before(self.split.name(), times),
+        })?;
         drop(progress);
-        let result = EvaluationResult {
-            split: split.name().into(),
-            data_fingerprint: prepared.fingerprint(),
-            model_files,
-            limit: self.limit,
-            seed: self.seed.seed,
-            batch: self.micro_batch,
-            precision: Precision::F32,
-            trained_objective: None,
-            thoughts: None,
-            guide_files: BTreeMap::new(),
-            users_of_all_parts: rows.len(),
-            shard: Shard::WHOLE,
-            evaluation,
-        };
         write_json(self.json.as_deref(), &result)?;
-        if !is_quiet() {
-            show(&result)?;
-        }
-        Ok(result)
+        if is_quiet() { Ok(()) } else { print(&text::of_evaluation(&result)) }
     }
 }

@@ -1,17 +1,16 @@
-//! What a user sees while something long goes on, and tables at its end.
+//! What a user sees while something long goes on, and what is printed at its end.
 
-use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use unicode_width::UnicodeWidthStr;
 
 use super::CliError;
-use crate::data::turns_direction;
 use crate::models::ModelError;
 pub(super) use crate::report::duration;
+use crate::text::printable;
+pub(super) use crate::text::table;
 
 /// Seconds between two plain lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
@@ -47,17 +46,6 @@ pub(super) fn print_to_reader(text: &str) -> Result<bool, CliError> {
 /// A line on standard error, lost where nobody reads it.
 pub(super) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", printable(line));
-}
-
-/// A text that moves no cursor, changes no colour and turns no direction, whatever files and arguments it is from: control characters and
-/// those that steer bidirectional text are escaped, but for breaks between lines.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let is_harmless = |c: char| c == '\n' || !(c.is_control() || turns_direction(c));
-    if text.chars().all(is_harmless) {
-        return text.into();
-    }
-    let escape = |c: char| if is_harmless(c) { c.to_string() } else { c.escape_default().to_string() };
-    text.chars().map(escape).collect()
 }
 
 /// Progress on standard error: a bar on a terminal, plain lines otherwise, nothing if quiet.
@@ -136,48 +124,5 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-    }
-}
-
-/// A table as text: the first column left, the others right.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let cell = |text: &String| printable(text).replace('\n', " ");
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cell = |(column, cell): (usize, &String)| {
-            let space = " ".repeat(widths[column] - cell.width());
-            if column == 0 { format!("{cell}{space}") } else { format!("{space}{cell}") }
-        };
-        let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_line_up() {
-        let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "9".to_owned()]];
-        assert_eq!(table(&rows), "a     10\nlong   9\n");
-        let rows = [vec!["音楽".to_owned(), "🎵".to_owned()], vec!["abc".to_owned(), "123".to_owned()]];
-        assert_eq!(table(&rows), "音楽   🎵\nabc   123\n");
-    }
-
-    #[test]
-    fn what_files_hold_does_not_steer_the_terminal() {
-        assert_eq!(
-            printable("a \u{1b}[31mred\u{0}\nü\u{202e}b\u{2066}"),
-            "a \\u{1b}[31mred\\u{0}\nü\\u{202e}b\\u{2066}"
-        );
-        assert_eq!(table(&[vec!["a\n\tb".to_owned()]]), "a \\tb\n");
     }
 }

@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
 use super::recorded::check_same;
-use super::regularization_args::{AugmentationArgs, RegularizationArgs};
 use super::run_display::RunDisplay;
-use super::{CliError, DeviceArg, SeedArg};
+use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{
-    Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, Selection, StageConfig, resume, start,
+    Augmentation, Recipe, Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, Selection,
+    StageConfig, resume, start,
 };
-use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, Temperature, TrainConfig, World};
+use crate::train::{AdamWConfig, Keep, OnNonfinite, Regularization, Schedule, Temperature, TrainConfig, World};
 
 /// What a run reads and writes.
 #[derive(Debug, Clone, Args)]
@@ -94,8 +94,8 @@ pub(super) struct LoopArgs {
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
     /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
-    #[arg(long, value_enum)]
-    schedule: Option<ScheduleArg>,
+    #[arg(long, value_parser = names_of::<Schedule>())]
+    schedule: Option<Schedule>,
     /// Decoupled weight decay on matrices
     #[arg(long, default_value_t = 0.0)]
     weight_decay: f64,
@@ -119,8 +119,8 @@ pub(super) struct LoopArgs {
     keep_limit: usize,
     /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count; ten
     /// skipped in a row stop the run all the same
-    #[arg(long, value_enum, default_value_t = OnNonfiniteArg::Stop)]
-    on_nonfinite: OnNonfiniteArg,
+    #[arg(long, value_enum, value_parser = names_of::<OnNonfinite>(), default_value_t = OnNonfinite::Stop)]
+    on_nonfinite: OnNonfinite,
     /// Stop after this many steps, for trials
     #[arg(long, value_name = "STEPS")]
     max_steps: Option<usize>,
@@ -134,38 +134,6 @@ pub(super) struct LoopArgs {
     /// them]
     #[arg(long, value_name = "USERS")]
     rank_sample: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OnNonfiniteArg {
-    Stop,
-    Skip,
-}
-
-impl From<OnNonfiniteArg> for OnNonfinite {
-    fn from(policy: OnNonfiniteArg) -> Self {
-        match policy {
-            OnNonfiniteArg::Stop => Self::Stop,
-            OnNonfiniteArg::Skip => Self::Skip,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ScheduleArg {
-    Constant,
-    Linear,
-    Cosine,
-}
-
-impl From<ScheduleArg> for Schedule {
-    fn from(schedule: ScheduleArg) -> Self {
-        match schedule {
-            ScheduleArg::Constant => Self::Constant,
-            ScheduleArg::Linear => Self::Linear,
-            ScheduleArg::Cosine => Self::Cosine,
-        }
-    }
 }
 
 /// Options of `pretrain`.
@@ -184,7 +152,7 @@ pub(super) struct PretrainArgs {
     #[command(flatten)]
     training: LoopArgs,
     #[command(flatten)]
-    regularization: RegularizationArgs,
+    regularization: Regularization,
 }
 
 /// The option of commands that train a model for an objective.
@@ -194,21 +162,6 @@ struct TrainedObjectiveArg {
     /// item; or `vocabulary`, all tokens, as published, with a loss per token. The checkpoint records it [default: catalog]
     #[arg(long, value_name = "OBJECTIVE")]
     objective: Option<ObjectiveKind>,
-}
-
-/// A published set of settings.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum RecipeArg {
-    /// LatentR3 as published (arXiv 2505.19092): the objective `vocabulary`, and of every option that is not given the published value
-    Latentr3,
-}
-
-impl RecipeArg {
-    pub(super) fn objective(self) -> ObjectiveKind {
-        match self {
-            Self::Latentr3 => ObjectiveKind::Vocabulary,
-        }
-    }
 }
 
 /// Options of `sft`.
@@ -224,8 +177,8 @@ pub(super) struct SftArgs {
     #[arg(long, default_value_t = 1)]
     thoughts: usize,
     /// Where a thought comes from
-    #[arg(long, value_enum, default_value_t = SourceArg::LatentAttention)]
-    source: SourceArg,
+    #[arg(long, value_enum, default_value_t = ThoughtKind::LatentAttention)]
+    source: ThoughtKind,
     /// Rows a step
     #[arg(long, default_value_t = 128)]
     batch: usize,
@@ -236,7 +189,7 @@ pub(super) struct SftArgs {
     temperature: Temperature,
     /// Train by a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
-    recipe: Option<RecipeArg>,
+    recipe: Option<Recipe>,
     /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the memory; 16 is
     /// usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
     #[arg(long, value_name = "RANK")]
@@ -252,9 +205,9 @@ pub(super) struct SftArgs {
     #[command(flatten)]
     training: LoopArgs,
     #[command(flatten)]
-    regularization: RegularizationArgs,
+    regularization: Regularization,
     #[command(flatten)]
-    augmentation: AugmentationArgs,
+    augmentation: Augmentation,
 }
 
 /// How a stage that freezes the backbone keeps it.
@@ -266,31 +219,12 @@ pub(super) struct FrozenArgs {
     pub(super) frozen_weights: Precision,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SourceArg {
-    /// Attention over the hidden states: the method
-    LatentAttention,
-    /// The last hidden state as it is
-    LastHidden,
-    /// One learnt embedding per thought
-    Constants,
-}
-
-impl From<SourceArg> for ThoughtKind {
-    fn from(source: SourceArg) -> Self {
-        match source {
-            SourceArg::LatentAttention => Self::LatentAttention,
-            SourceArg::LastHidden => Self::LastHidden,
-            SourceArg::Constants => Self::Constants,
-        }
-    }
-}
-
 pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
     let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
     let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
     let objective = Some(args.objective.objective.unwrap_or(ObjectiveKind::Catalog));
-    let stage = StageConfig::Pretrain { regularization: args.regularization.config()? };
+    args.regularization.check()?;
+    let stage = StageConfig::Pretrain { regularization: args.regularization };
     launch(&args.run, &args.training, Precision::F32, stage, objective, train)
 }
 
@@ -299,16 +233,17 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
     args.temperature.check()?;
+    args.regularization.check()?;
+    args.augmentation.check().map_err(CliError::Usage)?;
     let stage = StageConfig::Sft {
         thoughts: args.thoughts,
-        source: args.source.into(),
+        source: args.source,
         temperature: args.temperature,
         lora,
-        regularization: args.regularization.config()?,
-        augmentation: args.augmentation.config()?,
+        regularization: args.regularization,
+        augmentation: args.augmentation,
     };
-    let objective =
-        args.recipe.map(RecipeArg::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
+    let objective = args.recipe.map(Recipe::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
         return Err(CliError::Usage("--temperature is for the objective `catalog`".into()));
     }
@@ -337,7 +272,7 @@ impl LoopArgs {
             micro_batch: self.micro_batch,
             gradient_checkpointing: self.gradient_checkpointing,
             learning_rate: self.lr.unwrap_or(defaults.learning_rate),
-            schedule: self.schedule.map_or(defaults.schedule, Schedule::from),
+            schedule: self.schedule.unwrap_or(defaults.schedule),
             warmup: self.warmup.or(defaults.warmup),
             optimizer: AdamWConfig {
                 weight_decay: self.weight_decay,
@@ -349,7 +284,7 @@ impl LoopArgs {
             patience: self.patience.map_or(defaults.patience, |most| (most > 0).then_some(most)),
             checkpoint_every: self.checkpoint_every,
             keep: self.keep_every.map(|every| Keep { every, limit: self.keep_limit }),
-            on_nonfinite: self.on_nonfinite.into(),
+            on_nonfinite: self.on_nonfinite,
             max_steps: self.max_steps,
             seed: run.seed.seed,
             ..defaults

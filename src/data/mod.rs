@@ -35,7 +35,6 @@ pub use catalog::{Catalog, DuplicateId, Item};
 pub use drop_titles::Dropped;
 pub use error::{CellProblem, DataError};
 pub use fewer_users::FewerUsers;
-#[cfg(feature = "cli")]
 pub(crate) use folder::Staging;
 pub use interactions::{Interactions, Layout, Notes, ReadOptions, Row};
 pub use markup::is_markup;
@@ -48,7 +47,6 @@ pub use prompt::{EncodedPrompt, Prompt, PromptTemplate, quoted_list, target_text
 pub use raw::config::{RawConfig, RawSummary, Repeats, SplitKind, Step};
 pub use splits::{Split, Splits};
 pub use summary::{SplitSummary, Spread, Summary, WindowSummary};
-#[cfg(feature = "cli")]
 pub(crate) use text::turns_direction;
 pub use token_file::TokenFile;
 pub use tokenizer::{EndToken, MIN_VOCAB_SIZE, encode, load_tokenizer, train_bpe, vocab_size};

@@ -15,11 +15,28 @@ use super::interactions::Interactions;
 use super::prepare_config::PrepareConfig;
 use super::prepared_row::PreparedRow;
 use super::prompt::{Prompt, PromptTemplate, target_text};
+use super::raw::config::RawSummary;
 use super::splits::{Split, Splits};
 use super::summary::{SplitSummary, Spread, Summary, WindowSummary};
 use super::tokenizer::{EndToken, encode, tokenizer_from_bytes, train_bpe, vocab_size};
 use super::windows::{Sequence, WindowSettings, count_items, cut_windows, train_sequences};
 use crate::models::hub::file_sha256;
+
+impl PrepareConfig {
+    /// What filters and split leave of interactions that come one by one, without making anything.
+    ///
+    /// # Errors
+    /// Rows with histories, which are used as they are, settings for what comes after the split, and those of [`Interactions::survey`].
+    pub fn survey(&self) -> Result<RawSummary, DataError> {
+        if self.drop_markup_titles || self.train_users.is_some() {
+            let setting = "--drop-markup-titles and --train-users";
+            return Err(DataError::Setting { setting, problem: "come after what --dry-run shows".into() });
+        }
+        let problem = "has rows with histories, which are used as they are; --dry-run is for interactions one by one";
+        let damaged = || DataError::Damaged { path: self.data.clone(), problem: problem.into() };
+        Interactions::survey(&self.data, &self.read_options())?.ok_or_else(damaged)
+    }
+}
 
 /// Reads, tokenises and writes a data set; the folder appears complete or not at all.
 ///

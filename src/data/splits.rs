@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 /// The three parts of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
     /// What the model learns from.

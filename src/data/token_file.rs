@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use super::folder::rows_file;
 use super::{DataError, Prepared, Split};
-use crate::models::{LatentRecommender, Objective};
+use crate::models::backbone::Backbone;
+use crate::models::decode::ItemTrie;
+use crate::models::{LatentRecommender, Objective, ObjectiveKind};
 use crate::train::Example;
 
 /// A token file.
@@ -104,6 +106,29 @@ impl TokenFile {
             true => Err(DataError::Damaged { path: self.path, problem: "has no rows".into() }),
             false => Ok(self),
         }
+    }
+
+    /// An objective over the file's catalog, or over that of the token file `catalog` where one is given; `vocabulary` needs none.
+    ///
+    /// # Errors
+    ///
+    /// No catalog where the objective needs one, one that makes no prefix tree, or with a token outside the backbone's vocabulary.
+    pub fn objective(
+        &self,
+        catalog: Option<&Path>,
+        kind: ObjectiveKind,
+        backbone: &Backbone,
+    ) -> Result<Objective, DataError> {
+        let other = catalog.map(Self::read_catalog).transpose()?;
+        let path = catalog.unwrap_or(&self.path);
+        let problem = |problem: String| DataError::Record { path: path.to_owned(), line: 1, problem };
+        let objective = match other.as_ref().or(self.catalog.as_ref()) {
+            Some(items) => Objective::new(kind, ItemTrie::new(items).map_err(|error| problem(error.to_string()))?),
+            None if kind == ObjectiveKind::Vocabulary => Objective::vocabulary(),
+            None => return Err(Self::no_catalog(path)),
+        };
+        objective.check_vocabulary(backbone).map_err(|error| problem(error.to_string()))?;
+        Ok(objective)
     }
 
     /// Makes sure that every row fits the model's vocabulary and positions, and the objective's catalog.

@@ -49,6 +49,22 @@ pub struct Program<'a> {
 /// What happens to a step.
 #[derive(Debug)]
 pub enum StepEvent<'a> {
+    /// Its turn has come.
+    Begun {
+        /// The step.
+        step: &'a Step,
+        /// Its place among the steps that are due, from 1.
+        place: usize,
+        /// The steps that are due.
+        due: usize,
+    },
+    /// It has the result of another step, which did the same with the same model.
+    TakenOver {
+        /// The step.
+        step: &'a Step,
+        /// The other one's name.
+        twin: &'a str,
+    },
     /// Another experiment carries it out; this one waits.
     Waiting(&'a Step),
     /// It is done.
@@ -62,11 +78,7 @@ pub enum StepEvent<'a> {
 
 impl Program<'_> {
     /// Carries out a step; false if there was no time for it.
-    ///
-    /// # Errors
-    ///
-    /// A step that failed, a folder that is in the way or cannot be written, and [`ExperimentError::Stopped`].
-    pub fn carry_out(
+    pub(super) fn carry_out(
         &mut self,
         folder: &WorkFolder,
         step: &Step,

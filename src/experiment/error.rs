@@ -24,6 +24,20 @@ pub enum ExperimentError {
     /// Inputs are missing: their names, and what they are.
     #[error("inputs are missing: {}", .0.iter().map(|(name, what)| format!("{name} ({what})")).collect::<Vec<_>>().join(", "))]
     Inputs(Vec<(String, String)>),
+    /// An input is given twice.
+    #[error("input `{0}` is given twice")]
+    InputTwice(String),
+    /// An input that the experiment does not have.
+    #[error("no input is called {name}; there are: {}", known.join(", "))]
+    UnknownInput {
+        /// What it is called.
+        name: String,
+        /// The names of those that there are.
+        known: Vec<String>,
+    },
+    /// No step to be kept has one of these parts in its name.
+    #[error("no step that is kept has {} in its name", .0.join(" or "))]
+    NoSuchStep(Vec<String>),
     /// A step failed.
     #[error("step `{step}` failed; what it said is in {}", log.display())]
     Step {

@@ -16,7 +16,7 @@ use crate::models::hub::{read_json, write_json};
 use crate::run::weight_files;
 
 /// Where an experiment is carried out.
-pub struct WorkFolder {
+pub(super) struct WorkFolder {
     pub(super) work: PathBuf,
     pub(super) results: PathBuf,
     pub(super) inputs: BTreeMap<String, String>,

@@ -10,6 +10,7 @@ mod contents;
 mod curves;
 mod html;
 mod label;
+mod make;
 mod overview;
 mod page;
 mod picture;
@@ -21,9 +22,9 @@ mod standing;
 
 pub use attention::{Attended, Examples, View, views};
 pub use contents::{Contents, Evaluated, Subject};
-#[cfg(feature = "cli")]
 pub(crate) use label::duration;
-pub use page::{PAGE_START, page};
+pub use make::{Report, ReportConfig, ReportEvent};
+pub use page::{is_page, page};
 pub use picture::picture;
 pub use run::Run;
 pub use standing::{Best, Standing};

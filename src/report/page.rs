@@ -1,5 +1,8 @@
 //! The whole page.
 
+use std::fs::File;
+use std::io::Read;
+
 use super::attention::{self, Examples};
 use super::contents::Contents;
 use super::html::Text;
@@ -9,7 +12,13 @@ use super::{curves, overview, popularity, quality, speed};
 pub(super) const STYLE: &str = include_str!("style.css");
 
 /// What every page begins with.
-pub const PAGE_START: &str = "<!DOCTYPE html>";
+const PAGE_START: &str = "<!DOCTYPE html>";
+
+/// Whether a file begins as every page does.
+pub fn is_page(mut file: File) -> bool {
+    let mut start = [0; PAGE_START.len()];
+    file.read_exact(&mut start).is_ok() && start == PAGE_START.as_bytes()
+}
 
 /// The report as a page of HTML. `examples` are the prompts to look into, or why there are none.
 pub fn page(contents: &Contents, examples: &Result<Examples, String>) -> String {

@@ -15,10 +15,13 @@ const AUGMENT: u64 = 0x4155_474d_0000_0000;
 /// How the histories of training rows are changed, anew in each epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Against over-fitting"))]
 pub struct Augmentation {
-    /// The probability with which each title is left out; the last one that would be stays.
+    /// Leave each title of a training row's history out with this probability, anew in each epoch; the last one that would be stays.
+    #[cfg_attr(feature = "clap", arg(id = "drop_history", long, value_name = "PROBABILITY", default_value_t = 0.0))]
     pub drop: f64,
-    /// The probability with which a title changes places with the one after it.
+    /// Let each title of a training row's history change places with the next one with this probability.
+    #[cfg_attr(feature = "clap", arg(id = "swap_history", long, value_name = "PROBABILITY", default_value_t = 0.0))]
     pub swap: f64,
 }
 

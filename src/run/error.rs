@@ -83,6 +83,21 @@ pub enum RunError {
         /// Names of the files that differ.
         differ: String,
     },
+    /// A run to compare has no result on the test split.
+    #[error("{}: has no evaluations/test.json", run.display())]
+    NotEvaluated {
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// The result of a run to compare is not its best model's.
+    #[error("{}: has an evaluation of an earlier best model", run.display())]
+    EvaluatedBefore {
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// An evaluation was asked to stop; nothing of it is kept.
+    #[error("stopped before the evaluation was done")]
+    EvaluationStopped,
     /// The run was asked to stop and saved what it did.
     #[error("stopped after step {step}, which is saved")]
     Interrupted {

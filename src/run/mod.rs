@@ -1,8 +1,11 @@
 //! Runs in folders: how one is started, resumed, evaluated and read, as the program's commands do it.
 
 mod augmented;
+mod baseline;
 mod carry_out;
+mod compared;
 mod description;
+mod direction;
 mod error;
 mod evaluate;
 mod evaluations;
@@ -10,15 +13,22 @@ mod guidance;
 mod log;
 mod memory;
 mod model_folder;
+mod new_model;
 mod pipeline;
 mod ranked;
+mod recipe;
+mod recommend;
 mod recorded;
 mod sasrec;
+mod score;
 mod selection;
 
 pub use augmented::Augmentation;
+pub use baseline::{Baseline, BaselineEvent, BaselineRequest};
 pub use carry_out::{RunContext, RunEvent, RunOutcome};
+pub use compared::{equal_runs, read_compared};
 pub use description::{RunDescription, StageConfig};
+pub use direction::{DirectionRequest, Directions};
 pub use error::RunError;
 pub use evaluate::{Decoding, EvaluationEvent, EvaluationRequest};
 pub use evaluations::{EvaluationLog, read_result, result_file, times_evaluated};
@@ -29,6 +39,10 @@ pub use model_folder::{
     TOKENIZER_FILE, check_device, check_fit, is_run, load_model, model_folder, own_tokenizer, tokenizer_asset,
     weight_files, with_learnt_thoughts,
 };
+pub use new_model::{InitRequest, ModelOrigin, ModelSizes};
 pub use pipeline::{Resumption, resume, start};
+pub use recipe::Recipe;
+pub use recommend::{RecommendEvent, RecommendRequest, Recommendation, Recommendations};
 pub use sasrec::SasRecRun;
+pub use score::{ScoreRequest, Scorer, TargetScore};
 pub use selection::Selection;

@@ -192,7 +192,7 @@ fn the_score_points_up_the_expected_reward_and_more_so_the_more_samples_there_ar
     assert!(many > 0.8 && few < many, "{few} with 2 samples, {many} with 400");
     assert_ne!(cosine(&["--samples", "2", "--seed", "1"]), few);
     for (more, part) in [
-        (["--prompts", "0"], "--prompts"),
+        (["--prompts", "0"], "prompts"),
         (["--samples", "99999999999"], "65536"),
         (["--max-perplexity", "0.5"], "max_perplexity"),
     ] {

@@ -65,6 +65,7 @@ pub struct Keep {
 
 /// What to do with a step whose loss, reward or gradient is not finite. The model is not moved by it in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum OnNonfinite {
     /// Stop the run.

@@ -4,14 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// What keeps stage 1's model from over-fitting; a validation knows none of it.
+/// What keeps stage 1's model from over-fitting; a validation knows none of it. What drops values out is a
+/// [`Dropout`](latentr3_models::backbone::Dropout).
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Against over-fitting"))]
 pub struct Regularization {
-    /// Share of the values that are set to zero: of the embeddings, and of what each attention and MLP adds. See
-    /// [`Dropout`](latentr3_models::backbone::Dropout).
+    /// Share of the values that are set to zero, of the embeddings and of what each attention and MLP adds.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0))]
     pub dropout: f64,
-    /// Share of a choice's probability that all tokens of the choice have alike, for the catalog's objective.
+    /// Share of each choice's probability that all its tokens have alike in the loss, with the objective `catalog`.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0))]
     pub label_smoothing: f64,
 }
 

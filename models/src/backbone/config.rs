@@ -10,6 +10,7 @@ use crate::ModelError;
 
 /// A family of decoder-only transformers whose forward pass is computed exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Architecture {
     /// Qwen2 and Qwen2.5: biases on query, key and value.
     Qwen2,

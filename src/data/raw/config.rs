@@ -73,6 +73,7 @@ impl Default for RawConfig {
 
 /// How rows are dealt out to the splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitKind {
     /// By the time of the choice, over all users: the oldest train, the newest test.
@@ -98,6 +99,7 @@ pub struct Step {
 
 /// What becomes of choices that a user makes again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Repeats {
     /// All stay, but for those with the same time.

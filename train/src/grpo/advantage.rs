@@ -4,16 +4,25 @@ use serde::{Deserialize, Serialize};
 pub type Advantage = Box<dyn Fn(&[f64], usize) -> Vec<f64> + Send + Sync>;
 
 /// What a reward is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum AdvantageKind {
-    /// With the noise-free samples of the whole batch: [`batch_advantage`].
+    /// The mean of the batch's samples without noise: the published one.
+    ///
+    /// See [`batch_advantage`].
     Batch,
-    /// With the samples of its own group: [`group_advantage`].
+    /// The mean of its own group: plain GRPO.
+    ///
+    /// See [`group_advantage`].
     Group,
-    /// With the noise-free sample of its own group: [`own_advantage`].
+    /// Its own group's sample without noise.
+    ///
+    /// See [`own_advantage`].
     Own,
-    /// With all samples of the whole batch: [`pool_advantage`].
+    /// The mean of all samples of the batch.
+    ///
+    /// See [`pool_advantage`].
     Pool,
 }
 

@@ -12,17 +12,21 @@ const LARGEST_GROUP: usize = 1 << 16;
 const MOST_UPDATES: usize = 1000;
 
 /// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum EstimatorKind {
-    /// The published one: the advantage-weighted gradient of the target's likelihood, which goes back through the
-    /// backbone.
+    /// The published one: the gradient of the target's likelihood, weighted by the advantage.
+    ///
+    /// It goes back through the backbone.
     Likelihood,
-    /// The advantage-weighted gradient of `log N(r_k; r, sigma^2 I)`, the density of the samples themselves (Williams, 1992),
-    /// which needs no backward pass through the backbone.
+    /// The gradient of the samples' own density, weighted by the advantage; no backward pass through the backbone.
+    ///
+    /// The density is `N(r_k; r, sigma^2 I)`, and the gradient that of its logarithm (Williams, 1992).
     Score,
-    /// The derivative of the reward itself at every sample, which needs no advantage (the pathwise or reparameterised
-    /// gradient; Kingma and Welling, arXiv 1312.6114).
+    /// The derivative of the reward at every sample, without an advantage.
+    ///
+    /// It is also called the reparameterised gradient (Kingma and Welling, arXiv 1312.6114).
     Pathwise,
 }
 

@@ -2,59 +2,36 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
-
-use super::CliError;
-use super::terminal::{is_quiet, note};
+use super::config::RequestConfig;
+use super::error::BenchError;
+use super::result::{BenchEvent, Latency, LatencyTimes, Reasoning};
 use crate::models::decode::{BeamConfig, ItemTrie, beam_search_after, generate};
 use crate::models::{LatentRecommender, Objective, ThoughtKind};
+use crate::run::peak_mib;
+use crate::train::Example;
 
 /// Numbers of thoughts to measure.
 const THOUGHTS: [usize; 4] = [0, 1, 2, 4];
 /// Lengths of a chain of thought in words, in tokens.
 const CHAINS: [usize; 3] = [32, 64, 128];
 
-/// What to measure.
-pub(super) struct Plan {
-    /// Users of a request.
-    pub batches: Vec<usize>,
-    /// How often every user asks.
-    pub rounds: usize,
-    pub beam: BeamConfig,
-}
-
-/// How long requests of one kind took.
-#[derive(Debug, Serialize)]
-pub(super) struct Latency {
-    /// `thoughts` or `tokens`.
-    reasoning: &'static str,
-    /// How many.
-    length: usize,
-    /// Users of a request.
-    batch: usize,
-    requests: usize,
-    /// Half of the requests took at most so many milliseconds, for all of their users.
-    p50_ms: f64,
-    /// Nineteen in twenty.
-    p95_ms: f64,
-    /// Milliseconds of all requests by their users.
-    mean_ms_per_user: f64,
-}
-
 /// Times prefill, reasoning and search for every kind of reasoning and size of a request. Tokens of a chain are chosen greedily,
 /// without an end: what they say is of no matter to the time. Kinds take turns from request to request, so that a
 /// machine that slows down slows all.
-pub(super) fn measure(
+pub(super) fn requests(
     model: LatentRecommender,
     objective: &Objective,
-    prompts: &[&[u32]],
-    plan: &Plan,
-) -> Result<Vec<Latency>, CliError> {
+    rows: &[Example],
+    config: &RequestConfig,
+    observer: &mut dyn FnMut(BenchEvent),
+) -> Result<LatencyTimes, BenchError> {
+    let prompts: Vec<&[u32]> = rows.iter().take(config.users).map(|row| row.prompt.as_slice()).collect();
+    let beam = BeamConfig { beams: config.beams, length_penalty: None };
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     let most = longest + CHAINS[CHAINS.len() - 1] + objective.tree()?.longest(ItemTrie::ROOT);
     let positions = model.backbone.config().max_positions;
     if most > positions {
-        return Err(CliError::Usage(format!(
+        return Err(BenchError::Setting(format!(
             "a chain of 128 tokens needs {most} positions; the model has {positions}"
         )));
     }
@@ -65,14 +42,14 @@ pub(super) fn measure(
     let with = |thoughts| model.clone().with_thoughts(kind, thoughts, 0);
     let mut kinds = Vec::new();
     for length in THOUGHTS {
-        kinds.push(("thoughts", length, with(length)?));
+        kinds.push((Reasoning::Thoughts, length, with(length)?));
     }
     for length in CHAINS {
-        kinds.push(("tokens", length, with(0)?));
+        kinds.push((Reasoning::Tokens, length, with(0)?));
     }
-    let mut table = Vec::new();
-    for &batch in &plan.batches {
-        let requests = (prompts.len() / batch).max(1).saturating_mul(plan.rounds);
+    let mut latency = Vec::new();
+    for &batch in &config.batches {
+        let requests = (prompts.len() / batch).max(1).saturating_mul(config.rounds);
         let mut seconds = vec![Vec::new(); kinds.len()];
         for at in 0..requests {
             let first = (at % prompts.len()) * batch;
@@ -80,20 +57,18 @@ pub(super) fn measure(
             for ((reasoning, length, model), seconds) in kinds.iter().zip(&mut seconds) {
                 let clock = Instant::now();
                 let mut state = model.reason(&request)?;
-                if *reasoning == "tokens" {
+                if *reasoning == Reasoning::Tokens {
                     generate(model, &mut state, *length, None)?;
                 }
-                beam_search_after(model, objective, state, plan.beam)?;
+                beam_search_after(model, objective, state, beam)?;
                 seconds.push(clock.elapsed().as_secs_f64());
             }
-            if !is_quiet() {
-                note(&format!("latency: request {} of {} with {batch} users", at + 1, requests));
-            }
+            observer(BenchEvent::Answered { done: at + 1, all: requests, users: batch });
         }
         for ((reasoning, length, _), mut seconds) in kinds.iter().zip(seconds) {
             seconds.sort_by(f64::total_cmp);
-            table.push(Latency {
-                reasoning,
+            latency.push(Latency {
+                reasoning: *reasoning,
                 length: *length,
                 batch,
                 requests: seconds.len(),
@@ -103,7 +78,7 @@ pub(super) fn measure(
             });
         }
     }
-    Ok(table)
+    Ok(LatencyTimes { latency, peak_mib: peak_mib() })
 }
 
 /// The smallest value that at least the given share of the values, which ascend, do not exceed.

@@ -1,0 +1,174 @@
+use std::path::{Path, PathBuf};
+
+use super::error::BenchError;
+use crate::data::{DataError, Split, TokenFile};
+use crate::models::{ObjectiveKind, Precision};
+use crate::train::grpo::GrpoConfig;
+
+/// Most rows of a step.
+const MOST_ROWS: usize = 1 << 20;
+
+/// What to time, and on what.
+#[derive(Debug, Clone)]
+pub struct BenchConfig {
+    /// Hugging Face folder or run folder.
+    pub model: PathBuf,
+    /// Where rows and catalog are from. Rows are taken in their order, and from the first again when they are used up.
+    pub rows: BenchRows,
+    /// A token file with the catalog, where that of the rows has none.
+    pub catalog: Option<PathBuf>,
+    /// What the model is read by, if not by the objective that it was trained for.
+    pub objective: Option<ObjectiveKind>,
+    /// What the blocks multiply in.
+    pub precision: Precision,
+    /// Where to compute.
+    pub device: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// What to time.
+    pub timed: Timed,
+}
+
+/// Where the rows are from.
+#[derive(Debug, Clone)]
+pub enum BenchRows {
+    /// A token file.
+    Tokens(PathBuf),
+    /// Prepared data: its training rows for steps, its test rows for searches and requests.
+    Prepared(PathBuf),
+}
+
+/// What is timed.
+#[derive(Debug, Clone)]
+pub enum Timed {
+    /// Steps of stage 1.
+    Sft {
+        /// How they train.
+        steps: StepConfig,
+        /// Rank of low-rank adapters that train in the place of the backbone.
+        lora_rank: Option<usize>,
+    },
+    /// Steps of stage 2, whose batch is counted in rollouts.
+    Grpo {
+        /// How they train.
+        steps: StepConfig,
+        /// How they sample, reward and estimate.
+        config: GrpoConfig,
+    },
+    /// The beam search for a number of users at once.
+    Search {
+        /// Users to search for, at most.
+        users: usize,
+        /// Users searched at once.
+        batch: usize,
+        /// Beams of the search.
+        beams: usize,
+    },
+    /// What a request waits, by the kind and length of reasoning.
+    Latency(RequestConfig),
+}
+
+/// Steps of training: AdamW at a constant rate with gradients clipped to norm 1.
+#[derive(Debug, Clone)]
+pub struct StepConfig {
+    /// Steps.
+    pub steps: usize,
+    /// Rows of a step, or rollouts.
+    pub batch: usize,
+    /// Prompts that run through the model at once.
+    pub micro_batch: usize,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Whether activations are computed again in the backward pass.
+    pub gradient_checkpointing: bool,
+    /// What the weights that do not train are kept in.
+    pub frozen_weights: Precision,
+}
+
+/// Requests to time.
+#[derive(Debug, Clone)]
+pub struct RequestConfig {
+    /// Users who ask, at most.
+    pub users: usize,
+    /// Users of a request; each number is timed.
+    pub batches: Vec<usize>,
+    /// How often every user asks.
+    pub rounds: usize,
+    /// Beams of the search.
+    pub beams: usize,
+}
+
+impl BenchConfig {
+    /// Makes sure that the settings make sense.
+    ///
+    /// # Errors
+    ///
+    /// One that does not.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let (counts, batches) = match &self.timed {
+            Timed::Sft { steps, .. } | Timed::Grpo { steps, .. } => {
+                steps.check()?;
+                (vec![steps.steps, steps.micro_batch], vec![steps.batch])
+            }
+            Timed::Search { users, batch, beams } => (vec![*users, *beams], vec![*batch]),
+            Timed::Latency(requests) => {
+                (vec![requests.users, requests.rounds, requests.beams], requests.batches.clone())
+            }
+        };
+        if counts.contains(&0) || batches.contains(&0) {
+            return Err(BenchError::Setting("steps, batch, micro, group, users and beams must be at least 1".into()));
+        }
+        if batches.iter().any(|&batch| batch > MOST_ROWS) {
+            return Err(BenchError::Setting(format!("batch goes up to {MOST_ROWS}")));
+        }
+        if let Timed::Grpo { steps: StepConfig { batch, .. }, config } = &self.timed {
+            config.check()?;
+            if !batch.is_multiple_of(config.group) {
+                return Err(BenchError::Setting(format!("batch {batch} must be a multiple of group {}", config.group)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows and their catalog.
+    pub(super) fn token_file(&self) -> Result<TokenFile, DataError> {
+        match &self.rows {
+            BenchRows::Tokens(path) => TokenFile::read(path),
+            BenchRows::Prepared(folder) => TokenFile::of_split(folder, self.timed.split()),
+        }
+    }
+
+    /// The file that should have the catalog, where the rows are those of `file`.
+    pub(super) fn catalog_file<'a>(&'a self, file: &'a TokenFile) -> &'a Path {
+        self.catalog.as_deref().unwrap_or(&file.path)
+    }
+}
+
+impl StepConfig {
+    fn check(&self) -> Result<(), BenchError> {
+        match self.learning_rate.is_finite() && self.learning_rate >= 0.0 {
+            true => Ok(()),
+            false => Err(BenchError::Setting(format!(
+                "a learning rate of {:?} must be 0 or a positive number",
+                self.learning_rate
+            ))),
+        }
+    }
+}
+
+impl Timed {
+    fn split(&self) -> Split {
+        match self {
+            Self::Sft { .. } | Self::Grpo { .. } => Split::Train,
+            Self::Search { .. } | Self::Latency(_) => Split::Test,
+        }
+    }
+
+    /// What the weights that do not train are kept in.
+    pub(super) fn frozen_weights(&self) -> Precision {
+        match self {
+            Self::Sft { steps, .. } | Self::Grpo { steps, .. } => steps.frozen_weights,
+            Self::Search { .. } | Self::Latency(_) => Precision::F32,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Files that will be written after long work: that they can be written, and what they must not replace.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use serde::de::IgnoredAny;
+
+use crate::input_error::InputError;
+use crate::models::hub;
+use crate::run::TOKENIZER_FILE;
+
+/// Names of JSON files that models, data and runs consist of.
+const PARTS: [&str; 7] = [
+    "config.json",
+    hub::ADAPTER_CONFIG_FILE,
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "dataset.json",
+    "run.json",
+    "progress.json",
+];
+
+/// Why a file is not to be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// It would replace something else, or there is no place for it.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The system refuses.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Makes sure that a result can be written as JSON, and replaces nothing but another result.
+///
+/// # Errors
+///
+/// As [`check_writable`]; also a part of a model, of data or of a run.
+pub fn check_result(path: &Path) -> Result<(), OutputError> {
+    let is_json = |file: File| serde_json::from_reader::<_, IgnoredAny>(BufReader::new(file)).is_ok();
+    check_writable(path, &is_json)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if path.exists() && (PARTS.contains(&&*name) || name.ends_with(".index.json")) {
+        return Err(InputError::new(path, "exists and is no result but a part of something; give another name").into());
+    }
+    Ok(())
+}
+
+/// Makes sure that a result does not replace one of those that it is made from.
+///
+/// # Errors
+///
+/// It would.
+pub fn check_not_read<'a>(path: &Path, read: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), OutputError> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let written = real(path);
+    match read.into_iter().find(|path| written.is_some() && real(path) == written) {
+        Some(path) => Err(InputError::new(path, "is read here and cannot be what is written").into()),
+        None => Ok(()),
+    }
+}
+
+/// Makes sure that a file can be written at a path. One that is there already must be `of_its_kind`, or empty.
+///
+/// # Errors
+///
+/// Another kind of file, a folder, a folder that is not there, and one in which nothing can be written.
+pub fn check_writable(path: &Path, of_its_kind: &dyn Fn(File) -> bool) -> Result<(), OutputError> {
+    let refused = |source| OutputError::Io { path: path.to_owned(), source };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let can_write = || tempfile::tempfile_in(parent).map(drop).map_err(refused);
+    let problem = match (parent.is_dir(), path.is_dir()) {
+        (true, false) if hub::is_pipe_or_device(path) => return Ok(()),
+        (true, false) if path.metadata().is_ok_and(|found| found.len() > 0) => {
+            match of_its_kind(File::open(path).map_err(refused)?) {
+                true => return can_write(),
+                false => "was not written by this command; refusing to overwrite it",
+            }
+        }
+        (true, false) => return can_write(),
+        (true, true) => "is a folder; give the name of a file",
+        (false, _) => "cannot be written: there is no such folder",
+    };
+    Err(InputError::new(path, problem).into())
+}

@@ -1,0 +1,118 @@
+//! A new model's folder: with random weights, or from another model.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+
+use super::error::RunError;
+use super::model_folder::{TOKENIZER_FILE, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
+use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
+use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
+use crate::models::hub::{self, write_atomically};
+use crate::models::{LatentRecommender, ModelError, ThoughtKind, device};
+
+/// Which model to make.
+#[derive(Debug, Clone)]
+pub struct InitRequest {
+    /// The folder to make, in Hugging Face's layout.
+    pub out: PathBuf,
+    /// What it is made from.
+    pub origin: ModelOrigin,
+    /// Thoughts that the model has; if not given, those of the model that it is made from and whatever makes them, else one of a latent
+    /// attention.
+    pub thoughts: Option<usize>,
+    /// Where to compute.
+    pub device: String,
+    /// Seed of random weights.
+    pub seed: u64,
+}
+
+/// What a new model is made from.
+#[derive(Debug, Clone)]
+pub enum ModelOrigin {
+    /// Another model and its tokenizer, in a Hugging Face folder or a run folder; low-rank adapters become part of its weights.
+    Base(PathBuf),
+    /// Random weights, for a tokenizer.
+    Random {
+        /// The file `tokenizer.json`.
+        tokenizer: PathBuf,
+        /// The token that ends a target; see [`EndToken::find`] if not given.
+        end_token: Option<String>,
+        /// The sizes.
+        sizes: ModelSizes,
+    },
+}
+
+/// Sizes of a new model; the tokenizer gives the rest.
+#[derive(Debug, Clone)]
+pub struct ModelSizes {
+    /// The family.
+    pub architecture: Architecture,
+    /// Width of the hidden states.
+    pub d_model: usize,
+    /// Width inside the gated MLP.
+    pub d_ff: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Longest sequence, in tokens.
+    pub max_positions: usize,
+}
+
+impl InitRequest {
+    /// Makes the model's folder, with its tokenizer; returns the number of parameters.
+    ///
+    /// # Errors
+    ///
+    /// A folder that is in use, a tokenizer or model that cannot be read, sizes that do not fit together, and more thoughts than the
+    /// model has learnt.
+    pub fn carry_out(&self) -> Result<usize, RunError> {
+        let (model, tokenizer) = match &self.origin {
+            ModelOrigin::Base(base) => (self.based_on(base)?, own_tokenizer(&model_folder(base))?),
+            ModelOrigin::Random { tokenizer, end_token, sizes } => {
+                (self.random(tokenizer, end_token.as_deref(), sizes)?, Some(tokenizer.clone()))
+            }
+        };
+        let staging = Staging::start(&self.out)?;
+        hub::save(&model, &staging.folder())?;
+        if let Some(tokenizer) = tokenizer.filter(|path| path.exists()) {
+            let bytes = std::fs::read(&tokenizer).map_err(ModelError::io(&tokenizer))?;
+            write_atomically(&staging.folder().join(TOKENIZER_FILE), &bytes)?;
+        }
+        staging.publish()?;
+        Ok(model.num_params())
+    }
+
+    fn based_on(&self, base: &Path) -> Result<LatentRecommender, RunError> {
+        let model = load_model(base, &self.device)?;
+        let thoughts = match self.thoughts {
+            None if model.thoughts() > 0 || hub::records_thoughts(&model) => return Ok(model),
+            thoughts => thoughts.unwrap_or(1),
+        };
+        match model.thoughts() {
+            0 => Ok(model.with_thoughts(ThoughtKind::LatentAttention, thoughts, self.seed)?),
+            _ => with_learnt_thoughts(model, thoughts, self.seed),
+        }
+    }
+
+    fn random(&self, file: &Path, end_token: Option<&str>, sizes: &ModelSizes) -> Result<LatentRecommender, RunError> {
+        let tokenizer = load_tokenizer(file)?;
+        let end = EndToken::find(&tokenizer, Some(file), end_token)?;
+        let config = BackboneConfig::new(&NewBackbone {
+            architecture: sizes.architecture,
+            vocab_size: vocab_size(&tokenizer),
+            d_model: sizes.d_model,
+            d_ff: sizes.d_ff,
+            layers: sizes.layers,
+            heads: sizes.heads,
+            kv_heads: sizes.kv_heads,
+            max_positions: sizes.max_positions,
+            end_token: end.id,
+        })?;
+        let (thoughts, device) = (self.thoughts.unwrap_or(1), device(&self.device)?);
+        Ok(LatentRecommender::new(config, ThoughtKind::LatentAttention, thoughts, self.seed, &device)?)
+    }
+}

@@ -1,0 +1,87 @@
+use super::table::table;
+use crate::data::{RawSummary, Split, Splits, Summary};
+
+/// Steps, splits and a histogram of the histories' lengths.
+pub fn of_raw_summary(summary: &RawSummary) -> String {
+    let mut rows = vec![["step", "removed", "interactions", "users", "items"].map(str::to_owned).to_vec()];
+    for step in &summary.steps {
+        let numbers = [step.removed, step.interactions, step.users, step.items].map(|number| number.to_string());
+        rows.push([vec![step.step.clone()], numbers.to_vec()].concat());
+    }
+    let most = summary.history_lengths.iter().copied().max().unwrap_or(0).max(1);
+    let mut histogram = vec![["choices in a history", "rows", ""].map(str::to_owned).to_vec()];
+    for (at, &count) in summary.history_lengths.iter().enumerate() {
+        histogram.push(vec![(at + 1).to_string(), count.to_string(), format!("{:<40}", "#".repeat(count * 40 / most))]);
+    }
+    let several = match summary.items_with_several_titles {
+        0 => String::new(),
+        count => format!("; {count} items have several titles, of which the first is used"),
+    };
+    let cold = match summary.cold_rows_dropped {
+        0 => String::new(),
+        count => format!("; {count} cold rows left out"),
+    };
+    format!(
+        "{}\n{} training, {} validation and {} test rows{cold}; density {:.5}%{several}\n\n{}",
+        table(&rows),
+        summary.rows.train,
+        summary.rows.valid,
+        summary.rows.test,
+        100.0 * summary.density,
+        table(&histogram),
+    )
+}
+
+/// The splits of prepared data as a table, with its items, titles and tokens, and what became of interactions before.
+pub fn of_summary(summary: &Summary) -> String {
+    let mut rows = vec![
+        ["split", "rows", "users", "cold targets", "history", "prompt tokens", "shortened"].map(str::to_owned).to_vec(),
+    ];
+    for split in Split::ALL {
+        let part = summary.splits.get(split);
+        rows.push(vec![
+            split.name().into(),
+            part.rows.to_string(),
+            part.users.to_string(),
+            format!("{} ({:.1}%)", part.cold_targets, 100.0 * part.cold_share),
+            format!("{:.1}", part.history.mean),
+            format!("{:.1} (most {})", part.prompt_tokens.mean, part.prompt_tokens.max),
+            part.shortened_prompts.to_string(),
+        ]);
+    }
+    let sum = |counts: &Splits<usize>| Split::ALL.into_iter().map(|split| *counts.get(split)).sum::<usize>();
+    let dropped = &summary.dropped;
+    let dropped = match dropped.markup_items + dropped.untitled_items {
+        0 => String::new(),
+        items => format!(
+            "; left out {items} items, {} rows that chose them and {} whose history was nothing else",
+            sum(&dropped.rows_by_item),
+            sum(&dropped.rows_by_history)
+        ),
+    };
+    let notes = [
+        (summary.notes.titles_unlike_catalog, "titles in rows differ from the catalog's, which is used"),
+        (summary.notes.users_without_test, "users have training rows only: two choices are too few to leave one out"),
+        (summary.notes.users_without_rows, "users have no row: a single choice has no history"),
+    ];
+    let notes: String =
+        notes.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}\n")).collect();
+    let raw = summary.raw.as_ref().map(|raw| of_raw_summary(raw) + "\n").unwrap_or_default();
+    format!(
+        "{raw}{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
+         {} tokens, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n{notes}",
+        table(&rows),
+        summary.users,
+        summary.items,
+        summary.titles,
+        summary.shared_titles,
+        summary.items_with_shared_title,
+        summary.markup_titles,
+        dropped,
+        summary.vocab_size,
+        summary.end_token.text,
+        summary.end_token.id,
+        summary.target_tokens.mean,
+        summary.target_tokens.max,
+    )
+}

@@ -1,0 +1,15 @@
+//! Results as plain text, in tables that line up.
+
+mod comparisons;
+mod data;
+mod devices;
+mod directions;
+mod evaluation;
+mod table;
+
+pub use comparisons::of_comparisons;
+pub use data::{of_raw_summary, of_summary};
+pub use devices::of_devices;
+pub use directions::of_directions;
+pub use evaluation::{of_evaluation, of_guidance, of_rankings};
+pub use table::{printable, table};
