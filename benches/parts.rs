@@ -1,7 +1,8 @@
 //! The parts of the program one by one, and each fused operation beside its generic body.
 //!
-//! `cargo bench --bench parts` measures all, `cargo bench --bench parts -- swiglu` one. The model is random, 256 wide with 4
-//! layers; prompts have about 110 tokens, of which 45 are the same in all. `LATENTR3_TEST_DEVICE` chooses the device.
+//! `cargo bench --bench parts` measures all, `cargo bench --bench parts -- swiglu` one. The model is random, 256 wide
+//! with 4 layers; prompts have about 110 tokens, of which 45 are the same in all. `LATENTR3_TEST_DEVICE` chooses the
+//! device.
 
 use std::hint::black_box;
 

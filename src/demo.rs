@@ -11,7 +11,7 @@ use crate::data::{PrepareConfig, Prepared, Split, Summary, prepare};
 use crate::eval::{EvalConfig, Evaluation, Ranking, Shard, evaluate, sample};
 use crate::models::backbone::Architecture;
 use crate::models::decode::BeamConfig;
-use crate::models::hub::write_json;
+use crate::models::files::write_json;
 use crate::models::{ThoughtKind, device};
 use crate::run::{
     InitRequest, ModelOrigin, ModelSizes, RunContext, RunDescription, RunError, RunEvent, RunOutcome, StageConfig,

@@ -1,7 +1,7 @@
 //! LatentR3 in Rust: language models that think in latent space before they recommend.
 //!
-//! The method is "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). This crate is what a user
-//! meets: data, evaluation and the program's commands. Models are in [`models`], training is in [`train`].
+//! The method is "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). This crate is what a
+//! user meets: data, evaluation and the program's commands. Models are in [`models`], training is in [`train`].
 //!
 //! ```text
 //! files -> Interactions -> Catalog + splits -> prompts -> examples          (data)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::IgnoredAny;
 
 use crate::input_error::InputError;
+use crate::models::files;
 use crate::models::hub;
 use crate::run::TOKENIZER_FILE;
 
@@ -76,7 +77,7 @@ pub fn check_writable(path: &Path, of_its_kind: &dyn Fn(File) -> bool) -> Result
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let can_write = || tempfile::tempfile_in(parent).map(drop).map_err(refused);
     let problem = match (parent.is_dir(), path.is_dir()) {
-        (true, false) if hub::is_pipe_or_device(path) => return Ok(()),
+        (true, false) if files::is_pipe_or_device(path) => return Ok(()),
         (true, false) if path.metadata().is_ok_and(|found| found.len() > 0) => {
             match of_its_kind(File::open(path).map_err(refused)?) {
                 true => return can_write(),

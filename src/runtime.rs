@@ -13,9 +13,9 @@ const REST: Duration = Duration::from_micros(100);
 
 /// Runs `work` on a thread of the pool while the other threads look out for parts of it.
 ///
-/// A training step has hundreds of parallel parts, most of them shorter than a sleeping thread takes to wake up, in a virtual
-/// machine above all. PyTorch's threads wait in the same way. It makes CPU training faster; where a GPU computes, it would only keep
-/// the processor busy.
+/// A training step has hundreds of parallel parts, most of them shorter than a sleeping thread takes to wake up, in a
+/// virtual machine above all. PyTorch's threads wait in the same way. It makes CPU training faster; where a GPU
+/// computes, it would only keep the processor busy.
 pub fn with_awake_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let is_done = &AtomicBool::new(false);
     rayon::scope(|scope| {

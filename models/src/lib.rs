@@ -14,6 +14,7 @@ pub mod backbone;
 pub mod decode;
 mod device;
 mod error;
+pub mod files;
 pub mod host;
 pub mod hub;
 mod latent;

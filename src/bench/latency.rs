@@ -15,9 +15,9 @@ const THOUGHTS: [usize; 4] = [0, 1, 2, 4];
 /// Lengths of a chain of thought in words, in tokens.
 const CHAINS: [usize; 3] = [32, 64, 128];
 
-/// Times prefill, reasoning and search for every kind of reasoning and size of a request. Tokens of a chain are chosen greedily,
-/// without an end: what they say is of no matter to the time. Kinds take turns from request to request, so that a
-/// machine that slows down slows all.
+/// Times prefill, reasoning and search for every kind of reasoning and size of a request. Tokens of a chain are chosen
+/// greedily, without an end: what they say is of no matter to the time. Kinds take turns from request to request, so
+/// that a machine that slows down slows all.
 pub(super) fn requests(
     model: LatentRecommender,
     objective: &Objective,

@@ -17,8 +17,8 @@ impl BenchConfig {
     ///
     /// # Errors
     ///
-    /// Settings that make no sense, a model or rows that cannot be read or do not fit, a search without a catalog, and a step that is NaN
-    /// or infinite.
+    /// Settings that make no sense, a model or rows that cannot be read or do not fit, a search without a catalog, and
+    /// a step that is NaN or infinite.
     pub fn time(&self, observer: &mut dyn FnMut(BenchEvent)) -> Result<BenchResult, BenchError> {
         self.check()?;
         check_device(&self.device, self.precision)?;

@@ -23,9 +23,9 @@ enum Command {
     Popularity(CountingArgs),
     /// The user's own last items again, newest first, then the popular ones
     Recent(CountingArgs),
-    /// Each of the user's items votes for what followed it in training. The P-th item from the newest (P = 1) gives an item that came
-    /// D items after it 1 / (P^position-decay D^distance-decay) votes, and popularity has as many votes as the smoothing. What is not
-    /// given is chosen by NDCG@10 on validation users
+    /// Each of the user's items votes for what followed it in training. The P-th item from the newest (P = 1) gives an
+    /// item that came D items after it 1 / (P^position-decay D^distance-decay) votes, and popularity has as many votes
+    /// as the smoothing. What is not given is chosen by NDCG@10 on validation users
     Transition(TransitionArgs),
     /// A transformer over the ids of the user's last items, trained from nothing (Kang and McAuley, arXiv 1808.09781)
     Sasrec(SasRecArgs),

@@ -32,7 +32,8 @@ pub(super) struct BenchArgs {
     /// Prepared data instead: its training rows, or for eval and latency its test rows
     #[arg(long, value_name = "PREPARED", conflicts_with = "tokens")]
     data: Option<PathBuf>,
-    /// Token file whose first line has the catalog, where that of --tokens has none: for the objective `catalog` in sft and grpo
+    /// Token file whose first line has the catalog, where that of --tokens has none: for the objective `catalog` in sft
+    /// and grpo
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     catalog: Option<PathBuf>,
     #[command(flatten)]
@@ -40,7 +41,8 @@ pub(super) struct BenchArgs {
     /// Training steps, or rounds of latency over the users
     #[arg(long, default_value_t = 3)]
     steps: usize,
-    /// Rows a step (sft), rollouts a step (grpo), users at once (eval, latency); 32, 64, 8, and both 1 and 16 if not given
+    /// Rows a step (sft), rollouts a step (grpo), users at once (eval, latency); 32, 64, 8, and both 1 and 16 if not
+    /// given
     #[arg(long)]
     batch: Option<usize>,
     /// Prompts that run through the model at once, for grpo with all their samples

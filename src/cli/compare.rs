@@ -18,8 +18,8 @@ use crate::text;
 Runs of several seeds show whether the training makes a difference; a single run each shows only whether these two models differ."
 )]
 pub(super) struct CompareArgs {
-    /// Each model with its runs, one for each seed: what `evaluate --json` wrote, or run folders with evaluations/test.json.
-    /// Without a name the first file's is taken
+    /// Each model with its runs, one for each seed: what `evaluate --json` wrote, or run folders with
+    /// evaluations/test.json. Without a name the first file's is taken
     #[arg(required = true, value_name = "[NAME=]RUN,RUN")]
     models: Vec<OsString>,
     /// Count a hit on the item, or on any item of its title

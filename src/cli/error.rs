@@ -64,7 +64,8 @@ pub enum CliError {
     Input(#[from] InputError),
 }
 
-/// What the program's user can do about a problem, where the library does not know it: which option of which command helps.
+/// What the program's user can do about a problem, where the library does not know it: which option of which command
+/// helps.
 fn remedy(error: &RunError) -> String {
     match error {
         RunError::NoExamples => "; is --limit 0?".into(),

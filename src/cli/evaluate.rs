@@ -34,25 +34,26 @@ pub(super) struct EvaluateArgs {
     /// How titles are found; free text is read by the objective `vocabulary`
     #[arg(long, value_enum, default_value_t = DecodeArg::Trie)]
     decode: DecodeArg,
-    /// What guides the search: `transition`, counts of item transitions, or a SASRec run (`latentr3 baseline sasrec`); D3 is the
-    /// latter with --objective vocabulary --length-penalty 0
+    /// What guides the search: `transition`, counts of item transitions, or a SASRec run (`latentr3 baseline sasrec`);
+    /// D3 is the latter with --objective vocabulary --length-penalty 0
     #[arg(long, value_name = "transition|SASREC_RUN")]
     guidance: Option<PathBuf>,
-    /// How the language model's distribution over items and the guide's become one: their weighted product or mixture; of several
-    /// the one with the best NDCG@10 on validation users is taken, as with the next two options
+    /// How the language model's distribution over items and the guide's become one: their weighted product or mixture;
+    /// of several the one with the best NDCG@10 on validation users is taken, as with the next two options
     #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values_t = [GuidanceKind::Product], requires = "guidance")]
     guidance_kind: Vec<GuidanceKind>,
     /// The language model's share in a guided search, from 0 to 1
     #[arg(long, value_name = "SCALES", value_delimiter = ',', default_values_t = [0.2, 0.4, 0.6, 0.8], requires = "guidance")]
     guidance_scale: Vec<f64>,
-    /// Weight of popularity, in votes, where transitions guide; their other two weights are chosen by what counts alone rank best
+    /// Weight of popularity, in votes, where transitions guide; their other two weights are chosen by what counts alone
+    /// rank best
     #[arg(long, value_name = "VOTES", value_delimiter = ',', default_values_t = [0.1, 1.0, 10.0], requires = "guidance")]
     guidance_smoothing: Vec<f64>,
     /// Validation users to choose by
     #[arg(long, value_name = "N", default_value_t = 500, requires = "guidance")]
     guidance_users: usize,
-    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1; with the objective
-    /// `catalog` 0, the only value]
+    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1;
+    /// with the objective `catalog` 0, the only value]
     #[arg(long, value_name = "POWER")]
     length_penalty: Option<f64>,
     /// Think this many thoughts instead of as many as the model was trained with; 0 shows what the thought changes
@@ -67,8 +68,8 @@ pub(super) struct EvaluateArgs {
     /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
-    /// Evaluate only a part of the users, as 2/4 for the second of four processes; with `--json`, `latentr3 merge` makes the
-    /// whole of all parts
+    /// Evaluate only a part of the users, as 2/4 for the second of four processes; with `--json`, `latentr3 merge`
+    /// makes the whole of all parts
     #[arg(long, value_name = "I/N", default_value_t = Shard::WHOLE, hide_default_value = true)]
     shard: Shard,
     /// Write the figures and every user's rank as JSON

@@ -45,8 +45,8 @@ pub(super) struct GrpoArgs {
     /// Clip the probability ratio above 1 plus this
     #[arg(long, default_value_t = 0.28)]
     clip_high: f64,
-    /// Weight of the KL divergence to the model as it was at the start: of the target's tokens, or with --estimator score of
-    /// the thought
+    /// Weight of the KL divergence to the model as it was at the start: of the target's tokens, or with --estimator
+    /// score of the thought
     #[arg(long, default_value_t = 0.0)]
     kl: f64,
     /// Updates made on one rollout
@@ -55,11 +55,12 @@ pub(super) struct GrpoArgs {
     /// Train the backbone too, not only the source of the thoughts
     #[arg(long)]
     train_backbone: bool,
-    /// Stop when a step's estimate of the KL divergence of the target's tokens to the model as it was at the start is larger
+    /// Stop when a step's estimate of the KL divergence of the target's tokens to the model as it was at the start is
+    /// larger
     #[arg(long, value_name = "DIVERGENCE")]
     max_kl: Option<f64>,
-    /// Stop when the perplexity without noise is this many times what it was at the start; without this option a run only
-    /// warns, at 1.5 times [if given without FACTOR: 1.5]
+    /// Stop when the perplexity without noise is this many times what it was at the start; without this option a run
+    /// only warns, at 1.5 times [if given without FACTOR: 1.5]
     #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1.5")]
     stop_on_collapse: Option<f64>,
     #[command(flatten)]
@@ -77,8 +78,8 @@ pub(super) struct SampleArgs {
     /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
     #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
     sigma_relative: Option<f64>,
-    /// Larger perplexities count as this one, so that a hopeless target cannot take all of its batch's advantage; by default the
-    /// largest float32, where the published reward overflows
+    /// Larger perplexities count as this one, so that a hopeless target cannot take all of its batch's advantage; by
+    /// default the largest float32, where the published reward overflows
     #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
     max_perplexity: f64,
 }

@@ -21,8 +21,8 @@ pub(super) struct InitArgs {
     /// The token that ends a target; found in the tokenizer or its config.json if not given
     #[arg(long, value_name = "TEXT")]
     end_token: Option<String>,
-    /// Take this model and its tokenizer instead, its low-rank adapters merged into its weights; one that knows nothing of thoughts
-    /// gets a fresh latent attention
+    /// Take this model and its tokenizer instead, its low-rank adapters merged into its weights; one that knows nothing
+    /// of thoughts gets a fresh latent attention
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
     /// Family of the backbone

@@ -79,7 +79,8 @@ enum Command {
     Experiment(experiment::ExperimentArgs),
     /// Recommend items for a history of titles
     Recommend(recommend::RecommendArgs),
-    /// Write a report on runs as one HTML page: metrics, learning curves, speed, popularity, and what thoughts attend to
+    /// Write a report on runs as one HTML page: metrics, learning curves, speed, popularity, and what thoughts attend
+    /// to
     Report(report_page::ReportArgs),
     /// Print the log-probabilities of the targets in a token file, as JSON lines
     Score(score::ScoreArgs),
@@ -92,8 +93,8 @@ enum Command {
 /// The option of commands that compute.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeviceArg {
-    /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; several GPUs are told apart by a number from 0, as
-    /// in cuda:1, which for wgpu, vulkan and metal counts the discrete ones
+    /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; several GPUs are told apart by a
+    /// number from 0, as in cuda:1, which for wgpu, vulkan and metal counts the discrete ones
     #[arg(long, default_value_t = default_device(), help_heading = "Common options")]
     pub device: String,
 }
@@ -109,8 +110,9 @@ pub(crate) struct SeedArg {
 /// The option of commands that read a model by an objective.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ObjectiveArg {
-    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, so that scores are
-    /// log-probabilities of items; or `vocabulary`, all tokens, as published [default: what the model was trained for]
+    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, so
+    /// that scores are log-probabilities of items; or `vocabulary`, all tokens, as published [default: what the model
+    /// was trained for]
     #[arg(long, value_name = "OBJECTIVE")]
     pub objective: Option<ObjectiveKind>,
 }

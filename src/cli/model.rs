@@ -11,7 +11,8 @@ pub(super) fn note_other_objective(trained: ObjectiveKind, read: ObjectiveKind) 
     }
 }
 
-/// Says so where a driver only computes on the CPU: it is slow, and some of them compute wrong numbers without an error.
+/// Says so where a driver only computes on the CPU: it is slow, and some of them compute wrong numbers without an
+/// error.
 pub(super) fn warn_of_software(name: &str) -> Result<(), CliError> {
     if let Some(Driver { name: driver, is_software: true }) = driver(&device(name)?) {
         note(&format!(

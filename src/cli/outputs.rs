@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::CliError;
-use crate::models::hub;
+use crate::models::files;
 use crate::outputs;
 
-/// Makes sure before any work that a result can be written where `--json` asks for it, and replaces nothing but another result.
+/// Makes sure before any work that a result can be written where `--json` asks for it, and replaces nothing but another
+/// result.
 pub(super) fn check_json(path: Option<&Path>) -> Result<(), CliError> {
     Ok(path.map_or(Ok(()), outputs::check_result)?)
 }
@@ -23,7 +24,7 @@ pub(super) fn check_not_read<'a>(
 
 /// The error for a folder that is to be made and exists already.
 pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
-    match hub::is_occupied(folder) {
+    match files::is_occupied(folder) {
         true => Err(CliError::input(folder, "exists already; give another --out")),
         false => Ok(()),
     }
@@ -31,5 +32,5 @@ pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
 
 /// Writes a command's result where `--json` asks for it.
 pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<(), CliError> {
-    Ok(path.map_or(Ok(()), |path| hub::write_json(path, value))?)
+    Ok(path.map_or(Ok(()), |path| files::write_json(path, value))?)
 }

@@ -60,8 +60,8 @@ pub(super) struct PrepareArgs {
     /// Leave out items whose title is HTML or empty
     #[arg(long)]
     drop_markup_titles: bool,
-    /// Keep the training rows of this many users, drawn at random by --seed, to see what more data brings; validation and
-    /// test rows stay
+    /// Keep the training rows of this many users, drawn at random by --seed, to see what more data brings; validation
+    /// and test rows stay
     #[arg(long, value_name = "N")]
     train_users: Option<NonZeroUsize>,
     /// Write the summary as JSON
@@ -86,7 +86,8 @@ struct RawArgs {
     /// Column of items, in both files [default: parent_asin, asin, item_id, movieId, item, product_id]
     #[arg(long, value_name = "NAME")]
     item_column: Option<String>,
-    /// Column of times: seconds since 1970, or milli-, micro- or nanoseconds, or dates [default: timestamp, unixReviewTime, time, date]
+    /// Column of times: seconds since 1970, or milli-, micro- or nanoseconds, or dates [default: timestamp,
+    /// unixReviewTime, time, date]
     #[arg(long, value_name = "NAME")]
     time_column: Option<String>,
     /// Column of ratings, for --min-rating [default: rating, overall]

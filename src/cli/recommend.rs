@@ -33,8 +33,8 @@ pub(super) struct RecommendArgs {
     beams: Option<usize>,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1; with the objective
-    /// `catalog` 0, the only value]
+    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1;
+    /// with the objective `catalog` 0, the only value]
     #[arg(long, value_name = "POWER")]
     length_penalty: Option<f64>,
     /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little

@@ -5,7 +5,7 @@ use clap::Args;
 use super::model::warn_of_software;
 use super::terminal::{is_quiet, note, print};
 use super::{CliError, DeviceArg, SeedArg};
-use crate::models::hub::write_atomically;
+use crate::models::files::write_atomically;
 use crate::outputs::check_writable;
 use crate::report::{Report, ReportConfig, ReportEvent, is_page};
 

@@ -12,16 +12,14 @@ use crate::data::Prepared;
 use crate::eval::sasrec_config;
 use crate::models::sasrec::SasRecConfig;
 use crate::run::{RunContext, RunError, RunEvent, SasRecRun};
-use crate::train::sasrec::SasRecTrainConfig;
+use crate::train::sasrec::{SasRecLoss, SasRecTrainConfig};
 use crate::train::{self, Event, RunPaths, World};
 
 /// Options of `baseline sasrec`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Trains on the training rows by cross-entropy over the whole catalog, keeps the epoch with the best NDCG@10 \
+#[command(after_help = "Trains on the training rows, keeps the epoch with the best NDCG@10 \
 on the validation rows, and evaluates it on --split. Give --out to train, --model to evaluate a run again, --resume to go on \
-with one that was stopped."
-)]
+with one that was stopped.")]
 pub(super) struct SasRecArgs {
     /// Prepared data
     #[arg(long, value_name = "PREPARED", required_unless_present = "resume")]
@@ -83,6 +81,9 @@ struct RecipeArgs {
     /// Stop after this many epochs without a better NDCG@10 on the validation rows
     #[arg(long, value_name = "EPOCHS", default_value_t = 10)]
     patience: usize,
+    /// What is minimised at the end of each history
+    #[arg(long, value_enum, default_value_t = SasRecLoss::Softmax)]
+    loss: SasRecLoss,
 }
 
 /// The data and the folder of the model, after training where that was asked for.
@@ -115,8 +116,8 @@ impl RecipeArgs {
             dropout: self.dropout,
             ..sasrec_config(prepared)
         };
-        let Self { epochs, batch, lr: learning_rate, patience, .. } = *self;
-        SasRecRun::new(model, SasRecTrainConfig { epochs, batch, learning_rate, patience, seed }, data, prepared)
+        let Self { epochs, batch, lr: learning_rate, patience, loss, .. } = *self;
+        SasRecRun::new(model, SasRecTrainConfig { epochs, batch, learning_rate, patience, loss, seed }, data, prepared)
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) struct ScoreArgs {
     /// Token file
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// Token file whose first line has the catalog, for the objective `catalog` where the first line of --tokens has none
+    /// Token file whose first line has the catalog, for the objective `catalog` where the first line of --tokens has
+    /// none
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     #[command(flatten)]

@@ -30,12 +30,12 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
     /// Resume this run from its last checkpoint with its original settings; the only other options it takes are --data
-    /// if the data was moved, another --device, --micro-batch or --gradient-checkpointing where memory is short, and --max-steps to end
-    /// later or earlier
+    /// if the data was moved, another --device, --micro-batch or --gradient-checkpointing where memory is short, and
+    /// --max-steps to end later or earlier
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]
     resume: Option<PathBuf>,
-    /// This is one of several processes that train together, each on its share of every batch: `mpirun -n 4 latentr3 ...`;
-    /// any number of them goes on with a run
+    /// This is one of several processes that train together, each on its share of every batch: `mpirun -n 4 latentr3
+    /// ...`; any number of them goes on with a run
     #[arg(long)]
     mpi: bool,
     /// Write the result as JSON
@@ -74,23 +74,23 @@ pub(super) struct LoopArgs {
     /// Steps until the learning rate is at its highest [default: 20; for grpo the smaller of 200 and a tenth of all]
     #[arg(long, value_name = "STEPS")]
     warmup: Option<usize>,
-    /// Select the best model by this on the validation rows: loss, or over the users of --rank-sample a metric of the ranked catalog such as
-    /// ndcg@10 or hr@10
+    /// Select the best model by this on the validation rows: loss, or over the users of --rank-sample a metric of the
+    /// ranked catalog such as ndcg@10 or hr@10
     #[arg(long, value_name = "METRIC", default_value_t = Selection::Loss)]
     select: Selection,
     /// Stop after this many validations without a better model; 0 for never [default: 1, for grpo 0]
     #[arg(long, value_name = "VALIDATIONS")]
     patience: Option<usize>,
-    /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, and results by rounding
-    /// only
+    /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, and
+    /// results by rounding only
     #[arg(long, value_name = "ROWS", default_value_t = 32)]
     micro_batch: usize,
-    /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results, and may be
-    /// given beside --resume
+    /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results,
+    /// and may be given beside --resume
     #[arg(long)]
     gradient_checkpointing: bool,
-    /// What the blocks multiply in, forward and backward: f32, bf16 or f16, where the device computes in it; weights, losses, rewards
-    /// and checkpoints stay f32
+    /// What the blocks multiply in, forward and backward: f32, bf16 or f16, where the device computes in it; weights,
+    /// losses, rewards and checkpoints stay f32
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
     /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
@@ -99,13 +99,15 @@ pub(super) struct LoopArgs {
     /// Decoupled weight decay on matrices
     #[arg(long, default_value_t = 0.0)]
     weight_decay: f64,
-    /// Validate and save an exponential average of the weights with this decay instead of the weights as they are, as 0.99; 0 for none
+    /// Validate and save an exponential average of the weights with this decay instead of the weights as they are, as
+    /// 0.99; 0 for none
     #[arg(long, value_name = "DECAY")]
     average: Option<f64>,
     /// Largest global norm of the gradients
     #[arg(long, default_value_t = 1.0)]
     clip_norm: f64,
-    /// Validations in an epoch at most, equally far apart, or in the whole run where that is shorter [default: 1, for grpo 10]
+    /// Validations in an epoch at most, equally far apart, or in the whole run where that is shorter [default: 1, for
+    /// grpo 10]
     #[arg(long, value_name = "N")]
     validations: Option<usize>,
     /// Steps between checkpoints, besides those at validations
@@ -117,8 +119,8 @@ pub(super) struct LoopArgs {
     /// Kept checkpoints at most; the oldest go
     #[arg(long, value_name = "N", default_value_t = 3, requires = "keep_every")]
     keep_limit: usize,
-    /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count; ten
-    /// skipped in a row stop the run all the same
+    /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count;
+    /// ten skipped in a row stop the run all the same
     #[arg(long, value_enum, value_parser = names_of::<OnNonfinite>(), default_value_t = OnNonfinite::Stop)]
     on_nonfinite: OnNonfinite,
     /// Stop after this many steps, for trials
@@ -130,8 +132,8 @@ pub(super) struct LoopArgs {
     /// Validate on this many examples, drawn at random
     #[arg(long, value_name = "N")]
     valid_limit: Option<usize>,
-    /// At each validation also rank the catalog for this many validation users, drawn at random [default: 0, or 500 where --select needs
-    /// them]
+    /// At each validation also rank the catalog for this many validation users, drawn at random [default: 0, or 500
+    /// where --select needs them]
     #[arg(long, value_name = "USERS")]
     rank_sample: Option<usize>,
 }
@@ -158,8 +160,9 @@ pub(super) struct PretrainArgs {
 /// The option of commands that train a model for an objective.
 #[derive(Debug, Clone, Args)]
 struct TrainedObjectiveArg {
-    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, with a loss in nats per
-    /// item; or `vocabulary`, all tokens, as published, with a loss per token. The checkpoint records it [default: catalog]
+    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, with
+    /// a loss in nats per item; or `vocabulary`, all tokens, as published, with a loss per token. The checkpoint
+    /// records it [default: catalog]
     #[arg(long, value_name = "OBJECTIVE")]
     objective: Option<ObjectiveKind>,
 }
@@ -184,14 +187,15 @@ pub(super) struct SftArgs {
     batch: usize,
     #[command(flatten)]
     objective: TrainedObjectiveArg,
-    /// With the objective `catalog`, divide the logits by this in the loss: a number, or `adaptive` (MSL, arXiv 2504.04178)
+    /// With the objective `catalog`, divide the logits by this in the loss: a number, or `adaptive` (MSL, arXiv
+    /// 2504.04178)
     #[arg(long, value_name = "TEMPERATURE", default_value_t = Temperature::default())]
     temperature: Temperature,
     /// Train by a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
     recipe: Option<Recipe>,
-    /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the memory; 16 is
-    /// usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
+    /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the
+    /// memory; 16 is usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
     #[arg(long, value_name = "RANK")]
     lora_rank: Option<usize>,
     /// The adapters are multiplied by this over the rank [default: twice the rank]
@@ -213,8 +217,8 @@ pub(super) struct SftArgs {
 /// How a stage that freezes the backbone keeps it.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct FrozenArgs {
-    /// What the matrices that do not train (sft with --lora-rank, grpo) are rounded to and kept in: f32, bf16 or f16, where the device
-    /// has it; half the memory, and a run's checkpoints hold the rounded weights
+    /// What the matrices that do not train (sft with --lora-rank, grpo) are rounded to and kept in: f32, bf16 or f16,
+    /// where the device has it; half the memory, and a run's checkpoints hold the rounded weights
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     pub(super) frozen_weights: Precision,
 }

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
-use crate::models::hub::sha256;
+use crate::models::files::sha256;
 
 /// One item of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +87,8 @@ impl Catalog {
         self.by_id.get(id).copied()
     }
 
-    /// A name for the items and their order, 64 hexadecimal digits: the SHA-256 of the ids, each with its length before it.
+    /// A name for the items and their order, 64 hexadecimal digits: the SHA-256 of the ids, each with its length before
+    /// it.
     pub fn fingerprint(&self) -> String {
         let ids: String = self.items.iter().map(|item| format!("{} {}\n", item.id.len(), item.id)).collect();
         sha256(ids.as_bytes())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::models::hub::{is_occupied, sync_folder};
+use crate::models::files::{is_occupied, sync_folder};
 
 use super::error::DataError;
 use super::prepare_config::PrepareConfig;

@@ -214,7 +214,8 @@ mod tests {
 
     use super::*;
 
-    /// Writes a string as Python's `repr` does: single quotes unless only they occur, escapes for what cannot be printed.
+    /// Writes a string as Python's `repr` does: single quotes unless only they occur, escapes for what cannot be
+    /// printed.
     fn repr(text: &str) -> String {
         let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
         let mut out = String::from(quote);

@@ -15,8 +15,9 @@ pub(super) fn without_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Sets a panic hook that prints nothing where a damaged file makes another library panic, for which this one has an error of its own;
-/// all other panics go to the hook that was there before. For programs: the hook is the whole process's.
+/// Sets a panic hook that prints nothing where a damaged file makes another library panic, for which this one has an
+/// error of its own; all other panics go to the hook that was there before. For programs: the hook is the whole
+/// process's.
 pub fn silence_expected_panics() {
     let former = take_hook();
     set_hook(Box::new(move |panic| {

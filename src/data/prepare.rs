@@ -20,13 +20,14 @@ use super::splits::{Split, Splits};
 use super::summary::{SplitSummary, Spread, Summary, WindowSummary};
 use super::tokenizer::{EndToken, encode, tokenizer_from_bytes, train_bpe, vocab_size};
 use super::windows::{Sequence, WindowSettings, count_items, cut_windows, train_sequences};
-use crate::models::hub::file_sha256;
+use crate::models::files::file_sha256;
 
 impl PrepareConfig {
     /// What filters and split leave of interactions that come one by one, without making anything.
     ///
     /// # Errors
-    /// Rows with histories, which are used as they are, settings for what comes after the split, and those of [`Interactions::survey`].
+    /// Rows with histories, which are used as they are, settings for what comes after the split, and those of
+    /// [`Interactions::survey`].
     pub fn survey(&self) -> Result<RawSummary, DataError> {
         if self.drop_markup_titles || self.train_users.is_some() {
             let setting = "--drop-markup-titles and --train-users";

@@ -18,7 +18,7 @@ use super::summary::Summary;
 use super::tokenizer::{tokenizer_from_bytes, vocab_size};
 use super::windows::{Window, count_items};
 use crate::models::decode::{ItemTrie, TrieError};
-use crate::models::hub::sha256;
+use crate::models::files::sha256;
 use crate::models::{Objective, ObjectiveKind};
 
 /// A data set as [`prepare`](super::prepare) wrote it.
@@ -120,10 +120,11 @@ impl Prepared {
 
     /// Pretraining windows, those that train and those that validate.
     ///
-    /// The prompt is the wording before the history; the target is the items' tokens one after the other, for an objective: of the end
-    /// tokens the last one only, or for the catalog's all of them. The item is the last.
-    /// Each training choice is in exactly one window. The validation windows are those of one user in 20 (chosen by a
-    /// hash of the id; at least one of two users, and from the second one on at most 500 windows), who have no training window.
+    /// The prompt is the wording before the history; the target is the items' tokens one after the other, for an
+    /// objective: of the end tokens the last one only, or for the catalog's all of them. The item is the last. Each
+    /// training choice is in exactly one window. The validation windows are those of one user in 20 (chosen by a hash
+    /// of the id; at least one of two users, and from the second one on at most 500 windows), who have no training
+    /// window.
     pub fn windows(&self, objective: ObjectiveKind) -> (Vec<Example>, Vec<Example>) {
         let (mut train, mut valid) = (Vec::new(), Vec::new());
         for (row, window) in self.windows.iter().enumerate() {

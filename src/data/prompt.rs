@@ -135,8 +135,8 @@ impl Prompt {
     /// For each token of the text for a history, the place in `titles` of the title that it belongs to; none for the
     /// wording around the history.
     ///
-    /// A title has its quotes and the comma after it. A token across a border belongs to the side with more of its bytes,
-    /// or else to the first.
+    /// A title has its quotes and the comma after it. A token across a border belongs to the side with more of its
+    /// bytes, or else to the first.
     ///
     /// # Errors
     /// If the tokenizer refuses the text.

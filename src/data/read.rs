@@ -14,9 +14,9 @@ impl Interactions {
     ///   `history_item_id` and `item_id` (histories as Python lists), and `info.txt` with `title<TAB>id` or
     ///   `semantic id<TAB>title<TAB>id` lines: rows as they are;
     /// - interactions one a record, with a user, an item and a time, and the items' titles in the same file or another:
-    ///   RecBole's `NAME.inter` and `NAME.item`, MovieLens's `ratings.dat` and `movies.dat` or the same as `.csv`, Amazon's
-    ///   reviews and metadata of 2018 and 2023, and any other CSV, TSV, JSON lines or Parquet file. They are filtered and
-    ///   split as [`RawConfig`] says.
+    ///   RecBole's `NAME.inter` and `NAME.item`, MovieLens's `ratings.dat` and `movies.dat` or the same as `.csv`,
+    ///   Amazon's reviews and metadata of 2018 and 2023, and any other CSV, TSV, JSON lines or Parquet file. They are
+    ///   filtered and split as [`RawConfig`] says.
     ///
     /// # Errors
     /// On the first thing that is wrong, with file, line and column.

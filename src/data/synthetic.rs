@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 
 use crate::models::ModelError;
-use crate::models::hub::write_atomically;
+use crate::models::files::write_atomically;
 use crate::models::random::generator;
 
 const BANDS: [&str; 12] = [

@@ -1,4 +1,5 @@
-//! Token files: JSON lines `{"prompt": [ids], "target": [ids]}`, of which the first may be `{"catalog": [[ids]], "eos": id}`.
+//! Token files: JSON lines `{"prompt": [ids], "target": [ids]}`, of which the first may be `{"catalog": [[ids]], "eos":
+//! id}`.
 
 use std::path::{Path, PathBuf};
 
@@ -108,11 +109,13 @@ impl TokenFile {
         }
     }
 
-    /// An objective over the file's catalog, or over that of the token file `catalog` where one is given; `vocabulary` needs none.
+    /// An objective over the file's catalog, or over that of the token file `catalog` where one is given; `vocabulary`
+    /// needs none.
     ///
     /// # Errors
     ///
-    /// No catalog where the objective needs one, one that makes no prefix tree, or with a token outside the backbone's vocabulary.
+    /// No catalog where the objective needs one, one that makes no prefix tree, or with a token outside the backbone's
+    /// vocabulary.
     pub fn objective(
         &self,
         catalog: Option<&Path>,

@@ -10,7 +10,7 @@ use super::error::DataError;
 use super::interactions::Row;
 use super::splits::Split;
 use crate::models::ObjectiveKind;
-use crate::models::hub::sha256;
+use crate::models::files::sha256;
 
 /// Share of users whose windows validate pretraining: one in this many.
 const USERS_PER_HELD_OUT: usize = 20;
@@ -34,8 +34,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The items' own tokens one after the other, as they follow each other in a model. Of the end tokens it has the last one only; with the
-    /// catalog's objective all of them, by which it knows where a title ends.
+    /// The items' own tokens one after the other, as they follow each other in a model. Of the end tokens it has the
+    /// last one only; with the catalog's objective all of them, by which it knows where a title ends.
     pub(super) fn target(&self, item_tokens: &[Vec<u32>], objective: ObjectiveKind) -> Vec<u32> {
         let last = self.items.len().saturating_sub(1);
         let tokens = |(place, &item): (usize, &usize)| {

@@ -17,8 +17,8 @@ const AUTOTUNE: &str = "CUBECL_AUTOTUNE_LEVEL";
 /// The exit code by which the command says that it cannot do what it is asked for, whatever the device.
 const REFUSED: i32 = 2;
 
-/// Reports on a device by a command that prints an [`Examination`](super::Examination)'s report as JSON in its last line. A process that
-/// ends without one, or gives no answer in ten minutes, is the device's fault.
+/// Reports on a device by a command that prints an [`Examination`](super::Examination)'s report as JSON in its last
+/// line. A process that ends without one, or gives no answer in ten minutes, is the device's fault.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::golden::{Deviation, Golden, GoldenError};
-use crate::models::hub::write_atomically;
+use crate::models::files::write_atomically;
 use crate::models::{ModelError, Precision};
 
 /// The checkpoint and figures to compare with where no golden folder is given, in Hugging Face's layout.

@@ -41,12 +41,13 @@ impl DeviceReport {
 }
 
 impl Examination {
-    /// Examines a device in this process, which its driver may end; [`examine_apart`](super::examine_apart) survives that.
+    /// Examines a device in this process, which its driver may end; [`examine_apart`](super::examine_apart) survives
+    /// that.
     ///
     /// # Errors
     ///
-    /// A name of no compiled backend, or a golden folder that cannot be read. That a device does not open, or computes wrong numbers, is
-    /// no error but its report.
+    /// A name of no compiled backend, or a golden folder that cannot be read. That a device does not open, or computes
+    /// wrong numbers, is no error but its report.
     pub fn of(&self, name: &str) -> Result<DeviceReport, DeviceError> {
         let opened = match device(name) {
             Ok(device) => device,

@@ -66,7 +66,8 @@ impl Counts {
     }
 }
 
-/// Each value's number among the different values in ascending order: single precision could make different ones the same.
+/// Each value's number among the different values in ascending order: single precision could make different ones the
+/// same.
 fn numbered(values: &[f64]) -> Vec<f32> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_unstable_by(|&a, &b| values[a].total_cmp(&values[b]));

@@ -28,7 +28,8 @@ pub struct EvalConfig {
     pub shard: Shard,
 }
 
-/// `limit` rows drawn without replacement in an order that depends on `seed` only; all rows in their order without a limit.
+/// `limit` rows drawn without replacement in an order that depends on `seed` only; all rows in their order without a
+/// limit.
 pub fn sample<T>(rows: &[T], limit: Option<usize>, seed: u64) -> Vec<&T> {
     let mut places: Vec<usize> = (0..rows.len()).collect();
     if let Some(limit) = limit.filter(|limit| *limit < rows.len()) {
@@ -39,8 +40,8 @@ pub fn sample<T>(rows: &[T], limit: Option<usize>, seed: u64) -> Vec<&T> {
     places.into_iter().map(|place| &rows[place]).collect()
 }
 
-/// Searches the best titles for the shard's rows by an objective and ranks each one's item among them. `progress` is told how many rows
-/// are done, and of how many.
+/// Searches the best titles for the shard's rows by an objective and ranks each one's item among them. `progress` is
+/// told how many rows are done, and of how many.
 ///
 /// # Errors
 ///

@@ -13,9 +13,11 @@ pub struct Exposure {
     pub average_popularity: f64,
     /// Share of the catalog that is in any list.
     pub coverage: f64,
-    /// Gini coefficient of the items' numbers of places: 0 where all items are shown equally often, near 1 where few take all.
+    /// Gini coefficient of the items' numbers of places: 0 where all items are shown equally often, near 1 where few
+    /// take all.
     pub gini: f64,
-    /// Entropy of the items' shares of the places, in bits; `log2` of the number of items where all are shown equally often.
+    /// Entropy of the items' shares of the places, in bits; `log2` of the number of items where all are shown equally
+    /// often.
     pub entropy: f64,
 }
 
@@ -33,8 +35,8 @@ impl Exposure {
     }
 }
 
-/// How many of the first `k` places of `lists` each of a catalog's `items` has. Nothing where the lists are empty or name items
-/// that the catalog has not.
+/// How many of the first `k` places of `lists` each of a catalog's `items` has. Nothing where the lists are empty or
+/// name items that the catalog has not.
 pub fn shown<'a>(lists: impl Iterator<Item = &'a [Vec<u32>]>, items: usize, k: usize) -> Option<Vec<f64>> {
     let mut shown = vec![0.0; items];
     for list in lists {

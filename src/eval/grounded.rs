@@ -9,8 +9,8 @@ use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{TitleEmbeddings, generate};
 use crate::models::{LatentRecommender, ModelError, ObjectiveKind};
 
-/// Lets the model write what it likes by [`ObjectiveKind::Vocabulary`] (greedily, at most as long as the longest title) and ranks the catalog by how near each
-/// title's embedding is to that of the text, as BIGRec does (arXiv 2308.08434).
+/// Lets the model write what it likes by [`ObjectiveKind::Vocabulary`] (greedily, at most as long as the longest title)
+/// and ranks the catalog by how near each title's embedding is to that of the text, as BIGRec does (arXiv 2308.08434).
 ///
 /// # Errors
 ///

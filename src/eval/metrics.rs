@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The list lengths that are reported.
 pub const CUTOFFS: [usize; 5] = [1, 3, 5, 10, 20];
 
-/// The expected rank, from 1, of an item behind `before` others and in random order with `equal` items, itself included.
+/// The expected rank, from 1, of an item behind `before` others and in random order with `equal` items, itself
+/// included.
 pub fn expected_rank(before: usize, equal: usize) -> f64 {
     before as f64 + (equal as f64 + 1.0) / 2.0
 }
@@ -112,7 +113,8 @@ impl Ranking {
     }
 }
 
-/// Reads values by the length of the list. Within a flattened field serde does not read numbers from the names of fields itself.
+/// Reads values by the length of the list. Within a flattened field serde does not read numbers from the names of
+/// fields itself.
 fn by_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<usize, Option<f64>>, D::Error> {
     let values = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
     let length = |(k, value): (String, Option<f64>)| Ok((k.parse().map_err(D::Error::custom)?, value));

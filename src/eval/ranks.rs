@@ -20,10 +20,11 @@ pub struct UserRank {
     pub rank: Option<f64>,
     /// The title's rank among titles, from 1.
     pub title_rank: Option<f64>,
-    /// The item's rank where everybody gets the items by how often they were chosen in training, equally often in random
-    /// order.
+    /// The item's rank where everybody gets the items by how often they were chosen in training, equally often in
+    /// random order.
     pub popularity_rank: f64,
-    /// The user's list, best first, as items' places in the catalog; items that share a place stand together in random order.
+    /// The user's list, best first, as items' places in the catalog; items that share a place stand together in random
+    /// order.
     pub list: Vec<Vec<u32>>,
 }
 

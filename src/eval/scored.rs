@@ -8,8 +8,9 @@ use super::metrics::expected_rank;
 use super::ranks::Found;
 use crate::data::{Catalog, Prepared, PreparedRow};
 
-/// Ranks each of the shard's rows' item by the scores that `score` gives to all items for the rows of a batch, by place in the
-/// catalog; higher is better, and items of equal scores are in random order. A title scores as the best of its items.
+/// Ranks each of the shard's rows' item by the scores that `score` gives to all items for the rows of a batch, by place
+/// in the catalog; higher is better, and items of equal scores are in random order. A title scores as the best of its
+/// items.
 ///
 /// Lists have `config.beam.beams` places, and ranks are known beyond them; `method` says what scores.
 ///

@@ -9,8 +9,8 @@ use super::evaluate::sample;
 use super::metrics::{Metric, expected_rank};
 use crate::data::{Prepared, PreparedRow, Split};
 
-/// What a whole vote of either weight counts. A share of it at any of the first ten places is a whole number where the decay is 1, so that
-/// votes add up without rounding and equal ones are equal.
+/// What a whole vote of either weight counts. A share of it at any of the first ten places is a whole number where the
+/// decay is 1, so that votes add up without rounding and equal ones are equal.
 const UNIT: f64 = 2520.0;
 
 /// Validation users at most that the weights are chosen by.
@@ -18,10 +18,10 @@ const USERS: usize = 5000;
 
 /// How transitions are counted.
 ///
-/// Each item of a history votes for what followed it in training. With the newest item at place `p = 1`, its vote for an item that came
-/// `d` choices after it is `1 / (p^position_decay d^distance_decay)`, the second factor summed over the training rows. The probability of
-/// an item is `(votes + smoothing popularity) / (all votes + smoothing)`, popularity being its share of the training choices, each item's
-/// counted once more than it was chosen.
+/// Each item of a history votes for what followed it in training. With the newest item at place `p = 1`, its vote for
+/// an item that came `d` choices after it is `1 / (p^position_decay d^distance_decay)`, the second factor summed over
+/// the training rows. The probability of an item is `(votes + smoothing popularity) / (all votes + smoothing)`,
+/// popularity being its share of the training choices, each item's counted once more than it was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransitionConfig {
@@ -79,7 +79,8 @@ impl Default for TransitionChoices {
 }
 
 impl TransitionChoices {
-    /// The choices with the position decay, distance decay and smoothing that are given in the place of those of their kind.
+    /// The choices with the position decay, distance decay and smoothing that are given in the place of those of their
+    /// kind.
     pub fn with_given(self, [position_decay, distance_decay, smoothing]: [Option<f64>; 3]) -> Self {
         let one = |given: Option<f64>, else_all| given.map_or(else_all, |value| vec![value]);
         Self {
@@ -89,8 +90,8 @@ impl TransitionChoices {
         }
     }
 
-    /// The configuration with the best NDCG@10 on validation users, at most 5,000 drawn by the seed, and that NDCG. Of equal ones the first
-    /// is taken, the smoothing changing most quickly and the distance decay least.
+    /// The configuration with the best NDCG@10 on validation users, at most 5,000 drawn by the seed, and that NDCG. Of
+    /// equal ones the first is taken, the smoothing changing most quickly and the distance decay least.
     pub fn choose(&self, prepared: &Prepared, seed: u64) -> (TransitionConfig, f64) {
         let rows = sample(prepared.rows.get(Split::Valid), Some(USERS), seed);
         let mut best = (TransitionConfig::default(), f64::NEG_INFINITY);
@@ -211,7 +212,8 @@ mod tests {
     fn votes_equal_a_case_by_hand() {
         let rows = [row(&[0], 1), row(&[0, 1], 2), row(&[2], 1), row(&[3, 0], 4), row(&[0], 4)];
         let transitions = Transitions::of(&[3, 2, 2, 1, 2, 5, 0], &rows, TransitionConfig::default());
-        // 0 was followed by 1 once, by 4 twice, and by 2 at two places' distance; 1 by 2; 2 by 1; 3 by 4 at a distance of two.
+        // 0 was followed by 1 once, by 4 twice, and by 2 at two places' distance; 1 by 2; 2 by 1; 3 by 4 at a distance
+        // of two.
         assert_eq!(transitions.votes(&[2, 1, 0]), [0, WHOLE * 4 / 3, WHOLE, 0, WHOLE * 2, 0, 0]);
         let decays = TransitionConfig { position_decay: 0.0, distance_decay: 2.0, smoothing: 1.0 };
         let transitions = Transitions::of(&[3, 2, 2, 1, 2, 5, 0], &rows, decays);

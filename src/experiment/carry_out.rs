@@ -15,7 +15,7 @@ use super::result::Kept;
 use super::work::WorkFolder;
 use crate::input_error::InputError;
 use crate::models::ModelError;
-use crate::models::hub::read_json;
+use crate::models::files::read_json;
 use crate::train::RunPaths;
 
 /// How often a step that runs is looked at.
@@ -25,8 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Options of `baseline sasrec` that a run which goes on has from its beginning.
-pub(crate) const OF_A_NEW_SASREC: [&str; 9] =
-    ["--hidden", "--layers", "--heads", "--ff", "--dropout", "--epochs", "--batch", "--lr", "--patience"];
+pub(crate) const OF_A_NEW_SASREC: [&str; 10] =
+    ["--hidden", "--layers", "--heads", "--ff", "--dropout", "--epochs", "--batch", "--lr", "--patience", "--loss"];
 
 /// The program that carries out steps.
 pub struct Program<'a> {
@@ -139,7 +139,8 @@ impl Program<'_> {
         if is_stopped { Err(stopped_in(step)) } else { Ok(true) }
     }
 
-    /// Makes this process the only one that carries out a step in this folder, as soon as no other does; nothing if the time was over before.
+    /// Makes this process the only one that carries out a step in this folder, as soon as no other does; nothing if the
+    /// time was over before.
     fn lock(
         &mut self,
         folder: &WorkFolder,
@@ -169,7 +170,8 @@ impl Program<'_> {
         }
     }
 
-    /// Runs a command to its end; nothing if the time was over before, or if it did not end although the user stopped it.
+    /// Runs a command to its end; nothing if the time was over before, or if it did not end although the user stopped
+    /// it.
     fn wait(&self, mut command: Command, end: Option<Instant>) -> std::io::Result<Option<ExitStatus>> {
         let mut child = command.spawn()?;
         let mut stopped: Option<Instant> = None;
@@ -210,8 +212,8 @@ fn name_places(folder: &WorkFolder, result: &mut Value) {
     }
 }
 
-/// Makes ready for a step and gives the words to call the program with. A run that was begun as it would be now goes on; whatever else
-/// the step made before goes. What no step made is left alone.
+/// Makes ready for a step and gives the words to call the program with. A run that was begun as it would be now goes
+/// on; whatever else the step made before goes. What no step made is left alone.
 fn begin(folder: &WorkFolder, step: &Step, json: &Path) -> Result<Vec<String>, ExperimentError> {
     let given = |word: &String| {
         let places = [("json", json), ("results", &folder.results)].map(|(name, path)| (name, path.to_string_lossy()));

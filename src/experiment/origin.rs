@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Step;
 use crate::models::ModelError;
-use crate::models::hub::{file_sha256, sha256};
+use crate::models::files::{file_sha256, sha256};
 
 /// What a step's result comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::chart::Chart;
 use super::error::PlanError;
 use super::expand::{Bindings, combinations, expand, is_plain};
 use super::table::{Row, Table};
-use crate::models::hub::sha256;
+use crate::models::files::sha256;
 
 /// An experiment as its file says it.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,8 +58,8 @@ struct StepTemplate {
 pub struct Step {
     /// Its name; no two steps have the same.
     pub name: String,
-    /// The command's words. `{json}` among them is where its result goes, `{results}` the folder with what was kept, and a name
-    /// of the experiment's inputs in braces is what the user gave.
+    /// The command's words. `{json}` among them is where its result goes, `{results}` the folder with what was kept,
+    /// and a name of the experiment's inputs in braces is what the user gave.
     pub command: Vec<String>,
     /// The folder that it makes, in the working folder.
     pub makes: Option<String>,
@@ -103,8 +103,8 @@ impl Experiment {
     ///
     /// # Errors
     ///
-    /// Names in braces that stand for nothing, two steps of one name, a need that is not an earlier step, or a folder to make
-    /// that is not within the working folder.
+    /// Names in braces that stand for nothing, two steps of one name, a need that is not an earlier step, or a folder
+    /// to make that is not within the working folder.
     pub fn steps(&self) -> Result<Vec<Step>, PlanError> {
         let mut steps: Vec<Step> = Vec::new();
         let mut places = HashMap::new();

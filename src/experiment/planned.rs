@@ -14,7 +14,7 @@ use super::plan::{Experiment, Step};
 use super::table::{Table, markdown};
 use super::work::WorkFolder;
 use crate::input_error::InputError;
-use crate::models::hub::write_atomically;
+use crate::models::files::write_atomically;
 use crate::report::picture;
 
 /// Which experiment to carry out, where, and which part of it.
@@ -28,7 +28,8 @@ pub struct ExperimentRequest {
     pub results: Option<PathBuf>,
     /// What the experiment needs, by name, with its path.
     pub inputs: Vec<(String, String)>,
-    /// Parts of names: only those steps to be kept whose names contain one of them, and what they need; all if there is none.
+    /// Parts of names: only those steps to be kept whose names contain one of them, and what they need; all if there is
+    /// none.
     pub only: Vec<String>,
 }
 
@@ -54,12 +55,13 @@ pub struct WrittenChart {
 }
 
 impl ExperimentRequest {
-    /// Reads the experiment and finds what is due of it. A step is due if its result is to be kept and is not, or if one that is due
-    /// needs it. `is_command` tells of a word whether the program has such a command for steps.
+    /// Reads the experiment and finds what is due of it. A step is due if its result is to be kept and is not, or if
+    /// one that is due needs it. `is_command` tells of a word whether the program has such a command for steps.
     ///
     /// # Errors
     ///
-    /// A file that makes no sense, inputs that it does not know or that cannot be read, and parts of names that no step has.
+    /// A file that makes no sense, inputs that it does not know or that cannot be read, and parts of names that no step
+    /// has.
     pub fn plan(&self, is_command: &dyn Fn(&str) -> bool) -> Result<PlannedExperiment, ExperimentError> {
         let problem = |problem: String| InputError::new(&self.file, problem);
         let senseless = |error: PlanError| problem(error.to_string());
@@ -121,7 +123,8 @@ impl PlannedExperiment {
     ///
     /// # Errors
     ///
-    /// Inputs that are missing, a step that failed, a folder that is in the way or cannot be written, and [`ExperimentError::Stopped`].
+    /// Inputs that are missing, a step that failed, a folder that is in the way or cannot be written, and
+    /// [`ExperimentError::Stopped`].
     pub fn carry_out(&self, program: &mut Program, end: Option<Instant>) -> Result<bool, ExperimentError> {
         self.folder.check_inputs(&self.experiment, self.due())?;
         for (place, step) in self.due().enumerate() {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::origin::Origin;
 use crate::eval::{EvaluationResult, UserRank};
 use crate::models::ModelError;
-use crate::models::hub::{read_json, write_atomically, write_json};
+use crate::models::files::{read_json, write_atomically, write_json};
 
 /// Fields of an evaluation that hold something for every user or item.
 const LONG_FIELDS: [&str; 2] = ["ranks", "item_counts"];
@@ -22,8 +22,8 @@ const LONG_FIELDS: [&str; 2] = ["ranks", "item_counts"];
 /// Bytes of a table of ranks at most, unpacked, and so of a field of it: some million users.
 const MOST_BYTES: u64 = 1 << 28;
 
-/// A step's result as it is kept for good: its figures, and beside them as `NAME.ranks.csv.gz` the users' ranks where it has any,
-/// with their lists where the step says so.
+/// A step's result as it is kept for good: its figures, and beside them as `NAME.ranks.csv.gz` the users' ranks where
+/// it has any, with their lists where the step says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     /// The program's version.
@@ -81,7 +81,8 @@ impl Kept {
         has("rank") && (!lists || has("list"))
     }
 
-    /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists are empty where they were not kept.
+    /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists are empty where they were not
+    /// kept.
     ///
     /// # Errors
     ///
@@ -110,7 +111,8 @@ impl Kept {
         Ok(result)
     }
 
-    /// Writes the kept result of the step `twin`, with the command and the origin of `step`, as that of `step`, and its ranks.
+    /// Writes the kept result of the step `twin`, with the command and the origin of `step`, as that of `step`, and its
+    /// ranks.
     ///
     /// # Errors
     ///

@@ -71,8 +71,8 @@ pub(super) fn steps_called(
     chosen.map(|one| expand(name, &one, &BTreeSet::new())).collect()
 }
 
-/// The table in Markdown: the mean over a row's results and, where there are several, their standard deviation; of how many, where some lack
-/// the figure. `result` gives a step's result, if it is done.
+/// The table in Markdown: the mean over a row's results and, where there are several, their standard deviation; of how
+/// many, where some lack the figure. `result` gives a step's result, if it is done.
 pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String {
     let mut text = format!(
         "### {}\n\n| | n | {} |\n|---|---|{}\n",

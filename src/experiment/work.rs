@@ -12,7 +12,7 @@ use super::plan::{Experiment, Step};
 use super::result::Kept;
 use crate::input_error::InputError;
 use crate::models::ModelError;
-use crate::models::hub::{read_json, write_json};
+use crate::models::files::{read_json, write_json};
 use crate::run::weight_files;
 
 /// Where an experiment is carried out.
@@ -125,8 +125,8 @@ impl WorkFolder {
         self.work.join("steps").join(format!("{}.json", step.name))
     }
 
-    /// Gives an evaluation the result of the same evaluation of the same weights, where there is one: that of the model which stage 2
-    /// began with and never made better. Returns the name of the step that it was.
+    /// Gives an evaluation the result of the same evaluation of the same weights, where there is one: that of the model
+    /// which stage 2 began with and never made better. Returns the name of the step that it was.
     ///
     /// # Errors
     ///

@@ -24,8 +24,8 @@ impl Golden {
         Ok(vec![scores, self.rankings("rankings that differ", &model, &objective, &self.figures.ranking)?])
     }
 
-    /// Log-probabilities, loss and gradients of stage 1, the scores of all items and their ranking, by the objective of the catalog; nothing in
-    /// a folder that is older than it.
+    /// Log-probabilities, loss and gradients of stage 1, the scores of all items and their ranking, by the objective of
+    /// the catalog; nothing in a folder that is older than it.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::GoldenError;
-use crate::models::hub;
+use crate::models::files;
 
 /// The figures as they stand in `golden.json`.
 #[derive(Debug, Deserialize)]
@@ -80,7 +80,7 @@ impl Figures {
     pub(super) fn read(path: &Path) -> Result<Self, GoldenError> {
         let refused = |problem: String| GoldenError::Figures { path: path.to_owned(), problem };
         let figures: Self =
-            serde_json::from_value(hub::read_json(path)?).map_err(|error| refused(error.to_string()))?;
+            serde_json::from_value(files::read_json(path)?).map_err(|error| refused(error.to_string()))?;
         let (rows, rollouts) = (figures.prompts.len(), figures.rollouts());
         let fits = |update: &UpdateFigures| {
             update.logps.len() == rollouts && update.advantage.len() == rollouts && !update.grads.is_empty()
@@ -98,7 +98,8 @@ impl Figures {
         Ok(figures)
     }
 
-    /// Whether each prompt has as many samples of noise of this width, and each sample as many log-probabilities as its target has tokens.
+    /// Whether each prompt has as many samples of noise of this width, and each sample as many log-probabilities as its
+    /// target has tokens.
     pub(super) fn fit(&self, width: usize) -> bool {
         let group = self.rollouts() / self.prompts.len();
         let is_noise = |sample: &Value| sample.as_array().is_some_and(|sample| sample.len() == width);

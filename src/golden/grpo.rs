@@ -11,7 +11,8 @@ use crate::train::{LocalUpdate, TrainError, World};
 const GRADIENT_LIMIT: f64 = 1e-3;
 
 impl Golden {
-    /// Log-probabilities, rewards, advantages, loss and gradients of stage 2 from one forward pass, for both advantages.
+    /// Log-probabilities, rewards, advantages, loss and gradients of stage 2 from one forward pass, for both
+    /// advantages.
     ///
     /// # Errors
     ///

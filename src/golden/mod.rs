@@ -1,7 +1,7 @@
 //! Every figure of the method against what PyTorch computes in float64.
 //!
-//! A golden folder holds a small checkpoint in Hugging Face's layout and `golden.json` with the figures. The checks know
-//! no sizes: any such folder will do.
+//! A golden folder holds a small checkpoint in Hugging Face's layout and `golden.json` with the figures. The checks
+//! know no sizes: any such folder will do.
 
 mod catalog;
 mod deviation;

@@ -145,7 +145,8 @@ impl Chart<'_> {
             writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{unit}</text></g>", WIDTH - RIGHT, HEIGHT - 4.0);
     }
 
-    /// The subjects' letters: where their lines end, or above their points; moved apart where they would lie on each other.
+    /// The subjects' letters: where their lines end, or above their points; moved apart where they would lie on each
+    /// other.
     fn draw_letters(&self, svg: &mut String, x: &Axis, y: &Axis) {
         let mut letters: Vec<(usize, Point)> = Vec::new();
         for line in self.lines.iter().filter(|line| !line.is_dashed) {
@@ -171,8 +172,8 @@ impl Chart<'_> {
     }
 }
 
-/// Heights of letters at the given places, highest first: moved down where they would lie on others, and up again from below
-/// `limit`.
+/// Heights of letters at the given places, highest first: moved down where they would lie on others, and up again from
+/// below `limit`.
 fn apart(places: &[Point], limit: f64) -> Vec<f64> {
     let is_near = |a: usize, b: usize| (places[a].0 - places[b].0).abs() < LETTER_WIDTH;
     let mut heights: Vec<f64> = places.iter().map(|place| place.1).collect();

@@ -31,8 +31,8 @@ pub(super) fn named(contents: &Contents, subject: usize) -> String {
     format!("{} {}", badge(subject), isolated(&contents.subjects[subject].name))
 }
 
-/// The name of an evaluation among those it is compared with, as HTML: its subject's, how its lists were made where others
-/// were made otherwise, and whether its model is no longer the run's best.
+/// The name of an evaluation among those it is compared with, as HTML: its subject's, how its lists were made where
+/// others were made otherwise, and whether its model is no longer the run's best.
 pub(super) fn evaluation(contents: &Contents, group: &[&Evaluated], one: &Evaluated) -> String {
     let mut name = named(contents, one.subject);
     let method = &one.result.evaluation.method;

@@ -59,8 +59,8 @@ impl ReportConfig {
     ///
     /// # Errors
     ///
-    /// A path that is neither a run nor a result, a damaged file, or data that was asked for and cannot be read. A model that cannot be
-    /// read is no error.
+    /// A path that is neither a run nor a result, a damaged file, or data that was asked for and cannot be read. A
+    /// model that cannot be read is no error.
     pub fn make(&self, observer: &mut dyn FnMut(ReportEvent)) -> Result<Report, RunError> {
         let contents = Contents::read(&self.runs)?;
         let prepared = self.find_data(&contents)?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::standing::Standing;
 use crate::input_error::InputError;
-use crate::models::hub::recorded_checksums;
+use crate::models::files::recorded_checksums;
 use crate::run::RunError;
 use crate::run::{Log, times_evaluated};
 use crate::train::{RunFolder, RunPaths, holds_weights};
@@ -69,7 +69,8 @@ impl Run {
         settings
     }
 
-    /// SHA-256 of the best model's files of weights, by their names; nothing where there is none or its files are not known.
+    /// SHA-256 of the best model's files of weights, by their names; nothing where there is none or its files are not
+    /// known.
     pub fn best_weights(&self) -> BTreeMap<String, String> {
         let recorded = recorded_checksums(&RunPaths(&self.path).best()).ok().flatten().unwrap_or_default();
         recorded.into_iter().filter(|(name, _)| holds_weights(name)).collect()

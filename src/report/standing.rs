@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::input_error::InputError;
-use crate::models::hub::read_json;
+use crate::models::files::read_json;
 use crate::run::RunError;
 use crate::train::{Progress, RunPaths};
 

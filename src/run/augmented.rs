@@ -17,7 +17,8 @@ const AUGMENT: u64 = 0x4155_474d_0000_0000;
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Against over-fitting"))]
 pub struct Augmentation {
-    /// Leave each title of a training row's history out with this probability, anew in each epoch; the last one that would be stays.
+    /// Leave each title of a training row's history out with this probability, anew in each epoch; the last one that
+    /// would be stays.
     #[cfg_attr(feature = "clap", arg(id = "drop_history", long, value_name = "PROBABILITY", default_value_t = 0.0))]
     pub drop: f64,
     /// Let each title of a training row's history change places with the next one with this probability.
@@ -75,7 +76,8 @@ impl Augmentation {
     }
 }
 
-/// A stage that does as `stage` does with changed histories. The examples are those of the prepared data's training rows.
+/// A stage that does as `stage` does with changed histories. The examples are those of the prepared data's training
+/// rows.
 pub(super) struct Augmented<'a> {
     pub stage: Box<dyn Stage<LatentRecommender> + 'a>,
     pub augmentation: Augmentation,
@@ -144,7 +146,8 @@ mod tests {
             assert_eq!(other, history);
             assert_eq!(of(0.2, 0.3, step), of(0.2, 0.3, step));
         }
-        // 400 are expected of the one; of the other 2 of each swap, with probability .3 at each place that is not behind another swap.
+        // 400 are expected of the one; of the other 2 of each swap, with probability .3 at each place that is not
+        // behind another swap.
         assert!((300..500).contains(&dropped), "{dropped}");
         assert!((700..1100).contains(&moved), "{moved}");
         assert_eq!(Augmentation { drop: 0.999, swap: 0.0 }.of(&[5], [1, 1, 1]), [5]);

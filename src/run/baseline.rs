@@ -123,8 +123,8 @@ impl BaselineRequest {
     ///
     /// # Errors
     ///
-    /// Settings that make no sense, a model that cannot be read or is of another catalog, and [`RunError::EvaluationStopped`] once
-    /// `interrupted` is set.
+    /// Settings that make no sense, a model that cannot be read or is of another catalog, and
+    /// [`RunError::EvaluationStopped`] once `interrupted` is set.
     pub fn carry_out(
         &self,
         prepared: &Prepared,

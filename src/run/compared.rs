@@ -31,7 +31,8 @@ pub fn read_compared(path: PathBuf) -> Result<Run, RunError> {
     Ok(Run { result, path: file })
 }
 
-/// Runs of a model that have the weights of another one before them, each after that one: they add nothing to a comparison.
+/// Runs of a model that have the weights of another one before them, each after that one: they add nothing to a
+/// comparison.
 pub fn equal_runs(group: &Group) -> Vec<(&Run, &Run)> {
     let mut equal = Vec::new();
     for (at, run) in group.runs.iter().enumerate() {

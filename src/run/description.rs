@@ -30,8 +30,8 @@ pub struct RunDescription {
     pub data_files: BTreeMap<String, String>,
     /// Where it is computed.
     pub device: String,
-    /// What the targets' tokens compete with; absent before the run starts where it follows its model, and in runs of older versions,
-    /// which trained for the vocabulary's.
+    /// What the targets' tokens compete with; absent before the run starts where it follows its model, and in runs of
+    /// older versions, which trained for the vocabulary's.
     #[serde(default)]
     pub objective: Option<ObjectiveKind>,
     /// What the model's blocks multiply in.

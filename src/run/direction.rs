@@ -37,15 +37,15 @@ pub struct DirectionRequest {
     pub device: String,
     /// Training prompts, drawn by the seed.
     pub prompts: usize,
-    /// How samples are drawn and rewarded. Its group is the noisy samples of a prompt and the one without noise; its estimator and
-    /// advantage are of no matter.
+    /// How samples are drawn and rewarded. Its group is the noisy samples of a prompt and the one without noise; its
+    /// estimator and advantage are of no matter.
     pub config: GrpoConfig,
     /// Seed of prompts and noise.
     pub seed: u64,
 }
 
-/// The cosine of each estimator's gradient, by all parameters that make the thought, with the derivative of the reward itself over the
-/// same samples: 1 is up the expected reward, -1 down.
+/// The cosine of each estimator's gradient, by all parameters that make the thought, with the derivative of the reward
+/// itself over the same samples: 1 is up the expected reward, -1 down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Directions {
     /// See [`Prepared::fingerprint`].

@@ -89,7 +89,8 @@ impl EvaluationRequest {
     ///
     /// # Errors
     ///
-    /// A model or data that cannot be read or do not fit, settings that make no sense, and a run that went on meanwhile.
+    /// A model or data that cannot be read or do not fit, settings that make no sense, and a run that went on
+    /// meanwhile.
     pub fn carry_out(&self, observer: &mut dyn FnMut(EvaluationEvent)) -> Result<EvaluationResult, RunError> {
         self.beam.check(ObjectiveKind::Vocabulary)?;
         check_device(&self.device, self.precision)?;

@@ -13,7 +13,7 @@ use crate::eval::{EvaluationResult, Shard};
 use crate::experiment::Kept;
 use crate::input_error::InputError;
 use crate::models::ModelError;
-use crate::models::hub::write_json;
+use crate::models::files::write_json;
 use crate::train::RunPaths;
 
 /// The file in a run's folder of evaluations that has a line for each.
@@ -51,9 +51,9 @@ impl EvaluationLog {
         Ok(Some(Self { run: run.to_owned(), file, path }))
     }
 
-    /// Records an evaluation of the run, or a part of one: a line in the log, and the result itself where it is of the whole split and
-    /// `is_plain`, which is the model as it was trained under plain beam search in float32. Returns how often the run was evaluated on
-    /// this split before.
+    /// Records an evaluation of the run, or a part of one: a line in the log, and the result itself where it is of the
+    /// whole split and `is_plain`, which is the model as it was trained under plain beam search in float32. Returns how
+    /// often the run was evaluated on this split before.
     ///
     /// # Errors
     ///
@@ -101,8 +101,8 @@ fn is_torn(file: &mut File) -> std::io::Result<bool> {
     Ok(last != *b"\n")
 }
 
-/// How often a run was evaluated on each split, by its log of evaluations, which may not be there; parts of one evaluation count each. A
-/// line that is no record, such as one that was cut off, counts for nothing.
+/// How often a run was evaluated on each split, by its log of evaluations, which may not be there; parts of one
+/// evaluation count each. A line that is no record, such as one that was cut off, counts for nothing.
 ///
 /// # Errors
 ///

@@ -15,7 +15,7 @@ use crate::eval::{
 };
 use crate::input_error::InputError;
 use crate::models::decode::GuidanceKind;
-use crate::models::hub::{read_json, write_json};
+use crate::models::files::{read_json, write_json};
 use crate::models::{LatentRecommender, ModelError, Objective, device};
 
 /// The file of a run's folder with what was chosen.
@@ -120,7 +120,8 @@ pub(super) struct GuidedSearch<'a> {
 }
 
 impl GuidedSearch<'_> {
-    /// The guide, and the guidance with the best NDCG@10, or of the longest list, on validation users; of equal ones the first.
+    /// The guide, and the guidance with the best NDCG@10, or of the longest list, on validation users; of equal ones
+    /// the first.
     pub fn choose(
         &self,
         request: &GuidanceRequest,

@@ -55,8 +55,8 @@ impl Log {
         Ok(log)
     }
 
-    /// Adds a figure, or the figures of an object as `name.key`. What is NaN or infinite is left out: a metric that was not
-    /// finite is null.
+    /// Adds a figure, or the figures of an object as `name.key`. What is NaN or infinite is left out: a metric that was
+    /// not finite is null.
     fn add(&mut self, name: &str, step: f64, value: &Value) {
         match value {
             Value::Number(value) => {

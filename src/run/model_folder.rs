@@ -8,6 +8,7 @@ use tokenizers::Tokenizer;
 use super::error::RunError;
 use crate::data::{Prepared, encode, load_tokenizer};
 use crate::input_error::InputError;
+use crate::models::files;
 use crate::models::hub;
 use crate::models::{LatentRecommender, ModelError, Precision, ThoughtKind, device};
 use crate::train::{RunPaths, holds_weights};
@@ -79,8 +80,8 @@ pub fn with_learnt_thoughts(
     Ok(model.with_thoughts(kind, thoughts, seed)?)
 }
 
-/// SHA-256 of the files with a model's weights, by their names. Where the folder has a record of them, they are read from it: who loads the
-/// model verifies it.
+/// SHA-256 of the files with a model's weights, by their names. Where the folder has a record of them, they are read
+/// from it: who loads the model verifies it.
 ///
 /// # Errors
 ///
@@ -92,7 +93,7 @@ pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> 
     let other = (base != folder).then_some((base, "base/"));
     let mut files = BTreeMap::new();
     for (folder, prefix) in std::iter::once((folder, "")).chain(other) {
-        let recorded = hub::recorded_checksums(&folder)?.unwrap_or_default();
+        let recorded = files::recorded_checksums(&folder)?.unwrap_or_default();
         let entries = match std::fs::read_dir(&folder) {
             // A run goes on without the model that it began with.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -103,7 +104,7 @@ pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> 
             if let Ok(name) = entry.file_name().into_string()
                 && (holds_weights(&name) || name == hub::ADAPTER_CONFIG_FILE)
             {
-                let sum = recorded.get(&name).cloned().map_or_else(|| hub::file_sha256(&entry.path()), Ok)?;
+                let sum = recorded.get(&name).cloned().map_or_else(|| files::file_sha256(&entry.path()), Ok)?;
                 files.insert(format!("{prefix}{name}"), sum);
             }
         }
@@ -111,8 +112,8 @@ pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> 
     Ok(files)
 }
 
-/// Makes sure that the data was tokenised by the model's own tokenizer and fits its vocabulary and positions; `path` is where the model was
-/// loaded from.
+/// Makes sure that the data was tokenised by the model's own tokenizer and fits its vocabulary and positions; `path` is
+/// where the model was loaded from.
 ///
 /// # Errors
 ///

@@ -8,7 +8,8 @@ use super::error::RunError;
 use super::model_folder::{TOKENIZER_FILE, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
 use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
-use crate::models::hub::{self, write_atomically};
+use crate::models::files::write_atomically;
+use crate::models::hub;
 use crate::models::{LatentRecommender, ModelError, ThoughtKind, device};
 
 /// Which model to make.
@@ -18,8 +19,8 @@ pub struct InitRequest {
     pub out: PathBuf,
     /// What it is made from.
     pub origin: ModelOrigin,
-    /// Thoughts that the model has; if not given, those of the model that it is made from and whatever makes them, else one of a latent
-    /// attention.
+    /// Thoughts that the model has; if not given, those of the model that it is made from and whatever makes them, else
+    /// one of a latent attention.
     pub thoughts: Option<usize>,
     /// Where to compute.
     pub device: String,
@@ -30,7 +31,8 @@ pub struct InitRequest {
 /// What a new model is made from.
 #[derive(Debug, Clone)]
 pub enum ModelOrigin {
-    /// Another model and its tokenizer, in a Hugging Face folder or a run folder; low-rank adapters become part of its weights.
+    /// Another model and its tokenizer, in a Hugging Face folder or a run folder; low-rank adapters become part of its
+    /// weights.
     Base(PathBuf),
     /// Random weights, for a tokenizer.
     Random {
@@ -67,8 +69,8 @@ impl InitRequest {
     ///
     /// # Errors
     ///
-    /// A folder that is in use, a tokenizer or model that cannot be read, sizes that do not fit together, and more thoughts than the
-    /// model has learnt.
+    /// A folder that is in use, a tokenizer or model that cannot be read, sizes that do not fit together, and more
+    /// thoughts than the model has learnt.
     pub fn carry_out(&self) -> Result<usize, RunError> {
         let (model, tokenizer) = match &self.origin {
             ModelOrigin::Base(base) => (self.based_on(base)?, own_tokenizer(&model_folder(base))?),

@@ -11,8 +11,8 @@ use crate::models::LatentRecommender;
 use crate::models::decode::BeamConfig;
 use crate::train::{Example, Guards, LocalBatch, Optimizer, Stage, StepReport, TrainError, Validation, ValidationPass};
 
-/// A stage that does as `stage` does, and adds HR and NDCG on a fixed sample of validation users to its validations, where the run may select
-/// by one of them. The ranks share the users.
+/// A stage that does as `stage` does, and adds HR and NDCG on a fixed sample of validation users to its validations,
+/// where the run may select by one of them. The ranks share the users.
 pub(super) struct Ranked<'a> {
     stage: &'a dyn Stage<LatentRecommender>,
     data: &'a RunData,

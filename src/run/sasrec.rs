@@ -75,7 +75,8 @@ impl SasRecRun {
     ///
     /// # Errors
     ///
-    /// Settings that make no sense, a folder that is in use, and [`RunError::Interrupted`] where the run was stopped before its end.
+    /// Settings that make no sense, a folder that is in use, and [`RunError::Interrupted`] where the run was stopped
+    /// before its end.
     pub fn start(
         &self,
         prepared: &Prepared,

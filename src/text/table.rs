@@ -27,8 +27,8 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A text that moves no cursor, changes no colour and turns no direction, whatever files and arguments it is from: control characters and
-/// those that steer bidirectional text are escaped, but for breaks between lines.
+/// A text that moves no cursor, changes no colour and turns no direction, whatever files and arguments it is from:
+/// control characters and those that steer bidirectional text are escaped, but for breaks between lines.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let is_harmless = |c: char| c == '\n' || !(c.is_control() || turns_direction(c));
     if text.chars().all(is_harmless) {

@@ -49,7 +49,8 @@ fn a_merged_model_trains_like_any_other() {
     assert_eq!(names(base), names(merged));
 }
 
-/// The last projection has no part in any key or value, so that nothing goes back through the prompts' common beginning.
+/// The last projection has no part in any key or value, so that nothing goes back through the prompts' common
+/// beginning.
 #[test]
 fn adapters_that_the_common_beginning_does_not_pass_train() {
     let lora = LoraConfig { targets: vec!["model.layers.1.mlp.down_proj".into()], ..LoraConfig::of_rank(2) };

@@ -10,8 +10,8 @@ use latentr3::models::decode::{BeamConfig, GuidanceKind, Guide, beam_search, gui
 use latentr3::models::{LatentRecommender, NamedMapper, map_named};
 use proptest::prelude::*;
 
-/// The search as it is defined: one token of the tree a step, the best `2 * beams` continuations, of which one that leaves a single title ends
-/// if it is among the first `beams`, until nothing goes on.
+/// The search as it is defined: one token of the tree a step, the best `2 * beams` continuations, of which one that
+/// leaves a single title ends if it is among the first `beams`, until nothing goes on.
 fn plain_search(model: &LatentRecommender, prompt: &[u32], items: &[Vec<u32>], beams: usize) -> Vec<Vec<u32>> {
     let titles: BTreeSet<&Vec<u32>> = items.iter().collect();
     let through = |path: &[u32]| titles.iter().filter(|title| title.starts_with(path)).copied().collect::<Vec<_>>();

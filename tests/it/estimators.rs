@@ -65,7 +65,8 @@ fn gradient(gradients: &Gradients, name: &str) -> Vec<f64> {
     read(gradients.get(name).unwrap()).into_iter().map(f64::from).collect()
 }
 
-/// `-sum_k A_k e_k / sigma_k^2` over the noisy samples of each prompt, divided by their number in the batch, `[PROMPTS, WIDTH]`.
+/// `-sum_k A_k e_k / sigma_k^2` over the noisy samples of each prompt, divided by their number in the batch, `[PROMPTS,
+/// WIDTH]`.
 fn by_thought(advantages: &[f64], standard: &[f32], group: usize, deviations: &[f64]) -> Vec<f64> {
     let mut sums = vec![0.0; PROMPTS * WIDTH];
     for rollout in (0..PROMPTS * group).filter(|rollout| rollout % group > 0) {
@@ -131,7 +132,8 @@ fn earlier_thoughts_count_as_given() {
     }
 }
 
-/// Once the thoughts have moved by `shift`, the ratio of the densities is `exp((<e, shift> - |shift|^2 / 2) / sigma^2)`.
+/// Once the thoughts have moved by `shift`, the ratio of the densities is `exp((<e, shift> - |shift|^2 / 2) /
+/// sigma^2)`.
 #[test]
 fn further_updates_weigh_and_clip_by_the_ratio_of_the_densities() {
     let (examples, world, group, sigma) = (examples(), World::alone(), 4, 0.7);
@@ -208,8 +210,8 @@ const NODES: [(f64, f64); 7] = [
     (3.750439717725742, 0.000548268855972218),
 ];
 
-/// With noise in two coordinates only, the expectation is a sum over a grid, and the bias of the values moves the thoughts
-/// along these coordinates.
+/// With noise in two coordinates only, the expectation is a sum over a grid, and the bias of the values moves the
+/// thoughts along these coordinates.
 #[test]
 fn on_a_grid_of_noise_it_is_the_derivative_of_the_expected_reward() {
     let (examples, world) = (examples(), World::alone());

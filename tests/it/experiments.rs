@@ -103,7 +103,8 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
     assert!(planned.contains("eval-1: latentr3") && !planned.contains("eval-0: latentr3"), "{planned}");
     std::fs::write(w.path("results/eval-1.ranks.csv.gz"), ranks).unwrap();
 
-    // Results outlive what made them, also for one that reads them, and a step that is asked for otherwise is made again from what it needs.
+    // Results outlive what made them, also for one that reads them, and a step that is asked for otherwise is made
+    // again from what it needs.
     std::fs::remove_dir_all(w.path("work")).unwrap();
     succeed(&command(&paths, &[]));
     assert!(!Path::new(&w.path("work")).exists());

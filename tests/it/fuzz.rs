@@ -1,7 +1,7 @@
 //! Damaged files of every kind: a reader may refuse them or take them, but not panic, hang or ask for much memory.
 //!
-//! Good files are changed at random, again and again. `LATENTR3_FUZZ_INPUTS` says how many times for each kind (200 if it
-//! is not set), `LATENTR3_FUZZ_SEED` with which seed. A failure names both, so that it can be had again.
+//! Good files are changed at random, again and again. `LATENTR3_FUZZ_INPUTS` says how many times for each kind (200 if
+//! it is not set), `LATENTR3_FUZZ_SEED` with which seed. A failure names both, so that it can be had again.
 
 mod data;
 mod models_and_runs;

@@ -1,9 +1,9 @@
 //! Every figure of the method against what PyTorch computes in float64.
 //!
-//! Each folder under `tests/data/golden`, or under `LATENTR3_GOLDEN_DIR` where that is set, holds a small checkpoint and
-//! `golden.json`; the variable may name one such folder, too. No test knows a size: folders with other sizes must pass.
-//! `LATENTR3_TEST_DEVICE` chooses the device.
-//! All golden tests are in this one program, because a GPU's kernels are compiled anew for each program.
+//! Each folder under `tests/data/golden`, or under `LATENTR3_GOLDEN_DIR` where that is set, holds a small checkpoint
+//! and `golden.json`; the variable may name one such folder, too. No test knows a size: folders with other sizes must
+//! pass. `LATENTR3_TEST_DEVICE` chooses the device. All golden tests are in this one program, because a GPU's kernels
+//! are compiled anew for each program.
 
 mod peft;
 

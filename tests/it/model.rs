@@ -9,7 +9,8 @@ use latentr3::models::{ModelError, Objective, ObjectiveKind, ThoughtSource};
 
 const TARGETS: [&[u32]; 3] = [&[7, 0], &[3, 3, 3, 0], &[0]];
 
-/// Like `common::close::assert_close`, but some gradients are 0 up to rounding: the largest value counts as at least 1e-3.
+/// Like `common::close::assert_close`, but some gradients are 0 up to rounding: the largest value counts as at least
+/// 1e-3.
 fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
     assert_eq!(a.len(), b.len());
     let largest = b.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
@@ -18,7 +19,8 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
     }
 }
 
-/// The small model has 64 positions: 61 tokens of a prompt and one thought leave two for all tokens of a target but its last.
+/// The small model has 64 positions: 61 tokens of a prompt and one thought leave two for all tokens of a target but its
+/// last.
 #[test]
 fn what_goes_beyond_the_models_positions_is_refused() {
     let model = small_model(1, 1);
@@ -111,7 +113,8 @@ fn attention_weights_add_up_to_one_spare_the_padding_and_make_the_thought() {
         let [prompts, tokens] = weights.dims();
         let weights = read(weights);
         let width = thought.len() / prompts;
-        // All prompts begin with [1, 2], which has run once; then come up to six tokens of each, then the thoughts so far.
+        // All prompts begin with [1, 2], which has run once; then come up to six tokens of each, then the thoughts so
+        // far.
         assert_eq!((prompts, tokens), (3, 2 + 6 + thoughts - 1));
         let hidden: Vec<Vec<f32>> = state.segments().iter().map(|segment| read(segment.hidden())).collect();
         for (prompt, row) in weights.chunks(tokens).enumerate() {

@@ -59,7 +59,8 @@ fn label_smoothing_equals_its_definition() {
         let plain = forward(&model, &objective, &[example]).unwrap();
         assert_close(&read(found.values.clone()), &read(plain.values), 1e-5);
         assert!(plain.smoothing.is_none());
-        // The log-probability of each token of a choice, by the item that begins with it: all choices before are the same.
+        // The log-probability of each token of a choice, by the item that begins with it: all choices before are the
+        // same.
         let mut expected = 0.0;
         let mut node = latentr3::models::decode::ItemTrie::ROOT;
         for (place, token) in example.target.iter().enumerate() {

@@ -92,7 +92,8 @@ const ATTRIBUTES: [&str; 17] = [
     "text-anchor",
 ];
 
-/// What holds of every page: tags that close, ids that are there once, nothing from outside, and words for every picture.
+/// What holds of every page: tags that close, ids that are there once, nothing from outside, and words for every
+/// picture.
 fn check(page: &str) {
     // Before the style sheet only these are opened and not closed.
     let mut open = vec!["html", "head"];

@@ -10,8 +10,8 @@ use crate::common::runs::{long_run, stopped_run};
 use latentr3::models::random::generator;
 use rand::RngExt;
 
-/// `LATENTR3_KILLS` kills, 24 if it is not set, at moments spread over the whole life of runs of both stages: in steps, in
-/// validations, in the writing of checkpoints, before the first one.
+/// `LATENTR3_KILLS` kills, 24 if it is not set, at moments spread over the whole life of runs of both stages: in steps,
+/// in validations, in the writing of checkpoints, before the first one.
 #[test]
 fn runs_killed_at_random_moments_end_like_runs_never_stopped() {
     let kills: usize = std::env::var("LATENTR3_KILLS").map_or(24, |kills| kills.parse().unwrap());

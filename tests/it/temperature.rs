@@ -21,7 +21,8 @@ fn a_temperature_divides_the_logits_of_the_loss_and_nothing_else() {
         f64::from(read(update.metrics.get("loss").unwrap())[0])
     };
     let model = small_model(1, 3);
-    // With the norm before the output matrix halved, the logits are, but so are the hidden states that the thought is made of: without one.
+    // With the norm before the output matrix halved, the logits are, but so are the hidden states that the thought is
+    // made of: without one.
     let model = model.with_thoughts(ThoughtKind::LastHidden, 0, 0).unwrap();
     let mut halved = model.clone();
     halved.backbone.model.norm.weight = halved.backbone.model.norm.weight.map(|weight| weight.div_scalar(2.0));

@@ -105,8 +105,8 @@ fn any_number_of_workers_reinforces_as_one_process_does() {
 #[test]
 fn any_number_of_workers_follows_the_score_and_watches_the_divergence() {
     let more = ["--estimator", "score", "--advantage", "own", "--kl", "0.01", "--max-kl", "1e6"];
-    // On a catalog of twelve items noise moves the rewards in the fourth digit only. Advantages from one's own noise-free sample
-    // bring that to norm one, and rounding with it; over the vocabulary the rewards differ more.
+    // On a catalog of twelve items noise moves the rewards in the fourth digit only. Advantages from one's own
+    // noise-free sample bring that to norm one, and rounding with it; over the vocabulary the rewards differ more.
     agree_with_one_process("grpo", Some("vocabulary"), &[&GRPO[..], &more].concat());
 }
 

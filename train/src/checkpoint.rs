@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use latentr3_models::hub::{self, write_atomically, write_checksums, write_json};
+use latentr3_models::files;
+use latentr3_models::files::{write_atomically, write_checksums, write_json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,8 +26,8 @@ pub struct Trained<M> {
     pub progress: Progress,
 }
 
-/// Writes a checkpoint in the place of the one at `target`: the model, or the average of its weights where one is kept, and `assets` (name
-/// and content).
+/// Writes a checkpoint in the place of the one at `target`: the model, or the average of its weights where one is kept,
+/// and `assets` (name and content).
 pub(crate) fn save(
     target: &Path,
     model: &impl Trainable,
@@ -45,8 +46,8 @@ pub(crate) fn save(
     })
 }
 
-/// Puts the checkpoint at `source` also in the place of the one at `target`. The files are the same ones under a second name where the
-/// system can do that, and copies elsewhere: a checkpoint is replaced and never changed.
+/// Puts the checkpoint at `source` also in the place of the one at `target`. The files are the same ones under a second
+/// name where the system can do that, and copies elsewhere: a checkpoint is replaced and never changed.
 pub(crate) fn copy(source: &Path, target: &Path) -> Result<(), TrainError> {
     replace(target, |folder| {
         for entry in fs::read_dir(source).map_err(TrainError::io(source))? {
@@ -76,7 +77,7 @@ pub(crate) fn load<M: Trainable>(
 /// Where the run stood at a checkpoint.
 pub(crate) fn progress<P: DeserializeOwned>(folder: &Path) -> Result<P, TrainError> {
     let path = folder.join(PROGRESS_FILE);
-    serde_json::from_value(hub::read_json(&path)?)
+    serde_json::from_value(files::read_json(&path)?)
         .map_err(|error| TrainError::run(&path, format!("is damaged or of another version: {error}")))
 }
 
@@ -91,13 +92,13 @@ pub(crate) fn replace(target: &Path, write: impl FnOnce(&Path) -> Result<(), Tra
         let _ = remove(&new);
         return Err(error);
     }
-    hub::sync_folder(&new).map_err(TrainError::io(&new))?;
+    files::sync_folder(&new).map_err(TrainError::io(&new))?;
     remove(&old).map_err(TrainError::io(&old))?;
     if target.exists() {
         fs::rename(target, &old).map_err(TrainError::io(target))?;
     }
     fs::rename(&new, target).map_err(TrainError::io(target))?;
-    hub::sync_folder(run).map_err(TrainError::io(run))?;
+    files::sync_folder(run).map_err(TrainError::io(run))?;
     remove(&old).map_err(TrainError::io(&old))
 }
 

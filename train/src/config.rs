@@ -16,8 +16,8 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Prompts a step.
     pub batch: usize,
-    /// Prompts that run through the model at once in validations; stages have their own. Changes memory and speed, and results by
-    /// rounding only.
+    /// Prompts that run through the model at once in validations; stages have their own. Changes memory and speed, and
+    /// results by rounding only.
     pub micro_batch: usize,
     /// Whether activations are computed again in the backward pass instead of being kept; changes memory and speed, not
     /// results.

@@ -39,7 +39,8 @@ pub enum TrainError {
         what: &'static str,
         /// Its value.
         value: f64,
-        /// Numbers of the rows that it came from, see [`Example::row`](crate::Example::row); the whole batch's where none stands out.
+        /// Numbers of the rows that it came from, see [`Example::row`](crate::Example::row); the whole batch's where
+        /// none stands out.
         rows: Vec<usize>,
     },
     /// The run was asked to stop.

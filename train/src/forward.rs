@@ -17,7 +17,8 @@ use crate::{Example, TrainError};
 pub struct Likelihood {
     /// Mean negative log-likelihood of all target tokens, or with the catalog's objective of all titles: nats per item.
     pub loss: f64,
-    /// Mean over the rows of the perplexity of a predicted token, bounded as stage 2's rewards are by default: minus their mean.
+    /// Mean over the rows of the perplexity of a predicted token, bounded as stage 2's rewards are by default: minus
+    /// their mean.
     pub perplexity: f64,
     /// Mean negative log-likelihood of all predicted tokens; with the catalog's objective these are the choices.
     pub choice_loss: f64,
@@ -41,12 +42,13 @@ impl Likelihood {
     }
 }
 
-/// Measures a model on held-out examples, without thinking noise or gradients; each rank takes its part of the micro-batches.
+/// Measures a model on held-out examples, without thinking noise or gradients; each rank takes its part of the
+/// micro-batches.
 ///
 /// # Errors
 ///
-/// No examples, tokens outside the model's vocabulary, an empty row, a target that is no title of the objective's catalog, or, for a single
-/// rank, an interruption meanwhile.
+/// No examples, tokens outside the model's vocabulary, an empty row, a target that is no title of the objective's
+/// catalog, or, for a single rank, an interruption meanwhile.
 pub fn likelihood(
     model: &LatentRecommender,
     objective: &Objective,
@@ -106,8 +108,8 @@ pub fn forward(
     forward_after(model, objective, head.as_ref(), rows)
 }
 
-/// Numbers of the rows whose targets' log-likelihood is not finite; of all rows where it is for each of them, so that only the noise or
-/// the backward pass can tell.
+/// Numbers of the rows whose targets' log-likelihood is not finite; of all rows where it is for each of them, so that
+/// only the noise or the backward pass can tell.
 pub(crate) fn unlikely_rows(
     model: &LatentRecommender,
     objective: &Objective,

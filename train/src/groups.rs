@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::gradients::trained_shapes;
 
-/// The parameters whose names begin with a prefix, as the checkpoint names them; a longer prefix goes before a shorter one.
+/// The parameters whose names begin with a prefix, as the checkpoint names them; a longer prefix goes before a shorter
+/// one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParameterGroup {

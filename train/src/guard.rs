@@ -54,8 +54,8 @@ pub struct Alarm {
 }
 
 impl Watch {
-    /// Mean of the latest steps' losses less that of the first ones, as a factor on the perplexity; nothing before there are
-    /// so many that a single bad batch is lost among them.
+    /// Mean of the latest steps' losses less that of the first ones, as a factor on the perplexity; nothing before
+    /// there are so many that a single bad batch is lost among them.
     pub fn growth(&self) -> Option<f64> {
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
         (self.latest.len() == LATEST).then(|| (mean(&self.latest) - mean(&self.first)).exp())

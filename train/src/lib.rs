@@ -1,6 +1,7 @@
 //! Training of LatentR3 recommenders on tokenised examples: supervised fine-tuning ([`sft`]) and the modified GRPO
-//! ([`grpo`]), and the baseline [`sasrec`]. Each is a [`Stage`] of one loop ([`Training`]), whose runs resume from their checkpoints with
-//! bit-identical results on the CPU. A [`Stage`] of one's own trains anything that is [`Trainable`].
+//! ([`grpo`]), and the baseline [`sasrec`]. Each is a [`Stage`] of one loop ([`Training`]), whose runs resume from
+//! their checkpoints with bit-identical results on the CPU. A [`Stage`] of one's own trains anything that is
+//! [`Trainable`].
 
 #![deny(missing_docs)]
 
@@ -54,7 +55,8 @@ pub use trainable::Trainable;
 pub use trainer::Training;
 pub use world::{LocalBatch, Summed, World};
 
-/// The device in `LATENTR3_TEST_DEVICE`, `flex` if it is not set: what Burn takes by default is the first GPU compiled in.
+/// The device in `LATENTR3_TEST_DEVICE`, `flex` if it is not set: what Burn takes by default is the first GPU compiled
+/// in.
 #[cfg(test)]
 fn device_under_test() -> burn::tensor::Device {
     let name = std::env::var("LATENTR3_TEST_DEVICE").unwrap_or_else(|_| "flex".into());

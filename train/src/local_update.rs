@@ -16,7 +16,8 @@ pub struct LocalUpdate {
     device: Device,
 }
 
-/// Metrics by their names, each `[1]` and without gradient, in the order in which they are logged; those of micro-batches and ranks add up.
+/// Metrics by their names, each `[1]` and without gradient, in the order in which they are logged; those of
+/// micro-batches and ranks add up.
 #[derive(Debug, Default)]
 pub struct Metrics(Vec<(&'static str, Tensor<1>)>);
 
@@ -26,8 +27,8 @@ impl LocalUpdate {
         Self { gradients: Gradients::default(), metrics: Metrics::default(), device: model.device() }
     }
 
-    /// The same with metrics of these names that are 0. Ranks must have the same metrics, and where there are fewer rows than ranks one of them
-    /// adds none.
+    /// The same with metrics of these names that are 0. Ranks must have the same metrics, and where there are fewer
+    /// rows than ranks one of them adds none.
     pub fn with_metrics(mut self, names: impl IntoIterator<Item = &'static str>) -> Self {
         for name in names {
             self.metrics.add(name, Tensor::zeros([1], &self.device));

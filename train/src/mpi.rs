@@ -1,8 +1,8 @@
 //! The ranks as processes of MPI.
 //!
-//! Burn's own all-reduce works between the GPUs of one process, with CUDA only: its CPU backends have none, and its remote
-//! devices refuse one across peers. MPI works between any processes, on one machine or many, whatever they compute on, and
-//! its launcher ends the others when one of them dies.
+//! Burn's own all-reduce works between the GPUs of one process, with CUDA only: its CPU backends have none, and its
+//! remote devices refuse one across peers. MPI works between any processes, on one machine or many, whatever they
+//! compute on, and its launcher ends the others when one of them dies.
 
 use std::mem::ManuallyDrop;
 
@@ -20,7 +20,8 @@ const MOST_NUMBERS: usize = 1 << 28;
 /// The processes that were started together.
 pub(crate) struct MpiWorld {
     /// Let go of by [`MpiWorld::finish`] only. What drops it otherwise is a failure, in which others may be waiting for
-    /// this process in a collective operation and the end of MPI would wait for them: its launcher ends them all instead.
+    /// this process in a collective operation and the end of MPI would wait for them: its launcher ends them all
+    /// instead.
     universe: ManuallyDrop<Universe>,
     world: SimpleCommunicator,
 }

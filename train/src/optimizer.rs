@@ -29,8 +29,8 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Adds up what all ranks have, and moves the model unless the norm or one of the metrics is not finite. The report has the metrics in
-    /// their order, `gradient_norm` (before clipping) after them; its headline is the first.
+    /// Adds up what all ranks have, and moves the model unless the norm or one of the metrics is not finite. The report
+    /// has the metrics in their order, `gradient_norm` (before clipping) after them; its headline is the first.
     ///
     /// All that decides on the update comes to the host in one read.
     ///
@@ -76,8 +76,8 @@ impl Optimizer {
     }
 }
 
-/// Whether all ranks have the same number, which all of them find alike: only of equal numbers the square of the sum is as many times the sum of
-/// the squares as there are numbers.
+/// Whether all ranks have the same number, which all of them find alike: only of equal numbers the square of the sum is
+/// as many times the sum of the squares as there are numbers.
 fn agree(world: &World, number: usize) -> bool {
     let mut sums = [number as f64, (number * number) as f64];
     world.all_reduce(&mut sums);

@@ -12,8 +12,8 @@ pub struct StepReport {
     pub headline: f64,
     /// Everything for the log.
     pub metrics: Map<String, Value>,
-    /// What was not finite, for which the model was not moved; with several updates a step, not by the one that it came from and those
-    /// after it.
+    /// What was not finite, for which the model was not moved; with several updates a step, not by the one that it came
+    /// from and those after it.
     pub fault: Option<Fault>,
     /// What guards look at, where the stage has it.
     pub watched: Option<Watched>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
-use latentr3_models::hub;
+use latentr3_models::files;
 use serde_json::{Map, Value};
 
 use crate::TrainError;
@@ -64,7 +64,7 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(TrainError::io(path))?;
         let run = Self { path: path.to_owned(), _lock: lock(path)?, assets };
         run.remove_leftovers()?;
-        hub::write_json(&RunPaths(path).description(), description)?;
+        files::write_json(&RunPaths(path).description(), description)?;
         Ok(run)
     }
 
@@ -95,7 +95,7 @@ impl RunFolder {
         if !RunPaths(path).is_run() {
             return Err(TrainError::run(path, "is not a run folder: it has no run.json"));
         }
-        Ok(hub::read_json(&RunPaths(path).description())?)
+        Ok(files::read_json(&RunPaths(path).description())?)
     }
 
     /// Records another description, of a run that goes on in another way than it began.
@@ -104,7 +104,7 @@ impl RunFolder {
     ///
     /// What the system refuses.
     pub fn describe(&self, description: &Value) -> Result<(), TrainError> {
-        Ok(hub::write_json(&self.paths().description(), description)?)
+        Ok(files::write_json(&self.paths().description(), description)?)
     }
 
     /// The folder itself.
@@ -134,14 +134,14 @@ impl RunFolder {
     pub fn save_reference(&self, model: &impl Trainable) -> Result<(), TrainError> {
         checkpoint::replace(&self.paths().reference(), |folder| {
             model.save(folder)?;
-            Ok(hub::write_checksums(folder)?)
+            Ok(files::write_checksums(folder)?)
         })
     }
 
     /// The newest checkpoint that is whole, which becomes the latest one; `None` if the run never got to any.
     ///
-    /// Where the best checkpoint is damaged, one is preferred from which the run comes to that best again. One that counts on more of the
-    /// log than there is cannot be gone on from.
+    /// Where the best checkpoint is damaged, one is preferred from which the run comes to that best again. One that
+    /// counts on more of the log than there is cannot be gone on from.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl RunFolder {
             return damaged.into_iter().next().map_or(Ok(None), Err);
         };
         if let Some(step) = before_best {
-            match hub::verify_checksums(&self.best()) {
+            match files::verify_checksums(&self.best()) {
                 Err(error) => damaged.push(error.into()),
                 Ok(()) if trained.progress.step > step => damaged.push(TrainError::Run {
                     path: self.best(),
@@ -262,7 +262,7 @@ impl RunFolder {
     fn remove_leftovers(&self) -> Result<(), TrainError> {
         for name in names(&self.path)? {
             let leftover = self.path.join(&name);
-            if name.starts_with(hub::TEMPORARY_PREFIX) {
+            if name.starts_with(files::TEMPORARY_PREFIX) {
                 fs::remove_file(&leftover).map_err(TrainError::io(&leftover))?;
             } else if name.starts_with('.') && name.ends_with(".new") {
                 checkpoint::remove(&leftover).map_err(TrainError::io(&leftover))?;
@@ -300,7 +300,7 @@ impl RunFolder {
 
 /// Whether the checkpoint in a folder is whole and of the given step.
 fn is_whole(folder: &Path, step: usize) -> bool {
-    hub::verify_checksums(folder).is_ok()
+    files::verify_checksums(folder).is_ok()
         && checkpoint::progress(folder).is_ok_and(|progress: Progress| progress.step == step)
 }
 
@@ -314,8 +314,8 @@ fn names(folder: &Path) -> Result<Vec<String>, TrainError> {
 /// Whether a new run would overwrite something: anything but what a run leaves that was killed as it began.
 fn is_occupied(path: &Path) -> bool {
     match names(path) {
-        Ok(names) => names.iter().any(|name| name != LOCK_FILE && !name.starts_with(hub::TEMPORARY_PREFIX)),
-        Err(_) => hub::is_occupied(path),
+        Ok(names) => names.iter().any(|name| name != LOCK_FILE && !name.starts_with(files::TEMPORARY_PREFIX)),
+        Err(_) => files::is_occupied(path),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stage 1: supervised fine-tuning of backbone and latent attention together.
 //!
-//! The same step pretrains a new model: the beginning of the template as prompt, the titles of a history as target, no thought.
+//! The same step pretrains a new model: the beginning of the template as prompt, the titles of a history as target, no
+//! thought.
 
 use latentr3_models::backbone::{Cut, Dropout};
 use latentr3_models::{LatentRecommender, LogitSpread, Objective, ObjectiveKind, TargetSize};
@@ -41,8 +42,8 @@ impl Sft {
         Self { micro_batch, objective, temperature, regularization, seed: 0 }
     }
 
-    /// A rank's part of an update: the metric `loss` is its part of the mean negative log-likelihood over all target tokens of the batch,
-    /// or with the catalog's objective over all of its titles. Dropout is that of step 0.
+    /// A rank's part of an update: the metric `loss` is its part of the mean negative log-likelihood over all target
+    /// tokens of the batch, or with the catalog's objective over all of its titles. Dropout is that of step 0.
     ///
     /// # Errors
     ///
@@ -51,7 +52,8 @@ impl Sft {
         self.update_at(0, self.temperature.now(None), batch.target_size(&self.objective)?, model, batch)
     }
 
-    /// [`Self::update`] of a step at a temperature, with the sums of [`LogitSpread`] as further metrics where it adapts.
+    /// [`Self::update`] of a step at a temperature, with the sums of [`LogitSpread`] as further metrics where it
+    /// adapts.
     fn update_at(
         &self,
         step: usize,

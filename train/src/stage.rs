@@ -11,16 +11,16 @@ use crate::{Example, TrainError};
 
 /// What a training run does with a batch of examples, and how it measures a model.
 pub trait Stage<M: Trainable> {
-    /// Moves the model by one batch; this rank has a part of it. It does not move if a metric is not finite, which the report says then. Reports and
-    /// models are the same on all ranks.
+    /// Moves the model by one batch; this rank has a part of it. It does not move if a metric is not finite, which the
+    /// report says then. Reports and models are the same on all ranks.
     ///
     /// # Errors
     ///
     /// What the model refuses.
     fn step(&self, model: M, optimizer: &mut Optimizer, batch: &LocalBatch) -> Result<(M, StepReport), TrainError>;
 
-    /// Measures a model on held-out examples, of which there is at least one; the same on all ranks. Without a measure the latest model counts
-    /// as the best.
+    /// Measures a model on held-out examples, of which there is at least one; the same on all ranks. Without a measure
+    /// the latest model counts as the best.
     ///
     /// # Errors
     ///
@@ -40,7 +40,8 @@ pub trait Stage<M: Trainable> {
         None
     }
 
-    /// Numbers of those rows of a batch that may have made a metric NaN or infinite; all of them where the stage cannot tell.
+    /// Numbers of those rows of a batch that may have made a metric NaN or infinite; all of them where the stage cannot
+    /// tell.
     ///
     /// # Errors
     ///

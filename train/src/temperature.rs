@@ -1,7 +1,7 @@
 //! The temperature of the catalog's objective in training (MSL, arXiv 2504.04178).
 //!
-//! Where a choice has few children, their softmax is soon sure and its gradient vanishes; a temperature above 1 flattens it. It belongs to the loss
-//! only: validation and search have none.
+//! Where a choice has few children, their softmax is soon sure and its gradient vanishes; a temperature above 1
+//! flattens it. It belongs to the loss only: validation and search have none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,8 +61,9 @@ pub(crate) fn moved(temperature: f64, spread: LogitSpread) -> f64 {
     temperature + MOMENTUM * (suggested(spread) - temperature)
 }
 
-/// `tau = (D + sqrt(max(0, D^2 - 2 C v))) / (2 C)` within 1.5 and 5, with `C = log(|S| / 4)`, `D` the mean of the target's logit less the mean of
-/// the allowed ones, and `v` their mean variance, over the rows' choices with the most children `S` (MSL, arXiv 2504.04178).
+/// `tau = (D + sqrt(max(0, D^2 - 2 C v))) / (2 C)` within 1.5 and 5, with `C = log(|S| / 4)`, `D` the mean of the
+/// target's logit less the mean of the allowed ones, and `v` their mean variance, over the rows' choices with the most
+/// children `S` (MSL, arXiv 2504.04178).
 pub fn suggested(LogitSpread { rows, gap, variance, children }: LogitSpread) -> f64 {
     let [lowest, highest] = BOUNDS;
     let (gap, variance, c) = (gap / rows, variance / rows, (children / rows / 4.0).ln());

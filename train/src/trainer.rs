@@ -54,8 +54,8 @@ impl Training<'_> {
         self.proceed(stage, Trained { model, adamw, progress }, true)
     }
 
-    /// Goes on from the latest checkpoint, to the same end as if the run had never stopped. A run that ended with its last step goes on where
-    /// the configuration has more steps by now, at the learning rates of the longer run.
+    /// Goes on from the latest checkpoint, to the same end as if the run had never stopped. A run that ended with its
+    /// last step goes on where the configuration has more steps by now, at the learning rates of the longer run.
     ///
     /// # Errors
     ///
@@ -177,7 +177,8 @@ impl Training<'_> {
         run.save(model, &optimizer.adamw, progress, self.config.keep)
     }
 
-    /// Logs a step that was done and looks at it, or counts it where it was skipped; returns what the run has to stop for.
+    /// Logs a step that was done and looks at it, or counts it where it was skipped; returns what the run has to stop
+    /// for.
     fn log_step(
         &mut self,
         rows: &[&Example],

@@ -1,7 +1,7 @@
 //! Data-parallel training: several processes, the ranks of a world, each with its local part of every batch.
 //!
-//! All of them hold the whole model and take the same decisions: whatever a decision depends on is the same number in each. Rank 0 writes the
-//! run folder.
+//! All of them hold the whole model and take the same decisions: whatever a decision depends on is the same number in
+//! each. Rank 0 writes the run folder.
 
 use latentr3_models::{Objective, TargetSize};
 
@@ -120,7 +120,8 @@ impl World {
 }
 
 impl<'a> LocalBatch<'a> {
-    /// Its rows in micro-batches of at most `size`, those of like length together. What a batch computes depends on the split by rounding only.
+    /// Its rows in micro-batches of at most `size`, those of like length together. What a batch computes depends on the
+    /// split by rounding only.
     pub fn micro_batches(&self, size: usize) -> impl Iterator<Item = Vec<&'a Example>> + use<'a> {
         let rows = |places: Vec<usize>| places.into_iter().map(|place| self.rows[place]).collect::<Vec<_>>();
         micro_batches(&self.rows, size).into_iter().map(rows).collect::<Vec<_>>().into_iter()

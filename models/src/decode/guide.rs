@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::ModelError;
 use crate::trie::ItemTrie;
 
-/// How a language model's and a collaborative model's distributions over items become one score. `s` is the language model's share.
+/// How a language model's and a collaborative model's distributions over items become one score. `s` is the language
+/// model's share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GuidanceKind {
-    /// `s log p_lm + (1 - s) log p_cf`: both must agree. Step by step it is D3's mixture of scores ("Decoding Matters", arXiv 2406.14900).
+    /// `s log p_lm + (1 - s) log p_cf`: both must agree. Step by step it is D3's mixture of scores ("Decoding Matters",
+    /// arXiv 2406.14900).
     #[default]
     Product,
     /// `log(s p_lm + (1 - s) p_cf)`: one of them is enough.
@@ -42,8 +44,9 @@ impl FromStr for GuidanceKind {
 
 /// A collaborative model's view of one prompt's user, which guides the search.
 ///
-/// A beam keeps the language model's log-probability of its tokens; that of the collaborative model is the mass of the items below its
-/// node. Both only fall along a path, and so does the score that the two make, which bounds that of every item below.
+/// A beam keeps the language model's log-probability of its tokens; that of the collaborative model is the mass of the
+/// items below its node. Both only fall along a path, and so does the score that the two make, which bounds that of
+/// every item below.
 #[derive(Debug, Clone)]
 pub struct Guide {
     kind: GuidanceKind,
@@ -53,13 +56,13 @@ pub struct Guide {
 }
 
 impl Guide {
-    /// From `log_probs`, the collaborative model's log-probability of each item by its place in the catalog; they are normalised here.
-    /// Computed once for the whole tree, whatever the number of beams.
+    /// From `log_probs`, the collaborative model's log-probability of each item by its place in the catalog; they are
+    /// normalised here. Computed once for the whole tree, whatever the number of beams.
     ///
     /// # Errors
     ///
-    /// Not one number for each item of the tree, one that is not finite, or a `scale`, the language model's share, outside 0 (the
-    /// collaborative model alone) to 1 (the language model alone).
+    /// Not one number for each item of the tree, one that is not finite, or a `scale`, the language model's share,
+    /// outside 0 (the collaborative model alone) to 1 (the language model alone).
     pub fn new(trie: &ItemTrie, log_probs: &[f32], kind: GuidanceKind, scale: f64) -> Result<Self, ModelError> {
         if !(0.0..=1.0).contains(&scale) {
             return Err(ModelError::Input(format!("the guidance scale is {scale}; it must be from 0 to 1")));

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::files::{read_json, write_json};
 use super::tensors::{PendingTensor, read_tensors, write_tensors};
 use crate::ModelError;
+use crate::files::{read_json, write_json};
 use crate::lora::{LoraConfig, MOST_RANK};
 use crate::named::{FACTOR_A, FACTOR_B};
 use crate::parameters::StoredTensor;

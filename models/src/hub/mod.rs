@@ -5,18 +5,12 @@
 //! `latent_objective`. Low-rank adapters lie beside them in PEFT's layout.
 
 mod adapter;
-mod checksums;
-mod files;
 mod read;
 mod tensors;
 mod write;
 
 pub use crate::parameters::StoredTensor;
 pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
-pub use checksums::{file_sha256, recorded_checksums, sha256, verify_checksums, write_checksums};
-pub use files::{
-    TEMPORARY_PREFIX, is_occupied, is_pipe_or_device, read_json, sync_folder, write_atomically, write_json,
-};
 pub use read::{load, load_with_adapter, records_thoughts};
 pub use tensors::{PendingTensor, read_tensors, write_tensors};
 pub use write::{pending_parameters, save};

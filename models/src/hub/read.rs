@@ -10,9 +10,9 @@ use super::adapter::AdapterConfig;
 use super::tensors::read_tensors;
 use super::{
     ADAPTER_CONFIG_FILE, CONFIG_FILE, INDEX_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE,
-    read_json, verify_checksums,
 };
 use crate::backbone::BackboneConfig;
+use crate::files::{read_json, verify_checksums};
 use crate::latent::ThoughtKind;
 use crate::named::FACTOR_A;
 use crate::parameters::{Parameters, StoredTensor};

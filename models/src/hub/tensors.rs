@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
-use super::files::replace_atomically;
+use crate::files::replace_atomically;
 use crate::parameters::StoredTensor;
 use crate::{ModelError, host};
 

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::adapter::{is_factor, remove_adapter, write_adapter};
 use super::tensors::{PendingTensor, write_tensors};
-use super::{CONFIG_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE, write_json};
+use super::{CONFIG_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE};
+use crate::files::write_json;
 use crate::named::{NamedVisitor, visit_named};
 use crate::{LatentRecommender, ModelError};
 

@@ -154,8 +154,8 @@ impl Objective {
         Self { temperature, watches_spread, ..self.clone() }
     }
 
-    /// The same objective for a loss with label smoothing (Szegedy et al., arXiv 1512.00567) over the tokens that compete
-    /// at a choice: a share, from 0 to below 1, of the target's probability goes to all of them alike. Neither
+    /// The same objective for a loss with label smoothing (Szegedy et al., arXiv 1512.00567) over the tokens that
+    /// compete at a choice: a share, from 0 to below 1, of the target's probability goes to all of them alike. Neither
     /// [`ObjectiveKind::Vocabulary`] nor a search knows it.
     pub fn with_label_smoothing(&self, share: f64) -> Self {
         Self { smoothing: share, ..self.clone() }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{SasRec, SasRecConfig};
 use crate::ModelError;
+use crate::files;
 use crate::hub::{self, CONFIG_FILE, WEIGHTS_FILE};
 use crate::parameters::Parameters;
 
@@ -22,11 +23,11 @@ impl SasRec {
     ///
     /// Files missing, damaged, not as `SHA256SUMS` beside them records, or of another model; each names the file.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
-        hub::verify_checksums(folder)?;
+        files::verify_checksums(folder)?;
         let path = folder.join(CONFIG_FILE);
         let error =
             |field: &str, problem: String| ModelError::Config { path: path.clone(), field: field.into(), problem };
-        let mut content = hub::read_json(&path)?;
+        let mut content = files::read_json(&path)?;
         let kind = content.as_object_mut().and_then(|fields| fields.remove(KIND_FIELD)).unwrap_or_default();
         if kind != KIND {
             return Err(error(KIND_FIELD, format!("is {kind}; a model of SASRec has `{KIND}`")));
@@ -53,7 +54,7 @@ impl SasRec {
         std::fs::create_dir_all(folder).map_err(ModelError::io(folder))?;
         let mut config = json!(self.config);
         config[KIND_FIELD] = json!(KIND);
-        hub::write_json(&folder.join(CONFIG_FILE), &config)?;
+        files::write_json(&folder.join(CONFIG_FILE), &config)?;
         hub::write_tensors(&folder.join(WEIGHTS_FILE), hub::pending_parameters(self))
     }
 }

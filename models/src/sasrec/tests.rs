@@ -5,8 +5,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::*;
+use crate::files;
 use crate::host::read;
-use crate::hub;
 use crate::ops::testing::{device, same};
 use crate::random::generator;
 
@@ -159,7 +159,7 @@ fn damaged_and_foreign_folders_are_refused_by_name() {
     fs::write(&weights, &bytes[..bytes.len() - 3]).unwrap();
     assert!(refused().contains("cut short"));
     fs::write(&weights, &bytes).unwrap();
-    hub::write_checksums(folder.path()).unwrap();
+    files::write_checksums(folder.path()).unwrap();
     let mut flipped = bytes.clone();
     *flipped.last_mut().unwrap() ^= 1;
     fs::write(&weights, flipped).unwrap();

@@ -30,8 +30,8 @@ pub struct RawConfig {
     pub until: Option<String>,
     /// What becomes of choices that a user makes again.
     pub repeats: Repeats,
-    /// Users and items have at least so many interactions with each other; absent, 5 as in the published data, and 1 for
-    /// RecBole's files, which are filtered already where their owner wanted it.
+    /// Users and items have at least so many interactions with each other; absent, 5 as in the published data, and 1
+    /// for RecBole's files, which are filtered already where their owner wanted it.
     pub k_core: Option<usize>,
     /// Choices that a history has at least.
     pub min_history: usize,

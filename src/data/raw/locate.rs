@@ -24,15 +24,16 @@ const MOVIE_LENS: [(&str, &str); 2] = [("ratings.dat", "movies.dat"), ("ratings.
 /// Parts of the names of files of items.
 const ITEM_WORDS: [&str; 2] = ["item", "product"];
 
-/// Parts of the names of files of interactions, whatever else the names hold: `order_items.csv`, `product_reviews.jsonl`.
+/// Parts of the names of files of interactions, whatever else the names hold: `order_items.csv`,
+/// `product_reviews.jsonl`.
 const EVENT_WORDS: [&str; 9] =
     ["review", "rating", "order", "event", "interaction", "purchase", "transaction", "click", "session"];
 
 /// Finds the interactions and, if they have a file of their own, the items; `None` if nothing looks like it.
 ///
-/// A file is the interactions itself, and the items are beside it under the names that belong to its own. In a folder they are `NAME.inter`
-/// with `NAME.item`, `ratings.dat` with `movies.dat`, `ratings.csv` with `movies.csv`, or the one file of records beside one of items: see
-/// [`events_and_items`].
+/// A file is the interactions itself, and the items are beside it under the names that belong to its own. In a folder
+/// they are `NAME.inter` with `NAME.item`, `ratings.dat` with `movies.dat`, `ratings.csv` with `movies.csv`, or the one
+/// file of records beside one of items: see [`events_and_items`].
 pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
     if data.is_file() {
         return Ok(Some(of_file(data)));
@@ -81,8 +82,9 @@ pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
 
 /// Which files of records have interactions, and which have items.
 ///
-/// Where a name has `meta`, such files are the items, as Amazon's are (`Office_Products.jsonl.gz`, `meta_Office_Products.jsonl.gz`).
-/// Otherwise names with [`ITEM_WORDS`] and none of [`EVENT_WORDS`] are; a single file has interactions whatever its name.
+/// Where a name has `meta`, such files are the items, as Amazon's are (`Office_Products.jsonl.gz`,
+/// `meta_Office_Products.jsonl.gz`). Otherwise names with [`ITEM_WORDS`] and none of [`EVENT_WORDS`] are; a single file
+/// has interactions whatever its name.
 fn events_and_items(files: Vec<&String>) -> (Vec<&String>, Vec<&String>) {
     let has_any = |name: &str, words: &[&str]| words.iter().any(|word| name.to_lowercase().contains(word));
     if files.len() == 1 {
@@ -111,7 +113,8 @@ fn of_file(events: &Path) -> Found {
     found(Layout::Events, amazon_metadata(events, &name))
 }
 
-/// Amazon's `meta_NAME` of some form beside the reviews or ratings `NAME`, or `NAME_5`, which are those of users and items with five.
+/// Amazon's `meta_NAME` of some form beside the reviews or ratings `NAME`, or `NAME_5`, which are those of users and
+/// items with five.
 fn amazon_metadata(events: &Path, name: &str) -> Option<PathBuf> {
     let stem = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let of_events = stem(name);

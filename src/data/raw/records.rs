@@ -106,7 +106,8 @@ impl Records {
         }
     }
 
-    /// Goes through all records with the wanted fields, in their order; a field that is missing, null or blank is `None`.
+    /// Goes through all records with the wanted fields, in their order; a field that is missing, null or blank is
+    /// `None`.
     pub fn for_each(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
         match &self.form {
             Form::Table { separator, quoted } => self.each_of_table(*separator, *quoted, wanted, each),
@@ -262,7 +263,8 @@ impl Records {
     }
 }
 
-/// A reader that knows where lines begin and which byte that is no line break was the last, and reads no endless record.
+/// A reader that knows where lines begin and which byte that is no line break was the last, and reads no endless
+/// record.
 struct Watched<R> {
     inner: R,
     last: u8,
@@ -273,8 +275,8 @@ struct Watched<R> {
     /// Line of the next byte.
     line: usize,
     is_line_empty: bool,
-    /// First byte and number of the lines that are not empty, from the one of the present record on. The csv crate counts line breaks
-    /// only as it comes by them, which for a record is after it began.
+    /// First byte and number of the lines that are not empty, from the one of the present record on. The csv crate
+    /// counts line breaks only as it comes by them, which for a record is after it began.
     starts: VecDeque<(u64, usize)>,
 }
 

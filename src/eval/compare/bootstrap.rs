@@ -9,11 +9,12 @@ use crate::models::random::generator;
 /// Marks the bootstrap's generator.
 const BOOTSTRAP: u64 = 0x424f_4f54_5354_5250;
 
-/// 95% intervals of the mean differences over rows, by the percentiles of resamples in which as many users are drawn with
-/// replacement, each with all of their rows (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13).
+/// 95% intervals of the mean differences over rows, by the percentiles of resamples in which as many users are drawn
+/// with replacement, each with all of their rows (Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
+/// chapter 13).
 ///
-/// `differences` are `[metrics][users]`, summed over each user's rows, of which there are `rows`. The same users are drawn for
-/// every metric.
+/// `differences` are `[metrics][users]`, summed over each user's rows, of which there are `rows`. The same users are
+/// drawn for every metric.
 pub(super) fn intervals(differences: &[Vec<f64>], rows: &[f64], resamples: usize, seed: u64) -> Vec<[f64; 2]> {
     let (users, metrics) = (rows.len(), differences.len());
     let table = by_user(differences);

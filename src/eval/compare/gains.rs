@@ -8,8 +8,8 @@ use crate::eval::{Metric, UserRank};
 /// Gains are of the order of 1; less than this between two of them is rounding.
 const ROUNDING: f64 = 1e-12;
 
-/// Which user each row is of. A user can have several rows, which are not independent of each other: users are what is drawn,
-/// with all of their rows.
+/// Which user each row is of. A user can have several rows, which are not independent of each other: users are what is
+/// drawn, with all of their rows.
 pub(super) struct Users {
     pub of_row: Vec<usize>,
     /// How many rows each user has.
@@ -38,8 +38,8 @@ impl Users {
 
     /// The variance that [`Self::mean`] has because users like these might have been others.
     ///
-    /// The mean is a ratio, for the number of rows is drawn with the users:
-    /// `U / (U - 1) sum_u (x_u - m n_u)^2 / (sum_u n_u)^2` for U users with the sums x_u over n_u rows, and m their mean.
+    /// The mean is a ratio, for the number of rows is drawn with the users: `U / (U - 1) sum_u (x_u - m n_u)^2 / (sum_u
+    /// n_u)^2` for U users with the sums x_u over n_u rows, and m their mean.
     pub fn variance(&self, sums: &[f64]) -> f64 {
         let mean = self.mean(sums);
         let squares: f64 = sums.iter().zip(&self.rows).map(|(sum, rows)| (sum - mean * rows).powi(2)).sum();
@@ -48,7 +48,8 @@ impl Users {
     }
 }
 
-/// The mean of what each row gains, and its standard error because users like these might have been others, which takes at least two.
+/// The mean of what each row gains, and its standard error because users like these might have been others, which takes
+/// at least two.
 pub(crate) fn mean_and_error(ranks: &[UserRank], gain: impl Fn(&UserRank) -> f64) -> (f64, Option<f64>) {
     if ranks.is_empty() {
         return (0.0, None);

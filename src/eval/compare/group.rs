@@ -130,8 +130,8 @@ fn check_run(run: &Run) -> Result<(), CompareError> {
     Ok(())
 }
 
-/// The first thing in which two results are not of the same users and items. What an experiment keeps has no counts of items; its data's
-/// checksum tells enough.
+/// The first thing in which two results are not of the same users and items. What an experiment keeps has no counts of
+/// items; its data's checksum tells enough.
 fn difference(first: &EvaluationResult, other: &EvaluationResult) -> Option<String> {
     let (a, b) = (&first.evaluation, &other.evaluation);
     let fields = [

@@ -1,8 +1,8 @@
 //! Holm's correction of several p values.
 
-/// The adjusted p values, in the order of the raw ones: to reject those of at most .05 makes one false rejection or more with
-/// a probability of at most .05, however the tests depend on each other (Holm 1979, "A simple sequentially rejective multiple
-/// test procedure").
+/// The adjusted p values, in the order of the raw ones: to reject those of at most .05 makes one false rejection or
+/// more with a probability of at most .05, however the tests depend on each other (Holm 1979, "A simple sequentially
+/// rejective multiple test procedure").
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));

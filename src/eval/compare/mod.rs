@@ -1,8 +1,9 @@
 //! Whether one model ranks better than another, from the ranks of the same users.
 //!
-//! Two questions have two answers. *Are these trained models different, for users like these?* Sign flips and a bootstrap over
-//! users answer it, for single runs too. *Is this way of training better, for users and seeds like these?* needs runs of several
-//! seeds, for two runs of one model differ by more than chance with the users; a t test over users and runs answers it.
+//! Two questions have two answers. *Are these trained models different, for users like these?* Sign flips and a
+//! bootstrap over users answer it, for single runs too. *Is this way of training better, for users and seeds like
+//! these?* needs runs of several seeds, for two runs of one model differ by more than chance with the users; a t test
+//! over users and runs answers it.
 
 mod bootstrap;
 mod gains;

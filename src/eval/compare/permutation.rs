@@ -9,9 +9,9 @@ use crate::models::random::generator;
 /// Marks the permutations' generator.
 const PERMUTATION: u64 = 0x5045_524d_5554_4500;
 
-/// Two-sided p values of sign flips: were both models alike, each user might as well have had the one's lists for the other's,
-/// which turns the sign of the user's difference. `(1 + resamples at least as far from 0 as what was seen) / (1 + resamples)`
-/// (Phipson and Smyth 2010, "Permutation P-values Should Never Be Zero").
+/// Two-sided p values of sign flips: were both models alike, each user might as well have had the one's lists for the
+/// other's, which turns the sign of the user's difference. `(1 + resamples at least as far from 0 as what was seen) /
+/// (1 + resamples)` (Phipson and Smyth 2010, "Permutation P-values Should Never Be Zero").
 ///
 /// `differences` are `[metrics][users]`, summed over each user's rows. The same users are flipped for every metric.
 pub(super) fn p_values(differences: &[Vec<f64>], resamples: usize, seed: u64) -> Vec<f64> {

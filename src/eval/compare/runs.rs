@@ -16,18 +16,19 @@ pub(super) struct RunTest {
 
 /// Tests the mean difference of two models of at least two runs each; `None` where one has fewer.
 ///
-/// All runs are evaluated on the same users, and each run belongs to one model: the design of several readers who read the same
-/// cases, where each reader uses one of two methods (Hillis 2014, "A marginal-mean ANOVA approach for analyzing multireader
-/// multicase radiological imaging data"). The difference varies
+/// All runs are evaluated on the same users, and each run belongs to one model: the design of several readers who read
+/// the same cases, where each reader uses one of two methods (Hillis 2014, "A marginal-mean ANOVA approach for
+/// analyzing multireader multicase radiological imaging data"). The difference varies
 ///
 /// - with the users, by `V_u`, its variance over users, which has in it what is one run's luck with single users;
-/// - with the runs, by `V_r = s_1^2 / a_1 + s_2^2 / a_2` for the variances s^2 of a runs' means, which has the same in it, `V_i`,
-///   once more.
+/// - with the runs, by `V_r = s_1^2 / a_1 + s_2^2 / a_2` for the variances s^2 of a runs' means, which has the same in
+///   it, `V_i`, once more.
 ///
-/// So `V = V_u + max(0, V_r - V_i)`: never less than what the users alone make. The degrees of freedom are Satterthwaite's,
-/// `V^2 / (V_u^2 / (U - 1) + sum_g (s_g^2 / a_g)^2 / (a_g - 1))`, and at least those of the part that has fewest.
-/// Of equal models with normal errors it says p <= .05 in 5% of all cases or less where the runs of both spread alike, in 7% with
-/// two runs each; where only one model's runs spread, in up to 8% with three runs each and 13% with two.
+/// So `V = V_u + max(0, V_r - V_i)`: never less than what the users alone make. The degrees of freedom are
+/// Satterthwaite's, `V^2 / (V_u^2 / (U - 1) + sum_g (s_g^2 / a_g)^2 / (a_g - 1))`, and at least those of the part that
+/// has fewest. Of equal models with normal errors it says p <= .05 in 5% of all cases or less where the runs of both
+/// spread alike, in 7% with two runs each; where only one model's runs spread, in up to 8% with three runs each and 13%
+/// with two.
 pub(super) fn test(baseline: &Gains, other: &Gains, users: &Users) -> Option<RunTest> {
     let spreads = [Spread::of(baseline, users)?, Spread::of(other, users)?];
     let difference = other.over(baseline);
@@ -144,8 +145,8 @@ mod tests {
         assert!(test(&model(3), &model(1), &users(2)).is_none());
     }
 
-    /// The share of 4,000 equal models with p <= .05: the users' part has the variance 1 and is known, each run's mean varies
-    /// by `variances`, which is no luck.
+    /// The share of 4,000 equal models with p <= .05: the users' part has the variance 1 and is known, each run's mean
+    /// varies by `variances`, which is no luck.
     fn level(runs: usize, variances: [f64; 2]) -> f64 {
         let normal = Normal::standard();
         let mut random = generator([5, 5, runs as u64, variances[0].to_bits() ^ variances[1].to_bits().rotate_left(1)]);

@@ -1,4 +1,5 @@
-//! Somebody else's program: it chooses one backend, and trains by a stage, a reward and a source of thoughts of its own.
+//! Somebody else's program: it chooses one backend, and trains by a stage, a reward and a source of thoughts of its
+//! own.
 
 mod contrast;
 mod mean_thought;

@@ -1,4 +1,5 @@
-//! A source of thoughts: a projection of the mean of the prompt's last hidden states, beside a model that does not train.
+//! A source of thoughts: a projection of the mean of the prompt's last hidden states, beside a model that does not
+//! train.
 
 use std::path::Path;
 

@@ -50,15 +50,15 @@ pub fn batch_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
     with_norm_one(rewards.iter().map(|reward| reward - baseline).collect())
 }
 
-/// The distance to the reward of the group's own first sample, which is free of noise, divided by its Euclidean norm over
-/// the batch plus 1e-6. The first sample itself has none.
+/// The distance to the reward of the group's own first sample, which is free of noise, divided by its Euclidean norm
+/// over the batch plus 1e-6. The first sample itself has none.
 pub fn own_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
     let differences = |samples: &[f64]| samples.iter().map(|reward| reward - samples[0]).collect::<Vec<_>>();
     with_norm_one(rewards.chunks(group).flat_map(differences).collect())
 }
 
-/// [`batch_advantage`] without the noise-free baseline: the distance to the mean reward of all samples of the batch, noisy
-/// or not, divided by its Euclidean norm over the batch plus 1e-6.
+/// [`batch_advantage`] without the noise-free baseline: the distance to the mean reward of all samples of the batch,
+/// noisy or not, divided by its Euclidean norm over the batch plus 1e-6.
 pub fn pool_advantage(rewards: &[f64], _group: usize) -> Vec<f64> {
     let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
     with_norm_one(rewards.iter().map(|reward| reward - mean).collect())
@@ -71,8 +71,8 @@ fn with_norm_one(mut differences: Vec<f64>) -> Vec<f64> {
     differences
 }
 
-/// Plain GRPO's advantage (arXiv 2402.03300): the distance to the group's mean, divided by the group's standard deviation
-/// (unbiased) plus 1e-4.
+/// Plain GRPO's advantage (arXiv 2402.03300): the distance to the group's mean, divided by the group's standard
+/// deviation (unbiased) plus 1e-4.
 pub fn group_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
     let normalize = |samples: &[f64]| {
         let mean = samples.iter().sum::<f64>() / samples.len() as f64;

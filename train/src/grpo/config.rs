@@ -38,11 +38,11 @@ pub struct GrpoConfig {
     pub group: usize,
     /// Standard deviation of each coordinate of the noise.
     pub sigma: f64,
-    /// Instead of `sigma`: the noise's expected norm as a share of the thought's. The published sigma is absolute and can
-    /// drown the thought of a small model.
+    /// Instead of `sigma`: the noise's expected norm as a share of the thought's. The published sigma is absolute and
+    /// can drown the thought of a small model.
     pub sigma_relative: Option<f64>,
-    /// Largest perplexity that a reward tells apart; a worse one earns the same. Without a bound, one hopeless target whose
-    /// perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
+    /// Largest perplexity that a reward tells apart; a worse one earns the same. Without a bound, one hopeless target
+    /// whose perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
     /// that rewards are the published ones wherever those are finite.
     pub max_perplexity: f64,
     /// How the gradient is estimated.
@@ -60,8 +60,8 @@ pub struct GrpoConfig {
     pub updates: usize,
     /// Whether the backbone trains too.
     pub train_backbone: bool,
-    /// Stop the run when a step's estimate of the tokens' KL divergence to the reference policy is larger; absent, never. Where `kl` is 0
-    /// this costs a forward pass of the reference over each sample's target.
+    /// Stop the run when a step's estimate of the tokens' KL divergence to the reference policy is larger; absent,
+    /// never. Where `kl` is 0 this costs a forward pass of the reference over each sample's target.
     pub max_kl: Option<f64>,
     /// Stop the run when the perplexity without noise is so many times what it was at the start; absent, only warn, at
     /// [`WARNING_FACTOR`](crate::WARNING_FACTOR).

@@ -26,8 +26,9 @@ impl PolicyLoss {
     }
 }
 
-/// The clipped policy loss (arXiv 1707.06347) with the k3 estimate of the KL divergence to a reference (arXiv 2402.03300):
-/// `-min(ratio A, clip(ratio) A) + kl (exp(d) - d - 1)`, `d = reference - log_probs`, `ratio = exp(log_probs - old)`.
+/// The clipped policy loss (arXiv 1707.06347) with the k3 estimate of the KL divergence to a reference (arXiv
+/// 2402.03300): `-min(ratio A, clip(ratio) A) + kl (exp(d) - d - 1)`, `d = reference - log_probs`, `ratio =
+/// exp(log_probs - old)`.
 ///
 /// All tensors are `[tokens]`; `advantages` repeats a rollout's advantage for each of its tokens; `total` counts the
 /// tokens of the whole batch.
@@ -53,7 +54,8 @@ pub fn policy_loss(
     };
     let difference = reference - log_probs;
     let kl = mean((difference.clone().exp() - difference).sub_scalar(1.0));
-    // One that is only watched may be infinite; what is watched is a number, so that it is the guard that stops the run.
+    // One that is only watched may be infinite; what is watched is a number, so that it is the guard that stops the
+    // run.
     if config.kl > 0.0 {
         loss = loss + kl.clone().mul_scalar(config.kl);
     }

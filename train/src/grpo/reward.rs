@@ -26,8 +26,8 @@ pub trait Reward: Send + Sync {
     /// What the model refuses.
     fn of(&self, sample: &Sample) -> Result<f64, TrainError>;
 
-    /// The derivative of `reward`, which [`Self::of`] gave this sample, by the sum of its log-probabilities; `None` where the reward is no function of
-    /// it. The pathwise estimator needs it.
+    /// The derivative of `reward`, which [`Self::of`] gave this sample, by the sum of its log-probabilities; `None`
+    /// where the reward is no function of it. The pathwise estimator needs it.
     fn slope(&self, sample: &Sample, reward: f64) -> Option<f64> {
         let _ = (sample, reward);
         None
@@ -54,8 +54,8 @@ impl Reward for NegativePerplexity {
         Ok(if reward < lowest { lowest } else { reward })
     }
 
-    /// `d s / d log p = s / |y|` of the reward `s` of a target with `|y|` predicted tokens, negated: a likelier target earns more; 0 where it
-    /// is bounded.
+    /// `d s / d log p = s / |y|` of the reward `s` of a target with `|y|` predicted tokens, negated: a likelier target
+    /// earns more; 0 where it is bounded.
     fn slope(&self, sample: &Sample, reward: f64) -> Option<f64> {
         Some(if reward > -self.largest { -reward / sample.log_probs.len() as f64 } else { 0.0 })
     }

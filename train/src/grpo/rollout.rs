@@ -15,7 +15,8 @@ pub struct Rollouts {
     pub reference: Option<Vec<Vec<f32>>>,
     /// Reward of each rollout.
     pub rewards: Vec<f64>,
-    /// The derivative of each reward by the summed log-probabilities, where the reward has one: see [`Reward::slope`](super::Reward::slope).
+    /// The derivative of each reward by the summed log-probabilities, where the reward has one: see
+    /// [`Reward::slope`](super::Reward::slope).
     pub slopes: Option<Vec<f64>>,
     /// Advantage of each rollout.
     pub advantages: Vec<f64>,
@@ -82,7 +83,8 @@ impl Pool {
     }
 }
 
-/// The mean of what each rollout of a batch has: over the noisy samples, or over the first one of each group, which is free of noise.
+/// The mean of what each rollout of a batch has: over the noisy samples, or over the first one of each group, which is
+/// free of noise.
 pub fn mean_of_samples(values: &[f64], group: usize, is_noisy: bool) -> f64 {
     let keep = |(i, value): (usize, &f64)| (i.is_multiple_of(group) != is_noisy).then_some(*value);
     mean(values.iter().enumerate().filter_map(keep))

@@ -30,11 +30,11 @@ pub(super) struct Thoughts {
     pub places: Vec<usize>,
     /// `[prompts, d_model]`, with its gradient history.
     pub thought: Tensor<2>,
-    /// How the likelihood of the targets changes with each sample, where the estimator wants it: gradients of the summed
-    /// log-probabilities, `[prompts * group, d_model]`.
+    /// How the likelihood of the targets changes with each sample, where the estimator wants it: gradients of the
+    /// summed log-probabilities, `[prompts * group, d_model]`.
     ///
-    /// Rows are independent, so that with the ratio at 1 the policy's gradient splits: each sample's part is known before
-    /// the batch's rewards are, and their weighted sum goes back through the thoughts' source once.
+    /// Rows are independent, so that with the ratio at 1 the policy's gradient splits: each sample's part is known
+    /// before the batch's rewards are, and their weighted sum goes back through the thoughts' source once.
     pub by_sample: Option<Tensor<2>>,
 }
 
@@ -103,8 +103,8 @@ pub(super) struct Sampler<'a> {
 }
 
 impl Sampler<'_> {
-    /// Samples the group of each of a local batch's prompts with the given standard noise, `[rollouts, d_model]`, and rewards it; if asked,
-    /// together with the thoughts to train by, from the same forward pass.
+    /// Samples the group of each of a local batch's prompts with the given standard noise, `[rollouts, d_model]`, and
+    /// rewards it; if asked, together with the thoughts to train by, from the same forward pass.
     pub fn sample(
         &self,
         model: &LatentRecommender,

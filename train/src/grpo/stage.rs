@@ -43,9 +43,10 @@ pub fn prepare_model(model: LatentRecommender, config: &GrpoConfig) -> LatentRec
 impl Grpo {
     /// The stage with the method's reward and the configuration's advantage.
     ///
-    /// `micro_batch` prompts run through the model at once, each with its whole group; `seed` is that of the noise; `objective` says what the
-    /// targets' tokens compete with, in rewards and ratios. `start` is the model as stage 2 finds it; it becomes the reference policy if the
-    /// configuration asks for one. While the backbone is frozen, the reference's prompts are taken from the policy's.
+    /// `micro_batch` prompts run through the model at once, each with its whole group; `seed` is that of the noise;
+    /// `objective` says what the targets' tokens compete with, in rewards and ratios. `start` is the model as stage 2
+    /// finds it; it becomes the reference policy if the configuration asks for one. While the backbone is frozen, the
+    /// reference's prompts are taken from the policy's.
     ///
     /// # Errors
     ///
@@ -87,8 +88,8 @@ impl Grpo {
         &self.config
     }
 
-    /// Samples the group of each of a local batch's prompts with the given standard noise, `[rollouts, d_model]`, and rewards it;
-    /// nothing trains.
+    /// Samples the group of each of a local batch's prompts with the given standard noise, `[rollouts, d_model]`, and
+    /// rewards it; nothing trains.
     ///
     /// # Errors
     ///
@@ -104,8 +105,8 @@ impl Grpo {
 
     /// Samples and rewards a local batch, and gives its part of the policy's gradients from the same forward pass.
     ///
-    /// The published estimator can do so while the ratio is 1, which is at the first update on a rollout, for a frozen backbone, one
-    /// thought and no KL divergence in the loss.
+    /// The published estimator can do so while the ratio is 1, which is at the first update on a rollout, for a frozen
+    /// backbone, one thought and no KL divergence in the loss.
     ///
     /// # Errors
     ///
@@ -126,13 +127,13 @@ impl Grpo {
         Ok((rollouts, update))
     }
 
-    /// A rank's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with the score estimator one of the
-    /// prompts only.
+    /// A rank's part of loss and gradients of one update on given rollouts, in a forward pass of its own; with the
+    /// score estimator one of the prompts only.
     ///
-    /// Metrics: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose ratio is outside the
-    /// clip range, and, where there is a reference, the estimated `kl` divergence to it, of the policy that made the rollouts where the
-    /// loss has no use for it. The score estimator counts noisy samples instead of tokens, and adds `thought_kl`, the divergence of the
-    /// thoughts, where it has a weight.
+    /// Metrics: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose
+    /// ratio is outside the clip range, and, where there is a reference, the estimated `kl` divergence to it, of the
+    /// policy that made the rollouts where the loss has no use for it. The score estimator counts noisy samples instead
+    /// of tokens, and adds `thought_kl`, the divergence of the thoughts, where it has a weight.
     ///
     /// # Errors
     ///

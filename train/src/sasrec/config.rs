@@ -14,8 +14,8 @@ pub enum SasRecLoss {
     /// Cross-entropy over the whole catalog.
     #[default]
     Softmax,
-    /// Binary cross-entropy of the item that followed and of one that did not, drawn evenly among those that the history does not have
-    /// (as published, arXiv 1808.09781)
+    /// Binary cross-entropy of the item that followed and of one that did not, drawn evenly among those that the
+    /// history does not have (as published, arXiv 1808.09781)
     Bce,
 }
 

@@ -119,7 +119,8 @@ fn negative(history: &[usize], item: usize, items: usize, generator: &mut impl R
     (0..items).find(|&other| is_other(other)).unwrap_or((item + 1) % items)
 }
 
-/// NDCG@10 of the rows' items among the whole catalog, added up; an item that others equal has the mean of their ranks. NaN where a score is.
+/// NDCG@10 of the rows' items among the whole catalog, added up; an item that others equal has the mean of their ranks.
+/// NaN where a score is.
 fn sum_of_ndcg(model: &SasRec, rows: &[&Example]) -> Result<f64, TrainError> {
     let histories = histories(rows);
     let scores = host::read(model.log_probs(&histories.iter().map(Vec::as_slice).collect::<Vec<_>>())?);
@@ -165,7 +166,8 @@ mod tests {
         (0..ITEMS).flat_map(|start| (1..=3).map(move |length| row(start, length))).collect()
     }
 
-    /// Trains in a folder until it is done, or `stop_after` validations: where it stands, and what each validation found.
+    /// Trains in a folder until it is done, or `stop_after` validations: where it stands, and what each validation
+    /// found.
     fn train(folder: &Path, config: &SasRecTrainConfig, stop_after: Option<usize>) -> (Progress, Vec<(f64, bool)>) {
         let (rows, device) = (cycle(), crate::device_under_test());
         let sizes = SasRecConfig { d_model: 16, d_ff: 16, blocks: 1, dropout: 0.1, ..SasRecConfig::new(ITEMS, 3) };

@@ -1,4 +1,5 @@
-//! The published estimator: the advantage-weighted gradient of the target's likelihood, which goes back through the backbone.
+//! The published estimator: the advantage-weighted gradient of the target's likelihood, which goes back through the
+//! backbone.
 
 use burn::tensor::Tensor;
 use latentr3_models::LatentRecommender;
@@ -32,8 +33,8 @@ impl Estimator for Likelihood {
         splits_by_sample(config, model)
     }
 
-    /// While the ratio is 1 the loss is `-A_k log p_k / tokens` up to a constant, and its gradient by the thought a weighted sum of each
-    /// sample's own.
+    /// While the ratio is 1 the loss is `-A_k log p_k / tokens` up to a constant, and its gradient by the thought a
+    /// weighted sum of each sample's own.
     fn first(
         &self,
         setup: &Setup,

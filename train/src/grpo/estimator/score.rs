@@ -1,8 +1,8 @@
 //! The score estimator: the gradient of the samples' own density, weighted by their advantages.
 //!
-//! A thought `r` is the mean of a Gaussian policy, `r_k ~ N(r, sigma^2 I)`, and the reward a function of the sample that need
-//! not be differentiated: `d E[s] / d r = E[A_k e_k] / sigma^2` for `e_k = r_k - r` (Williams, 1992). Only the thought's source is
-//! on the tape.
+//! A thought `r` is the mean of a Gaussian policy, `r_k ~ N(r, sigma^2 I)`, and the reward a function of the sample
+//! that need not be differentiated: `d E[s] / d r = E[A_k e_k] / sigma^2` for `e_k = r_k - r` (Williams, 1992). Only
+//! the thought's source is on the tape.
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -95,8 +95,9 @@ fn think_again(setup: &Setup, model: &LatentRecommender, batch: &LocalBatch) -> 
     micro_batches(&batch.rows, setup.micro_batch).into_iter().map(think).collect()
 }
 
-/// The loss of a micro-batch of thoughts `[prompts, d_model]` as its part of the mean over the noisy samples of the batch; the
-/// first sample of a group is not drawn from the density. `kl` is the divergence of the Gaussians, a mean over the prompts.
+/// The loss of a micro-batch of thoughts `[prompts, d_model]` as its part of the mean over the noisy samples of the
+/// batch; the first sample of a group is not drawn from the density. `kl` is the divergence of the Gaussians, a mean
+/// over the prompts.
 fn score_loss(
     config: &GrpoConfig,
     thought: Tensor<2>,

@@ -1,4 +1,6 @@
-//! Files that are whole or not there.
+//! Files that are whole or not there, and the checksums of a folder's files.
+
+mod checksums;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -8,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::ModelError;
+pub use checksums::{file_sha256, recorded_checksums, sha256, verify_checksums, write_checksums};
 
 /// What the names of files begin with while they are written; a program that is killed then leaves one behind.
 pub const TEMPORARY_PREFIX: &str = ".latentr3-";
@@ -48,7 +51,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ModelError>
 }
 
 /// [`write_atomically`] of what `write` puts into the temporary file.
-pub(super) fn replace_atomically(
+pub(crate) fn replace_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<(), ModelError> {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::files::write_atomically;
+use super::write_atomically;
 use crate::ModelError;
 
 const SUMS_FILE: &str = "SHA256SUMS";
