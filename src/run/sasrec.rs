@@ -136,7 +136,8 @@ impl SasRecRun {
             observer: &mut |event| (context.observer)(RunEvent::Training(event)),
             interrupted: context.interrupted,
         };
-        let stage = SasRecStage { seed: config.seed, steps_per_epoch: config.steps_per_epoch(train.len()) };
+        let (steps_per_epoch, loss) = (config.steps_per_epoch(train.len()), self.train.loss);
+        let stage = SasRecStage { seed: config.seed, steps_per_epoch, loss };
         let end = go(training, &stage)?;
         match end.finished {
             true => Ok(end),

@@ -119,6 +119,31 @@ impl SasRec {
         Ok(ops::log_probs(last, self.item_embedding.weight.val(), targets).squeeze_dim(1))
     }
 
+    /// Logits of some items to follow each history, as many for each: `[histories, items]` for `items` of that length,
+    /// history by history.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::forward`].
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many items for each history.
+    pub fn logits(
+        &self,
+        histories: &[&[usize]],
+        items: &[usize],
+        dropout: &mut Dropout,
+    ) -> Result<Tensor<2>, ModelError> {
+        assert!(items.len().is_multiple_of(histories.len().max(1)), "as many items for each history");
+        self.check(&[items])?;
+        let last = self.last(histories, dropout)?;
+        let ([rows, d_model], each) = (last.dims(), items.len() / histories.len());
+        let items: Vec<u32> = items.iter().map(|&item| item as u32).collect();
+        let embeddings = self.item_embedding.forward(&items, rows);
+        Ok((embeddings * last.reshape([rows, 1, d_model])).sum_dim(2).reshape([rows, each]))
+    }
+
     /// Log-probabilities of all items to follow each history, `[histories, items]`.
     ///
     /// # Errors

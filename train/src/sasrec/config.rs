@@ -6,6 +6,19 @@ use crate::TrainError;
 use crate::config::{TrainConfig, check_positive};
 use crate::schedule::Schedule;
 
+/// The loss at the end of each history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum SasRecLoss {
+    /// Cross-entropy over the whole catalog.
+    #[default]
+    Softmax,
+    /// Binary cross-entropy of the item that followed and of one that did not, drawn evenly among those that the history does not have
+    /// (as published, arXiv 1808.09781)
+    Bce,
+}
+
 /// How the model trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +31,8 @@ pub struct SasRecTrainConfig {
     pub learning_rate: f64,
     /// Stop after this many epochs without a better validation.
     pub patience: usize,
+    /// What it minimises.
+    pub loss: SasRecLoss,
     /// Seed of the shuffling and of dropout.
     pub seed: u64,
 }
@@ -25,7 +40,7 @@ pub struct SasRecTrainConfig {
 impl Default for SasRecTrainConfig {
     /// The learning rate is the paper's (arXiv 1808.09781).
     fn default() -> Self {
-        Self { epochs: 300, batch: 256, learning_rate: 1e-3, patience: 10, seed: 0 }
+        Self { epochs: 300, batch: 256, learning_rate: 1e-3, patience: 10, loss: SasRecLoss::Softmax, seed: 0 }
     }
 }
 

@@ -1,16 +1,19 @@
-//! The baseline [`SasRec`] as a stage: cross-entropy over the whole catalog at the end of each history, Adam, and NDCG@10 to select by.
+//! The baseline [`SasRec`] as a stage: a loss at the end of each history, Adam, and NDCG@10 to select by.
 //!
 //! Its examples have items where a language model's have tokens: see [`example`].
 
 mod config;
 
 use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::log_sigmoid;
 use latentr3_models::random::generator;
 use latentr3_models::sasrec::{Dropout, SasRec};
 use latentr3_models::{ModelError, host};
+use rand::{Rng, RngExt};
 use serde_json::{Map, json};
 
-pub use config::SasRecTrainConfig;
+pub use config::{SasRecLoss, SasRecTrainConfig};
 
 use crate::local_update::LocalUpdate;
 use crate::optimizer::Optimizer;
@@ -22,6 +25,9 @@ use crate::{Example, TrainError};
 /// Marks the generators of dropout among those of a run.
 const DROPOUT: u64 = 0x4452_4f50_4f55_5421;
 
+/// Marks the generators of items that did not follow.
+const NEGATIVE: u64 = 0x4e45_4741_5449_5645;
+
 /// The stage that trains SASRec.
 #[derive(Debug, Clone, Copy)]
 pub struct SasRecStage {
@@ -29,6 +35,8 @@ pub struct SasRecStage {
     pub seed: u64,
     /// Steps in an epoch: dropout is drawn by epoch and step.
     pub steps_per_epoch: usize,
+    /// What it minimises.
+    pub loss: SasRecLoss,
 }
 
 /// A training row: catalog indices of what a user had chosen, oldest first, and of the next choice.
@@ -57,8 +65,21 @@ impl Stage<SasRec> for SasRecStage {
             let histories = histories(&batch.rows);
             let histories: Vec<&[usize]> = histories.iter().map(Vec::as_slice).collect();
             let items: Vec<usize> = batch.rows.iter().map(|row| row.item).collect();
-            let log_probs = model.target_log_probs(&histories, &items, &mut dropout)?;
-            let loss = log_probs.sum().div_scalar(batch.global.len() as f64).neg();
+            let sum = match self.loss {
+                SasRecLoss::Softmax => model.target_log_probs(&histories, &items, &mut dropout)?.sum(),
+                SasRecLoss::Bce => {
+                    let mut negatives = generator([self.seed, NEGATIVE, epoch, step]);
+                    let pair = |(history, &item): (&&[usize], &usize)| {
+                        [item, negative(history, item, model.config().items, &mut negatives)]
+                    };
+                    let pairs: Vec<usize> = histories.iter().zip(&items).flat_map(pair).collect();
+                    let logits = model.logits(&histories, &pairs, &mut dropout)?;
+                    let signs = Tensor::<2>::from_data([[1.0f32, -1.0]], &model.device());
+                    let signs = if logits.is_autodiff() { Tensor::from_inner(signs) } else { signs };
+                    log_sigmoid(logits * signs).sum()
+                }
+            };
+            let loss = sum.div_scalar(batch.global.len() as f64).neg();
             update.add(&model, loss.clone(), [("loss", loss)]);
         }
         optimizer.apply(model, update, batch)
@@ -83,6 +104,19 @@ impl Stage<SasRec> for SasRecStage {
             watched: None,
         }))
     }
+}
+
+/// An item that neither is the next one nor in the history; another than the next one where a history has all others.
+fn negative(history: &[usize], item: usize, items: usize, generator: &mut impl Rng) -> usize {
+    let is_other = |other: usize| other != item && !history.contains(&other);
+    // A history has a few items of a catalog's thousands: hardly ever is one drawn twice.
+    for _ in 0..100 {
+        let drawn = generator.random_range(0..items);
+        if is_other(drawn) {
+            return drawn;
+        }
+    }
+    (0..items).find(|&other| is_other(other)).unwrap_or((item + 1) % items)
 }
 
 /// NDCG@10 of the rows' items among the whole catalog, added up; an item that others equal has the mean of their ranks. NaN where a score is.
@@ -135,8 +169,9 @@ mod tests {
     fn train(folder: &Path, config: &SasRecTrainConfig, stop_after: Option<usize>) -> (Progress, Vec<(f64, bool)>) {
         let (rows, device) = (cycle(), crate::device_under_test());
         let sizes = SasRecConfig { d_model: 16, d_ff: 16, blocks: 1, dropout: 0.1, ..SasRecConfig::new(ITEMS, 3) };
+        let loss = config.loss;
         let config = config.training();
-        let stage = SasRecStage { seed: config.seed, steps_per_epoch: config.steps_per_epoch(rows.len()) };
+        let stage = SasRecStage { seed: config.seed, steps_per_epoch: config.steps_per_epoch(rows.len()), loss };
         let interrupted = AtomicBool::new(false);
         let mut found = Vec::new();
         let mut observer = |event: Event| {
@@ -171,30 +206,44 @@ mod tests {
 
     #[test]
     fn a_cycle_is_learnt_and_a_run_that_stops_comes_to_the_same_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
-        let config = SasRecTrainConfig { epochs: 40, batch: 5, learning_rate: 5e-3, patience: 40, seed: 3 };
-        let (end, found) = train(&whole, &config, None);
-        assert!(end.finished && end.step == 40 * 4 && found.len() == 40);
-        let best = end.best.unwrap().score;
-        assert!(best > 0.99, "{best}");
-        assert_eq!(found[end.best_step.unwrap() / 4 - 1], (best, true));
-        let model = SasRec::load(&whole.join("best"), &crate::device_under_test()).unwrap();
-        let scores = host::read(model.log_probs(&[&[3, 4, 5]]).unwrap());
-        assert!(scores.iter().all(|score| *score <= scores[0]), "after 5 comes 0: {scores:?}");
+        for loss in [SasRecLoss::Softmax, SasRecLoss::Bce] {
+            let folder = tempfile::tempdir().unwrap();
+            let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
+            let config = SasRecTrainConfig { epochs: 40, batch: 5, learning_rate: 5e-3, patience: 40, loss, seed: 3 };
+            let (end, found) = train(&whole, &config, None);
+            assert!(end.finished && end.step == 40 * 4 && found.len() == 40);
+            let best = end.best.unwrap().score;
+            assert!(best > 0.99, "{best}");
+            assert_eq!(found[end.best_step.unwrap() / 4 - 1], (best, true));
+            let model = SasRec::load(&whole.join("best"), &crate::device_under_test()).unwrap();
+            let scores = host::read(model.log_probs(&[&[3, 4, 5]]).unwrap());
+            assert!(scores.iter().all(|score| *score <= scores[0]), "after 5 comes 0: {scores:?}");
 
-        let stop = found.iter().enumerate().filter(|(_, (_, is_best))| *is_best).nth(1).unwrap().0 + 1;
-        let (end, found) = train(&stopped, &config, Some(stop));
-        assert!(!end.finished && found.len() == stop);
-        // As a program leaves it that was killed between the latest checkpoint and the copy of it.
-        std::fs::remove_dir_all(stopped.join("best")).unwrap();
-        assert!(train(&stopped, &config, None).0.finished);
-        for file in ["last/model.safetensors", "last/optimizer.safetensors", "best/model.safetensors", "metrics.jsonl"]
-        {
-            let [a, b] = [&whole, &stopped].map(|run| std::fs::read(run.join(file)).unwrap());
-            assert!(a == b, "{file}");
+            let stop = found.iter().enumerate().filter(|(_, (_, is_best))| *is_best).nth(1).unwrap().0 + 1;
+            let (end, found) = train(&stopped, &config, Some(stop));
+            assert!(!end.finished && found.len() == stop);
+            // As a program leaves it that was killed between the latest checkpoint and the copy of it.
+            std::fs::remove_dir_all(stopped.join("best")).unwrap();
+            assert!(train(&stopped, &config, None).0.finished);
+            for file in
+                ["last/model.safetensors", "last/optimizer.safetensors", "best/model.safetensors", "metrics.jsonl"]
+            {
+                let [a, b] = [&whole, &stopped].map(|run| std::fs::read(run.join(file)).unwrap());
+                assert!(a == b, "{file}");
+            }
+            assert!(train(&stopped, &config, None).1.is_empty(), "it is over");
         }
-        assert!(train(&stopped, &config, None).1.is_empty(), "it is over");
+    }
+
+    #[test]
+    fn what_did_not_follow_is_neither_the_next_item_nor_in_the_history() {
+        let mut random = generator([1, 2, 3, 4]);
+        let mut seen = [0; 6];
+        for _ in 0..300 {
+            seen[negative(&[1, 4, 1], 2, 6, &mut random)] += 1;
+        }
+        assert!(seen.iter().enumerate().all(|(item, &count)| ([0, 3, 5].contains(&item)) == (count > 60)), "{seen:?}");
+        assert_eq!(negative(&[0, 1, 2], 3, 4, &mut random), 0, "the history has all others");
     }
 
     #[test]
