@@ -12,17 +12,22 @@ use crate::train::{Example, Guards, LocalBatch, Optimizer, Stage, StepReport, Tr
 /// Marks the generators of what is drawn.
 const AUGMENT: u64 = 0x4155_474d_0000_0000;
 
-/// How the histories of training rows are changed, anew in each epoch.
+/// How the histories of training rows are changed, anew in each epoch. One of which all titles would be left out keeps the last.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Against over-fitting"))]
 pub struct Augmentation {
-    /// Leave each title of a training row's history out with this probability, anew in each epoch; the last one that
-    /// would be stays.
-    #[cfg_attr(feature = "clap", arg(id = "drop_history", long, value_name = "PROBABILITY", default_value_t = 0.0))]
+    /// Leave each title of a training row's history out with this probability, anew in each epoch.
+    #[cfg_attr(
+        feature = "clap",
+        arg(id = "drop_history", long = "drop-history", value_name = "PROBABILITY", default_value_t = 0.0)
+    )]
     pub drop: f64,
     /// Let each title of a training row's history change places with the next one with this probability.
-    #[cfg_attr(feature = "clap", arg(id = "swap_history", long, value_name = "PROBABILITY", default_value_t = 0.0))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(id = "swap_history", long = "swap-history", value_name = "PROBABILITY", default_value_t = 0.0)
+    )]
     pub swap: f64,
 }
 
