@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::sample;
 use super::metrics::{Metric, expected_rank};
+use super::sample::sample;
 use crate::data::{Prepared, PreparedRow, Split};
 
 /// What a whole vote of either weight counts. A share of it at any of the first ten places is a whole number where the

@@ -124,9 +124,15 @@ impl EvaluationRequest {
             Decoding::Search => evaluate(&model, &prepared, &objective, &rows, config, &mut advance(observer))?,
             Decoding::Grounding => evaluate_grounded(&model, &prepared, &rows, config, &mut advance(observer))?,
             Decoding::Guided(request) => {
-                let search =
-                    GuidedSearch { model: &model, prepared: &prepared, objective: &objective, evaluation: self };
-                let (guide, chosen) = search.choose(request, observer)?;
+                let search = GuidedSearch {
+                    model: &model,
+                    prepared: &prepared,
+                    objective: &objective,
+                    config,
+                    device: &self.device,
+                    seed: self.seed,
+                };
+                let (guide, chosen) = search.choose(request, &mut |tried| observer(EvaluationEvent::Tried(tried)))?;
                 chosen.record(&self.model)?;
                 let guidance = Guidance { model: guide.as_ref(), kind: chosen.kind, scale: chosen.scale };
                 let mut evaluation =

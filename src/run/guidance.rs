@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::RunError;
-use super::evaluate::{EvaluationEvent, EvaluationRequest};
 use super::model_folder::{is_run, model_folder};
 use crate::data::{Prepared, Split};
 use crate::eval::{
@@ -116,7 +115,12 @@ pub(super) struct GuidedSearch<'a> {
     pub model: &'a LatentRecommender,
     pub prepared: &'a Prepared,
     pub objective: &'a Objective,
-    pub evaluation: &'a EvaluationRequest,
+    /// How the lists are searched.
+    pub config: EvalConfig,
+    /// Where a SASRec run computes.
+    pub device: &'a str,
+    /// What users are drawn by.
+    pub seed: u64,
 }
 
 impl GuidedSearch<'_> {
@@ -125,28 +129,26 @@ impl GuidedSearch<'_> {
     pub fn choose(
         &self,
         request: &GuidanceRequest,
-        observer: &mut dyn FnMut(EvaluationEvent),
+        tried: &mut dyn FnMut(&ChosenGuidance),
     ) -> Result<(Box<dyn CollaborativeModel>, ChosenGuidance), RunError> {
-        let seed = self.evaluation.seed;
         let weights = match request.guide {
-            GuideSource::Transition => Some(TransitionChoices::default().choose(self.prepared, seed).0),
+            GuideSource::Transition => Some(TransitionChoices::default().choose(self.prepared, self.seed).0),
             GuideSource::SasRec(_) => None,
         };
         let smoothing = if weights.is_some() { &request.smoothing[..] } else { &[1.0] };
         let choices = request.kinds.len() * request.scales.len() * smoothing.len();
-        let rows = sample(self.prepared.rows.get(Split::Valid), Some(request.users), seed);
+        let rows = sample(self.prepared.rows.get(Split::Valid), Some(request.users), self.seed);
         if choices == 0 || (choices > 1 && rows.is_empty()) {
             return Err(RunError::NoValidation);
         }
-        let beam = self.evaluation.beam;
-        let config = EvalConfig { beam, batch: self.evaluation.batch, shard: Shard::WHOLE };
+        let config = EvalConfig { shard: Shard::WHOLE, ..self.config };
         let mut best: Option<ChosenGuidance> = None;
         for &smoothing in smoothing {
             let transition = weights.map(|weights| TransitionConfig { smoothing, ..weights });
             let guide = self.guide(&request.guide, transition)?;
             for &kind in &request.kinds {
                 for &scale in &request.scales {
-                    let mut tried = ChosenGuidance {
+                    let mut candidate = ChosenGuidance {
                         guide: request.guide.to_string(),
                         kind,
                         scale,
@@ -160,12 +162,12 @@ impl GuidedSearch<'_> {
                         let (model, prepared, objective) = (self.model, self.prepared, self.objective);
                         let found =
                             evaluate_guided(model, guidance, prepared, objective, &rows, config, &mut |_, _| {})?;
-                        let metric = Metric::Ndcg(beam.beams.min(10));
-                        tried.ndcg = Some(found.mean(metric));
-                        observer(EvaluationEvent::Tried(&tried));
+                        let metric = Metric::Ndcg(config.beam.beams.min(10));
+                        candidate.ndcg = Some(found.mean(metric));
+                        tried(&candidate);
                     }
-                    if best.as_ref().is_none_or(|best| tried.ndcg > best.ndcg) {
-                        best = Some(tried);
+                    if best.as_ref().is_none_or(|best| candidate.ndcg > best.ndcg) {
+                        best = Some(candidate);
                     }
                 }
             }
@@ -182,7 +184,7 @@ impl GuidedSearch<'_> {
         Ok(match source {
             GuideSource::Transition => Box::new(Transitions::new(self.prepared, transition.unwrap_or_default())),
             GuideSource::SasRec(run) => {
-                Box::new(load_sasrec(&model_folder(run), self.prepared, &device(&self.evaluation.device)?)?)
+                Box::new(load_sasrec(&model_folder(run), self.prepared, &device(self.device)?)?)
             }
         })
     }

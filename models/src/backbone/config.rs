@@ -286,7 +286,7 @@ impl BackboneConfig {
     }
 
     /// Recorded as the configuration of a model that began with random weights.
-    pub(crate) fn from_scratch(mut self) -> Self {
+    pub(crate) fn marked_from_scratch(mut self) -> Self {
         self.raw.insert(FROM_SCRATCH_FIELD.into(), json!(true));
         self
     }

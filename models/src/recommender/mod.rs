@@ -73,7 +73,7 @@ impl LatentRecommender {
         seed: u64,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        Self::build(&mut Parameters::fresh(seed, device), config.from_scratch(), kind, thoughts)
+        Self::build(&mut Parameters::fresh(seed, device), config.marked_from_scratch(), kind, thoughts)
     }
 
     pub(crate) fn build(
