@@ -23,6 +23,7 @@ pub mod experiment;
 pub mod golden;
 mod input_error;
 pub mod outputs;
+pub mod recommend;
 pub mod report;
 pub mod run;
 pub mod runtime;

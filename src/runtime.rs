@@ -11,6 +11,25 @@ const LOOKOUT: Duration = Duration::from_millis(2);
 /// How long it rests before it looks again.
 const REST: Duration = Duration::from_micros(100);
 
+/// Most threads of a pool.
+const MOST_THREADS: usize = 1024;
+
+/// Has all that is computed on the CPU use so many threads, 0 for one per core; before anything was computed.
+///
+/// # Errors
+///
+/// More than 1024 threads, or a pool that is there already.
+pub fn use_threads(threads: usize) -> Result<(), String> {
+    match threads {
+        0 => Ok(()),
+        1..=MOST_THREADS => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+            pool.map_err(|error| format!("{threads} threads: {error}"))
+        }
+        _ => Err(format!("{threads} threads are too many; there are up to {MOST_THREADS}")),
+    }
+}
+
 /// Runs `work` on a thread of the pool while the other threads look out for parts of it.
 ///
 /// A training step has hundreds of parallel parts, most of them shorter than a sleeping thread takes to wake up, in a

@@ -10,9 +10,6 @@ use crate::bench::{BenchConfig, BenchEvent, BenchResult, BenchRows, RequestConfi
 use crate::models::Precision;
 use crate::train::grpo::{EstimatorKind, GrpoConfig};
 
-/// Most threads that a pool is asked for.
-const MOST_THREADS: usize = 1024;
-
 /// Options of `bench`.
 #[derive(Debug, Args)]
 #[command(
@@ -80,7 +77,7 @@ pub(super) struct BenchArgs {
     beams: usize,
     /// Threads; 0 for one per core
     #[arg(long, default_value_t = 0)]
-    threads: usize,
+    pub(super) threads: usize,
     /// Write per user [[token ids, ...], [scores, ...]]
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
@@ -164,18 +161,6 @@ impl BenchArgs {
                 Timed::Latency(RequestConfig { users, batches, rounds: self.steps, beams })
             }
         }
-    }
-
-    /// Makes the pool of as many threads as are asked for.
-    pub(super) fn use_threads(&self) -> Result<(), CliError> {
-        if self.threads > MOST_THREADS {
-            return Err(CliError::Usage(format!("--threads goes up to {MOST_THREADS}")));
-        }
-        if self.threads == 0 {
-            return Ok(());
-        }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build_global();
-        pool.map_err(|error| CliError::Usage(format!("--threads {}: {error}", self.threads)))
     }
 }
 

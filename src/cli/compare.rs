@@ -7,7 +7,7 @@ use super::outputs::{check_json, check_not_read, write_json};
 use super::terminal::{is_quiet, note, print};
 use super::{CliError, SeedArg, names_of};
 use crate::eval::Metric;
-use crate::eval::compare::{By, CompareConfig, Group, Pairs, compare, default_metrics, shortest_lists};
+use crate::eval::compare::{By, CompareConfig, Group, Pairs, chosen_metrics, compare};
 use crate::run::{equal_runs, read_compared};
 use crate::text;
 
@@ -55,15 +55,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
             note(&format!("warning: {other} and {run} are of the same weights, as if `{}` had a run less", group.name));
         }
     }
-    let mut metrics: Vec<Metric> = Vec::new();
-    for &metric in &args.metrics {
-        if !metrics.contains(&metric) {
-            metrics.push(metric);
-        }
-    }
-    if metrics.is_empty() {
-        metrics = default_metrics(shortest_lists(&groups));
-    }
+    let metrics = chosen_metrics(&args.metrics, &groups);
     let pairs = match &args.against {
         _ if args.all_pairs => Pairs::All,
         Some(name) => Pairs::Against(name.clone()),

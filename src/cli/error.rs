@@ -8,6 +8,7 @@ use crate::golden::GoldenError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
 use crate::outputs::OutputError;
+use crate::recommend::RecommendError;
 use crate::run::RunError;
 use crate::train::TrainError;
 
@@ -29,6 +30,9 @@ pub enum CliError {
     /// A run, or an evaluation of its model.
     #[error("{}{}", .0, remedy(.0))]
     Run(#[from] RunError),
+    /// A recommendation.
+    #[error("{}", of_recommendation(.0))]
+    Recommend(#[from] RecommendError),
     /// The user stopped a run, which is saved.
     #[error("stopped after step {step}, which is saved; go on with `latentr3 {command} --resume {}`{also}", run.display())]
     Interrupted {
@@ -83,6 +87,14 @@ fn remedy(error: &RunError) -> String {
         RunError::EvaluatedBefore { .. } => "; `latentr3 evaluate --model RUN --split test` makes another".into(),
         RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
         _ => String::new(),
+    }
+}
+
+/// A recommendation's error with what the program's user can do about it.
+fn of_recommendation(error: &RecommendError) -> String {
+    match error {
+        RecommendError::Run(error) => format!("{error}{}", remedy(error)),
+        other => other.to_string(),
     }
 }
 

@@ -5,10 +5,11 @@ use clap::{Args, CommandFactory};
 
 use super::error::INTERRUPTED;
 use super::interrupt::{interrupted, is_terminated, terminate};
-use super::terminal::{duration, is_quiet, note, print};
+use super::terminal::{is_quiet, note, print};
 use super::{Cli, CliError, DeviceArg};
-use crate::experiment::{Experiment, ExperimentRequest, PlannedExperiment, Program, StepEvent};
+use crate::experiment::{ExperimentRequest, PlannedExperiment, Program, StepEvent};
 use crate::models::ModelError;
+use crate::text;
 
 /// Options of `experiment`.
 #[derive(Debug, Args)]
@@ -65,7 +66,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     // A step may run every command but this.
     let planned = request.plan(&|word| word != "experiment" && program.find_subcommand(word).is_some())?;
     if args.dry_run {
-        print(&describe(&planned.experiment))?;
+        print(&text::of_experiment(&planned.experiment))?;
         for step in planned.due() {
             print(&format!("{}: latentr3 {}\n", step.name, step.command.join(" ")))?;
         }
@@ -86,14 +87,10 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
 }
 
 fn carry_out(args: &ExperimentArgs, planned: &PlannedExperiment) -> Result<(), CliError> {
-    let mut observer = |event: StepEvent| match event {
-        _ if is_quiet() => {}
-        StepEvent::Begun { step, place, due } => note(&format!("step {place} of {due}: {}", step.name)),
-        StepEvent::TakenOver { step, twin } => {
-            note(&format!("{} is of the same model as {twin}, and has its result", step.name))
+    let mut observer = |event: StepEvent| {
+        if !is_quiet() {
+            note(&text::of_step_event(&event));
         }
-        StepEvent::Waiting(step) => note(&format!("waiting for another experiment to carry out `{}`", step.name)),
-        StepEvent::Done { step, seconds } => note(&format!("{} took {}", step.name, duration(seconds))),
     };
     let mut program = Program {
         path: std::env::current_exe().map_err(ModelError::io(Path::new("latentr3")))?,
@@ -124,18 +121,6 @@ fn takes_device(words: &[String]) -> bool {
         command = subcommand;
     }
     command.get_arguments().any(|argument| argument.get_long() == Some("device"))
-}
-
-/// What an experiment is about, what it takes and what it needs.
-fn describe(experiment: &Experiment) -> String {
-    let mut text = format!("{}\n\n{}\n", experiment.title, experiment.about.trim());
-    if let Some(minutes) = experiment.minutes {
-        text += &format!("\nplanned to take {minutes} minutes\n");
-    }
-    for (name, what) in &experiment.inputs {
-        text += &format!("--input {name}=PATH: {what}\n");
-    }
-    text + "\n"
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use clap::Args;
 use super::CliError;
 use super::ObjectiveArg;
 use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
-use crate::run::{Recipe, StageConfig};
-use crate::train::TrainConfig;
+use crate::run::{Defaults, Recipe, StageConfig};
 use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig};
 
 /// Options of `grpo`.
@@ -112,21 +111,14 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
     };
     config.check()?;
     // A run that goes on has its own number of either, which need not be given.
-    if args.run.is_new() && (args.rollouts == 0 || !args.rollouts.is_multiple_of(args.group)) {
-        return Err(CliError::Usage(format!(
-            "--rollouts {} must be a multiple of --group {}",
-            args.rollouts, args.group
-        )));
+    if args.run.is_new() {
+        config.check_rollouts(args.rollouts)?;
     }
     if !args.run.is_new() && args.run.names("rollouts") && !args.run.names("group") {
-        return Err(CliError::Usage(
-            "--rollouts beside --resume needs --group too, or leave both out: the run has them".into(),
-        ));
+        let problem = "--rollouts beside --resume needs --group too, or leave both out: the run has them";
+        return Err(CliError::Usage(problem.into()));
     }
-    let train = TrainConfig {
-        batch: args.rollouts.div_ceil(args.group),
-        ..args.training.config(GrpoConfig::train_defaults(), &args.run)
-    };
+    let defaults = Defaults::grpo().with_batch(Some(args.rollouts.div_ceil(args.group)));
     let objective = args.recipe.map(Recipe::objective).or(args.objective.objective);
-    launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, objective, train)
+    launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, objective, defaults)
 }

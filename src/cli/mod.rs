@@ -34,7 +34,7 @@ pub use error::CliError;
 
 use crate::data::silence_expected_panics;
 use crate::models::ObjectiveKind;
-use crate::runtime::with_awake_threads;
+use crate::runtime::{use_threads, with_awake_threads};
 
 /// Train and serve recommenders that think in latent space before they write the next item's title.
 #[derive(Debug, Parser)]
@@ -170,7 +170,7 @@ impl Cli {
         silence_expected_panics();
         terminal::be_quiet(self.quiet);
         if let Command::Bench(args) = &self.command {
-            args.use_threads()?;
+            use_threads(args.threads).map_err(CliError::Usage)?;
         }
         match self.command {
             // They wait for programs of their own, which want the processors.

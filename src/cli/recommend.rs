@@ -1,19 +1,24 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
-use super::terminal::{is_quiet, note, print, table};
+use super::terminal::{Progress, is_quiet, note, print, print_to_reader};
 use super::{CliError, DeviceArg, ObjectiveArg};
 use crate::models::Precision;
-use crate::models::decode::BeamConfig;
-use crate::run::{RecommendEvent, RecommendRequest, Recommendation};
+use crate::models::files::write_atomically;
+use crate::recommend::{Chosen, Query, Recommender, RecommenderConfig, UserHistory, read_histories, read_ids};
+use crate::run::ChosenGuidance;
+use crate::text;
 
 /// Options of `recommend`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: latentr3 recommend --model RUN --data PREPARED --history \"Hot Rocks\" --history \"Kansas\""
+    after_help = "Example: latentr3 recommend --model RUN --data PREPARED --history \"Hot Rocks\" --history \"Kansas\"\n\n\
+A file of --users is a table (.csv) with the columns user and item, one row for each choice, a user's oldest first; or JSON lines, \
+{\"user\": \"u\", \"history\": [\"id\", ..]} or with \"titles\". The answers are JSON lines, in --json or on standard output."
 )]
 pub(super) struct RecommendArgs {
     /// Hugging Face folder or run folder
@@ -23,12 +28,30 @@ pub(super) struct RecommendArgs {
     #[arg(long, value_name = "PREPARED")]
     data: PathBuf,
     /// A title that was chosen, oldest first; may be given again and again
-    #[arg(long, value_name = "TITLE", required = true, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TITLE", allow_hyphen_values = true, required_unless_present_any = ["history_id", "users"])]
     history: Vec<String>,
+    /// An item that was chosen, by its id, oldest first; may be given again and again
+    #[arg(long, value_name = "ID", allow_hyphen_values = true, conflicts_with = "history")]
+    history_id: Vec<String>,
+    /// A file with the histories of many users, all of whom get a list
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["history", "history_id"])]
+    users: Option<PathBuf>,
     /// Titles to recommend
     #[arg(long, default_value_t = 10)]
     top: usize,
-    /// Beams of the search; as many as titles if not given
+    /// Leave out what the history has
+    #[arg(long)]
+    exclude_history: bool,
+    /// Leave out the items whose ids this file has, one a line
+    #[arg(long, value_name = "FILE")]
+    exclude: Option<PathBuf>,
+    /// Recommend only items whose ids this file has, one a line
+    #[arg(long, value_name = "FILE")]
+    only: Option<PathBuf>,
+    /// Search without the guide that `evaluate --guidance` last chose for the run
+    #[arg(long)]
+    no_guidance: bool,
+    /// Beams of the search [default: as many as titles, and at least 10]
     #[arg(long)]
     beams: Option<usize>,
     #[command(flatten)]
@@ -48,33 +71,67 @@ pub(super) struct RecommendArgs {
 }
 
 pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
-    let beams = args.beams.unwrap_or(args.top);
-    if args.top == 0 || beams < args.top {
+    if args.top == 0 || args.beams.is_some_and(|beams| beams < args.top) {
         return Err(CliError::Usage("--top must be at least 1 and --beams at least as many".into()));
     }
     check_json(args.json.as_deref())?;
     warn_of_software(&args.device.device)?;
-    let request = RecommendRequest {
+    let users = args.users.as_deref().map(read_histories).transpose()?;
+    let query = Query {
+        history: Vec::new(),
+        top: args.top,
+        exclude_history: args.exclude_history,
+        exclude: args.exclude.as_deref().map(read_ids).transpose()?.unwrap_or_default(),
+        only: args.only.as_deref().map(read_ids).transpose()?,
+    };
+    let guidance = if args.no_guidance { None } else { ChosenGuidance::of_run(&args.model)? };
+    if let Some(guidance) = guidance.as_ref().filter(|_| !is_quiet()) {
+        note(&format!("note: guided by {}, as the last evaluation of the run chose", guidance.guide));
+    }
+    let recommender = Recommender::load(&RecommenderConfig {
         model: args.model.clone(),
         data: args.data.clone(),
-        history: args.history.clone(),
-        top: args.top,
-        beam: BeamConfig { beams, length_penalty: args.length_penalty },
         objective: args.objective.objective,
+        guidance,
+        beams: args.beams,
+        length_penalty: args.length_penalty,
         precision: args.precision,
         device: args.device.device.clone(),
-    };
-    let found = request.carry_out(&mut |event| match event {
-        RecommendEvent::Loaded { trained, read } => note_other_objective(trained, read),
-        RecommendEvent::UnknownTitle(title) if !is_quiet() => {
-            note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"))
-        }
-        RecommendEvent::UnknownTitle(_) => {}
     })?;
-    write_json(args.json.as_deref(), &found)?;
-    let mut rows = vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()];
-    for Recommendation { rank, title, items, score } in found.recommendations {
-        rows.push(vec![rank.to_string(), title, items.join(" "), format!("{score:.4}")]);
+    let [trained, read] = recommender.objectives();
+    note_other_objective(trained, read);
+    match users {
+        Some(users) => many(args, &recommender, &query, &users),
+        None => one(args, &recommender, query),
     }
-    if is_quiet() { Ok(()) } else { print(&table(&rows)) }
+}
+
+/// Recommends to the user of the command line.
+fn one(args: &RecommendArgs, recommender: &Recommender, query: Query) -> Result<(), CliError> {
+    for title in args.history.iter().filter(|title| !is_quiet() && !recommender.knows(title)) {
+        note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));
+    }
+    let ids = args.history_id.iter().cloned().map(Chosen::Id);
+    let history = args.history.iter().cloned().map(Chosen::Title).chain(ids).collect();
+    let list = recommender.recommend(&[Query { history, ..query }])?.remove(0);
+    let history = if args.history.is_empty() { &args.history_id } else { &args.history };
+    let [_, objective] = recommender.objectives();
+    let result = json!({ "history": history, "objective": objective, "recommendations": list });
+    write_json(args.json.as_deref(), &result)?;
+    if is_quiet() { Ok(()) } else { print(&text::of_recommendations(&list)) }
+}
+
+/// Recommends to the users of a file, a line for each.
+fn many(args: &RecommendArgs, recommender: &Recommender, query: &Query, users: &[UserHistory]) -> Result<(), CliError> {
+    let (mut progress, mut lines) = (Progress::new("recommend"), String::new());
+    recommender.recommend_to_all(users, query, |answers, done| -> Result<bool, CliError> {
+        let part: String = answers.iter().map(|answer| json!(answer).to_string() + "\n").collect();
+        progress.advance(done as u64, users.len() as u64, 0, "users");
+        match args.json {
+            Some(_) => lines += &part,
+            None => return print_to_reader(&part),
+        }
+        Ok(true)
+    })?;
+    Ok(args.json.as_deref().map_or(Ok(()), |path| write_atomically(path, lines.as_bytes()))?)
 }

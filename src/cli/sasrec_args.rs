@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::interrupt::interrupted;
+use super::run_display::best;
 use super::scored_lists::EvaluationArgs;
-use super::terminal::{Progress, duration, note};
+use super::terminal::{Progress, note};
 use super::{CliError, DeviceArg};
 use crate::data::Prepared;
 use crate::eval::sasrec_config;
 use crate::models::sasrec::SasRecConfig;
 use crate::run::{RunContext, RunError, RunEvent, SasRecRun};
+use crate::text;
 use crate::train::sasrec::{SasRecLoss, SasRecTrainConfig};
 use crate::train::{self, Event, RunPaths, World};
 
@@ -137,8 +139,8 @@ fn shown(
             progress.advance(step as u64, steps as u64, 0, &format!("steps, loss {headline:.4}"))
         }
         RunEvent::Training(Event::Validated { step, validation, is_best }) => {
-            let best = if is_best { ", best so far" } else { "" };
-            progress.say(&format!("epoch {}: valid NDCG@10 {:.4}{best}", step / per_epoch, validation.score))
+            let (epoch, ndcg, best) = (step / per_epoch, validation.score, best(is_best));
+            progress.say(&format!("epoch {epoch}: valid NDCG@10 {ndcg:.4}{best}"))
         }
         RunEvent::Training(Event::Skipped { .. } | Event::Alarmed { .. }) | RunEvent::Ready { .. } => {}
     };
@@ -146,13 +148,6 @@ fn shown(
     let mut context = RunContext { world: &world, interrupted: interrupted(), observer: &mut observer };
     let also = " and the options from --split on, which say what is evaluated then";
     let end = train(&mut context).map_err(|error| CliError::of_run(error, "baseline sasrec", also))?;
-    progress.say(&format!(
-        "done after {} epochs in {}; the best, epoch {} with an NDCG@10 of {:.4} on valid, is {}",
-        end.step / per_epoch,
-        duration(end.seconds),
-        end.best_step.unwrap_or(end.step) / per_epoch,
-        end.best.map_or(f64::NAN, |best| best.score),
-        RunPaths(folder).best().display()
-    ));
+    progress.say(&text::of_sasrec(&end, RunPaths(folder), per_epoch));
     Ok(())
 }

@@ -10,7 +10,6 @@ use super::CliError;
 use crate::models::ModelError;
 pub(super) use crate::report::duration;
 use crate::text::printable;
-pub(super) use crate::text::table;
 
 /// Seconds between two plain lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);

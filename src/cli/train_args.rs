@@ -12,8 +12,8 @@ use super::run_display::RunDisplay;
 use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{
-    Augmentation, Recipe, Resumption, RunContext, RunDescription, RunError, RunEvent, RunOutcome, Selection,
-    StageConfig, resume, start,
+    Augmentation, Defaults, FromScratch, Recipe, Resumption, RunContext, RunDescription, RunEvent, RunOutcome,
+    Selection, StageConfig, resume, start,
 };
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Regularization, Schedule, Temperature, TrainConfig, World};
 
@@ -56,6 +56,21 @@ impl RunArgs {
         self.resume.is_none()
     }
 
+    /// Whether the model of a new run began with random weights.
+    fn from_scratch(&self) -> Option<FromScratch> {
+        FromScratch::of(self.model.as_ref()?, self.data.as_ref()?)
+    }
+
+    /// What is given against over-fitting, and the stage's defaults of what is not.
+    fn regularization(&self, given: Regularization, defaults: &Defaults) -> Result<Regularization, CliError> {
+        given.check()?;
+        let Regularization { dropout, label_smoothing } = defaults.regularization;
+        Ok(Regularization {
+            dropout: if self.names("dropout") { given.dropout } else { dropout },
+            label_smoothing: if self.names("label_smoothing") { given.label_smoothing } else { label_smoothing },
+        })
+    }
+
     /// Whether the command line named an option.
     pub(super) fn names(&self, option: &str) -> bool {
         self.given.iter().any(|given| given == option)
@@ -65,20 +80,23 @@ impl RunArgs {
 /// How every stage trains.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LoopArgs {
-    /// Passes over the training examples at most [default: 10 for pretrain, 3 for sft, 1 for grpo]
+    /// Passes over the training examples at most [default: 10 for pretrain, 3 for sft, 1 for grpo; for a model from
+    /// scratch 24 for pretrain, and for sft as many as show 200,000 rows, from 4 to 20]
     #[arg(long)]
     epochs: Option<usize>,
-    /// Highest learning rate [default: 1e-3 for pretrain, 3e-4 for sft, 5e-5 for grpo]
+    /// Highest learning rate [default: 1e-3 for pretrain, 3e-4 for sft, 5e-5 for grpo; for a model from scratch 1.5e-3 for
+    /// pretrain, 6e-4 for sft]
     #[arg(long)]
     lr: Option<f64>,
     /// Steps until the learning rate is at its highest [default: 20; for grpo the smaller of 200 and a tenth of all]
     #[arg(long, value_name = "STEPS")]
     warmup: Option<usize>,
     /// Select the best model by this on the validation rows: loss, or over the users of --rank-sample a metric of the
-    /// ranked catalog such as ndcg@10 or hr@10
-    #[arg(long, value_name = "METRIC", default_value_t = Selection::Loss)]
-    select: Selection,
-    /// Stop after this many validations without a better model; 0 for never [default: 1, for grpo 0]
+    /// ranked catalog such as ndcg@10 or hr@10 [default: loss; for sft of a model from scratch ndcg@10]
+    #[arg(long, value_name = "METRIC")]
+    select: Option<Selection>,
+    /// Stop after this many validations without a better model; 0 for never [default: 1, for grpo 0; for a model from
+    /// scratch 2 for pretrain, 4 for sft]
     #[arg(long, value_name = "VALIDATIONS")]
     patience: Option<usize>,
     /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, and
@@ -93,7 +111,8 @@ pub(super) struct LoopArgs {
     /// losses, rewards and checkpoints stay f32
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
-    /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain and grpo]
+    /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain, grpo and
+    /// a model from scratch]
     #[arg(long, value_parser = names_of::<Schedule>())]
     schedule: Option<Schedule>,
     /// Decoupled weight decay on matrices
@@ -146,9 +165,9 @@ pub(super) struct LoopArgs {
 pub(super) struct PretrainArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// Windows a step
-    #[arg(long, default_value_t = 32)]
-    batch: usize,
+    /// Windows a step [default: 32]
+    #[arg(long)]
+    batch: Option<usize>,
     #[command(flatten)]
     objective: TrainedObjectiveArg,
     #[command(flatten)]
@@ -182,9 +201,9 @@ pub(super) struct SftArgs {
     /// Where a thought comes from
     #[arg(long, value_enum, default_value_t = ThoughtKind::LatentAttention)]
     source: ThoughtKind,
-    /// Rows a step
-    #[arg(long, default_value_t = 128)]
-    batch: usize,
+    /// Rows a step [default: 128; for a model from scratch 64]
+    #[arg(long)]
+    batch: Option<usize>,
     #[command(flatten)]
     objective: TrainedObjectiveArg,
     /// With the objective `catalog`, divide the logits by this in the loss: a number, or `adaptive` (MSL, arXiv
@@ -224,34 +243,33 @@ pub(super) struct FrozenArgs {
 }
 
 pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
-    let defaults = TrainConfig { epochs: 10, learning_rate: 1e-3, schedule: Schedule::Cosine, ..Default::default() };
-    let train = TrainConfig { batch: args.batch, ..args.training.config(defaults, &args.run) };
+    let defaults = Defaults::pretrain(args.run.from_scratch()).with_batch(args.batch);
+    let regularization = args.run.regularization(args.regularization, &defaults)?;
     let objective = Some(args.objective.objective.unwrap_or(ObjectiveKind::Catalog));
-    args.regularization.check()?;
-    let stage = StageConfig::Pretrain { regularization: args.regularization };
-    launch(&args.run, &args.training, Precision::F32, stage, objective, train)
+    let stage = StageConfig::Pretrain { regularization };
+    launch(&args.run, &args.training, Precision::F32, stage, objective, defaults)
 }
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
-    let train = TrainConfig { batch: args.batch, ..args.training.config(TrainConfig::default(), &args.run) };
+    let from_scratch = if args.recipe.is_some() { None } else { args.run.from_scratch() };
+    let defaults = Defaults::sft(from_scratch).with_batch(args.batch);
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;
     args.temperature.check()?;
-    args.regularization.check()?;
     args.augmentation.check().map_err(CliError::Usage)?;
     let stage = StageConfig::Sft {
         thoughts: args.thoughts,
         source: args.source,
         temperature: args.temperature,
         lora,
-        regularization: args.regularization,
+        regularization: args.run.regularization(args.regularization, &defaults)?,
         augmentation: args.augmentation,
     };
     let objective = args.recipe.map(Recipe::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
         return Err(CliError::Usage("--temperature is for the objective `catalog`".into()));
     }
-    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), train)
+    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), defaults)
 }
 
 impl SftArgs {
@@ -264,13 +282,8 @@ impl SftArgs {
 }
 
 impl LoopArgs {
-    fn rank_sample(&self) -> usize {
-        let needed = if self.select == Selection::Loss { 0 } else { 500 };
-        self.rank_sample.unwrap_or(needed)
-    }
-
     /// The stage's defaults with what the user asked for in their place.
-    pub(super) fn config(&self, defaults: TrainConfig, run: &RunArgs) -> TrainConfig {
+    fn config(&self, defaults: TrainConfig, run: &RunArgs) -> TrainConfig {
         TrainConfig {
             epochs: self.epochs.unwrap_or(defaults.epochs),
             micro_batch: self.micro_batch,
@@ -302,19 +315,22 @@ pub(super) fn launch(
     frozen_weights: Precision,
     stage: StageConfig,
     objective: Option<ObjectiveKind>,
-    train: TrainConfig,
+    defaults: Defaults,
 ) -> Result<(), CliError> {
     check_json(run.json.as_deref())?;
+    let train = training.config(defaults.train, run);
     train.check()?;
-    if training.select != Selection::Loss && training.rank_sample() == 0 {
-        return Err(CliError::Usage(format!("--select {} needs users to rank for: --rank-sample", training.select)));
+    let select = training.select.unwrap_or(defaults.select);
+    let rank_sample = training.rank_sample.unwrap_or(if select == Selection::Loss { 0 } else { 500 });
+    if select != Selection::Loss && rank_sample == 0 {
+        return Err(CliError::Usage(format!("--select {select} needs users to rank for: --rank-sample")));
     }
     let [model, data] = [&run.model, &run.data].map(|path| path.clone().unwrap_or_default());
     let description = RunDescription {
         limit: training.limit,
         valid_limit: training.valid_limit,
-        rank_sample: training.rank_sample(),
-        select: training.select,
+        rank_sample,
+        select,
         objective,
         precision: training.precision,
         frozen_weights,
@@ -354,11 +370,8 @@ fn go_on(
     asked: &RunDescription,
     context: &mut RunContext,
 ) -> Result<RunOutcome, CliError> {
-    let recorded = RunDescription::read(folder)?;
     let stage = asked.stage.name();
-    if recorded.stage.name() != stage {
-        return Err(RunError::OtherStage { run: folder.to_owned(), stage: recorded.stage.name().into() }.into());
-    }
+    let recorded = RunDescription::read_of(folder, stage)?;
     check_same(&|option| run.names(option), asked, &recorded)?;
     let resumption = Resumption {
         data: run.data.clone(),

@@ -99,7 +99,7 @@ impl TokenFile {
     pub fn of_split(prepared: &Path, split: Split) -> Result<Self, DataError> {
         let path = prepared.join(rows_file(split));
         let prepared = Prepared::load(prepared)?;
-        Self { path, rows: prepared.examples(split), catalog: Some(prepared.item_tokens) }.with_rows()
+        Self { path, rows: prepared.examples(split), catalog: Some(prepared.item_tokens.clone()) }.with_rows()
     }
 
     fn with_rows(self) -> Result<Self, DataError> {

@@ -9,7 +9,9 @@ use super::evaluation::{Evaluation, Method};
 use super::ranks::{Found, Popularity};
 use super::shard::Shard;
 use crate::data::{Prepared, PreparedRow};
-use crate::models::decode::{BeamConfig, GuidanceKind, Guide, Hypothesis, ItemTrie, beam_search, guided_beam_search};
+use crate::models::decode::{
+    BeamConfig, GuidanceKind, Guide, Hypothesis, ItemTrie, SearchTerms, beam_search, beam_search_on_terms,
+};
 use crate::models::{LatentRecommender, ModelError, Objective};
 
 /// How to evaluate.
@@ -92,8 +94,8 @@ fn search(
         let found = match guidance {
             None => beam_search(&model, objective, &prompts, config.beam)?,
             Some(guidance) => {
-                let guides = guidance.of(rows, objective.tree()?)?;
-                guided_beam_search(&model, objective, &prompts, &guides, config.beam)?
+                let terms = guidance.of(rows, objective.tree()?)?;
+                beam_search_on_terms(&model, objective, &prompts, &terms, config.beam)?
             }
         };
         let list = |found: Vec<Hypothesis>| found.into_iter().map(|hypothesis| hypothesis.items).collect();
@@ -103,9 +105,11 @@ fn search(
 
 impl Guidance<'_> {
     /// What guides the search for each row.
-    fn of(&self, rows: &[&PreparedRow], tree: &ItemTrie) -> Result<Vec<Guide>, ModelError> {
-        let log_probs = self.model.log_probs(rows)?;
-        log_probs.iter().map(|log_probs| Guide::new(tree, log_probs, self.kind, self.scale)).collect()
+    fn of(&self, rows: &[&PreparedRow], tree: &ItemTrie) -> Result<Vec<SearchTerms>, ModelError> {
+        let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
+        let log_probs = self.model.log_probs(&histories)?;
+        let guide = |log_probs: &Vec<f32>| Guide::new(tree, log_probs, self.kind, self.scale);
+        log_probs.iter().map(|log_probs| guide(log_probs).map(SearchTerms::guided)).collect()
     }
 }
 

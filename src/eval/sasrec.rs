@@ -4,12 +4,12 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::data::{Prepared, PreparedRow};
+use crate::data::PreparedCatalog;
 use crate::models::sasrec::{SasRec, SasRecConfig};
 use crate::models::{ModelError, host};
 
 /// The usual sizes of a model for a data set's catalog and histories.
-pub fn sasrec_config(prepared: &Prepared) -> SasRecConfig {
+pub fn sasrec_config(prepared: &PreparedCatalog) -> SasRecConfig {
     let config = SasRecConfig::new(prepared.catalog.len(), prepared.max_history);
     SasRecConfig { catalog: Some(prepared.catalog.fingerprint()), ..config }
 }
@@ -19,7 +19,7 @@ pub fn sasrec_config(prepared: &Prepared) -> SasRecConfig {
 /// # Errors
 ///
 /// See [`SasRec::load`]; also a model of other items.
-pub fn load_sasrec(folder: &Path, prepared: &Prepared, device: &Device) -> Result<SasRec, ModelError> {
+pub fn load_sasrec(folder: &Path, prepared: &PreparedCatalog, device: &Device) -> Result<SasRec, ModelError> {
     let model = SasRec::load(folder, device)?;
     let config = model.config();
     let is_other = config.catalog.as_ref().is_some_and(|name| *name != prepared.catalog.fingerprint());
@@ -30,14 +30,13 @@ pub fn load_sasrec(folder: &Path, prepared: &Prepared, device: &Device) -> Resul
     Ok(model)
 }
 
-/// Log-probabilities of the catalog for each row, by place in the catalog.
+/// Log-probabilities of the catalog for each history of catalog indices, by place in the catalog.
 ///
 /// # Errors
 ///
 /// See [`SasRec::forward`]; also scores that are NaN or infinite.
-pub fn sasrec_scores(model: &SasRec, rows: &[&PreparedRow]) -> Result<Vec<Vec<f32>>, ModelError> {
-    let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
-    let scores = host::read(model.log_probs(&histories)?);
+pub fn sasrec_scores(model: &SasRec, histories: &[&[usize]]) -> Result<Vec<Vec<f32>>, ModelError> {
+    let scores = host::read(model.log_probs(histories)?);
     if scores.iter().any(|score| score.is_nan()) {
         return Err(ModelError::NotFinite("scores"));
     }

@@ -147,7 +147,10 @@ impl BaselineRequest {
                     observer(BaselineEvent::NotRecorded(error));
                     None
                 });
-                let scores = |rows: &[&PreparedRow]| stop().and_then(|()| Ok(sasrec_scores(&model, rows)?));
+                let scores = |rows: &[&PreparedRow]| {
+                    let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
+                    stop().and_then(|()| Ok(sasrec_scores(&model, &histories)?))
+                };
                 let result = self.evaluate(prepared, None, files, scores, observer)?;
                 let times = log.map_or(Ok(0), |log| log.record(&result, true))?;
                 if times > 0 {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::RunError;
-use super::model_folder::{is_run, model_folder};
+use super::model_folder::{absolute, is_run, model_folder};
 use crate::data::{Prepared, Split};
 use crate::eval::{
     CollaborativeModel, EvalConfig, Guidance, Metric, Shard, TransitionChoices, TransitionConfig, Transitions,
@@ -34,6 +34,16 @@ impl fmt::Display for GuideSource {
         match self {
             Self::Transition => formatter.write_str("transition"),
             Self::SasRec(run) => run.display().fmt(formatter),
+        }
+    }
+}
+
+impl From<&str> for GuideSource {
+    /// The guide that [`Display`](fmt::Display) writes so.
+    fn from(text: &str) -> Self {
+        match text {
+            "transition" => Self::Transition,
+            run => Self::SasRec(run.into()),
         }
     }
 }
@@ -142,6 +152,10 @@ impl GuidedSearch<'_> {
             return Err(RunError::NoValidation);
         }
         let config = EvalConfig { shard: Shard::WHOLE, ..self.config };
+        let name = match &request.guide {
+            GuideSource::SasRec(run) => absolute(run).display().to_string(),
+            GuideSource::Transition => request.guide.to_string(),
+        };
         let mut best: Option<ChosenGuidance> = None;
         for &smoothing in smoothing {
             let transition = weights.map(|weights| TransitionConfig { smoothing, ..weights });
@@ -149,7 +163,7 @@ impl GuidedSearch<'_> {
             for &kind in &request.kinds {
                 for &scale in &request.scales {
                     let mut candidate = ChosenGuidance {
-                        guide: request.guide.to_string(),
+                        guide: name.clone(),
                         kind,
                         scale,
                         transition,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 use super::error::RunError;
-use crate::data::{Prepared, encode, load_tokenizer};
+use crate::data::{PreparedCatalog, encode, load_tokenizer};
 use crate::input_error::InputError;
 use crate::models::files;
 use crate::models::hub;
@@ -118,7 +118,7 @@ pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> 
 /// # Errors
 ///
 /// Another tokenizer, or prompts that are too long for the model.
-pub fn check_fit(model: &LatentRecommender, path: &Path, prepared: &Prepared) -> Result<(), RunError> {
+pub fn check_fit(model: &LatentRecommender, path: &Path, prepared: &PreparedCatalog) -> Result<(), RunError> {
     let folder = model_folder(path);
     let config = model.backbone.config();
     if prepared.vocab_size > config.vocab_size {

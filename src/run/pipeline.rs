@@ -77,6 +77,19 @@ impl RunDescription {
         Ok(description)
     }
 
+    /// [`read`](Self::read) of a run of the stage `stage`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); [`RunError::OtherStage`] for a run of another one.
+    pub fn read_of(folder: &Path, stage: &str) -> Result<Self, RunError> {
+        let recorded = Self::read(folder)?;
+        match recorded.stage.name() {
+            own if own == stage => Ok(recorded),
+            own => Err(RunError::OtherStage { run: folder.to_owned(), stage: own.into() }),
+        }
+    }
+
     /// The run as it goes on, and whether it ends elsewhere than it would have.
     fn resumed(mut self, asked: &Resumption) -> Result<(Self, bool), RunError> {
         if let Some(data) = &asked.data {

@@ -19,6 +19,8 @@ pub enum Selection {
 }
 
 impl Selection {
+    /// NDCG of lists of ten.
+    pub const NDCG_10: Self = Self::Ranking(Metric::Ndcg(10));
     /// Longest list that a ranking is selected by.
     pub const MOST_PLACES: usize = 100;
 

@@ -5,6 +5,8 @@ mod data;
 mod devices;
 mod directions;
 mod evaluation;
+mod experiment;
+mod run;
 mod table;
 
 pub use comparisons::of_comparisons;
@@ -12,4 +14,6 @@ pub use data::{of_raw_summary, of_summary};
 pub use devices::of_devices;
 pub use directions::of_directions;
 pub use evaluation::{of_evaluation, of_guidance, of_rankings};
+pub use experiment::{of_experiment, of_step_event};
+pub use run::{of_outcome, of_recommendations, of_sasrec, of_validation};
 pub use table::{printable, table};

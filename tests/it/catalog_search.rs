@@ -6,7 +6,9 @@ use crate::common::catalog::{END, PROMPTS, catalog, items, log_probability, obje
 use crate::common::small::small_model;
 use burn::module::Param;
 use burn::tensor::Tensor;
-use latentr3::models::decode::{BeamConfig, GuidanceKind, Guide, beam_search, guided_beam_search};
+use latentr3::models::decode::{
+    BeamConfig, GuidanceKind, Guide, ItemMask, SearchTerms, beam_search, beam_search_on_terms,
+};
 use latentr3::models::{LatentRecommender, NamedMapper, map_named};
 use proptest::prelude::*;
 
@@ -95,9 +97,9 @@ proptest! {
         let log_probs: Vec<f32> = logits[..items.len()].iter().map(|logit| logit - all).collect();
         for kind in [GuidanceKind::Product, GuidanceKind::Mixture] {
             let guide = Guide::new(objective.tree().unwrap(), &log_probs, kind, scale).unwrap();
-            let guides = vec![guide; PROMPTS.len()];
+            let terms = vec![SearchTerms::guided(guide); PROMPTS.len()];
             let config = BeamConfig { beams: items.len(), length_penalty: None };
-            let found = guided_beam_search(&model, &objective, &PROMPTS, &guides, config).unwrap();
+            let found = beam_search_on_terms(&model, &objective, &PROMPTS, &terms, config).unwrap();
             for (prompt, found) in PROMPTS.iter().zip(found) {
                 prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));
                 for hypothesis in found {
@@ -111,6 +113,35 @@ proptest! {
                     prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_never_appears_and_the_others_keep_their_scores_and_order(
+        items in catalog(), left_out in prop::collection::vec(any::<bool>(), 20), seed in 0u64..4
+    ) {
+        let (model, objective) = (small_model(1, seed), objective(&items));
+        let allowed: Vec<bool> = left_out[..items.len()].iter().map(|left_out| !left_out).collect();
+        let mask = ItemMask::new(objective.tree().unwrap(), allowed.clone()).unwrap();
+        let terms = vec![SearchTerms { guide: None, mask: Some(mask) }; PROMPTS.len()];
+        let config = BeamConfig { beams: items.len(), length_penalty: None };
+        let whole = beam_search(&model, &objective, &PROMPTS, config).unwrap();
+        let found = beam_search_on_terms(&model, &objective, &PROMPTS, &terms, config).unwrap();
+        for (whole, found) in whole.into_iter().zip(found) {
+            let rest = whole.into_iter().filter_map(|mut hypothesis| {
+                hypothesis.items.retain(|&item| allowed[item as usize]);
+                (!hypothesis.items.is_empty()).then_some(hypothesis)
+            });
+            let rest: Vec<_> = rest.collect();
+            prop_assert_eq!(rest.len(), found.len());
+            for (expected, found) in rest.iter().zip(&found) {
+                prop_assert!((expected.score - found.score).abs() < 1e-5);
+            }
+            let mut titles: Vec<_> = rest.iter().map(|hypothesis| (&hypothesis.tokens, &hypothesis.items)).collect();
+            let mut others: Vec<_> = found.iter().map(|hypothesis| (&hypothesis.tokens, &hypothesis.items)).collect();
+            titles.sort();
+            others.sort();
+            prop_assert_eq!(titles, others);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::common::small::{PROMPTS, log_probs, small_model};
 use latentr3::models::decode::{
-    BeamConfig, GuidanceKind, Guide, ItemTrie, TitleEmbeddings, beam_search, beam_search_after, generate,
-    guided_beam_search,
+    BeamConfig, GuidanceKind, Guide, ItemTrie, SearchTerms, TitleEmbeddings, beam_search, beam_search_after,
+    beam_search_on_terms, generate,
 };
 use latentr3::models::{LatentRecommender, Objective, ObjectiveKind};
 use proptest::prelude::*;
@@ -107,9 +107,10 @@ proptest! {
         let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&items).unwrap());
         let all = logits[..items.len()].iter().map(|logit| logit.exp()).sum::<f32>().ln();
         let log_probs: Vec<f32> = logits[..items.len()].iter().map(|logit| logit - all).collect();
-        let guides = vec![Guide::new(objective.tree().unwrap(), &log_probs, GuidanceKind::Product, scale).unwrap(); PROMPTS.len()];
+        let guide = Guide::new(objective.tree().unwrap(), &log_probs, GuidanceKind::Product, scale).unwrap();
+        let terms = vec![SearchTerms::guided(guide); PROMPTS.len()];
         let config = BeamConfig { beams: items.len(), length_penalty: Some(0.0) };
-        let found = guided_beam_search(&model, &objective, &PROMPTS, &guides, config).unwrap();
+        let found = beam_search_on_terms(&model, &objective, &PROMPTS, &terms, config).unwrap();
         for (prompt, found) in PROMPTS.iter().zip(found) {
             let alone = exhaustive(&model, prompt, &items, 0.0);
             prop_assert_eq!(found.len(), alone.len());

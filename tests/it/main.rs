@@ -28,6 +28,7 @@ mod outputs;
 mod precision;
 mod raw_data;
 mod raw_forms;
+mod recommending;
 mod refusals;
 mod regularization;
 mod report;

@@ -2,8 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::guide::Guide;
-use super::search::{BeamConfig, Hypothesis, NextRow, Rules, Search};
+use super::search::{BeamConfig, Hypothesis, NextRow, Rules, Search, SearchTerms};
 use crate::backbone::{PromptState, Segment};
 use crate::trie::ItemTrie;
 use crate::{LatentRecommender, ModelError, Objective};
@@ -31,41 +30,42 @@ pub fn beam_search(
     prompts: &[&[u32]],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    search_in_parts(model, objective, prompts, None, config)
+    search_in_parts(model, objective, prompts, &vec![SearchTerms::default(); prompts.len()], config)
 }
 
-/// [`beam_search`] by scores that each prompt's guide has mixed with a collaborative model's.
+/// [`beam_search`] with each prompt's own terms: a guide whose scores mix with the model's, and items that may not be
+/// found.
 ///
 /// # Errors
 ///
-/// As [`beam_search`], and where there is not a guide for each prompt.
-pub fn guided_beam_search(
+/// As [`beam_search`], and where there are not terms for each prompt.
+pub fn beam_search_on_terms(
     model: &LatentRecommender,
     objective: &Objective,
     prompts: &[&[u32]],
-    guides: &[Guide],
+    terms: &[SearchTerms],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    if guides.len() != prompts.len() {
-        return Err(ModelError::Input(format!("{} guides for {} prompts", guides.len(), prompts.len())));
+    if terms.len() != prompts.len() {
+        return Err(ModelError::Input(format!("terms of {} prompts for {}", terms.len(), prompts.len())));
     }
-    search_in_parts(model, objective, prompts, Some(guides), config)
+    search_in_parts(model, objective, prompts, terms, config)
 }
 
 fn search_in_parts(
     model: &LatentRecommender,
     objective: &Objective,
     prompts: &[&[u32]],
-    guides: Option<&[Guide]>,
+    terms: &[SearchTerms],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     let rules = rules(objective, config)?;
     let start = rules.start();
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {
-        let guides = guides.map(|guides| &guides[at * at_once..][..prompts.len()]);
+        let terms = &terms[at * at_once..][..prompts.len()];
         let state = model.reason_and_run(model.prefill(prompts)?, &start.1)?;
-        search(model, rules, state, &start, guides)
+        search(model, rules, state, &start, terms)
     };
     if prompts.is_empty() {
         return Err(ModelError::Input("a search needs a prompt".into()));
@@ -84,7 +84,8 @@ pub fn beam_search_after(
     state: PromptState,
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    search(model, rules(objective, config)?, state, &(ItemTrie::ROOT, Vec::new()), None)
+    let terms = vec![SearchTerms::default(); state.rows()];
+    search(model, rules(objective, config)?, state, &(ItemTrie::ROOT, Vec::new()), &terms)
 }
 
 /// What a search by an objective goes by.
@@ -99,7 +100,7 @@ fn search(
     rules: Rules,
     mut state: PromptState,
     (start, certain): &(u32, Vec<u32>),
-    guides: Option<&[Guide]>,
+    terms: &[SearchTerms],
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     let Rules { tree, objective, .. } = rules;
     objective.check_vocabulary(&model.backbone)?;
@@ -108,10 +109,7 @@ fn search(
     // Prompts still searched, in the order of the tensors' rows.
     let mut open: Vec<usize> = (0..state.rows()).collect();
     let scores = scores_after(state.last_hidden(), &vec![*start; open.len()])?;
-    let begin = |(user, scores)| {
-        let guide = guides.map(|guides: &[Guide]| &guides[user]);
-        Search::new(*start, certain.clone(), scores, guide)
-    };
+    let begin = |(user, scores): (usize, _)| Search::new(*start, certain.clone(), scores, &terms[user]);
     let mut searches: Vec<Search> = scores.into_iter().enumerate().map(begin).collect();
     let mut generated: Vec<Segment> = Vec::new();
     loop {
@@ -135,7 +133,7 @@ fn search(
             searches[user].live[row % width].known = scores.by_ref().take(nodes.len()).collect();
         }
     }
-    Ok(searches.into_iter().map(|search| search.finish(tree)).collect())
+    Ok(searches.into_iter().map(|search| search.finish()).collect())
 }
 
 /// Gives every beam its row in the next pass, as many rows to each prompt, and says what each runs.

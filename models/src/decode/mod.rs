@@ -4,11 +4,13 @@ mod beam;
 mod generate;
 mod ground;
 mod guide;
+mod mask;
 mod search;
 
 pub use crate::trie::{ItemTrie, TrieError};
-pub use beam::{beam_search, beam_search_after, guided_beam_search};
+pub use beam::{beam_search, beam_search_after, beam_search_on_terms};
 pub use generate::generate;
 pub use ground::TitleEmbeddings;
 pub use guide::{GuidanceKind, Guide};
-pub use search::{BeamConfig, Hypothesis};
+pub use mask::ItemMask;
+pub use search::{BeamConfig, Hypothesis, SearchTerms};

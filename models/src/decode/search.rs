@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::guide::Guide;
+use super::mask::ItemMask;
 use crate::trie::ItemTrie;
 use crate::{ModelError, Objective, ObjectiveKind};
 
@@ -57,7 +58,7 @@ pub struct Hypothesis {
     pub tokens: Vec<u32>,
     /// Score under the length penalty; higher is better.
     pub score: f64,
-    /// The items of the catalog with these tokens.
+    /// The items of the catalog with these tokens that may be found.
     pub items: Vec<u32>,
 }
 
@@ -117,18 +118,48 @@ impl Rules<'_> {
     }
 }
 
+/// What one prompt's search goes by besides the language model.
+#[derive(Debug, Clone, Default)]
+pub struct SearchTerms {
+    /// What has a say besides the language model.
+    pub guide: Option<Guide>,
+    /// The items that may be found, if not all.
+    pub mask: Option<ItemMask>,
+}
+
+impl SearchTerms {
+    /// With a guide, over all items.
+    pub fn guided(guide: Guide) -> Self {
+        Self { guide: Some(guide), mask: None }
+    }
+
+    /// The score of a beam at a node whose tokens have the log-probability `log_prob`.
+    fn score(&self, log_prob: f32, node: u32) -> f32 {
+        self.guide.as_ref().map_or(log_prob, |guide| guide.score(log_prob, node))
+    }
+
+    fn is_open(&self, node: u32) -> bool {
+        self.mask.as_ref().is_none_or(|mask| mask.is_open(node))
+    }
+
+    /// Those of a leaf's items that may be found.
+    fn items(&self, tree: &ItemTrie, leaf: u32) -> Vec<u32> {
+        let all = tree.items(leaf);
+        self.mask.as_ref().map_or_else(|| all.to_vec(), |mask| mask.of(all))
+    }
+}
+
 /// The search of one prompt.
 pub(super) struct Search<'a> {
     pub live: Vec<Beam>,
-    /// What has a say besides the language model.
-    guide: Option<&'a Guide>,
+    terms: &'a SearchTerms,
     /// The best finished ones so far, at most as many as beams, best first; equal scores by the lowest item.
     finished: Vec<Finished>,
 }
 
 struct Finished {
     score: f64,
-    leaf: u32,
+    items: Vec<u32>,
     first_item: u32,
     tokens: Vec<u32>,
 }
@@ -169,9 +200,10 @@ struct Candidate {
 
 impl<'a> Search<'a> {
     /// A search that begins at a node, to which certain tokens lead, and knows the log-probabilities of its children.
-    pub fn new(node: u32, tokens: Vec<u32>, scores: Vec<f32>, guide: Option<&'a Guide>) -> Self {
+    pub fn new(node: u32, tokens: Vec<u32>, scores: Vec<f32>, terms: &'a SearchTerms) -> Self {
         let beam = Beam { node, log_prob: 0.0, sum: 0.0, tokens, row: 0, known: [scores].into() };
-        Self { live: vec![beam], guide, finished: Vec::new() }
+        let live = if terms.is_open(node) { vec![beam] } else { Vec::new() };
+        Self { live, terms, finished: Vec::new() }
     }
 
     /// Takes steps as long as the scores of all beams are known; whether the search goes on after them.
@@ -193,10 +225,10 @@ impl<'a> Search<'a> {
             let (tokens, nodes) = rules.tree.children(beam.node);
             let child = |((&token, &node), &score): ((&u32, &u32), &f32)| {
                 let log_prob = beam.log_prob + score;
-                let sum = self.guide.map_or(log_prob, |guide| guide.score(log_prob, node));
-                Candidate { log_prob, sum, parent, token, node }
+                Candidate { log_prob, sum: self.terms.score(log_prob, node), parent, token, node }
             };
-            candidates.extend(tokens.iter().zip(nodes).zip(&scores).map(child));
+            let children = tokens.iter().zip(nodes).zip(&scores);
+            candidates.extend(children.filter(|((_, node), _)| self.terms.is_open(**node)).map(child));
         }
         // Best first; ties by beam and then by token, which is the order in which they were made.
         candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum));
@@ -230,11 +262,12 @@ impl<'a> Search<'a> {
         let score = rules.score(sum, tokens.len());
         let (leaf, rest) = rules.tree.first_leaf(node);
         tokens.extend(rest);
-        let first_item = rules.tree.items(leaf)[0];
+        let items = self.terms.items(rules.tree, leaf);
+        let first_item = items[0];
         let is_before =
             |other: &Finished| other.score > score || (other.score == score && other.first_item < first_item);
         let place = self.finished.partition_point(is_before);
-        self.finished.insert(place, Finished { score, leaf, first_item, tokens });
+        self.finished.insert(place, Finished { score, items, first_item, tokens });
         self.finished.truncate(rules.beams);
     }
 
@@ -251,12 +284,8 @@ impl<'a> Search<'a> {
         })
     }
 
-    pub fn finish(self, tree: &ItemTrie) -> Vec<Hypothesis> {
-        let hypothesis = |found: Finished| Hypothesis {
-            tokens: found.tokens,
-            score: found.score,
-            items: tree.items(found.leaf).to_vec(),
-        };
+    pub fn finish(self) -> Vec<Hypothesis> {
+        let hypothesis = |Finished { score, items, tokens, .. }: Finished| Hypothesis { tokens, score, items };
         self.finished.into_iter().map(hypothesis).collect()
     }
 }
@@ -270,13 +299,14 @@ mod tests {
         let tree = ItemTrie::new(&items.iter().map(|item| item.to_vec()).collect::<Vec<_>>()).unwrap();
         let objective = Objective::vocabulary();
         let rules = Rules { tree: &tree, objective: &objective, beams, length_penalty: 1.0 };
-        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), scores(&[]), None);
+        let terms = SearchTerms::default();
+        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), scores(&[]), &terms);
         while search.step_while_known(rules) {
             for beam in search.live.iter_mut().filter(|beam| beam.known.is_empty()) {
                 beam.known.push_back(scores(&beam.tokens));
             }
         }
-        search.finish(&tree).into_iter().map(|hypothesis| (hypothesis.tokens, hypothesis.score)).collect()
+        search.finish().into_iter().map(|hypothesis| (hypothesis.tokens, hypothesis.score)).collect()
     }
 
     #[test]
@@ -310,7 +340,8 @@ mod tests {
     fn a_beam_runs_ahead_where_the_tree_leaves_no_choice_but_for_the_end() {
         let tree = ItemTrie::new(&[vec![1, 2, 3, 0], vec![4, 0]]).unwrap();
         let objective = Objective::vocabulary();
-        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), vec![-1.0, -2.0], None);
+        let terms = SearchTerms::default();
+        let mut search = Search::new(ItemTrie::ROOT, Vec::new(), vec![-1.0, -2.0], &terms);
         let rules = Rules { tree: &tree, objective: &objective, beams: 10, length_penalty: 1.0 };
         assert!(search.step_while_known(rules));
         let rows: Vec<Vec<u32>> = search.live.iter().map(|beam| beam.next_row(rules).tokens).collect();

@@ -79,7 +79,7 @@ fn examples_spell_the_prompt_and_the_target() {
 
 #[test]
 fn summary_counts_what_is_there() {
-    let summary = prepared(|_| ()).summary;
+    let summary = prepared(|_| ()).summary.clone();
     assert_eq!((summary.users, summary.items, summary.titles), (5, 6, 5));
     assert_eq!((summary.shared_titles, summary.items_with_shared_title, summary.markup_titles), (1, 2, 1));
     let test = &summary.splits.test;

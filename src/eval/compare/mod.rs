@@ -164,7 +164,7 @@ impl Comparison {
 }
 
 /// The shortest of the lists that are compared; none without results.
-pub fn shortest_lists(groups: &[Group]) -> usize {
+fn shortest_lists(groups: &[Group]) -> usize {
     let runs = groups.iter().flat_map(|group| &group.runs);
     runs.map(|run| run.result.evaluation.method.beams).min().unwrap_or(0)
 }
@@ -173,6 +173,17 @@ pub fn shortest_lists(groups: &[Group]) -> usize {
 pub fn default_metrics(beams: usize) -> Vec<Metric> {
     let allowed = || CUTOFFS.into_iter().filter(move |&k| k <= beams);
     allowed().map(Metric::Hr).chain(allowed().filter(|&k| k > 1).map(Metric::Ndcg)).collect()
+}
+
+/// Each of the metrics that are asked for once; if none is, all that the shortest lists of the groups allow.
+pub fn chosen_metrics(asked: &[Metric], groups: &[Group]) -> Vec<Metric> {
+    let mut metrics: Vec<Metric> = Vec::new();
+    for &metric in asked {
+        if !metrics.contains(&metric) {
+            metrics.push(metric);
+        }
+    }
+    if metrics.is_empty() { default_metrics(shortest_lists(groups)) } else { metrics }
 }
 
 /// Compares models that ranked the same items for the same users.

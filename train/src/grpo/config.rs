@@ -115,6 +115,21 @@ impl GrpoConfig {
         Guards { max_kl: self.max_kl, stop_on_collapse: self.stop_on_collapse }
     }
 
+    /// Makes sure that a step of so many rollouts has whole groups.
+    ///
+    /// # Errors
+    ///
+    /// No rollouts, or a number that is no multiple of [`group`](Self::group).
+    pub fn check_rollouts(&self, rollouts: usize) -> Result<(), TrainError> {
+        match rollouts > 0 && rollouts.is_multiple_of(self.group) {
+            true => Ok(()),
+            false => {
+                let problem = format!("is {rollouts}; must be a multiple of the group's {} samples", self.group);
+                Err(TrainError::config("rollouts", problem))
+            }
+        }
+    }
+
     /// Makes sure that every value makes sense by itself.
     pub(super) fn check_values(&self) -> Result<(), TrainError> {
         if !(2..=LARGEST_GROUP).contains(&self.group) {

@@ -1,0 +1,39 @@
+use crate::data::DataError;
+use crate::input_error::InputError;
+use crate::models::ModelError;
+use crate::models::decode::TrieError;
+use crate::run::RunError;
+
+/// Why there is no recommendation.
+#[derive(Debug, thiserror::Error)]
+pub enum RecommendError {
+    /// The model's folder.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The catalog.
+    #[error(transparent)]
+    Trie(#[from] TrieError),
+    /// A file of histories.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The catalog has no item of this id.
+    #[error("{field}: the catalog has no item `{id}`")]
+    UnknownItem {
+        /// Where the id stands.
+        field: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// A history without an item.
+    #[error("history: is empty; a model needs at least one item or title")]
+    NoHistory,
+    /// A list of another length than a search can give.
+    #[error("top: is {0}; it must be from 1 to {most}", most = super::query::MOST_ITEMS)]
+    Top(usize),
+}

@@ -1,0 +1,53 @@
+use super::table::table;
+use crate::recommend::Recommendation;
+use crate::report::duration;
+use crate::run::RunOutcome;
+use crate::train::{Progress, RunPaths, Validation};
+
+/// A validation of a language model, in a line; `uniform` is the loss in nats per item of a model by which all titles
+/// are equally likely, where the loss is in such.
+pub fn of_validation(validation: &Validation, uniform: Option<f64>) -> String {
+    let figure = |name: &str| validation.metric(name).unwrap_or(f64::NAN);
+    let uniform = uniform.map_or_else(String::new, |nats| format!(" nats per item (all alike: {nats:.2})"));
+    let at_ten = |name: &str| validation.metrics.get(name)?.get("10")?.as_f64();
+    let ranking = match (at_ten("valid_hr"), at_ten("valid_ndcg")) {
+        (Some(hr), Some(ndcg)) => format!(", HR@10 {hr:.4}, NDCG@10 {ndcg:.4}"),
+        _ => String::new(),
+    };
+    let (loss, perplexity) = (figure("valid_loss"), figure("valid_perplexity"));
+    format!("validation loss {loss:.4}{uniform}, perplexity {perplexity:.3}{ranking}")
+}
+
+/// How a run of a language model ended, in a line.
+pub fn of_outcome(outcome: &RunOutcome) -> String {
+    let RunOutcome { stopped, steps, best_step, skipped, seconds, run, .. } = outcome;
+    format!(
+        "{} after {steps} steps{} in {}; the best model, of step {}, is {}",
+        if stopped.is_some() { "stopped" } else { "done" },
+        if *skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() },
+        duration(*seconds),
+        best_step.unwrap_or(*steps),
+        RunPaths(run).best().display()
+    )
+}
+
+/// How a run of SASRec ended in a folder, in a line.
+pub fn of_sasrec(end: &Progress, run: RunPaths, steps_per_epoch: usize) -> String {
+    format!(
+        "done after {} epochs in {}; the best, epoch {} with an NDCG@10 of {:.4} on valid, is {}",
+        end.step / steps_per_epoch,
+        duration(end.seconds),
+        end.best_step.unwrap_or(end.step) / steps_per_epoch,
+        end.best.as_ref().map_or(f64::NAN, |best| best.score),
+        run.best().display()
+    )
+}
+
+/// What is recommended, as a table.
+pub fn of_recommendations(list: &[Recommendation]) -> String {
+    let mut rows = vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()];
+    for Recommendation { rank, title, items, score } in list {
+        rows.push(vec![rank.to_string(), title.clone(), items.join(" "), format!("{score:.4}")]);
+    }
+    table(&rows)
+}
