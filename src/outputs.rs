@@ -44,7 +44,9 @@ pub enum OutputError {
 ///
 /// As [`check_writable`]; also a part of a model, of data or of a run.
 pub fn check_result(path: &Path) -> Result<(), OutputError> {
-    let is_json = |file: File| serde_json::from_reader::<_, IgnoredAny>(BufReader::new(file)).is_ok();
+    // One value, or one a line.
+    let values = |file: File| serde_json::Deserializer::from_reader(BufReader::new(file)).into_iter::<IgnoredAny>();
+    let is_json = |file: File| values(file).all(|value| value.is_ok());
     check_writable(path, &is_json)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.exists() && (PARTS.contains(&&*name) || name.ends_with(".index.json")) {

@@ -130,7 +130,7 @@ fn the_program_recommends_by_id_by_title_and_to_all_users_of_a_file() {
     one(&["--history-id", id]);
     for (more, part) in [
         (vec!["--history-id", "nothing"], "history: the catalog has no item `nothing`"),
-        (vec!["--users", &json], "needs either"),
+        (vec!["--users", &json], "is no history"),
         (vec!["--history", title, "--history-id", id], "cannot be used with"),
         (vec![], "--history"),
     ] {

@@ -28,7 +28,10 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     expect(&["sft", "--model", &base, "--data", &w.path("nowhere"), "--out", &out], &["nowhere"]);
     expect(&["sft", "--resume", &base], &["run.json"]);
     expect(&["score", "--model", &base, "--tokens", &w.path("nowhere")], &["nowhere"]);
-    expect(&["grpo", "--model", &base, "--data", &prepared, "--out", &out, "--rollouts", "10"], &["--rollouts 10"]);
+    expect(
+        &["grpo", "--model", &base, "--data", &prepared, "--out", &out, "--rollouts", "10"],
+        &["rollouts: is 10", "multiple"],
+    );
     // Values that make no sense.
     let sft = |more: &[&'static str]| [&["sft", "--model", &base, "--data", &prepared, "--out", &out], more].concat();
     expect(&sft(&["--limit", "0"]), &["--limit"]);

@@ -208,19 +208,21 @@ mod tests {
 
     #[test]
     fn a_cycle_is_learnt_and_a_run_that_stops_comes_to_the_same_end() {
-        // One item at a time is learnt more slowly.
-        for (loss, epochs) in [(SasRecLoss::Softmax, 40), (SasRecLoss::Bce, 160)] {
+        // What does not follow is drawn among the items that the history does not have: those of the history, three of
+        // six here, are not learnt to be unlikely.
+        for (loss, epochs, least) in [(SasRecLoss::Softmax, 40, 0.99), (SasRecLoss::Bce, 160, 0.7)] {
             let folder = tempfile::tempdir().unwrap();
             let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
             let config = SasRecTrainConfig { epochs, batch: 5, learning_rate: 5e-3, patience: epochs, loss, seed: 3 };
             let (end, found) = train(&whole, &config, None);
             assert!(end.finished && end.step == epochs * 4 && found.len() == epochs);
             let best = end.best.unwrap().score;
-            assert!(best > 0.99, "{best}");
+            assert!(best > least, "{best}");
             assert_eq!(found[end.best_step.unwrap() / 4 - 1], (best, true));
             let model = SasRec::load(&whole.join("best"), &crate::device_under_test()).unwrap();
             let scores = host::read(model.log_probs(&[&[3, 4, 5]]).unwrap());
-            assert!(scores.iter().all(|score| *score <= scores[0]), "after 5 comes 0: {scores:?}");
+            let others = if loss == SasRecLoss::Softmax { 1..6 } else { 1..3 };
+            assert!(scores[others].iter().all(|score| *score < scores[0]), "after 5 comes 0: {scores:?}");
 
             let stop = found.iter().enumerate().filter(|(_, (_, is_best))| *is_best).nth(1).unwrap().0 + 1;
             let (end, found) = train(&stopped, &config, Some(stop));
