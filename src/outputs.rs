@@ -1,7 +1,7 @@
 //! Files that will be written after long work: that they can be written, and what they must not replace.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use crate::input_error::InputError;
 use crate::models::files;
 use crate::models::hub;
+use crate::recommend::UserRecommendations;
 use crate::run::TOKENIZER_FILE;
 
 /// Names of JSON files that models, data and runs consist of.
@@ -44,15 +45,25 @@ pub enum OutputError {
 ///
 /// As [`check_writable`]; also a part of a model, of data or of a run.
 pub fn check_result(path: &Path) -> Result<(), OutputError> {
-    // One value, or one a line.
-    let values = |file: File| serde_json::Deserializer::from_reader(BufReader::new(file)).into_iter::<IgnoredAny>();
-    let is_json = |file: File| values(file).all(|value| value.is_ok());
+    let is_json = |file: File| serde_json::from_reader::<_, IgnoredAny>(BufReader::new(file)).is_ok();
     check_writable(path, &is_json)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.exists() && (PARTS.contains(&&*name) || name.ends_with(".index.json")) {
         return Err(InputError::new(path, "exists and is no result but a part of something; give another name").into());
     }
     Ok(())
+}
+
+/// Makes sure that recommendations to many users can be written as JSON lines, and replace nothing but such.
+///
+/// # Errors
+///
+/// As [`check_writable`].
+pub fn check_recommendations(path: &Path) -> Result<(), OutputError> {
+    let is_first_line = |line: std::io::Result<String>| {
+        line.is_ok_and(|line| serde_json::from_str::<UserRecommendations>(&line).is_ok())
+    };
+    check_writable(path, &|file| BufReader::new(file).lines().next().is_some_and(is_first_line))
 }
 
 /// Makes sure that a result does not replace one of those that it is made from.
@@ -66,6 +77,18 @@ pub fn check_not_read<'a>(path: &Path, read: impl IntoIterator<Item = &'a PathBu
     match read.into_iter().find(|path| written.is_some() && real(path) == written) {
         Some(path) => Err(InputError::new(path, "is read here and cannot be what is written").into()),
         None => Ok(()),
+    }
+}
+
+/// Makes sure that a folder can be made at a path.
+///
+/// # Errors
+///
+/// Something is there already.
+pub fn check_free(folder: &Path) -> Result<(), OutputError> {
+    match files::is_occupied(folder) {
+        true => Err(InputError::new(folder, "exists already; give another folder").into()),
+        false => Ok(()),
     }
 }
 

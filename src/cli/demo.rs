@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
-use super::outputs::{check_free, check_json, write_json};
+use super::outputs::{check_json, write_json};
 use super::run_display::RunDisplay;
 use super::terminal::{duration, is_quiet, print};
 use super::{CliError, DeviceArg, SeedArg};
 use crate::demo::{DemoConfig, DemoEvent, DemoRankings};
+use crate::outputs::check_free;
 use crate::text;
 
 /// Options of `demo`.

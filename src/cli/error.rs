@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::bench::BenchError;
 use crate::data::DataError;
@@ -111,11 +111,6 @@ fn with_inputs(error: &ExperimentError) -> String {
 }
 
 impl CliError {
-    /// A problem with a file or folder of the user's.
-    pub(super) fn input(path: &Path, problem: impl Into<String>) -> Self {
-        InputError::new(path, problem).into()
-    }
-
     /// A run's error where the command `command` carried it out; `also` is said after how to go on.
     pub(super) fn of_run(error: RunError, command: &'static str, also: &'static str) -> Self {
         match error {

@@ -3,10 +3,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::model::warn_of_software;
-use super::outputs::check_free;
 use super::terminal::{is_quiet, print};
 use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::backbone::Architecture;
+use crate::outputs::check_free;
 use crate::run::{InitRequest, ModelOrigin, ModelSizes};
 
 /// Options of `init`.

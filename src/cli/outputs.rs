@@ -22,14 +22,6 @@ pub(super) fn check_not_read<'a>(
     Ok(json.map_or(Ok(()), |json| outputs::check_not_read(json, read))?)
 }
 
-/// The error for a folder that is to be made and exists already.
-pub(super) fn check_free(folder: &Path) -> Result<(), CliError> {
-    match files::is_occupied(folder) {
-        true => Err(CliError::input(folder, "exists already; give another --out")),
-        false => Ok(()),
-    }
-}
-
 /// Writes a command's result where `--json` asks for it.
 pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<(), CliError> {
     Ok(path.map_or(Ok(()), |path| files::write_json(path, value))?)

@@ -4,11 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::model::{note_other_objective, warn_of_software};
-use super::outputs::{check_json, write_json};
+use super::outputs::write_json;
 use super::terminal::{Progress, is_quiet, note, print, print_to_reader};
 use super::{CliError, DeviceArg, ObjectiveArg};
 use crate::models::Precision;
 use crate::models::files::write_atomically;
+use crate::outputs::{check_recommendations, check_result};
 use crate::recommend::{Chosen, Query, Recommender, RecommenderConfig, UserHistory, read_histories, read_ids};
 use crate::run::ChosenGuidance;
 use crate::text;
@@ -74,7 +75,8 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     if args.top == 0 || args.beams.is_some_and(|beams| beams < args.top) {
         return Err(CliError::Usage("--top must be at least 1 and --beams at least as many".into()));
     }
-    check_json(args.json.as_deref())?;
+    let check = if args.users.is_some() { check_recommendations } else { check_result };
+    args.json.as_deref().map_or(Ok(()), check)?;
     warn_of_software(&args.device.device)?;
     let users = args.users.as_deref().map(read_histories).transpose()?;
     let query = Query {

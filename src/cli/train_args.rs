@@ -57,7 +57,7 @@ impl RunArgs {
     }
 
     /// Whether the model of a new run began with random weights.
-    fn from_scratch(&self) -> Option<FromScratch> {
+    fn scratch(&self) -> Option<FromScratch> {
         FromScratch::of(self.model.as_ref()?, self.data.as_ref()?)
     }
 
@@ -243,7 +243,7 @@ pub(super) struct FrozenArgs {
 }
 
 pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
-    let defaults = Defaults::pretrain(args.run.from_scratch()).with_batch(args.batch);
+    let defaults = Defaults::pretrain(args.run.scratch()).with_batch(args.batch);
     let regularization = args.run.regularization(args.regularization, &defaults)?;
     let objective = Some(args.objective.objective.unwrap_or(ObjectiveKind::Catalog));
     let stage = StageConfig::Pretrain { regularization };
@@ -251,7 +251,7 @@ pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
 }
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
-    let from_scratch = if args.recipe.is_some() { None } else { args.run.from_scratch() };
+    let from_scratch = if args.recipe.is_some() { None } else { args.run.scratch() };
     let defaults = Defaults::sft(from_scratch).with_batch(args.batch);
     let lora = args.lora();
     lora.iter().try_for_each(LoraConfig::check)?;

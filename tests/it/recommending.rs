@@ -32,8 +32,8 @@ fn a_list_does_not_depend_on_who_else_asks_nor_on_the_thread() {
     let items: Vec<String> = recommender.catalog().catalog.items().iter().map(|item| item.id.clone()).collect();
     let query = |at: usize| Query {
         history: vec![Chosen::Id(items[at % items.len()].clone()), Chosen::Id(items[(at + 1) % items.len()].clone())],
-        top: if at % 3 == 0 { 3 } else { 12 },
-        exclude_history: at % 2 == 0,
+        top: if at.is_multiple_of(3) { 3 } else { 12 },
+        exclude_history: at.is_multiple_of(2),
         ..Default::default()
     };
     let queries: Vec<Query> = (0..40).map(query).collect();
@@ -122,15 +122,22 @@ fn the_program_recommends_by_id_by_title_and_to_all_users_of_a_file() {
     let of_three = one(&["--history-id", id, "--top", "2"]);
     let names = |list: &Value| list.as_array().unwrap().iter().map(|one| one["items"].clone()).collect::<Vec<_>>();
     assert_eq!(names(&answers[3]["recommendations"]), names(&of_three));
-    succeed(&[&fixed[..], &["--users", &users, "--json", &json]].concat());
-    assert_eq!(String::from_utf8(w.bytes("list.json")).unwrap().lines().count(), catalog.len());
+    let lists = w.path("lists.jsonl");
+    for _ in 0..2 {
+        succeed(&[&fixed[..], &["--users", &users, "--json", &lists]].concat());
+    }
+    assert_eq!(String::from_utf8(w.bytes("lists.jsonl")).unwrap().lines().count(), catalog.len());
+    for file in ["prepared/catalog.jsonl", "list.json"] {
+        let message = refuse(&[&fixed[..], &["--users", &users, "--json", &w.path(file)]].concat());
+        assert!(message.contains("refusing to overwrite"), "{message}");
+    }
 
     // The training rows are not read, and not needed.
     std::fs::remove_file(Path::new(&data).join("train.jsonl")).unwrap();
     one(&["--history-id", id]);
     for (more, part) in [
         (vec!["--history-id", "nothing"], "history: the catalog has no item `nothing`"),
-        (vec!["--users", &json], "is no history"),
+        (vec!["--users", &lists], "is no history"),
         (vec!["--history", title, "--history-id", id], "cannot be used with"),
         (vec![], "--history"),
     ] {

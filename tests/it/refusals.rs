@@ -40,7 +40,7 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     expect(&sft(&["--precision", "f64"]), &["--precision", "f32, bf16 and f16"]);
     expect(&sft(&["--json", "nowhere/result.json"]), &["nowhere/result.json", "no such folder"]);
     expect(&["demo", "--out", &data], &["data", "exists"]);
-    expect(&["bench", "sft", "--model", &base, "--tokens", &out, "--threads", "99999999"], &["--threads"]);
+    expect(&["bench", "sft", "--model", &base, "--tokens", &out, "--threads", "99999999"], &["99999999 threads"]);
     let long = format!("{{\"prompt\": {:?}, \"target\": [0]}}", vec![1; 2000]);
     std::fs::write(w.path("long.jsonl"), long).unwrap();
     expect(&["score", "--model", &base, "--tokens", &w.path("long.jsonl")], &["2002 tokens", "1024 positions"]);
