@@ -99,7 +99,7 @@ impl Prepared {
     }
 
     /// For each token of a row's prompt, the place in the row's history of the title that it belongs to; none for the
-    /// wording around the history. See [`Prompt::titles_of_tokens`].
+    /// wording around the history. See [`Prompt::titles_of_tokens`](super::Prompt::titles_of_tokens).
     ///
     /// # Errors
     /// If the prompt is not the one that is made of the row's history.

@@ -71,7 +71,9 @@ impl Sft {
         let mut total = LocalUpdate::new(model).with_metrics(names);
         // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
         let dropped = |dropout: Option<Dropout>| dropout.map_or_else(|| model.clone(), |d| model.with_dropout(d));
-        let mut head = common_head(&dropped(dropout.clone()), &batch.rows)?.map(Cut::new);
+        // It is that of all ranks, so that dropout sets the same values to zero for any number of them.
+        let shared = if batch.rows.is_empty() { &batch.rows } else { &batch.global };
+        let mut head = common_head(&dropped(dropout.clone()), shared)?.map(Cut::new);
         for rows in batch.micro_batches(self.micro_batch) {
             let dropout = dropout.as_ref().map(|dropout| dropout.of_rows(rows.iter().map(|row| row.row)));
             let log_probs = forward_after(&dropped(dropout), &objective, head.as_ref().map(Cut::head), &rows)?;
