@@ -4,6 +4,9 @@ use crate::models::ModelError;
 use crate::models::decode::TrieError;
 use crate::run::RunError;
 
+/// Longest list.
+pub(super) const MOST_ITEMS: usize = 1000;
+
 /// Why there is no recommendation.
 #[derive(Debug, thiserror::Error)]
 pub enum RecommendError {
@@ -34,6 +37,6 @@ pub enum RecommendError {
     #[error("history: is empty; a model needs at least one item or title")]
     NoHistory,
     /// A list of another length than a search can give.
-    #[error("top: is {0}; it must be from 1 to {most}", most = super::query::MOST_ITEMS)]
+    #[error("top: is {0}; it must be from 1 to {most}", most = MOST_ITEMS)]
     Top(usize),
 }

@@ -2,11 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::RecommendError;
+use super::error::{MOST_ITEMS, RecommendError};
 use crate::data::PreparedCatalog;
-
-/// Longest list.
-pub(super) const MOST_ITEMS: usize = 1000;
 
 /// An item of a history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
