@@ -9,7 +9,7 @@ use crate::common::program::{SFT, Workshop, refuse, run, words};
 use crate::common::program::{owned, succeed};
 use crate::common::runs::{assert_same_results, content, resume, start};
 #[cfg(unix)]
-use crate::common::runs::{long_run, stopped_run};
+use crate::common::runs::{interrupt, long_run, stopped_run};
 
 #[test]
 fn a_run_is_written_by_one_process_which_the_second_one_names() {
@@ -128,4 +128,25 @@ fn a_reader_that_is_gone_is_no_failure_and_a_full_disk_is_one() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("standard output") && !message.contains("panicked"), "{message}");
+}
+
+/// Ctrl-C in the middle of a data set that takes seconds.
+#[test]
+#[cfg(unix)]
+fn preparing_that_is_interrupted_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (0..400_000).map(|row| format!("u{},i{},{row}\n", row / 9, row * 7 % 5000)).collect();
+    let items: String = (0..5000).map(|item| format!("i{item},Title of the item number {item}\n")).collect();
+    std::fs::write(folder.path().join("reviews.csv"), format!("user_id,item_id,timestamp\n{rows}")).unwrap();
+    std::fs::write(folder.path().join("items.csv"), format!("item_id,title\n{items}")).unwrap();
+    let [data, out] = [folder.path().to_owned(), folder.path().join("out")].map(|path| path.display().to_string());
+    let child = start(&owned(&["prepare", "--data", &data, "--out", &out]));
+    std::thread::sleep(Duration::from_millis(400));
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("nothing was written"), "{message}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }
