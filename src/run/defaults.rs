@@ -27,8 +27,8 @@ pub struct Defaults {
 
 /// A small model that began with random weights and trains on so many rows.
 ///
-/// It has much to learn from little, again and again, and over-fits on the way: its settings are those that ranked best
-/// on the validation rows of Amazon's Office Products (`experiments/regularization.toml`).
+/// It has much to learn from little, again and again, and over-fits on the way: its settings were chosen on the
+/// validation rows of Amazon's Office Products (`experiments/regularization.toml`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FromScratch {
     /// Training rows of the data.
