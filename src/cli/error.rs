@@ -94,6 +94,9 @@ fn remedy(error: &RunError) -> String {
 fn of_recommendation(error: &RecommendError) -> String {
     match error {
         RecommendError::Run(error) => format!("{error}{}", remedy(error)),
+        RecommendError::OtherGuidance { .. } => {
+            format!("{error}; choose it anew with `latentr3 evaluate --guidance`, or search without: --no-guidance")
+        }
         other => other.to_string(),
     }
 }

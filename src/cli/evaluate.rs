@@ -45,8 +45,8 @@ pub(super) struct EvaluateArgs {
     /// The language model's share in a guided search, from 0 to 1
     #[arg(long, value_name = "SCALES", value_delimiter = ',', default_values_t = [0.2, 0.4, 0.6, 0.8], requires = "guidance")]
     guidance_scale: Vec<f64>,
-    /// Weight of popularity, in votes, where transitions guide; their other two weights are chosen by what counts alone
-    /// rank best
+    /// Weight of popularity, in votes, where transitions guide; chosen when kind and scale are, which are chosen with
+    /// the first one. Their other two weights are chosen by what counts alone rank best
     #[arg(long, value_name = "VOTES", value_delimiter = ',', default_values_t = [0.1, 1.0, 10.0], requires = "guidance")]
     guidance_smoothing: Vec<f64>,
     /// Validation users to choose by

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use crate::data::DataError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
@@ -22,6 +24,12 @@ pub enum RecommendError {
     /// The catalog.
     #[error(transparent)]
     Trie(#[from] TrieError),
+    /// How the search is guided was chosen on other data.
+    #[error("{}: is not the data on which the model's guidance was chosen", data.display())]
+    OtherGuidance {
+        /// The data.
+        data: PathBuf,
+    },
     /// A file of histories.
     #[error(transparent)]
     Input(#[from] InputError),

@@ -226,6 +226,9 @@ fn guide(
     Ok(match GuideSource::from(guidance.guide.as_str()) {
         GuideSource::Transition => {
             let prepared = Prepared::load(&config.data)?;
+            if prepared.fingerprint() != guidance.data_fingerprint {
+                return Err(RecommendError::OtherGuidance { data: config.data.clone() });
+            }
             let transitions = Transitions::new(&prepared, guidance.transition.unwrap_or_default());
             (prepared.into_catalog(), Box::new(transitions))
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RunError;
 use super::model_folder::{absolute, is_run, model_folder};
-use crate::data::{Prepared, Split};
+use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::{
     CollaborativeModel, EvalConfig, Guidance, Metric, Shard, TransitionChoices, TransitionConfig, Transitions,
     evaluate_guided, load_sasrec, sample,
@@ -135,59 +135,72 @@ pub(super) struct GuidedSearch<'a> {
 
 impl GuidedSearch<'_> {
     /// The guide, and the guidance with the best NDCG@10, or of the longest list, on validation users; of equal ones
-    /// the first.
+    /// the first. Kind and scale are chosen with the first smoothing, and then the smoothing, on which lists depend
+    /// little.
     pub fn choose(
         &self,
         request: &GuidanceRequest,
         tried: &mut dyn FnMut(&ChosenGuidance),
     ) -> Result<(Box<dyn CollaborativeModel>, ChosenGuidance), RunError> {
-        let weights = match request.guide {
-            GuideSource::Transition => Some(TransitionChoices::default().choose(self.prepared, self.seed).0),
-            GuideSource::SasRec(_) => None,
+        let counted: Vec<Option<TransitionConfig>> = match request.guide {
+            GuideSource::Transition => {
+                let (weights, _) = TransitionChoices::default().choose(self.prepared, self.seed);
+                request.smoothing.iter().map(|&smoothing| Some(TransitionConfig { smoothing, ..weights })).collect()
+            }
+            GuideSource::SasRec(_) => vec![None],
         };
-        let smoothing = if weights.is_some() { &request.smoothing[..] } else { &[1.0] };
-        let choices = request.kinds.len() * request.scales.len() * smoothing.len();
+        let (&first, others) = counted.split_first().ok_or(RunError::NoValidation)?;
         let rows = sample(self.prepared.rows.get(Split::Valid), Some(request.users), self.seed);
-        if choices == 0 || (choices > 1 && rows.is_empty()) {
+        let is_choice = request.kinds.len() * request.scales.len() + others.len() > 1;
+        if is_choice && rows.is_empty() {
             return Err(RunError::NoValidation);
         }
-        let config = EvalConfig { shard: Shard::WHOLE, ..self.config };
-        let name = match &request.guide {
-            GuideSource::SasRec(run) => absolute(run).display().to_string(),
-            GuideSource::Transition => request.guide.to_string(),
+        let mut measure = |guide: &dyn CollaborativeModel, kind, scale, transition| -> Result<_, RunError> {
+            let mut candidate = ChosenGuidance {
+                guide: match &request.guide {
+                    GuideSource::SasRec(run) => absolute(run).display().to_string(),
+                    GuideSource::Transition => request.guide.to_string(),
+                },
+                kind,
+                scale,
+                transition,
+                ndcg: None,
+                users: rows.len(),
+                data_fingerprint: self.prepared.fingerprint(),
+            };
+            if is_choice {
+                candidate.ndcg = Some(self.ndcg(Guidance { model: guide, kind, scale }, &rows)?);
+                tried(&candidate);
+            }
+            Ok(candidate)
         };
+        let mut guide = self.guide(&request.guide, first)?;
         let mut best: Option<ChosenGuidance> = None;
-        for &smoothing in smoothing {
-            let transition = weights.map(|weights| TransitionConfig { smoothing, ..weights });
-            let guide = self.guide(&request.guide, transition)?;
-            for &kind in &request.kinds {
-                for &scale in &request.scales {
-                    let mut candidate = ChosenGuidance {
-                        guide: name.clone(),
-                        kind,
-                        scale,
-                        transition,
-                        ndcg: None,
-                        users: rows.len(),
-                        data_fingerprint: self.prepared.fingerprint(),
-                    };
-                    if choices > 1 {
-                        let guidance = Guidance { model: guide.as_ref(), kind, scale };
-                        let (model, prepared, objective) = (self.model, self.prepared, self.objective);
-                        let found =
-                            evaluate_guided(model, guidance, prepared, objective, &rows, config, &mut |_, _| {})?;
-                        let metric = Metric::Ndcg(config.beam.beams.min(10));
-                        candidate.ndcg = Some(found.mean(metric));
-                        tried(&candidate);
-                    }
-                    if best.as_ref().is_none_or(|best| candidate.ndcg > best.ndcg) {
-                        best = Some(candidate);
-                    }
+        for &kind in &request.kinds {
+            for &scale in &request.scales {
+                let candidate = measure(guide.as_ref(), kind, scale, first)?;
+                if best.as_ref().is_none_or(|best| candidate.ndcg > best.ndcg) {
+                    best = Some(candidate);
                 }
             }
         }
-        let best = best.ok_or(RunError::NoValidation)?;
-        Ok((self.guide(&request.guide, best.transition)?, best))
+        let mut best = best.ok_or(RunError::NoValidation)?;
+        for &transition in others {
+            let other = self.guide(&request.guide, transition)?;
+            let candidate = measure(other.as_ref(), best.kind, best.scale, transition)?;
+            if candidate.ndcg > best.ndcg {
+                (guide, best) = (other, candidate);
+            }
+        }
+        Ok((guide, best))
+    }
+
+    /// NDCG of the list's first places, 10 at most.
+    fn ndcg(&self, guidance: Guidance, rows: &[&PreparedRow]) -> Result<f64, RunError> {
+        let config = EvalConfig { shard: Shard::WHOLE, ..self.config };
+        let Self { model, prepared, objective, .. } = *self;
+        let found = evaluate_guided(model, guidance, prepared, objective, rows, config, &mut |_, _| {})?;
+        Ok(found.mean(Metric::Ndcg(config.beam.beams.min(10))))
     }
 
     fn guide(

@@ -165,4 +165,11 @@ fn a_run_recommends_with_the_guide_that_its_evaluation_chose() {
     assert_eq!(w.json("tuned/guidance.json")["scale"], 0.0);
     assert_eq!(list(&[]), next);
     assert_ne!(list(&["--no-guidance"]), Value::Null);
+    // What was chosen on other data may not be the best on this.
+    std::fs::write(w.path("prepared/template.txt"), "Another wording: {history}").unwrap();
+    let fixed = ["recommend", "--model", &model, "--data", &data, "--history-id", id.as_str().unwrap()];
+    assert!(
+        refuse(&fixed).contains("prepared: is not the data on which the model's guidance was chosen; choose it anew")
+    );
+    succeed(&[&fixed[..], &["--no-guidance"]].concat());
 }
