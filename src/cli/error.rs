@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use crate::bench::BenchError;
-use crate::data::DataError;
+use crate::data::{CellProblem, DataError};
 use crate::devices::DeviceError;
 use crate::experiment::ExperimentError;
 use crate::golden::GoldenError;
@@ -19,7 +19,7 @@ pub(super) const INTERRUPTED: u8 = 130;
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The data.
-    #[error(transparent)]
+    #[error("{}", of_data(.0))]
     Data(#[from] DataError),
     /// The model.
     #[error(transparent)]
@@ -87,6 +87,25 @@ fn remedy(error: &RunError) -> String {
         RunError::EvaluatedBefore { .. } => "; `latentr3 evaluate --model RUN --split test` makes another".into(),
         RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
         _ => String::new(),
+    }
+}
+
+/// An error of data by the options of `prepare`, and with those that help.
+fn of_data(error: &DataError) -> String {
+    let option = |setting: &str| format!("--{}", setting.replace('_', "-"));
+    match error {
+        DataError::Setting { setting, problem } => format!("{}: {problem}", option(setting)),
+        DataError::NothingLeft { .. } => format!("{error}; see --min-rating, --from, --until and --k-core"),
+        DataError::EmptySplit { .. } => format!("{error}; see --min-history, --k-core, --split and --split-ratio"),
+        DataError::Untitled { .. } => format!("{error} (--item-column, --title-column)"),
+        DataError::MissingColumn { setting: Some("title_column"), .. } => {
+            format!("{error} (--title-column), or give a file of titles with --items")
+        }
+        DataError::MissingColumn { setting: Some(setting), .. } => format!("{error} ({})", option(setting)),
+        DataError::TooLong { .. } => format!("{error} (--max-tokens)"),
+        DataError::EndToken { .. } | DataError::EndTokenInTitle { .. } => format!("{error} (--end-token)"),
+        DataError::Cell { problem: CellProblem::EmptyTitle, .. } => format!("{error} (--drop-markup-titles)"),
+        other => other.to_string(),
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn drop_titles(interactions: &mut Interactions) -> Result<Dropped, Da
         let rows = std::mem::take(interactions.rows.get_mut(split));
         let kept: Vec<_> = rows.into_iter().filter_map(|row| move_row(row, &moved, split, &mut dropped)).collect();
         if kept.is_empty() {
-            let reason = " is left without the items that --drop-markup-titles drops";
+            let reason = " is left without the items whose title is empty or HTML";
             let path: &Path = interactions.files.get(split);
             return Err(DataError::EmptySplit { path: path.into(), split: split.name(), reason });
         }

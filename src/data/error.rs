@@ -64,7 +64,7 @@ pub enum DataError {
         problem: String,
     },
     /// Interactions of which the filters leave none.
-    #[error("{}: no interaction is left ({steps}); see --min-rating, --from, --until and --k-core", path.display())]
+    #[error("{}: no interaction is left ({steps})", path.display())]
     NothingLeft {
         /// The interactions.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub enum DataError {
     },
     /// Interactions with none of the items that have titles.
     #[error(
-        "{}: no item of {} has a title here; is `{id}` the same in both, and `{title}` the title? (--item-column, --title-column)",
+        "{}: no item of {} has a title here; is `{id}` the same in both, and `{title}` the title?",
         path.display(),
         events.display()
     )]
@@ -132,6 +132,8 @@ pub enum DataError {
         column: String,
         /// The columns that are there.
         found: Vec<String>,
+        /// The field of [`RawConfig`](super::RawConfig) that names another, if there is one.
+        setting: Option<&'static str>,
     },
     /// A column that the header has twice.
     #[error("{}, line 1: two columns are called `{column}`; rename one of them", path.display())]
@@ -191,7 +193,7 @@ pub enum DataError {
     /// A setting out of its range.
     #[error("{setting}: {problem}")]
     Setting {
-        /// The command line's name of it.
+        /// Its field in the configuration.
         setting: &'static str,
         /// What is wrong with it and what to do.
         problem: String,
@@ -206,7 +208,7 @@ pub enum DataError {
     },
     /// A text that does not fit a model's input even when nothing more can be left out of it.
     #[error(
-        "{place}: {what} takes {tokens} tokens, more than the {max_tokens} allowed; raise --max-tokens or shorten the title `{}`",
+        "{place}: {what} takes {tokens} tokens, more than the {max_tokens} allowed; allow more or shorten the title `{}`",
         shortened(title)
     )]
     TooLong {
@@ -244,14 +246,14 @@ pub enum DataError {
         problem: String,
     },
     /// An end token that cannot be used.
-    #[error("end token: {problem}; name one that the tokenizer has with --end-token")]
+    #[error("end token: {problem}; name one that the tokenizer has")]
     EndToken {
         /// What is wrong.
         problem: String,
     },
     /// A title that would end its own generation.
     #[error(
-        "item `{}`: its title `{}` contains the end token `{end_token}`; rename the item or choose another --end-token",
+        "item `{}`: its title `{}` contains the end token `{end_token}`; rename the item or choose another end token",
         shortened(id),
         shortened(title)
     )]
@@ -273,7 +275,7 @@ pub enum DataError {
         user: String,
     },
     /// An output folder that already holds something.
-    #[error("{}: exists already; choose another --out or remove it first", path.display())]
+    #[error("{}: exists already; choose another folder or remove it first", path.display())]
     OutputExists {
         /// The folder.
         path: PathBuf,
@@ -329,7 +331,7 @@ pub enum CellProblem {
         first_line: usize,
     },
     /// An item without a title.
-    #[error("the item's title is empty; add one, or drop such items with --drop-markup-titles")]
+    #[error("the item's title is empty; add one, or leave such items out")]
     EmptyTitle,
     /// No number.
     #[error("not a time; write seconds or milliseconds since 1970, or a date as in 2024-03-01 or 2024-03-01 17:30")]

@@ -61,7 +61,7 @@ impl Staging {
     pub(crate) fn start(out: &Path) -> Result<Self, DataError> {
         let Some(name) = out.file_name() else {
             let problem = format!("`{}` names no folder that can be made", out.display());
-            return Err(DataError::Setting { setting: "--out", problem });
+            return Err(DataError::Setting { setting: "out", problem });
         };
         if is_occupied(out) {
             return Err(DataError::OutputExists { path: out.into() });

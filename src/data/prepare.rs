@@ -29,11 +29,17 @@ impl PrepareConfig {
     /// Rows with histories, which are used as they are, settings for what comes after the split, and those of
     /// [`Interactions::survey`].
     pub fn survey(&self) -> Result<RawSummary, DataError> {
-        if self.drop_markup_titles || self.train_users.is_some() {
-            let setting = "--drop-markup-titles and --train-users";
-            return Err(DataError::Setting { setting, problem: "come after what --dry-run shows".into() });
+        for (setting, is_given) in
+            [("drop_markup_titles", self.drop_markup_titles), ("train_users", self.train_users.is_some())]
+        {
+            if is_given {
+                return Err(DataError::Setting {
+                    setting,
+                    problem: "comes after the split, which is all that is shown".into(),
+                });
+            }
         }
-        let problem = "has rows with histories, which are used as they are; --dry-run is for interactions one by one";
+        let problem = "has rows with histories, which are used as they are; nothing is filtered or split";
         let damaged = || DataError::Damaged { path: self.data.clone(), problem: problem.into() };
         Interactions::survey(&self.data, &self.read_options())?.ok_or_else(damaged)
     }

@@ -71,7 +71,7 @@ fn is_empty(path: &Path) -> bool {
 impl PrepareConfig {
     pub(super) fn check(&self) -> Result<(), DataError> {
         for (setting, value) in
-            [("--max-history", self.max_history), ("--max-tokens", self.max_tokens), ("--window", self.window)]
+            [("max_history", self.max_history), ("max_tokens", self.max_tokens), ("window", self.window)]
         {
             if value == 0 {
                 return Err(DataError::Setting { setting, problem: "must be at least 1".into() });

@@ -23,12 +23,12 @@ impl Interactions {
     pub fn read(data: &Path, options: &ReadOptions) -> Result<Self, DataError> {
         match Self::find(data)? {
             Some(found) => Ok(raw::plan(found, &options.raw, options.max_history)?.into_interactions()),
-            None if options.raw != RawConfig::default() => Err(DataError::Setting {
-                setting: "an option for interactions that come one by one",
-                problem: format!(
-                    "does not apply: {} has rows with histories, which are used as they are",
-                    data.display()
-                ),
+            None if options.raw != RawConfig::default() => Err(DataError::Damaged {
+                path: data.into(),
+                problem:
+                    "has rows with histories, which are used as they are; settings for interactions that come one \
+                          by one do not apply"
+                        .into(),
             }),
             None => split_tables::read(data, options),
         }

@@ -101,6 +101,7 @@ impl<'a> Table<'a> {
                 path: self.file.path.clone(),
                 column: format!("`{column}`"),
                 found: self.header.clone(),
+                setting: None,
             };
             let place = self.column(column).ok_or_else(missing)?;
             match self.header[place + 1..].iter().any(|other| other == column) {

@@ -41,11 +41,11 @@ pub struct EndToken {
 pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Tokenizer, DataError> {
     if vocab_size < MIN_VOCAB_SIZE {
         let problem = format!("{vocab_size} tokens are too few; the bytes and the end token take {MIN_VOCAB_SIZE}");
-        return Err(DataError::Setting { setting: "--vocab-size", problem });
+        return Err(DataError::Setting { setting: "vocab_size", problem });
     }
     if vocab_size > MAX_VOCAB_SIZE {
         let problem = format!("{vocab_size} tokens are too many; at most {MAX_VOCAB_SIZE} can be trained");
-        return Err(DataError::Setting { setting: "--vocab-size", problem });
+        return Err(DataError::Setting { setting: "vocab_size", problem });
     }
     let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
         .vocab_size(vocab_size)
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(vocab_size(&tokenizer), MIN_VOCAB_SIZE);
         assert_eq!(tokenizer.token_to_id(TRAINED_END), Some(0));
         assert!(vocab_size(&small()) > MIN_VOCAB_SIZE);
-        assert!(matches!(train_bpe(&["x"], 256), Err(DataError::Setting { setting: "--vocab-size", .. })));
+        assert!(matches!(train_bpe(&["x"], 256), Err(DataError::Setting { setting: "vocab_size", .. })));
     }
 
     #[test]

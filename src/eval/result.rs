@@ -58,7 +58,7 @@ pub enum MergeError {
     Missing(usize, usize),
     /// Without them there is no popularity, and no group of targets.
     #[error(
-        "the results have no counts of their items, which an experiment does not keep: merge what `latentr3 evaluate --json` wrote"
+        "the results have no counts of their items, which an experiment does not keep: merge what the evaluations wrote"
     )]
     NoItemCounts,
     /// The ranks of all parts are not those of all users.

@@ -229,7 +229,8 @@ fn begin(folder: &WorkFolder, step: &Step, json: &Path) -> Result<Vec<String>, E
     remove(json)?;
     if let Some(made) = step.makes.as_ref().map(|makes| folder.work.join(makes)) {
         if made.exists() && !folder.state_file(step).exists() {
-            let problem = format!("is there, and not of the step `{}`; move it away or give another --work", step.name);
+            let problem =
+                format!("is there, and not of the step `{}`; move it away or work in another folder", step.name);
             return Err(InputError::new(made, problem).into());
         }
         let run_file = RunPaths(&made).description();

@@ -78,9 +78,9 @@ impl ReportConfig {
             return Ok(Ok(Prepared::load(data)?));
         }
         let Some(folder) = contents.runs().find_map(|(_, run)| run.data()) else {
-            return Ok(Err("no run says where its data lies; name the prepared data with --data".into()));
+            return Ok(Err("no run says where its data lies, and none was named".into()));
         };
-        let gone = |error| format!("prepared data not found; pass --data if it was moved ({error})");
+        let gone = |error| format!("prepared data not found; name it if it was moved ({error})");
         Ok(Prepared::load(&folder).map_err(gone))
     }
 

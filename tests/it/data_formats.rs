@@ -279,15 +279,11 @@ fn bad_recbole_files_are_refused() {
         ),
         (item, format!("{good}u\t1\t5\n"), "toy.inter, line 3: 3 fields instead of 4"),
         (item, INTER.into(), "toy.inter: there is a header but no row"),
-        (
-            item,
-            INTER.replace("timestamp", "when"),
-            "named with --time-column) among `user_id`, `item_id`, `rating`, `when`",
-        ),
+        (item, INTER.replace("timestamp", "when"), "`time` or `date` among `user_id`, `item_id`, `rating`, `when`"),
         (item, good.clone(), "toy.inter: no row for the train split: a row needs a choice and a history"),
         (item, format!("{good}u\t2\t5\t2\n"), "toy.inter: no row for the valid split: too few rows are left"),
         (item, String::new(), "toy.inter: the file is empty"),
-        (untitled, good.clone(), "given by --items) among `item_id`, `year`"),
+        (untitled, good.clone(), "`product_title` among `item_id`, `year`"),
         ("item_id:token\ttitle:token_seq\n", good.clone(), "toy.item: there is a header but no row"),
         ("item_id:token\ttitle:token_seq\n1\t\n", good.clone(), "toy.item: no item of"),
     ] {

@@ -152,9 +152,9 @@ fn bad_records_are_refused_with_their_place_and_a_remedy() {
         (format!("{HEADER}u,,One,1,5\n"), ["line 2, column `item_id`", "empty"]),
         (HEADER.to_owned(), ["purchases.csv", "a header but no row"]),
         (String::new(), ["purchases.csv", "empty"]),
-        ("who,what,when\nu,i,1\n".to_owned(), ["no column `user_id`", "--user-column"]),
-        ("user_id,item_id,timestamp\nu,i,1\n".to_owned(), ["no column `title`", "--title-column"]),
-        (format!("{HEADER}u,i1,,1,5\n"), ["has a title here", "--title-column"]),
+        ("who,what,when\nu,i,1\n".to_owned(), ["no column `user_id`", "add or rename"]),
+        ("user_id,item_id,timestamp\nu,i,1\n".to_owned(), ["no column `title`", "add or rename"]),
+        (format!("{HEADER}u,i1,,1,5\n"), ["has a title here", "is `item_id` the same"]),
         (format!("title,{HEADER}x,u,i1,One,1,5\n"), ["line 1", "two columns are called `title`"]),
     ] {
         let error = read_csv(&text, unfiltered()).unwrap_err();
@@ -183,7 +183,7 @@ fn histories_may_be_as_long_as_one_likes_and_have_at_least_one_choice() {
     write(dir.path(), "purchases.csv", &format!("{HEADER}{REST}"));
     let path = dir.path().join("purchases.csv");
     let survey = |max_history| Interactions::survey(&path, &ReadOptions { max_history, ..options(unfiltered()) });
-    assert!(survey(0).unwrap_err().to_string().contains("--max-history"));
+    assert!(survey(0).unwrap_err().to_string().contains("max_history"));
     assert_eq!(survey(usize::MAX).unwrap().unwrap().history_lengths, [1, 1, 1]);
 }
 

@@ -182,12 +182,12 @@ fn every_form_goes_from_raw_files_to_a_trained_model() {
 #[test]
 fn a_file_of_interactions_finds_what_belongs_to_it() {
     for (form, file, alone) in [
-        ("amazon-2018", "Office_Products_5.json.gz", "--items"),
+        ("amazon-2018", "Office_Products_5.json.gz", "no column `title`"),
         ("amazon-2023", "Office_Products.jsonl.gz", "headline of a review"),
-        ("amazon-2023-ratings", "CDs.csv.gz", "--items"),
-        ("movielens-1m", "ratings.dat", "--items"),
-        ("movielens-csv", "ratings.csv", "--items"),
-        ("recbole", "toy.inter", "--items"),
+        ("amazon-2023-ratings", "CDs.csv.gz", "no column `title`"),
+        ("movielens-1m", "ratings.dat", "no column `title`"),
+        ("movielens-csv", "ratings.csv", "no column `title`"),
+        ("recbole", "toy.inter", "no column `title`"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let write_form = FORMS.iter().find(|(name, _)| *name == form).unwrap().1;

@@ -5,6 +5,30 @@ use std::path::Path;
 use crate::common::program::{GRPO, Workshop, refuse, run, words};
 
 #[test]
+fn what_is_wrong_with_data_is_said_with_the_option_that_helps() {
+    let w = Workshop::new();
+    let prepare = |name: &str, text: &str, more: &[&str], parts: &[&str]| {
+        let (file, out) = (w.path(name), w.path("made"));
+        std::fs::write(&file, text).unwrap();
+        let message = refuse(&[&["prepare", "--data", &file, "--out", &out], more].concat());
+        assert!(parts.iter().all(|part| message.contains(part)), "{parts:?}: {message}");
+    };
+    let orders = "user_id,item_id,title,timestamp,rating\nu,i1,One,1,5\nu,i2,Two,2,5\nu,i3,Three,3,5\nu,i4,Four,4,5\n";
+    let two = ["--k-core", "1", "--split", "leave-one-out"];
+    let with = |more: &[&'static str]| [&two[..], more].concat();
+    prepare("a.csv", "who,what\nu,i\n", &[], &["no column `user_id`", "(--user-column)"]);
+    prepare("b.csv", "user_id,item_id,timestamp\nu,i,1\n", &[], &["no column `title`", "(--title-column)", "--items"]);
+    prepare("c.csv", &orders.replace("One", ""), &["--min-rating", "6"], &["no interaction is left", "--min-rating"]);
+    prepare("d.csv", orders, &["--max-history", "0"], &["--max-history: must be at least 1"]);
+    prepare("e.csv", orders, &["--split-ratio", "1000001:1:1"], &["--split-ratio: must be three"]);
+    prepare("f.csv", orders, &with(&["--min-history", "4"]), &["no row for the", "--min-history"]);
+    prepare("g.csv", orders, &with(&["--max-tokens", "5"]), &["more than the 5 allowed", "(--max-tokens)"]);
+    prepare("h.csv", orders, &with(&["--end-token", "<stop>"]), &["end token: ", "(--end-token)"]);
+    prepare("i.csv", orders, &with(&["--vocab-size", "9"]), &["--vocab-size: 9 tokens are too few"]);
+    prepare("j.csv", orders, &with(&["--train-users", "1", "--dry-run"]), &["--train-users: comes after"]);
+}
+
+#[test]
 fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     let w = Workshop::new();
     let [base, prepared, data, out] = ["base", "prepared", "data", "out"].map(|name| w.path(name));

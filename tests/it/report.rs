@@ -221,7 +221,7 @@ fn a_run_alone_without_evaluations_or_data_still_has_a_page() {
     // Data that was moved is missed by name, and found by name.
     std::fs::rename(w.path("prepared"), w.path("moved")).unwrap();
     let page = report(&w, &["sft"], &[]);
-    assert!(page.contains("Not shown") && page.contains("--data") && page.contains("prepared"));
+    assert!(page.contains("Not shown") && page.contains("name it if it was moved") && page.contains("prepared"));
     let page = report(&w, &["sft"], &["--data", &w.path("moved")]);
     assert_eq!(page.matches("<article").count(), 3);
     // Other data than the run's is not mistaken for it.

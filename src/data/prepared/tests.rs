@@ -187,14 +187,14 @@ fn prompts_are_shortened_by_whole_titles_and_counted() {
 #[test]
 fn settings_that_cannot_work_are_refused_and_leave_nothing() {
     for (setting, change) in [
-        ("--max-history", (|config| config.max_history = 0) as fn(&mut PrepareConfig)),
-        ("--max-tokens", |config| config.max_tokens = 0),
-        ("--window", |config| config.window = 0),
-        ("--vocab-size", |config| config.vocab_size = 256),
-        ("--out", |config| config.out = "..".into()),
+        ("max_history", (|config| config.max_history = 0) as fn(&mut PrepareConfig)),
+        ("max_tokens", |config| config.max_tokens = 0),
+        ("window", |config| config.window = 0),
+        ("vocab_size", |config| config.vocab_size = 256),
+        ("out", |config| config.out = "..".into()),
         ("end token", |config| config.end_token = Some("<stop>".into())),
         ("toy.inter, line 3 (user u): the prompt with the newest title alone takes", |config| config.max_tokens = 20),
-        ("raise --max-tokens", |config| config.max_tokens = 20),
+        ("allow more or shorten the title", |config| config.max_tokens = 20),
         ("item `a`", |config| config.end_token = Some("9".into())),
         ("contains the end token `9`", |config| config.end_token = Some("9".into())),
     ] {

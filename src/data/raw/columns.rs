@@ -5,23 +5,21 @@ use crate::data::DataError;
 
 /// A column's meaning and the names that well-known data sets give it, likeliest first.
 pub(super) struct Known {
-    /// The option that names another.
-    option: &'static str,
+    /// The setting that names another.
+    setting: &'static str,
     names: &'static [&'static str],
 }
 
 pub(super) const USER: Known =
-    Known { option: "--user-column", names: &["user_id", "reviewerID", "userId", "user", "customer_id"] };
+    Known { setting: "user_column", names: &["user_id", "reviewerID", "userId", "user", "customer_id"] };
 /// The Amazon data of 2023 recommends the parent of all variants; `asin` is the variant.
 pub(super) const ITEM: Known =
-    Known { option: "--item-column", names: &["parent_asin", "asin", "item_id", "movieId", "item", "product_id"] };
+    Known { setting: "item_column", names: &["parent_asin", "asin", "item_id", "movieId", "item", "product_id"] };
 pub(super) const TIME: Known =
-    Known { option: "--time-column", names: &["timestamp", "unixReviewTime", "time", "date"] };
-pub(super) const RATING: Known = Known { option: "--rating-column", names: &["rating", "overall"] };
-pub(super) const TITLE: Known = Known {
-    option: "--title-column, or in a file of its own given by --items",
-    names: &["title", "movie_title", "name", "item_title", "product_title"],
-};
+    Known { setting: "time_column", names: &["timestamp", "unixReviewTime", "time", "date"] };
+pub(super) const RATING: Known = Known { setting: "rating_column", names: &["rating", "overall"] };
+pub(super) const TITLE: Known =
+    Known { setting: "title_column", names: &["title", "movie_title", "name", "item_title", "product_title"] };
 
 impl Known {
     /// The column that the user names, or the first known one that the file has.
@@ -38,10 +36,11 @@ impl Known {
         self.find(records, asked).ok_or_else(|| DataError::MissingColumn {
             path: records.path.clone(),
             column: match asked {
-                Some(name) => format!("`{name}` ({})", self.option),
-                None => format!("`{}` (or another, named with {})", self.names.join("` or `"), self.option),
+                Some(name) => format!("`{name}`"),
+                None => format!("`{}`", self.names.join("` or `")),
             },
             found: records.columns.clone(),
+            setting: Some(self.setting),
         })
     }
 }

@@ -51,16 +51,22 @@ impl RawConfig {
                 found => Ok(found.flatten()),
             }
         };
-        if self.k_core == Some(0) || self.min_history == 0 || self.max_title == 0 {
-            return Err(setting("--k-core, --min-history and --max-title", "must be at least 1"));
+        for (name, is_zero) in [
+            ("k_core", self.k_core == Some(0)),
+            ("min_history", self.min_history == 0),
+            ("max_title", self.max_title == 0),
+        ] {
+            if is_zero {
+                return Err(setting(name, "must be at least 1"));
+            }
         }
         if self.split_ratio.contains(&0) || self.split_ratio.iter().any(|&part| part > 1_000_000) {
-            return Err(setting("--split-ratio", "must be three whole numbers from 1 to 1000000, as in 8:1:1"));
+            return Err(setting("split_ratio", "must be three whole numbers from 1 to 1000000, as in 8:1:1"));
         }
         if self.min_rating.is_some_and(|rating| !rating.is_finite()) {
-            return Err(setting("--min-rating", "must be a number"));
+            return Err(setting("min_rating", "must be a number"));
         }
-        let [from, until] = [moment("--from", &self.from)?, moment("--until", &self.until)?];
+        let [from, until] = [moment("from", &self.from)?, moment("until", &self.until)?];
         Ok(Filter { min_rating: self.min_rating, from, until })
     }
 }
@@ -82,7 +88,7 @@ pub(super) struct Plan {
 /// Reads, filters and splits interactions.
 pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> Result<Plan, DataError> {
     if max_history == 0 {
-        return Err(DataError::Setting { setting: "--max-history", problem: "must be at least 1".into() });
+        return Err(DataError::Setting { setting: "max_history", problem: "must be at least 1".into() });
     }
     found.items = config.items.clone().or(found.items);
     let filter = config.filter()?;
@@ -93,7 +99,7 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
         let path = found.events.display();
         let problem =
             format!("is needed: a `title` in {path} is the headline of a review; the items' are in Amazon's metadata");
-        return Err(DataError::Setting { setting: "--items", problem });
+        return Err(DataError::Setting { setting: "items", problem });
     }
     let Events { users, items, all, read, low_ratings, outside_dates } = events::read(&records, config, &filter)?;
     let sizes = [users.len(), items.len()];
@@ -119,9 +125,9 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
     let (mut places, notes) = split::split(&left, kind, config.split_ratio, [config.min_history, max_history]);
     let cold_rows_dropped = if config.drop_cold { drop_cold(&left, &mut places, sizes[1]) } else { 0 };
     for (split, reason) in [
-        (Split::Train, ": a row needs a choice and a history of --min-history before it"),
-        (Split::Valid, ": too few rows are left; see --k-core, --split and --split-ratio"),
-        (Split::Test, ": too few rows are left; see --k-core, --split and --split-ratio"),
+        (Split::Train, ": a row needs a choice and a history before it, of the least length asked for"),
+        (Split::Valid, ": too few rows are left by the filters and the split"),
+        (Split::Test, ": too few rows are left by the filters and the split"),
     ] {
         if places.get(split).is_empty() {
             return Err(DataError::EmptySplit { path: found.events, split: split.name(), reason });
@@ -130,7 +136,7 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
     let lengths = || Split::ALL.iter().flat_map(|&split| places.get(split)).map(|place| place.history as usize);
     let mut history_lengths = vec![0; lengths().max().unwrap_or(0)];
     for length in lengths() {
-        // No row is without a history, for --min-history is at least 1.
+        // No row is without a history, for `min_history` is at least 1.
         history_lengths[length - 1] += 1;
     }
     let rows = Splits::make(|split| places.get(split).len());
