@@ -143,8 +143,8 @@ fn operations(criterion: &mut Criterion) {
         criterion,
         "attend_causally",
         [[30, 70, 4, 64], [30, 70, 2, 64], [30, 70, 2, 64]],
-        |[queries, keys, values]| ops::attend_causally(queries.flatten(0, 1), keys, values, &packing),
-        |[queries, keys, values]| generic::attend_causally(queries.flatten(0, 1), keys, values, &packing),
+        |[queries, keys, values]| ops::attend_causally(queries.flatten(0, 1), keys, values, &packing, None),
+        |[queries, keys, values]| generic::attend_causally(queries.flatten(0, 1), keys, values, &packing, None),
     );
     let ids = || Tensor::<2, Int>::ones([256, 1], &the_device());
     both(

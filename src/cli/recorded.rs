@@ -6,7 +6,7 @@ use super::CliError;
 use crate::run::RunDescription;
 
 /// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 47] = [
+const RECORDED: [(&str, &str); 48] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -27,6 +27,7 @@ const RECORDED: [(&str, &str); 47] = [
     ("select", "/select"),
     ("average", "/train/optimizer/average"),
     ("dropout", "/stage/regularization/dropout"),
+    ("attention_dropout", "/stage/regularization/attention_dropout"),
     ("label_smoothing", "/stage/regularization/label_smoothing"),
     ("drop_history", "/stage/augmentation/drop"),
     ("swap_history", "/stage/augmentation/swap"),

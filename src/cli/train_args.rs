@@ -64,11 +64,8 @@ impl RunArgs {
     /// What is given against over-fitting, and the stage's defaults of what is not.
     fn regularization(&self, given: Regularization, defaults: &Defaults) -> Result<Regularization, CliError> {
         given.check()?;
-        let Regularization { dropout, label_smoothing } = defaults.regularization;
-        Ok(Regularization {
-            dropout: if self.names("dropout") { given.dropout } else { dropout },
-            label_smoothing: if self.names("label_smoothing") { given.label_smoothing } else { label_smoothing },
-        })
+        let dropout = if self.names("dropout") { given.dropout } else { defaults.regularization.dropout };
+        Ok(Regularization { dropout, ..given })
     }
 
     /// Whether the command line named an option.

@@ -29,21 +29,27 @@ fn step(stage: &Sft, model: &LatentRecommender, rows: &[Example], step: usize) -
 fn dropout_depends_on_seed_and_step_and_not_on_how_a_batch_is_split() {
     let (items, model) = (items(), small_model(1, 3));
     let examples = examples(&items);
-    let with = |micro_batch, dropout, seed| Sft {
-        regularization: Regularization { dropout, ..Default::default() },
+    let with = |micro_batch, [dropout, attention_dropout]: [f64; 2], seed| Sft {
+        regularization: Regularization { dropout, attention_dropout, ..Default::default() },
         seed,
         ..Sft::new(micro_batch, objective(&items))
     };
-    let (loss, whole) = step(&with(64, 0.3, 1), &model, &examples, 5);
-    for micro_batch in [1, 2, 3] {
-        let (other, split) = step(&with(micro_batch, 0.3, 1), &model, &examples, 5);
-        assert!((loss - other).abs() < 1e-5, "{loss} {other}");
-        assert!((whole - split).abs() < 1e-4 * whole, "{whole} {split}");
+    let none = [0.0; 2];
+    for rates in [[0.3, 0.0], [0.0, 0.3], [0.2, 0.1]] {
+        let (loss, whole) = step(&with(64, rates, 1), &model, &examples, 5);
+        for micro_batch in [1, 2, 3] {
+            let (other, split) = step(&with(micro_batch, rates, 1), &model, &examples, 5);
+            assert!((loss - other).abs() < 1e-5, "{rates:?}: {loss} {other}");
+            assert!((whole - split).abs() < 1e-4 * whole, "{rates:?}: {whole} {split}");
+        }
+        let fewer = rates.map(|rate| rate / 3.0);
+        for (other, at) in
+            [(with(64, rates, 2), 5), (with(64, rates, 1), 6), (with(64, none, 1), 5), (with(64, fewer, 1), 5)]
+        {
+            assert!((step(&other, &model, &examples, at).0 - loss).abs() > 1e-4, "{rates:?}");
+        }
     }
-    for (other, at) in [(with(64, 0.3, 2), 5), (with(64, 0.3, 1), 6), (with(64, 0.0, 1), 5), (with(64, 0.1, 1), 5)] {
-        assert!((step(&other, &model, &examples, at).0 - loss).abs() > 1e-4);
-    }
-    let (plain, _) = step(&with(64, 0.0, 1), &model, &examples, 5);
+    let (plain, _) = step(&with(64, none, 1), &model, &examples, 5);
     assert_eq!(plain, step(&Sft::new(64, objective(&items)), &model, &examples, 9).0);
 }
 
@@ -100,7 +106,18 @@ fn a_run_with_everything_resumes_with_identical_results_and_selects_by_its_ranki
     let w = Workshop::new();
     let everything = [
         &SFT[..],
-        &["--dropout", "0.2", "--label-smoothing", "0.1", "--drop-history", "0.2", "--swap-history", "0.3"],
+        &[
+            "--dropout",
+            "0.2",
+            "--attention-dropout",
+            "0.1",
+            "--label-smoothing",
+            "0.1",
+            "--drop-history",
+            "0.2",
+            "--swap-history",
+            "0.3",
+        ],
         &["--average", "0.9", "--select", "ndcg@10", "--rank-sample", "3", "--validations", "3", "--patience", "0"],
     ]
     .concat();
@@ -126,6 +143,7 @@ fn a_run_with_everything_resumes_with_identical_results_and_selects_by_its_ranki
     for (options, part) in [
         (&["--dropout", "1"][..], "dropout"),
         (&["--label-smoothing", "-0.1"], "label_smoothing"),
+        (&["--attention-dropout", "1"], "attention_dropout"),
         (&["--drop-history", "2"], "drop a title"),
         (&["--average", "1.5"], "average"),
         (&["--select", "ndcg@10", "--rank-sample", "0"], "--rank-sample"),

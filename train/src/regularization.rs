@@ -11,22 +11,26 @@ use crate::TrainError;
 #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Against over-fitting"))]
 pub struct Regularization {
     /// Share of the values that are set to zero, of the embeddings and of what each attention and MLP adds
-    /// [default: 0; for a model from scratch 0.3].
+    /// [default: 0; for a model from scratch 0.1].
     #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0, hide_default_value = true))]
     pub dropout: f64,
+    /// Share of the weights within each attention that are set to zero.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0))]
+    pub attention_dropout: f64,
     /// Share of each choice's probability that all its tokens have alike in the loss, with the objective `catalog`.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0))]
     pub label_smoothing: f64,
 }
 
 impl Regularization {
-    /// Makes sure that both are shares below 1.
+    /// Makes sure that all are shares below 1.
     ///
     /// # Errors
     ///
     /// One that is none; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
         check_share("dropout", self.dropout)?;
+        check_share("attention_dropout", self.attention_dropout)?;
         check_share("label_smoothing", self.label_smoothing)
     }
 }

@@ -63,9 +63,10 @@ impl Sft {
         batch: &LocalBatch,
     ) -> Result<LocalUpdate, TrainError> {
         let adapts = self.temperature == Temperature::Adaptive;
-        let Regularization { dropout, label_smoothing } = self.regularization;
+        let Regularization { dropout, attention_dropout, label_smoothing } = self.regularization;
         let objective = self.objective.at_temperature(temperature, adapts).with_label_smoothing(label_smoothing);
-        let dropout = (dropout > 0.0).then(|| Dropout::new(dropout, self.seed, step));
+        let drops = dropout > 0.0 || attention_dropout > 0.0;
+        let dropout = drops.then(|| Dropout::new(dropout, attention_dropout, self.seed, step));
         let terms = self.objective.terms(size);
         let names = ["loss"].into_iter().chain(SPREAD.into_iter().filter(|_| adapts));
         let mut total = LocalUpdate::new(model).with_metrics(names);

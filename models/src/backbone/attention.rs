@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::config::BackboneConfig;
+use super::dropout::LayerDropped;
 use super::layers::Linear;
 use super::rope::RopeAngles;
 use super::state::KeyValue;
@@ -57,6 +58,7 @@ impl Attention {
         packing: &Packing,
         angles: &RopeAngles,
         context: &[Context],
+        dropped: LayerDropped,
     ) -> (Tensor<2>, KeyValue) {
         let [tokens, _] = x.dims();
         let heads = |x: &Tensor<2>| x.dims()[1] / self.head_dim;
@@ -73,9 +75,14 @@ impl Attention {
             keys: ops::keep(pad(rotate(self.k_proj.forward(x.clone())).reshape([tokens as i32, -1]))),
             values: ops::keep(pad(self.v_proj.forward(x))),
         };
-        let mut attended = ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), packing);
-        for Context { key_value: KeyValue { keys, values }, lengths } in context {
-            attended = ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), packing, lengths);
+        let [_, heads, _] = queries.dims();
+        let factors = dropped.weights(heads, &own.keys, None, 0);
+        let mut attended =
+            ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), packing, factors);
+        for (segment, Context { key_value: KeyValue { keys, values }, lengths }) in context.iter().enumerate() {
+            let factors = dropped.weights(heads, keys, Some(lengths), 1 + segment);
+            attended =
+                ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), packing, lengths, factors);
         }
         (self.o_proj.forward(ops::mixed_values(attended)), own)
     }

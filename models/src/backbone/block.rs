@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::attention::{Attention, Context};
 use super::config::BackboneConfig;
+use super::dropout::LayerDropped;
 use super::layers::{Linear, RmsNorm};
 use super::rope::RopeAngles;
 use super::state::KeyValue;
@@ -50,21 +51,20 @@ impl Block {
     }
 
     /// Runs `x`, the tokens of `packing`, `[tokens, d_model]`, after the earlier segments, see [`Attention::forward`].
-    /// What attention and MLP add goes through `dropout`, which is told 0 for the one and 1 for the other. Returns the
-    /// output `[tokens, d_model]` with the tokens' keys and values.
+    /// Returns the output `[tokens, d_model]` with the tokens' keys and values.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
         packing: &Packing,
         angles: &RopeAngles,
         context: &[Context],
-        dropout: impl Fn(Tensor<2>, u64) -> Tensor<2>,
+        dropped: LayerDropped,
     ) -> (Tensor<2>, KeyValue) {
         let normed = self.input_layernorm.forward(x.clone());
-        let (attended, key_value) = self.self_attn.forward(normed, packing, angles, context);
-        let x = x + dropout(attended, 0);
+        let (attended, key_value) = self.self_attn.forward(normed, packing, angles, context, dropped);
+        let x = x + dropped.attended(attended);
         let added = self.mlp.forward(self.post_attention_layernorm.forward(x.clone()));
-        (x + dropout(added, 1), key_value)
+        (x + dropped.added(added), key_value)
     }
 }
 

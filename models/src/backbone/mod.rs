@@ -19,6 +19,7 @@ pub(crate) use config::INIT_STD;
 pub use config::{Architecture, BackboneConfig, NewBackbone};
 pub use cut::Cut;
 pub use dropout::Dropout;
+use dropout::{Dropped, LayerDropped};
 pub use layers::{Embedding, Linear, RmsNorm};
 pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
@@ -173,20 +174,16 @@ impl Backbone {
         let row = |(start, length): (&usize, &usize)| *start..start + length;
         let positions: Vec<usize> = starts.iter().zip(lengths).flat_map(row).collect();
         let angles = self.rope.angles(&positions, 1, &device);
-        let dropped = |x, site| match &self.dropout {
-            Some(dropout) => dropout.apply(x, starts, lengths, site),
-            None => x,
-        };
+        let dropped = Dropped { dropout: self.dropout.as_ref(), starts, lengths };
         // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
-        let mut x = ops::keep(dropped(packing.pack(embeddings.reshape([rows * tokens, d_model])), 0));
+        let mut x = ops::keep(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             let context: Vec<Context> = context
                 .iter()
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
-            let site = 1 + 2 * index as u64;
-            let dropped = |x, part| dropped(x, site + part);
+            let dropped = LayerDropped { rows: dropped, layer: index as u64 };
             let (output, key_value) = block.forward(x, &packing, &angles, &context, dropped);
             x = ops::keep(output);
             layers.push(key_value);

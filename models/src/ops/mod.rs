@@ -53,7 +53,7 @@ pub(crate) fn operations_done_again() -> usize {
 }
 
 pub use adamw::{AdamWStep, adamw};
-pub use attention::{attend_also, attend_causally, mixed_values};
+pub use attention::{WeightFactors, attend_also, attend_causally, mixed_values};
 pub use bias::add_bias;
 pub use choices::{Choices, choice_log_probs};
 pub use keep::keep;

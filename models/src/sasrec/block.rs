@@ -76,7 +76,7 @@ impl SasRecBlock {
         let pad = |x| packing.unpack(x).reshape([rows, packing.tokens(), self.heads, width]);
         let queries = self.query.forward(x.clone()).reshape([places, self.heads, width]);
         let (keys, values) = (pad(self.key.forward(x.clone())), pad(self.value.forward(x)));
-        ops::mixed_values(ops::attend_causally(queries, keys, values, packing))
+        ops::mixed_values(ops::attend_causally(queries, keys, values, packing, None))
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{Bool, Int, TensorData};
 
-use super::{Attention, Gradients, Packing, Tensor, Visible};
+use super::{Attention, Gradients, Packing, Tensor, Visible, WeightFactors};
 use crate::ops::route::Generic;
 
 impl<B: Generic> Attention for B {
@@ -29,8 +29,14 @@ impl<B: Generic> Attention for B {
 }
 
 /// See [`super::attend_causally`].
-pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, packing: &Packing) -> Tensor<3> {
-    forward(None, (queries, [keys, values]), &Visible { packing: packing.clone(), keys: None })
+pub fn attend_causally(
+    queries: Tensor<3>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    packing: &Packing,
+    factors: WeightFactors,
+) -> Tensor<3> {
+    forward(None, (queries, [keys, values]), &Visible { packing: packing.clone(), keys: None, factors })
 }
 
 /// See [`super::attend_also`].
@@ -41,8 +47,9 @@ pub fn attend_also(
     values: Tensor<4>,
     packing: &Packing,
     lengths: &[usize],
+    factors: WeightFactors,
 ) -> Tensor<3> {
-    let visible = Visible { packing: packing.clone(), keys: Some(lengths.to_vec()) };
+    let visible = Visible { packing: packing.clone(), keys: Some(lengths.to_vec()), factors };
     forward(Some(before), (queries, [keys, values]), &visible)
 }
 
@@ -69,11 +76,12 @@ fn forward(
     let packing = &visible.packing;
     let queries = pad(queries, packing);
     let [rows, tokens, heads, width] = queries.dims();
+    let factors = factors(&queries, &keys, visible);
     let scores = scores(queries, keys, visible);
     let top = scores.clone().max_dim(3);
     let weights = (scores - top.clone()).exp();
     let sum = weights.clone().sum_dim(3);
-    let folded = fold(weights / sum.clone(), &values).matmul(values.swap_dims(1, 2));
+    let folded = fold(weigh(weights / sum.clone(), &factors), &values).matmul(values.swap_dims(1, 2));
     let mixed = unfold(folded, [rows, heads, tokens]).swap_dims(1, 2);
     let normalizer = (sum.log() + top).swap_dims(1, 2);
     let Some(before) = before else {
@@ -114,14 +122,33 @@ fn backward(
     let folded = fold(by_heads(by_mixed), &values);
     let by_weights = unfold(folded.clone().matmul(values.clone().permute([0, 2, 3, 1])), places);
     let scale = (width as f64).powf(-0.5);
-    let by_scores = weights.clone() * (by_weights + by_heads(offset)).mul_scalar(scale);
+    let factors = factors(&queries, &keys, visible);
+    let by_scores = weights.clone() * (weigh(by_weights, &factors) + by_heads(offset)).mul_scalar(scale);
     let by_segment = for_segment.then(|| {
-        let by_values = fold(weights, &values).swap_dims(2, 3).matmul(folded);
+        let by_values = fold(weigh(weights, &factors), &values).swap_dims(2, 3).matmul(folded);
         let by_keys = fold(by_scores.clone(), &keys).swap_dims(2, 3).matmul(fold(by_heads(queries), &keys));
         [by_keys, by_values].map(by_heads)
     });
     let by_queries = unfold(fold(by_scores, &keys).matmul(by_heads(keys.clone())), places);
     (by_before, strip(by_heads(by_queries), packing), by_segment)
+}
+
+/// What the weights are multiplied by, `[rows, heads, tokens, length]`.
+fn factors(queries: &Tensor<4>, keys: &Tensor<4>, visible: &Visible) -> Option<Tensor<4>> {
+    let ([_, _, heads, _], [_, length, _, _]) = (queries.dims(), keys.dims());
+    let factors = visible.factors.as_ref()?;
+    let places = factors.len() / (heads * length);
+    let factors = TensorData::new(factors.to_vec(), [places, heads, length]);
+    let factors = Tensor::<3>::from_data(factors, &queries.device().inner());
+    let factors = if queries.is_autodiff() { Tensor::from_inner(factors) } else { factors };
+    Some(pad(factors, &visible.packing).swap_dims(1, 2))
+}
+
+fn weigh(weights: Tensor<4>, factors: &Option<Tensor<4>>) -> Tensor<4> {
+    match factors {
+        Some(factors) => weights * factors.clone(),
+        None => weights,
+    }
 }
 
 /// `[rows, heads, tokens, length]`, minus infinity where a query does not see a key.

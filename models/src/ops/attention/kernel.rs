@@ -41,6 +41,11 @@ impl Sizes {
         self.heads * (self.width + 1)
     }
 
+    /// Weights of the queries at one place.
+    fn weights(&self) -> usize {
+        self.heads * self.length
+    }
+
     /// Elements of a row of the segment.
     fn segment(&self) -> usize {
         self.length * self.key_heads * self.width
@@ -136,7 +141,8 @@ impl Attention for Flex {
         let out = deal(attended.storage_mut::<f32>(), &blocks, sizes.attended());
         let queries = parts(values(&queries), &blocks, sizes.query());
         let (keys, segment_values) = (values(&keys), values(&segment_values));
-        blocks.par_iter().zip(out).zip(queries).for_each(|((block, out), queries)| {
+        let factors = factors_of(visible, &sizes, &blocks);
+        blocks.par_iter().zip(out).zip(queries).zip(factors).for_each(|(((block, out), queries), factors)| {
             let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
             let (keys, segment_values) = (&keys[segment.clone()], &segment_values[segment]);
             let (seen, wide) = (block.seen(visible), sizes.width + 1);
@@ -151,6 +157,7 @@ impl Attention for Flex {
                             let start = (place * sizes.heads + head) * wide;
                             join(visible, &mut out[start..start + wide], has_before);
                             hidden.fill(0.0);
+                            weigh(visible, factors, (place * sizes.heads + head) * sizes.length);
                         }
                     },
                 );
@@ -183,6 +190,7 @@ impl Attention for Flex {
         let queries = parts(values(&queries), &blocks, sizes.query());
         let attended = parts(values(&attended), &blocks, sizes.attended());
         let gradient = parts(values(&gradient), &blocks, sizes.attended());
+        let factors = factors_of(visible, &sizes, &blocks);
         let before_parts = before.as_ref().map(|before| parts(values(before), &blocks, sizes.attended()));
         let mut by_before_parts: Vec<Option<&mut [f32]>> = match before {
             Some(_) => deal(&mut by_before, &blocks, sizes.attended()).into_iter().map(Some).collect(),
@@ -202,6 +210,7 @@ impl Attention for Flex {
                     values: &values(&segment_values)[segment],
                     attended: attended[place],
                     gradient: gradient[place],
+                    factors: factors[place],
                     before: before_parts.as_ref().map(|parts| parts[place]),
                 };
                 task.run(by_queries, by_before.as_deref_mut(), for_segment)
@@ -222,6 +231,22 @@ fn score(sizes: &Sizes, queries: &[f32], keys: &[f32], head: usize, scores: &mut
     let scale = (sizes.width as f32).sqrt().recip();
     let factors = [sizes.at_head(queries, head, sizes.width), sizes.of_head(keys, head, seen).transposed()];
     multiply(scores, seen, 0.0, scale, factors, false);
+}
+
+/// The factors of each block's weights, where there are any.
+fn factors_of<'a>(visible: &'a Visible, sizes: &Sizes, blocks: &[Block]) -> Vec<Option<&'a [f32]>> {
+    match &visible.factors {
+        Some(factors) => parts(factors, blocks, sizes.weights()).into_iter().map(Some).collect(),
+        None => vec![None; blocks.len()],
+    }
+}
+
+/// Multiplies weights by their factors, which begin at `start`.
+#[inline(always)]
+fn weigh(weights: &mut [f32], factors: Option<&[f32]>, start: usize) {
+    if let Some(factors) = factors {
+        weights.iter_mut().zip(&factors[start..]).for_each(|(weight, factor)| *weight *= factor);
+    }
 }
 
 /// Turns scores into weights and scales what was mixed before, so that both only need adding; the last element of
@@ -274,6 +299,7 @@ struct Task<'a> {
     values: &'a [f32],
     attended: &'a [f32],
     gradient: &'a [f32],
+    factors: Option<&'a [f32]>,
     before: Option<&'a [f32]>,
 }
 
@@ -290,7 +316,7 @@ impl Task<'_> {
             multiply(&mut by_scores, seen, 0.0, 1.0, factors, false);
             vectorized(
                 #[inline(always)]
-                || self.weigh(head, seen, &mut weights, &mut by_scores, by_before.as_deref_mut()),
+                || self.turn(head, seen, &mut weights, &mut by_scores, by_before.as_deref_mut()),
             );
             let by_scores = Matrix::rows(&by_scores, [places, seen], seen);
             let keys = sizes.of_head(self.keys, head, seen);
@@ -309,7 +335,7 @@ impl Task<'_> {
     /// Turns one head's scores into weights, the weights' gradients into the scores', and gives what came before its
     /// gradient.
     #[inline(always)]
-    fn weigh(
+    fn turn(
         &self,
         head: usize,
         seen: usize,
@@ -317,7 +343,7 @@ impl Task<'_> {
         by_scores: &mut [f32],
         mut by_before: Option<&mut [f32]>,
     ) {
-        let Self { sizes, block, visible, attended, gradient, before, .. } = self;
+        let Self { sizes, block, visible, attended, gradient, factors, before, .. } = self;
         let wide = sizes.width + 1;
         let scale = (sizes.width as f32).sqrt().recip();
         for place in 0..block.places {
@@ -332,9 +358,12 @@ impl Task<'_> {
             let (by_scores, hidden) = by_scores[of_place].split_at_mut(end);
             hidden.fill(0.0);
             exp_in_place(weights, normalizer[0]);
-            for (by_score, weight) in by_scores.iter_mut().zip(weights) {
+            let first = (place * sizes.heads + head) * sizes.length;
+            weigh(by_scores, *factors, first);
+            for (by_score, weight) in by_scores.iter_mut().zip(weights.iter()) {
                 *by_score = *weight * (*by_score + offset) * scale;
             }
+            weigh(weights, *factors, first);
             if let (Some(before), Some(by_before)) = (before, by_before.as_deref_mut()) {
                 let (mixed, normalizer_before) = before[start..start + wide].split_at(sizes.width);
                 let (by, by_normalizer) = by_before[start..start + wide].split_at_mut(sizes.width);

@@ -9,6 +9,8 @@ pub(super) mod generic;
 #[cfg(feature = "flex")]
 mod kernel;
 
+use std::sync::Arc;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch};
 use burn::tensor::Tensor;
@@ -16,6 +18,10 @@ use burn::tensor::Tensor;
 use super::packing::Packing;
 use super::route::routed;
 use super::tape::{BackwardInputs, Compute, Operation, Run};
+
+/// What each weight is multiplied by after the softmax, `[tokens of all rows, heads, length of the segment]`: dropout
+/// within the attention. What a query does not see counts for nothing. Absent, all weights stay.
+pub type WeightFactors = Option<Arc<Vec<f32>>>;
 
 /// Attention of tokens to themselves and those before them in their own row.
 ///
@@ -27,8 +33,14 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 /// # Panics
 ///
 /// If the sizes do not fit together or one of them is 0.
-pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, packing: &Packing) -> Tensor<3> {
-    check_sizes(&queries, &keys, &values, packing);
+pub fn attend_causally(
+    queries: Tensor<3>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    packing: &Packing,
+    factors: WeightFactors,
+) -> Tensor<3> {
+    check_sizes(&queries, &keys, &values, packing, &factors);
     let [key_rows, tokens, ..] = keys.dims();
     assert_eq!((packing.lengths().len(), packing.tokens()), (key_rows, tokens), "every token has a query and a key");
     Tensor::from_dispatch(Dispatch::attend_causally(
@@ -36,6 +48,7 @@ pub fn attend_causally(queries: Tensor<3>, keys: Tensor<4>, values: Tensor<4>, p
         keys.into_dispatch(),
         values.into_dispatch(),
         packing.clone(),
+        factors,
     ))
 }
 
@@ -54,8 +67,9 @@ pub fn attend_also(
     values: Tensor<4>,
     packing: &Packing,
     lengths: &[usize],
+    factors: WeightFactors,
 ) -> Tensor<3> {
-    check_sizes(&queries, &keys, &values, packing);
+    check_sizes(&queries, &keys, &values, packing, &factors);
     let ([places, heads, width], [segment_rows, length, ..]) = (queries.dims(), keys.dims());
     let rows = packing.lengths().len();
     assert!(rows.is_multiple_of(segment_rows), "{rows} rows over {segment_rows} of the segment");
@@ -69,16 +83,19 @@ pub fn attend_also(
         values.into_dispatch(),
         packing.clone(),
         lengths.to_vec(),
+        factors,
     ))
 }
 
-fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, packing: &Packing) {
+fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, packing: &Packing, factors: &WeightFactors) {
     let ([places, heads, width], [segment_rows, length, key_heads, key_width]) = (queries.dims(), keys.dims());
     let sizes = [places, heads, width, segment_rows, length, key_heads];
     assert!(!sizes.contains(&0), "no size may be 0: {sizes:?}");
     assert_eq!((keys.dims(), key_width), (values.dims(), width), "keys, values and queries are of one width");
     assert_eq!(packing.lengths().iter().sum::<usize>(), places, "the rows have all queries");
     assert!(heads.is_multiple_of(key_heads), "{heads} heads over {key_heads} key heads");
+    let weights = places * heads * length;
+    assert!(factors.as_ref().is_none_or(|factors| factors.len() == weights), "every weight has a factor");
 }
 
 /// The mixed values without their normalisers, `[tokens, heads * width]`.
@@ -94,8 +111,9 @@ routed! {
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
             packing: Packing,
+            factors: WeightFactors,
         ) -> FloatTensor<Self> {
-            Self::run(Attend(Visible { packing, keys: None }), [queries, keys, values])
+            Self::run(Attend(Visible { packing, keys: None, factors }), [queries, keys, values])
         }
     }
 }
@@ -109,19 +127,21 @@ routed! {
             values: FloatTensor<Self>,
             packing: Packing,
             lengths: Vec<usize>,
+            factors: WeightFactors,
         ) -> FloatTensor<Self> {
-            Self::run(Attend(Visible { packing, keys: Some(lengths) }), [before, queries, keys, values])
+            Self::run(Attend(Visible { packing, keys: Some(lengths), factors }), [before, queries, keys, values])
         }
     }
 }
 
-/// Which keys of a segment the queries see.
+/// Which keys of a segment the queries see, and which of those count.
 #[derive(Debug, Clone)]
 struct Visible {
     /// The queries of each row.
     packing: Packing,
     /// How many of the keys in each row of the segment; absent where a query sees those up to its own place.
     keys: Option<Vec<usize>>,
+    factors: WeightFactors,
 }
 
 /// Both operations on one backend: queries, keys and values, joined to what came `before` if there is any.
@@ -217,38 +237,53 @@ mod tests {
             (&uneven, [2, 1, 16, 33], &[9, 40, 35, 1]),
         ];
         for (rows, [heads, key_heads, width, shared], lengths) in cases {
-            let (longest, tokens) = (*lengths.iter().max().unwrap(), *rows.iter().max().unwrap());
-            let packing = Packing::new(rows, tokens);
-            let inputs = [
-                random([rows.len(), tokens, heads, width], 1),
-                random([rows.len(), tokens, key_heads, width], 2),
-                random([rows.len(), tokens, key_heads, width], 3),
-                random([1, shared, key_heads, width], 4),
-                random([1, shared, key_heads, width], 5),
-                random([lengths.len(), longest, key_heads, width], 6),
-                random([lengths.len(), longest, key_heads, width], 7),
-            ];
-            check_gradients(
-                inputs,
-                |inputs| {
-                    attend(
-                        inputs,
-                        &packing,
-                        lengths,
-                        |q, [k, v]| attend_causally(q, k, v, &packing),
-                        |[before, q], [k, v], lengths| attend_also(before, q, k, v, &packing, lengths),
-                    )
-                },
-                |inputs| {
-                    attend(
-                        inputs,
-                        &packing,
-                        lengths,
-                        |q, [k, v]| generic::attend_causally(q, k, v, &packing),
-                        |[before, q], [k, v], lengths| generic::attend_also(before, q, k, v, &packing, lengths),
-                    )
-                },
-            );
+            let places = rows.iter().sum::<usize>();
+            // A third of the weights do not count.
+            let dropped = |length: usize, seed| -> WeightFactors {
+                let values: Vec<f32> = random([places * heads * length], seed).to_data().to_vec().unwrap();
+                Some(Arc::new(values.into_iter().map(|x| if x < -1.0 / 3.0 { 0.0 } else { 1.5 }).collect()))
+            };
+            for drops in [false, true] {
+                let factors = |length: usize, seed| if drops { dropped(length, seed) } else { None };
+                let (longest, tokens) = (*lengths.iter().max().unwrap(), *rows.iter().max().unwrap());
+                let packing = Packing::new(rows, tokens);
+                let inputs = [
+                    random([rows.len(), tokens, heads, width], 1),
+                    random([rows.len(), tokens, key_heads, width], 2),
+                    random([rows.len(), tokens, key_heads, width], 3),
+                    random([1, shared, key_heads, width], 4),
+                    random([1, shared, key_heads, width], 5),
+                    random([lengths.len(), longest, key_heads, width], 6),
+                    random([lengths.len(), longest, key_heads, width], 7),
+                ];
+                check_gradients(
+                    inputs.clone(),
+                    |inputs| {
+                        attend(
+                            inputs,
+                            &packing,
+                            lengths,
+                            |q, [k, v]| attend_causally(q, k, v, &packing, factors(tokens, 8)),
+                            |[before, q], [k, v], lengths| {
+                                let factors = factors(k.dims()[1], 9);
+                                attend_also(before, q, k, v, &packing, lengths, factors)
+                            },
+                        )
+                    },
+                    |inputs| {
+                        attend(
+                            inputs,
+                            &packing,
+                            lengths,
+                            |q, [k, v]| generic::attend_causally(q, k, v, &packing, factors(tokens, 8)),
+                            |[before, q], [k, v], lengths| {
+                                let factors = factors(k.dims()[1], 9);
+                                generic::attend_also(before, q, k, v, &packing, lengths, factors)
+                            },
+                        )
+                    },
+                );
+            }
         }
     }
 }
