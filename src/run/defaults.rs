@@ -61,7 +61,7 @@ impl Defaults {
             Some(_) => Self {
                 train: TrainConfig { epochs: 24, learning_rate: 1.5e-3, patience: Some(2), ..train },
                 select: Selection::Loss,
-                regularization: Regularization { dropout: 0.3, ..Default::default() },
+                regularization: Regularization { dropout: 0.1, ..Default::default() },
             },
         }
     }
@@ -79,7 +79,7 @@ impl Defaults {
             patience: Some(4),
             ..Default::default()
         };
-        let regularization = Regularization { dropout: 0.3, ..Default::default() };
+        let regularization = Regularization { dropout: 0.1, ..Default::default() };
         Self { train, select: Selection::NDCG_10, regularization }
     }
 
