@@ -60,6 +60,9 @@ pub(super) struct PrepareArgs {
     /// Leave out items whose title is HTML or empty
     #[arg(long)]
     drop_markup_titles: bool,
+    /// Train on the rows of all splits, for a model that is served
+    #[arg(long)]
+    all_train: bool,
     /// Keep the training rows of this many users, drawn at random by --seed, to see what more data brings; validation
     /// and test rows stay
     #[arg(long, value_name = "N")]
@@ -76,7 +79,7 @@ pub(super) struct PrepareArgs {
 /// Options for interactions that come one by one.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Interactions that come one by one")]
-struct RawArgs {
+pub(super) struct RawArgs {
     /// File with the items' titles, if it is not found beside the interactions
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
@@ -96,6 +99,12 @@ struct RawArgs {
     /// Column of titles [default: title, movie_title, name, item_title, product_title]
     #[arg(long, value_name = "NAME")]
     title_column: Option<String>,
+    /// Column of items in the file of titles, where it is not called as in the interactions
+    #[arg(long, value_name = "NAME")]
+    catalog_column: Option<String>,
+    /// Keep the items of that file that nobody chose, so that they can be recommended too
+    #[arg(long)]
+    whole_catalog: bool,
     /// Leave out interactions rated lower, or not rated
     #[arg(long, value_name = "RATING")]
     min_rating: Option<f64>,
@@ -141,7 +150,7 @@ fn parse_ratio(text: &str) -> Result<[u32; 3], String> {
 }
 
 impl RawArgs {
-    fn config(&self) -> RawConfig {
+    pub(super) fn config(&self) -> RawConfig {
         RawConfig {
             items: self.items.clone(),
             user_column: self.user_column.clone(),
@@ -149,6 +158,8 @@ impl RawArgs {
             time_column: self.time_column.clone(),
             rating_column: self.rating_column.clone(),
             title_column: self.title_column.clone(),
+            catalog_column: self.catalog_column.clone(),
+            whole_catalog: self.whole_catalog,
             min_rating: self.min_rating,
             from: self.from.clone(),
             until: self.until.clone(),
@@ -177,6 +188,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<(), CliError> {
         window: args.window,
         template: args.template.clone(),
         drop_markup_titles: args.drop_markup_titles,
+        all_train: args.all_train,
         train_users: args.train_users.map(|count| FewerUsers { count: count.get(), seed: args.seed.seed }),
         raw: args.raw.config(),
     };

@@ -40,8 +40,9 @@ pub(super) fn drop_titles(interactions: &mut Interactions) -> Result<Dropped, Da
     interactions.catalog = catalog;
     for split in Split::ALL {
         let rows = std::mem::take(interactions.rows.get_mut(split));
+        let had_none = rows.is_empty();
         let kept: Vec<_> = rows.into_iter().filter_map(|row| move_row(row, &moved, split, &mut dropped)).collect();
-        if kept.is_empty() {
+        if kept.is_empty() && !(had_none && split != Split::Train) {
             let reason = " is left without the items whose title is empty or HTML";
             let path: &Path = interactions.files.get(split);
             return Err(DataError::EmptySplit { path: path.into(), split: split.name(), reason });

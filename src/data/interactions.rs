@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Catalog;
 use super::raw::config::{RawConfig, RawSummary};
-use super::splits::Splits;
+use super::splits::{Split, Splits};
 
 /// One choice of a user and what came before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,16 @@ pub struct Interactions {
     pub raw: Option<RawSummary>,
 }
 
+impl Interactions {
+    /// Moves the rows of the other splits to those that train.
+    pub(super) fn train_on_all(&mut self) {
+        for split in [Split::Valid, Split::Test] {
+            let rows = std::mem::take(self.rows.get_mut(split));
+            self.rows.train.extend(rows);
+        }
+    }
+}
+
 /// How to read interactions.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
@@ -78,6 +88,8 @@ pub struct ReadOptions {
     pub max_history: usize,
     /// Take items of split tables without a title instead of refusing them.
     pub allow_empty_titles: bool,
+    /// Whether the rows of all splits train, for a model that is served.
+    pub all_train: bool,
     /// How interactions that come one by one become rows.
     pub raw: RawConfig,
 }

@@ -40,6 +40,9 @@ pub struct PrepareConfig {
     /// Training users to keep; all without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_users: Option<FewerUsers>,
+    /// Whether the rows of all splits train, for a model that is served.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all_train: bool,
     /// How interactions that come one by one become rows.
     pub raw: RawConfig,
 }
@@ -59,6 +62,7 @@ impl Default for PrepareConfig {
             template: None,
             drop_markup_titles: false,
             train_users: None,
+            all_train: false,
             raw: RawConfig::default(),
         }
     }
@@ -85,6 +89,7 @@ impl PrepareConfig {
         ReadOptions {
             max_history: self.max_history,
             allow_empty_titles: self.drop_markup_titles,
+            all_train: self.all_train,
             raw: self.raw.clone(),
         }
     }

@@ -21,8 +21,11 @@ impl Interactions {
     /// # Errors
     /// On the first thing that is wrong, with file, line and column.
     pub fn read(data: &Path, options: &ReadOptions) -> Result<Self, DataError> {
-        match Self::find(data)? {
-            Some(found) => Ok(raw::plan(found, &options.raw, options.max_history)?.into_interactions()),
+        let mut read = match Self::find(data)? {
+            Some(found) => {
+                let plan = raw::plan(found, &options.raw, options.max_history, options.all_train)?;
+                Ok(plan.into_interactions())
+            }
             None if options.raw != RawConfig::default() => Err(DataError::Damaged {
                 path: data.into(),
                 problem:
@@ -31,7 +34,20 @@ impl Interactions {
                         .into(),
             }),
             None => split_tables::read(data, options),
+        }?;
+        if options.all_train {
+            read.train_on_all();
         }
+        Ok(read)
+    }
+
+    /// What `given` leaves open of how interactions that come one by one become rows, from the names and the content of
+    /// their columns; `None` for split tables.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and a column that must be there and looks like none of them.
+    pub fn guess(data: &Path, given: &RawConfig) -> Result<Option<RawConfig>, DataError> {
+        Self::find(data)?.map(|found| raw::guess(&found, given)).transpose()
     }
 
     /// What [`Self::read`] would make of interactions that come one by one, without making rows of them; `None` for
@@ -41,7 +57,7 @@ impl Interactions {
     /// See [`Self::read`].
     pub fn survey(data: &Path, options: &ReadOptions) -> Result<Option<RawSummary>, DataError> {
         match Self::find(data)? {
-            Some(found) => Ok(Some(raw::plan(found, &options.raw, options.max_history)?.summary)),
+            Some(found) => Ok(Some(raw::plan(found, &options.raw, options.max_history, options.all_train)?.summary)),
             None => Ok(None),
         }
     }

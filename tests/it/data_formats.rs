@@ -7,7 +7,7 @@ use latentr3::data::{DataError, Interactions, Layout, RawConfig, ReadOptions, Ro
 use tempfile::TempDir;
 
 fn options() -> ReadOptions {
-    ReadOptions { max_history: 3, allow_empty_titles: false, raw: RawConfig::default() }
+    ReadOptions { max_history: 3, allow_empty_titles: false, all_train: false, raw: RawConfig::default() }
 }
 
 /// Titles that break careless readers.

@@ -10,18 +10,23 @@ pub(super) struct Known {
     names: &'static [&'static str],
 }
 
-pub(super) const USER: Known =
+pub(super) static USER: Known =
     Known { setting: "user_column", names: &["user_id", "reviewerID", "userId", "user", "customer_id"] };
 /// The Amazon data of 2023 recommends the parent of all variants; `asin` is the variant.
-pub(super) const ITEM: Known =
+pub(super) static ITEM: Known =
     Known { setting: "item_column", names: &["parent_asin", "asin", "item_id", "movieId", "item", "product_id"] };
-pub(super) const TIME: Known =
+pub(super) static TIME: Known =
     Known { setting: "time_column", names: &["timestamp", "unixReviewTime", "time", "date"] };
-pub(super) const RATING: Known = Known { setting: "rating_column", names: &["rating", "overall"] };
-pub(super) const TITLE: Known =
+pub(super) static RATING: Known = Known { setting: "rating_column", names: &["rating", "overall"] };
+pub(super) static TITLE: Known =
     Known { setting: "title_column", names: &["title", "movie_title", "name", "item_title", "product_title"] };
 
 impl Known {
+    /// The names, likeliest first.
+    pub fn names(&self) -> &'static [&'static str] {
+        self.names
+    }
+
     /// The column that the user names, or the first known one that the file has.
     pub fn find(&self, records: &Records, asked: Option<&str>) -> Option<String> {
         let has = |name: &str| records.columns.iter().any(|column| column == name);

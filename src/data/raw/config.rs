@@ -22,6 +22,12 @@ pub struct RawConfig {
     pub rating_column: Option<String>,
     /// The column of titles.
     pub title_column: Option<String>,
+    /// The column of items in the file with their titles, where it is another than in the interactions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog_column: Option<String>,
+    /// Keep the items of that file that no interaction has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole_catalog: bool,
     /// Leave out interactions with a lower rating, or with none; absent, all count, as in the published data.
     pub min_rating: Option<f64>,
     /// Leave out interactions before this date.
@@ -56,6 +62,8 @@ impl Default for RawConfig {
             time_column: None,
             rating_column: None,
             title_column: None,
+            catalog_column: None,
+            whole_catalog: false,
             min_rating: None,
             from: None,
             until: None,

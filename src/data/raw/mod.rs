@@ -8,6 +8,7 @@ mod columns;
 pub(super) mod config;
 mod events;
 mod fields;
+mod guess;
 mod json_fields;
 mod locate;
 mod parquet_rows;
@@ -21,6 +22,7 @@ use indexmap::IndexSet;
 
 use config::{RawConfig, RawSummary, SplitKind};
 use events::{Event, Events};
+pub(super) use guess::guess;
 pub(super) use locate::{Found, locate};
 use records::Records;
 use split::Place;
@@ -78,6 +80,8 @@ pub(super) struct Plan {
     items: IndexSet<String>,
     /// By the items' numbers.
     titles: Vec<String>,
+    /// Whether items without interactions stay.
+    whole_catalog: bool,
     /// Sorted by user and time.
     events: Vec<Event>,
     places: Splits<Vec<Place>>,
@@ -86,7 +90,12 @@ pub(super) struct Plan {
 }
 
 /// Reads, filters and splits interactions.
-pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> Result<Plan, DataError> {
+pub(super) fn plan(
+    mut found: Found,
+    config: &RawConfig,
+    max_history: usize,
+    all_train: bool,
+) -> Result<Plan, DataError> {
     if max_history == 0 {
         return Err(DataError::Setting { setting: "max_history", problem: "must be at least 1".into() });
     }
@@ -101,14 +110,14 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
             format!("is needed: a `title` in {path} is the headline of a review; the items' are in Amazon's metadata");
         return Err(DataError::Setting { setting: "items", problem });
     }
-    let Events { users, items, all, read, low_ratings, outside_dates } = events::read(&records, config, &filter)?;
+    let Events { users, mut items, all, read, low_ratings, outside_dates } = events::read(&records, config, &filter)?;
     let sizes = [users.len(), items.len()];
     let mut left = all;
     let mut steps = Steps::start(read, sizes);
     if left.len() < read {
         steps.took(&format!("rating ({low_ratings}) and dates ({outside_dates})"), &left);
     }
-    let (titles, items_with_several_titles) = read_titles(&found, &records, config, &items)?;
+    let (titles, items_with_several_titles) = read_titles(&found, &records, config, &mut items)?;
     left.retain(|event| !titles[event.item as usize].is_empty());
     steps.took("no title", &left);
     steps::sort(&mut left);
@@ -129,7 +138,7 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
         (Split::Valid, ": too few rows are left by the filters and the split"),
         (Split::Test, ": too few rows are left by the filters and the split"),
     ] {
-        if places.get(split).is_empty() {
+        if places.get(split).is_empty() && (split == Split::Train || !all_train) {
             return Err(DataError::EmptySplit { path: found.events, split: split.name(), reason });
         }
     }
@@ -148,14 +157,15 @@ pub(super) fn plan(mut found: Found, config: &RawConfig, max_history: usize) -> 
         rows,
         history_lengths,
     };
-    Ok(Plan { found, users, items, titles, events: left, places, notes, summary })
+    let whole_catalog = config.whole_catalog;
+    Ok(Plan { found, users, items, titles, whole_catalog, events: left, places, notes, summary })
 }
 
 impl Plan {
     /// The rows.
     pub fn into_interactions(self) -> Interactions {
-        let Self { found, users, items, titles, events, places, notes, summary } = self;
-        let (catalog, new_number) = build_catalog(&items, titles, &events);
+        let Self { found, users, items, titles, whole_catalog, events, places, notes, summary } = self;
+        let (catalog, new_number) = build_catalog(&items, titles, whole_catalog, &events);
         let rows = Splits::make(|split| {
             let row = |place: &Place| {
                 let at = place.choice as usize;
@@ -181,7 +191,7 @@ fn read_titles(
     found: &Found,
     records: &Records,
     config: &RawConfig,
-    items: &IndexSet<String>,
+    items: &mut IndexSet<String>,
 ) -> Result<(Vec<String>, usize), DataError> {
     let own;
     let table = match &found.items {
@@ -191,7 +201,8 @@ fn read_titles(
         }
         None => records,
     };
-    let id = columns::ITEM.require(table, config.item_column.as_deref())?;
+    let own_column = config.catalog_column.as_deref().filter(|_| found.items.is_some());
+    let id = columns::ITEM.require(table, own_column.or(config.item_column.as_deref()))?;
     let title = columns::TITLE.require(table, config.title_column.as_deref())?;
     let mut titles = vec![String::new(); items.len()];
     let mut several = vec![false; items.len()];
@@ -207,6 +218,10 @@ fn read_titles(
                 problem: CellProblem::EmptyItem,
             });
         };
+        if config.whole_catalog && fields[1].is_some() && items.insert(name.to_owned()) {
+            titles.push(String::new());
+            several.push(false);
+        }
         if let (Some(number), Some(title)) = (items.get_index_of(name), fields[1]) {
             let title = titles::clean(title, config.clean_titles, config.max_title);
             match titles[number].is_empty() {
@@ -225,9 +240,15 @@ fn read_titles(
     Ok((titles, several.into_iter().filter(|&several| several).count()))
 }
 
-/// The items that are left, in the order in which the interactions first name them, and each item's new number.
-fn build_catalog(names: &IndexSet<String>, mut titles: Vec<String>, left: &[Event]) -> (Catalog, Vec<u32>) {
-    let mut is_left = vec![false; names.len()];
+/// The items that are left, in the order in which the interactions first name them, and each item's new number; of the
+/// whole catalog all with a title.
+fn build_catalog(
+    names: &IndexSet<String>,
+    mut titles: Vec<String>,
+    whole_catalog: bool,
+    left: &[Event],
+) -> (Catalog, Vec<u32>) {
+    let mut is_left: Vec<bool> = titles.iter().map(|title| whole_catalog && !title.is_empty()).collect();
     for event in left {
         is_left[event.item as usize] = true;
     }

@@ -49,7 +49,7 @@ pub fn write_parquet(path: &Path, texts: &[(&str, Vec<String>)], numbers: &[(&st
 }
 
 pub fn options(raw: RawConfig) -> ReadOptions {
-    ReadOptions { max_history: 3, allow_empty_titles: false, raw }
+    ReadOptions { max_history: 3, allow_empty_titles: false, all_train: false, raw }
 }
 
 pub fn titles(data: &Interactions) -> Vec<&str> {

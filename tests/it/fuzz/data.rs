@@ -8,7 +8,12 @@ use latentr3::data::list_cell::{parse_ids, parse_integers, parse_strings};
 use latentr3::data::{Interactions, Prepared, PromptTemplate, RawConfig, ReadOptions, TokenFile};
 
 fn options() -> ReadOptions {
-    ReadOptions { max_history: 10, allow_empty_titles: false, raw: RawConfig { k_core: Some(1), ..Default::default() } }
+    ReadOptions {
+        max_history: 10,
+        allow_empty_titles: false,
+        all_train: false,
+        raw: RawConfig { k_core: Some(1), ..Default::default() },
+    }
 }
 
 #[test]
