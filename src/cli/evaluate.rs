@@ -56,6 +56,9 @@ pub(super) struct EvaluateArgs {
     /// with the objective `catalog` 0, the only value]
     #[arg(long, value_name = "POWER")]
     length_penalty: Option<f64>,
+    /// Leave out of a user's list what the user's history has
+    #[arg(long)]
+    exclude_history: bool,
     /// Think this many thoughts instead of as many as the model was trained with; 0 shows what the thought changes
     #[arg(long)]
     thoughts: Option<usize>,
@@ -93,9 +96,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if args.micro_batch == 0 || args.limit == Some(0) {
         return Err(CliError::Usage("--micro-batch and --limit must be at least 1".into()));
     }
-    if args.decode == DecodeArg::Grounding && (args.guidance.is_some() || args.length_penalty.is_some()) {
+    let searches = args.guidance.is_some() || args.length_penalty.is_some() || args.exclude_history;
+    if args.decode == DecodeArg::Grounding && searches {
         return Err(CliError::Usage(
-            "--guidance and --length-penalty are for the search over the tree; free text knows neither".into(),
+            "--guidance, --length-penalty and --exclude-history are for the search over the tree; free text knows none \
+             of them"
+                .into(),
         ));
     }
     check_json(args.json.as_deref())?;
@@ -146,6 +152,7 @@ impl EvaluateArgs {
             batch: self.micro_batch,
             precision: self.precision,
             shard: self.shard,
+            exclude_history: self.exclude_history,
         }
     }
 }

@@ -26,6 +26,9 @@ pub(super) struct EvaluationArgs {
     /// Length of the lists
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
+    /// Leave out of a user's list what the user's history has
+    #[arg(long)]
+    exclude_history: bool,
     /// Users scored at once; changes memory and speed, and results by rounding only
     #[arg(long, value_name = "USERS", default_value_t = 256, visible_alias = "users")]
     micro_batch: usize,
@@ -46,8 +49,8 @@ impl EvaluationArgs {
     }
 
     fn request(&self, baseline: Baseline) -> BaselineRequest {
-        let Self { split, limit, top, micro_batch: batch, seed: SeedArg { seed }, .. } = *self;
-        BaselineRequest { baseline, split, limit, top, batch, seed }
+        let Self { split, limit, top, micro_batch: batch, exclude_history, seed: SeedArg { seed }, .. } = *self;
+        BaselineRequest { baseline, split, limit, top, batch, exclude_history, seed }
     }
 
     /// Evaluates, and reports it.

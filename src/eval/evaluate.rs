@@ -10,7 +10,7 @@ use super::ranks::{Found, Popularity};
 use super::shard::Shard;
 use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{
-    BeamConfig, GuidanceKind, Guide, Hypothesis, ItemTrie, SearchTerms, beam_search, beam_search_on_terms,
+    BeamConfig, GuidanceKind, Guide, Hypothesis, ItemMask, ItemTrie, SearchTerms, beam_search_on_terms,
 };
 use crate::models::{LatentRecommender, ModelError, Objective};
 
@@ -23,6 +23,9 @@ pub struct EvalConfig {
     pub batch: usize,
     /// The part of the users to search for.
     pub shard: Shard,
+    /// Whether the items of a user's history are left out of the list. Nobody can hit one of them then; probabilities
+    /// are those of the whole catalog all the same.
+    pub exclude_history: bool,
 }
 
 /// Searches the best titles for the shard's rows by an objective and ranks each one's item among them. `progress` is
@@ -88,16 +91,23 @@ fn search(
         guidance_kind: guidance.map(|guidance| guidance.kind),
         guidance_scale: guidance.map(|guidance| guidance.scale),
         transition: None,
+        exclude_history: config.exclude_history,
     };
     evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
-        let found = match guidance {
-            None => beam_search(&model, objective, &prompts, config.beam)?,
-            Some(guidance) => {
-                let terms = guidance.of(rows, objective.tree()?)?;
-                beam_search_on_terms(&model, objective, &prompts, &terms, config.beam)?
-            }
+        let tree = objective.tree()?;
+        let mut terms = match guidance {
+            None => rows.iter().map(|_| SearchTerms::default()).collect(),
+            Some(guidance) => guidance.of(rows, tree)?,
         };
+        if config.exclude_history {
+            for (terms, row) in terms.iter_mut().zip(rows) {
+                let mut allowed = vec![true; prepared.catalog.len()];
+                row.history.iter().for_each(|&item| allowed[item] = false);
+                terms.mask = Some(ItemMask::new(tree, allowed)?);
+            }
+        }
+        let found = beam_search_on_terms(&model, objective, &prompts, &terms, config.beam)?;
         let list = |found: Vec<Hypothesis>| found.into_iter().map(|hypothesis| hypothesis.items).collect();
         Ok(rows.iter().zip(found).map(|(row, found)| Found::in_titles(row.item, list(found))).collect())
     })

@@ -33,6 +33,9 @@ pub struct Method {
     /// How transitions are counted, where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transition: Option<TransitionConfig>,
+    /// Whether the items of a user's history were left out of the list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclude_history: bool,
 }
 
 /// A model's figures on some users.
@@ -74,6 +77,7 @@ impl Method {
             guidance_kind: None,
             guidance_scale: None,
             transition: None,
+            exclude_history: false,
         }
     }
 }

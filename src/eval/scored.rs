@@ -30,12 +30,20 @@ pub fn evaluate_scores<E>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, E> {
     let length = config.beam.beams;
-    let method = Method { beams: length, ..method };
+    let method = Method { beams: length, exclude_history: config.exclude_history, ..method };
     evaluate_lists(prepared, rows, config, method, progress, &mut |rows| {
-        let scores = score(rows)?;
+        let mut scores = score(rows)?;
+        if config.exclude_history {
+            for (scores, row) in scores.iter_mut().zip(rows) {
+                row.history.iter().for_each(|&item| scores[item] = LEFT_OUT);
+            }
+        }
         Ok(rows.iter().zip(scores).map(|(row, scores)| found(row.item, &scores, &prepared.catalog, length)).collect())
     })
 }
+
+/// The score of what is in no list.
+const LEFT_OUT: f32 = f32::NEG_INFINITY;
 
 fn found(item: usize, scores: &[f32], catalog: &Catalog, length: usize) -> Found {
     assert_eq!(scores.len(), catalog.len(), "a score for every item");
@@ -44,9 +52,10 @@ fn found(item: usize, scores: &[f32], catalog: &Catalog, length: usize) -> Found
         let title = &mut titles[catalog.title_groups()[place]];
         *title = title.max(score);
     }
+    let among = |scores: &[f32], at: usize| (scores[at] != LEFT_OUT).then(|| rank(scores, at));
     Found {
-        rank: Some(rank(scores, item)),
-        title_rank: Some(rank(&titles, catalog.title_groups()[item])),
+        rank: among(scores, item),
+        title_rank: among(&titles, catalog.title_groups()[item]),
         list: best(scores, length),
     }
 }
@@ -58,8 +67,8 @@ fn rank(scores: &[f32], at: usize) -> f64 {
 
 /// The best items in groups of equal scores, until there are `length` of them.
 fn best(scores: &[f32], length: usize) -> Vec<Vec<u32>> {
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
     let score = |item: u32| scores[item as usize];
+    let mut order: Vec<u32> = (0..scores.len() as u32).filter(|&item| score(item) != LEFT_OUT).collect();
     order.sort_unstable_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
     let mut places = 0;
     let groups = order.chunk_by(|&a, &b| score(a).total_cmp(&score(b)) == Ordering::Equal);
@@ -88,6 +97,12 @@ mod tests {
         assert_eq!((found(0).rank, found(0).title_rank), (Some(4.0), Some(1.0)), "another album called A is first");
         assert_eq!(found(4).rank, Some(5.0));
         assert_eq!(found(0).list, [vec![2], vec![1, 3]], "whoever shares the last place is in the list");
+        // Left out, an item is in no list; another one with its title may be.
+        let left_out = [0.1, 0.5, LEFT_OUT, 0.5, LEFT_OUT];
+        let found = |item| super::found(item, &left_out, &catalog, 9);
+        assert_eq!((found(2).rank, found(2).title_rank), (None, Some(3.0)));
+        assert_eq!((found(4).rank, found(4).title_rank), (None, Some(1.5)));
+        assert_eq!(found(0).list, [vec![1, 3], vec![0]]);
     }
 
     #[test]

@@ -69,12 +69,19 @@ pub struct TransitionChoices {
     pub distance_decays: Vec<f64>,
     /// Weights of popularity.
     pub smoothing: Vec<f64>,
+    /// Whether the items of a user's history are left out of the list that they are chosen by.
+    pub exclude_history: bool,
 }
 
 impl Default for TransitionChoices {
     fn default() -> Self {
         let decays = vec![0.0, 0.5, 1.0, 2.0];
-        Self { position_decays: decays.clone(), distance_decays: decays, smoothing: vec![0.01, 0.1, 1.0, 10.0] }
+        Self {
+            position_decays: decays.clone(),
+            distance_decays: decays,
+            smoothing: vec![0.01, 0.1, 1.0, 10.0],
+            exclude_history: false,
+        }
     }
 }
 
@@ -87,6 +94,7 @@ impl TransitionChoices {
             position_decays: one(position_decay, self.position_decays),
             distance_decays: one(distance_decay, self.distance_decays),
             smoothing: one(smoothing, self.smoothing),
+            exclude_history: self.exclude_history,
         }
     }
 
@@ -100,7 +108,9 @@ impl TransitionChoices {
                 Transitions::new(prepared, TransitionConfig { distance_decay, ..TransitionConfig::default() });
             for &position_decay in &self.position_decays {
                 transitions.config.position_decay = position_decay;
-                for (&smoothing, ndcg) in self.smoothing.iter().zip(transitions.ndcg(&rows, &self.smoothing)) {
+                for (&smoothing, ndcg) in
+                    self.smoothing.iter().zip(transitions.ndcg(&rows, &self.smoothing, self.exclude_history))
+                {
                     if ndcg > best.1 {
                         best = (TransitionConfig { position_decay, distance_decay, smoothing }, ndcg);
                     }
@@ -151,6 +161,11 @@ impl Transitions {
         votes
     }
 
+    /// Whether any item of a history was followed by another.
+    pub fn knows(&self, history: &[usize]) -> bool {
+        history.iter().any(|&item| !self.followers[item].is_empty())
+    }
+
     /// The probability of each item after a history, by place in the catalog; they add up to 1.
     pub fn probabilities(&self, history: &[usize]) -> Vec<f64> {
         let votes = self.votes(history);
@@ -161,14 +176,18 @@ impl Transitions {
     }
 
     /// NDCG@10 over the rows by each smoothing.
-    fn ndcg(&self, rows: &[&PreparedRow], smoothing: &[f64]) -> Vec<f64> {
+    fn ndcg(&self, rows: &[&PreparedRow], smoothing: &[f64], exclude_history: bool) -> Vec<f64> {
         let gains = |row: &&PreparedRow| {
             let votes = self.votes(&row.history);
+            let is_left_out = |item: usize| exclude_history && row.history.contains(&item);
+            if is_left_out(row.item) {
+                return vec![0.0; smoothing.len()];
+            }
             let gain = |&smoothing: &f64| {
                 let weight = |item: usize| weight(votes[item], &self.popularity[item], smoothing);
                 let own = weight(row.item);
                 let (mut before, mut equal) = (0, 0);
-                for other in (0..votes.len()).map(weight) {
+                for other in (0..votes.len()).filter(|&item| !is_left_out(item)).map(weight) {
                     before += usize::from(other > own);
                     equal += usize::from(other == own);
                 }

@@ -29,6 +29,8 @@ pub struct BaselineRequest {
     pub top: usize,
     /// Users scored at once; changes memory and speed, and results by rounding only.
     pub batch: usize,
+    /// Whether the items of a user's history are left out of the list.
+    pub exclude_history: bool,
     /// Seed of what is drawn.
     pub seed: u64,
 }
@@ -179,7 +181,8 @@ impl BaselineRequest {
         if given.iter().all(Option::is_some) {
             return self.baseline.transition(TransitionConfig::default());
         }
-        let (config, ndcg) = TransitionChoices::default().with_given(given).choose(prepared, self.seed);
+        let choices = TransitionChoices { exclude_history: self.exclude_history, ..Default::default() };
+        let (config, ndcg) = choices.with_given(given).choose(prepared, self.seed);
         observer(BaselineEvent::Chosen { config, ndcg });
         config
     }
@@ -194,7 +197,7 @@ impl BaselineRequest {
     ) -> Result<EvaluationResult, RunError> {
         let rows = sample(prepared.rows.get(self.split), self.limit, self.seed);
         let beam = BeamConfig { beams: self.top, ..Default::default() };
-        let config = EvalConfig { beam, batch: self.batch, shard: Shard::WHOLE };
+        let config = EvalConfig { beam, batch: self.batch, shard: Shard::WHOLE, exclude_history: self.exclude_history };
         let method = Method { transition, ..Method::named(self.baseline.name(), 0) };
         let mut advance = |done: usize, all: usize| observer(BaselineEvent::Advanced { done, all });
         let evaluation = evaluate_scores(method, prepared, &rows, config, scores, &mut advance)?;

@@ -43,6 +43,8 @@ pub struct EvaluationRequest {
     pub precision: Precision,
     /// The part of the users to search for.
     pub shard: Shard,
+    /// Whether the items of a user's history are left out of the list; free text knows nothing of it.
+    pub exclude_history: bool,
 }
 
 /// How titles are found.
@@ -115,7 +117,8 @@ impl EvaluationRequest {
         let objective = prepared.objective(self.read_by(&model, observer))?;
         self.beam.check(objective.kind())?;
         let rows = sample(prepared.rows.get(self.split), self.limit, self.seed);
-        let config = EvalConfig { beam: self.beam, batch: self.batch, shard: self.shard };
+        let config =
+            EvalConfig { beam: self.beam, batch: self.batch, shard: self.shard, exclude_history: self.exclude_history };
         let guide_files = match &self.decoding {
             Decoding::Guided(GuidanceRequest { guide: GuideSource::SasRec(run), .. }) => weight_files(run)?,
             _ => Default::default(),
@@ -159,6 +162,7 @@ impl EvaluationRequest {
         if let Some(log) = log {
             let is_plain = self.thoughts.is_none()
                 && matches!(self.decoding, Decoding::Search)
+                && !self.exclude_history
                 && self.precision == Precision::F32
                 && objective.kind() == model.objective()
                 && self.beam.penalty(&objective) == objective.length_penalty();

@@ -144,7 +144,9 @@ impl GuidedSearch<'_> {
     ) -> Result<(Box<dyn CollaborativeModel>, ChosenGuidance), RunError> {
         let counted: Vec<Option<TransitionConfig>> = match request.guide {
             GuideSource::Transition => {
-                let (weights, _) = TransitionChoices::default().choose(self.prepared, self.seed);
+                let exclude_history = self.config.exclude_history;
+                let choices = TransitionChoices { exclude_history, ..Default::default() };
+                let (weights, _) = choices.choose(self.prepared, self.seed);
                 request.smoothing.iter().map(|&smoothing| Some(TransitionConfig { smoothing, ..weights })).collect()
             }
             GuideSource::SasRec(_) => vec![None],

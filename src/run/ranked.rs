@@ -37,7 +37,7 @@ impl<'a> Ranked<'a> {
         metrics.extend(selected.filter(|metric| !metrics.contains(metric)));
         let shard = Shard::of_rank(pass.world.rank(), pass.world.size());
         let beam = BeamConfig { beams, ..BeamConfig::default() };
-        let config = EvalConfig { beam, batch: self.micro_batch, shard };
+        let config = EvalConfig { beam, batch: self.micro_batch, shard, exclude_history: false };
         let evaluation =
             evaluate(&model.valid(), &self.data.prepared, &self.data.objective, &self.rows, config, &mut |_, _| {})?;
         let sum = |metric: &Metric| evaluation.ranks.iter().map(|user| metric.gain(user.rank)).sum::<f64>();
