@@ -3,7 +3,7 @@
 //!
 //! cargo run --release --example finetune -- DATA OUT
 //!
-//! DATA is a folder that `latentr3 prepare` reads, for instance the `data` folder that `latentr3 demo` makes.
+//! DATA is a folder that `latentr3 prepare` reads, for instance `latentr3-demo/choices` of `latentr3 demo`.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

@@ -20,6 +20,7 @@ pub mod demo;
 pub mod devices;
 pub mod eval;
 pub mod experiment;
+pub mod fit;
 pub mod golden;
 mod input_error;
 pub mod outputs;

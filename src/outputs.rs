@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use crate::input_error::InputError;
 use crate::models::files;
 use crate::models::hub;
-use crate::recommend::UserRecommendations;
+use crate::recommend::UserAnswer;
 use crate::run::TOKENIZER_FILE;
 
 /// Names of JSON files that models, data and runs consist of.
@@ -60,9 +60,8 @@ pub fn check_result(path: &Path) -> Result<(), OutputError> {
 ///
 /// As [`check_writable`].
 pub fn check_recommendations(path: &Path) -> Result<(), OutputError> {
-    let is_first_line = |line: std::io::Result<String>| {
-        line.is_ok_and(|line| serde_json::from_str::<UserRecommendations>(&line).is_ok())
-    };
+    let is_first_line =
+        |line: std::io::Result<String>| line.is_ok_and(|line| serde_json::from_str::<UserAnswer>(&line).is_ok());
     check_writable(path, &|file| BufReader::new(file).lines().next().is_some_and(is_first_line))
 }
 

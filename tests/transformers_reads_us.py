@@ -4,7 +4,7 @@
     python3 -m venv venv && venv/bin/pip install torch transformers safetensors
     venv/bin/python tests/transformers_reads_us.py target/release/latentr3 MODEL
 
-MODEL is a Hugging Face folder of a model without thoughts, for instance latentr3-demo/sft-plain/best.
+MODEL is a Hugging Face folder of a model without thoughts, for instance latentr3-demo/trial/pretrain/best.
 """
 import json
 import math

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::bench::BenchError;
 use crate::data::{CellProblem, DataError};
@@ -45,6 +45,9 @@ pub enum CliError {
         /// Steps done.
         step: usize,
     },
+    /// The user stopped `fit`; what was done is saved.
+    #[error("stopped; go on with `latentr3 fit --resume {}`", .0.display())]
+    FitStopped(PathBuf),
     /// Nothing can be timed.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -113,6 +116,8 @@ fn of_data(error: &DataError) -> String {
 fn of_recommendation(error: &RecommendError) -> String {
     match error {
         RecommendError::Run(error) => format!("{error}{}", remedy(error)),
+        RecommendError::NoHistory => format!("{error} (--history, --history-id, --users)"),
+        RecommendError::NoData { .. } => format!("{error} (--data)"),
         RecommendError::OtherGuidance { .. } => {
             format!("{error}; choose it anew with `latentr3 evaluate --guidance`, or search without: --no-guidance")
         }
@@ -141,9 +146,21 @@ impl CliError {
         }
     }
 
+    /// An error of `fit` in the folder `out`.
+    pub(super) fn of_fit(error: RunError, out: &Path) -> Self {
+        match error {
+            RunError::Interrupted { .. } | RunError::EvaluationStopped | RunError::Data(DataError::Interrupted) => {
+                Self::FitStopped(out.to_owned())
+            }
+            RunError::Data(error) => error.into(),
+            error => error.into(),
+        }
+    }
+
     /// 2 for bad input, 1 for a failure, 130 where the user stopped the program, as shells have it.
     pub fn exit_code(&self) -> u8 {
         if let Self::Interrupted { .. }
+        | Self::FitStopped(_)
         | Self::Run(RunError::EvaluationStopped)
         | Self::Data(DataError::Interrupted)
         | Self::Experiment(ExperimentError::Stopped { .. }) = self

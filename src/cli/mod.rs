@@ -9,6 +9,7 @@ mod direction;
 mod error;
 mod evaluate;
 mod experiment;
+mod fit;
 mod grpo_args;
 mod init;
 mod interrupt;
@@ -41,7 +42,7 @@ use crate::runtime::{use_threads, with_awake_threads};
 #[command(
     name = "latentr3",
     version,
-    after_help = "Start with `latentr3 demo`: it trains and evaluates a tiny model on synthetic data in two minutes."
+    after_help = "Start with `latentr3 demo`: it makes a recommender from synthetic data in a minute. Then `latentr3 fit` makes one of yours."
 )]
 pub struct Cli {
     /// No progress and no tables
@@ -53,8 +54,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train and evaluate a tiny model on synthetic data, from tokenizer to recommendations
+    /// Make a recommender from synthetic data, as `fit` makes one of yours
     Demo(demo::DemoArgs),
+    /// Make a recommender from a file of orders: try counts, SASRec and a language model, and keep the best
+    Fit(fit::FitArgs),
     /// Read and tokenise a data set, and write the folder that the other commands use
     Prepare(prepare::PrepareArgs),
     /// Make a model: with random weights, or from another one, with adapters merged or a latent attention added
@@ -184,6 +187,7 @@ impl Command {
     fn run(self) -> Result<(), CliError> {
         match self {
             Self::Demo(args) => demo::run(&args),
+            Self::Fit(args) => fit::run(&args),
             Self::Prepare(args) => prepare::run(&args),
             Self::Init(args) => init::run(&args),
             Self::Pretrain(args) => train_args::pretrain(&args),

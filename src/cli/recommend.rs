@@ -10,7 +10,7 @@ use super::{CliError, DeviceArg, ObjectiveArg};
 use crate::models::Precision;
 use crate::models::files::write_atomically;
 use crate::outputs::{check_recommendations, check_result};
-use crate::recommend::{Chosen, Query, Recommender, RecommenderConfig, UserHistory, read_histories, read_ids};
+use crate::recommend::{Answer, Chosen, Query, Recommender, RecommenderConfig, UserHistory, read_histories, read_ids};
 use crate::run::ChosenGuidance;
 use crate::text;
 
@@ -22,14 +22,15 @@ A file of --users is a table (.csv) with the columns user and item, one row for 
 {\"user\": \"u\", \"history\": [\"id\", ..]} or with \"titles\". The answers are JSON lines, in --json or on standard output."
 )]
 pub(super) struct RecommendArgs {
-    /// Hugging Face folder or run folder
+    /// A shop's folder (`latentr3 fit`); or a language model's, in Hugging Face's layout or of a run
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Prepared data: the catalog and the prompt's wording
+    /// Prepared data: the catalog and the prompt's wording; a shop's folder has its own
     #[arg(long, value_name = "PREPARED")]
-    data: PathBuf,
-    /// A title that was chosen, oldest first; may be given again and again
-    #[arg(long, value_name = "TITLE", allow_hyphen_values = true, required_unless_present_any = ["history_id", "users"])]
+    data: Option<PathBuf>,
+    /// A title that was chosen, oldest first; may be given again and again. Who has chosen nothing yet gets what is
+    /// popular in a shop
+    #[arg(long, value_name = "TITLE", allow_hyphen_values = true)]
     history: Vec<String>,
     /// An item that was chosen, by its id, oldest first; may be given again and again
     #[arg(long, value_name = "ID", allow_hyphen_values = true, conflicts_with = "history")]
@@ -40,9 +41,12 @@ pub(super) struct RecommendArgs {
     /// Titles to recommend
     #[arg(long, default_value_t = 10)]
     top: usize,
-    /// Leave out what the history has
+    /// Leave out what the history has; a shop does so anyway, unless it was made with --repeat-history
     #[arg(long)]
     exclude_history: bool,
+    /// Recommend again what the history has
+    #[arg(long, conflicts_with = "exclude_history")]
+    repeat_history: bool,
     /// Leave out the items whose ids this file has, one a line
     #[arg(long, value_name = "FILE")]
     exclude: Option<PathBuf>,
@@ -79,7 +83,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     args.json.as_deref().map_or(Ok(()), check)?;
     warn_of_software(&args.device.device)?;
     let users = args.users.as_deref().map(read_histories).transpose()?;
-    let query = Query {
+    let mut query = Query {
         history: Vec::new(),
         top: args.top,
         exclude_history: args.exclude_history,
@@ -100,8 +104,10 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
         precision: args.precision,
         device: args.device.device.clone(),
     })?;
-    let [trained, read] = recommender.objectives();
-    note_other_objective(trained, read);
+    query.exclude_history |= recommender.excludes_history() && !args.repeat_history;
+    if let Some([trained, read]) = recommender.objectives() {
+        note_other_objective(trained, read);
+    }
     match users {
         Some(users) => many(args, &recommender, &query, &users),
         None => one(args, &recommender, query),
@@ -115,12 +121,22 @@ fn one(args: &RecommendArgs, recommender: &Recommender, query: Query) -> Result<
     }
     let ids = args.history_id.iter().cloned().map(Chosen::Id);
     let history = args.history.iter().cloned().map(Chosen::Title).chain(ids).collect();
-    let list = recommender.recommend(&[Query { history, ..query }])?.remove(0);
+    let Answer { model, recommendations } = recommender.recommend(&[Query { history, ..query }])?.remove(0);
     let history = if args.history.is_empty() { &args.history_id } else { &args.history };
-    let [_, objective] = recommender.objectives();
-    let result = json!({ "history": history, "objective": objective, "recommendations": list });
+    let objective = recommender.objectives().map(|[_, read]| read);
+    let result =
+        json!({ "history": history, "model": model, "objective": objective, "recommendations": recommendations });
     write_json(args.json.as_deref(), &result)?;
-    if is_quiet() { Ok(()) } else { print(&text::of_recommendations(&list)) }
+    if is_quiet() {
+        return Ok(());
+    }
+    if model != recommender.own() {
+        note(&match history.is_empty() {
+            true => "note: there is no history, so this is what is popular".to_owned(),
+            false => format!("note: {} knows nothing of this history; {model} answers", recommender.own()),
+        });
+    }
+    print(&text::of_recommendations(&recommendations))
 }
 
 /// Recommends to the users of a file, a line for each.

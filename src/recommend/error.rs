@@ -41,6 +41,12 @@ pub enum RecommendError {
         /// The id.
         id: String,
     },
+    /// A language model without the catalog that it recommends from.
+    #[error("{}: is no shop's folder; a model alone needs prepared data to recommend from", model.display())]
+    NoData {
+        /// The model's folder.
+        model: PathBuf,
+    },
     /// A history without an item.
     #[error("history: is empty; a model needs at least one item or title")]
     NoHistory,

@@ -58,9 +58,6 @@ impl Query {
         if !(1..=MOST_ITEMS).contains(&self.top) {
             return Err(RecommendError::Top(self.top));
         }
-        if self.history.is_empty() {
-            return Err(RecommendError::NoHistory);
-        }
         let place = |field: &'static str, id: &String| {
             let unknown = || RecommendError::UnknownItem { field, id: id.clone() };
             catalog.catalog.position(id).ok_or_else(unknown)

@@ -1,21 +1,19 @@
 //! A model that was loaded to recommend.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use burn::module::Module;
-use serde::{Deserialize, Serialize};
-
+use super::answer::{Answer, Recommendation, UserAnswer};
 use super::error::RecommendError;
 use super::histories::UserHistory;
+use super::language::{Language, SearchGuide};
 use super::query::{Query, Resolved};
+use super::scorer::{Found, Scorer};
 use crate::data::{Prepared, PreparedCatalog};
 use crate::eval::{CollaborativeModel, Transitions, load_sasrec};
-use crate::models::decode::{
-    BeamConfig, GuidanceKind, Guide, Hypothesis, ItemMask, ItemTrie, SearchTerms, beam_search_on_terms,
-};
-use crate::models::{LatentRecommender, Objective, ObjectiveKind, Precision, device};
-use crate::run::{ChosenGuidance, GuideSource, check_device, check_fit, load_model, model_folder};
+use crate::fit::{Candidate, Shop};
+use crate::models::{ObjectiveKind, Precision, device};
+use crate::run::{ChosenGuidance, GuideSource, check_device, model_folder};
 
 /// Users that are answered before the next ones are.
 const AT_ONCE: usize = 256;
@@ -26,54 +24,54 @@ const TOGETHER: usize = 16;
 /// What to recommend with.
 #[derive(Debug, Clone)]
 pub struct RecommenderConfig {
-    /// Hugging Face folder or run folder.
+    /// A shop's folder, as [`fit`](crate::fit::fit) makes it; or a language model's, in Hugging Face's layout or of a
+    /// run.
     pub model: PathBuf,
-    /// Prepared data: the catalog and the prompt's wording, and for counts as a guide the training rows.
-    pub data: PathBuf,
-    /// What the model is read by, if not by the objective that it was trained for.
+    /// Prepared data: the catalog and the prompt's wording, and for counts as a guide the training rows. A shop's
+    /// folder has its own.
+    pub data: Option<PathBuf>,
+    /// What the language model is read by, if not by the objective that it was trained for.
     pub objective: Option<ObjectiveKind>,
-    /// What guides the search, as an evaluation chose it; see [`ChosenGuidance::of_run`].
+    /// What guides the search, as an evaluation chose it; see [`ChosenGuidance::of_run`]. A shop's folder says itself.
     pub guidance: Option<ChosenGuidance>,
     /// Beams of the search, if not as many as titles are asked for, and at least 10.
     pub beams: Option<usize>,
     /// Exponent of the length in a title's score, if not the objective's.
     pub length_penalty: Option<f64>,
-    /// What the blocks multiply in.
+    /// What the language model's blocks multiply in.
     pub precision: Precision,
     /// Where to compute.
     pub device: String,
 }
 
-/// A title that is recommended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Recommendation {
-    /// Its place, from 1.
-    pub rank: usize,
-    /// The title.
-    pub title: String,
-    /// Ids of the items with this title that may be recommended.
-    pub items: Vec<String>,
-    /// Its score, see [`Hypothesis`]; with the catalog's objective the logarithm of its probability.
-    pub score: f64,
+impl RecommenderConfig {
+    /// The model of a folder as it was chosen or trained, on the first device that is compiled in. One that is no shop's
+    /// needs [`data`](Self::data) too.
+    pub fn new(model: impl Into<PathBuf>) -> Self {
+        let device = crate::models::compiled_backends().first().unwrap_or(&"flex").to_string();
+        Self {
+            model: model.into(),
+            data: None,
+            objective: None,
+            guidance: None,
+            beams: None,
+            length_penalty: None,
+            precision: Precision::F32,
+            device,
+        }
+    }
 }
 
-/// What a user of several gets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UserRecommendations {
-    /// The user's id.
-    pub user: String,
-    /// The titles, best first.
-    pub recommendations: Vec<Recommendation>,
-}
-
-/// A model, its catalog and whatever guides its search, loaded once to answer any number of queries.
+/// Models, their catalog and whatever guides a search, loaded once to answer any number of queries.
 pub struct Recommender {
     catalog: PreparedCatalog,
-    model: LatentRecommender,
-    objective: Objective,
-    guide: Option<(Box<dyn CollaborativeModel>, GuidanceKind, f64)>,
-    beam: BeamConfig,
-    beams: Option<usize>,
+    /// What recommends to whom it knows something of.
+    own: Candidate,
+    scorer: Option<Scorer>,
+    language: Option<Language>,
+    /// For who has no history; absent where there is no more than a language model.
+    popularity: Option<Scorer>,
+    exclude_history: bool,
     by_title: HashMap<String, Vec<usize>>,
 }
 
@@ -82,37 +80,92 @@ impl Recommender {
     ///
     /// # Errors
     ///
-    /// A model, data or guide that cannot be read or do not fit, and settings that make no sense.
+    /// Models, data or a guide that cannot be read or do not fit, and settings that make no sense.
     pub fn load(config: &RecommenderConfig) -> Result<Self, RecommendError> {
-        let beam = BeamConfig { beams: config.beams.unwrap_or(1), length_penalty: config.length_penalty };
-        beam.check(ObjectiveKind::Vocabulary)?;
         check_device(&config.device, config.precision)?;
+        if Shop::is_one(&config.model) {
+            return Self::of_shop(config, &Shop::read(&config.model)?);
+        }
+        let data = config.data.as_ref().ok_or_else(|| RecommendError::NoData { model: config.model.clone() })?;
         let (catalog, guide) = match &config.guidance {
-            None => (PreparedCatalog::load(&config.data)?, None),
+            None => (PreparedCatalog::load(data)?, None),
             Some(guidance) => {
-                let (catalog, guide) = guide(guidance, config)?;
+                let (catalog, guide) = guide(guidance, data, &config.device)?;
                 (catalog, Some((guide, guidance.kind, guidance.scale)))
             }
         };
-        let model = load_model(&config.model, &config.device)?.with_precision(config.precision)?.valid();
-        check_fit(&model, &config.model, &catalog)?;
-        let objective = catalog.objective(config.objective.unwrap_or(model.objective()))?;
-        beam.check(objective.kind())?;
+        let language = Language::load(config, &config.model, &catalog, guide)?;
+        let own = if language.is_guided() { Candidate::Guided } else { Candidate::LanguageModel };
+        Ok(Self::new(catalog, own, None, Some(language), None, false))
+    }
+
+    fn of_shop(config: &RecommenderConfig, shop: &Shop) -> Result<Self, RecommendError> {
+        let data = config.data.as_ref().unwrap_or(&shop.data);
+        let prepared = Prepared::load(data)?;
+        let sasrec = || -> Result<_, RecommendError> {
+            let run = shop.sasrec.as_deref().unwrap_or(Path::new(""));
+            Ok(load_sasrec(&model_folder(run), &prepared, &device(&config.device)?)?)
+        };
+        let guide = match shop.guidance.as_ref().filter(|_| shop.chosen == Candidate::Guided) {
+            None => None,
+            Some(guidance) => {
+                let model: Box<dyn CollaborativeModel> = match GuideSource::from(guidance.guide.as_str()) {
+                    GuideSource::Transition => {
+                        Box::new(Transitions::new(&prepared, guidance.transition.unwrap_or_default()))
+                    }
+                    GuideSource::SasRec(_) => Box::new(sasrec()?),
+                };
+                Some((model, guidance.kind, guidance.scale)) as Option<SearchGuide>
+            }
+        };
+        let scorer = match shop.chosen {
+            Candidate::Popularity => Some(Scorer::popularity(&prepared)),
+            Candidate::Transition => Some(Scorer::transition(&prepared, shop.transition)),
+            Candidate::Sasrec => Some(Scorer::Sasrec(Box::new(sasrec()?))),
+            Candidate::LanguageModel | Candidate::Guided => None,
+        };
+        let language = match &shop.language_model {
+            Some(folder) => Some(Language::load(config, folder, &prepared, guide)?),
+            None => None,
+        };
+        let popularity = Some(Scorer::popularity(&prepared));
+        let catalog = prepared.into_catalog();
+        Ok(Self::new(catalog, shop.chosen, scorer, language, popularity, shop.exclude_history))
+    }
+
+    fn new(
+        catalog: PreparedCatalog,
+        own: Candidate,
+        scorer: Option<Scorer>,
+        language: Option<Language>,
+        popularity: Option<Scorer>,
+        exclude_history: bool,
+    ) -> Self {
         let mut by_title: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, item) in catalog.catalog.items().iter().enumerate() {
             by_title.entry(item.title.clone()).or_default().push(place);
         }
-        Ok(Self { catalog, model, objective, guide, beam, beams: config.beams, by_title })
+        Self { catalog, own, scorer, language, popularity, exclude_history, by_title }
     }
 
-    /// What the model was trained for, and what it is read by.
-    pub fn objectives(&self) -> [ObjectiveKind; 2] {
-        [self.model.objective(), self.objective.kind()]
+    /// What the language model was trained for, and what it is read by, where there is one.
+    pub fn objectives(&self) -> Option<[ObjectiveKind; 2]> {
+        self.language.as_ref().map(Language::objectives)
+    }
+
+    /// What recommends wherever it knows something of a history.
+    pub fn own(&self) -> Candidate {
+        self.own
     }
 
     /// The catalog.
     pub fn catalog(&self) -> &PreparedCatalog {
         &self.catalog
+    }
+
+    /// Whether a shop's lists leave out what a user has chosen before; a [`Query`] says for itself.
+    pub fn excludes_history(&self) -> bool {
+        self.exclude_history
     }
 
     /// Whether an item of the catalog has this title.
@@ -123,23 +176,57 @@ impl Recommender {
     /// The titles that the model finds likeliest after each history, best first. What one query gets does not depend on
     /// the others, but for rounding.
     ///
+    /// Counts and SASRec leave a history that they know nothing of to the shop's language model, and who has no history
+    /// gets what is popular.
+    ///
     /// # Errors
     ///
-    /// An id that the catalog does not have, an empty history, or a title so long that no prompt has room for it.
-    pub fn recommend(&self, queries: &[Query]) -> Result<Vec<Vec<Recommendation>>, RecommendError> {
-        let mut lists = vec![Vec::new(); queries.len()];
-        let mut order: Vec<usize> = (0..queries.len()).collect();
-        order.sort_by_key(|&place| self.width(&queries[place]));
-        // Those of one width together: a list does not depend on who else asks.
-        for places in order.chunk_by(|&a, &b| self.width(&queries[a]) == self.width(&queries[b])) {
-            for places in places.chunks(TOGETHER) {
-                let queries: Vec<&Query> = places.iter().map(|&place| &queries[place]).collect();
-                for (&place, list) in places.iter().zip(self.search(&queries)?) {
-                    lists[place] = list;
+    /// An id that the catalog does not have, an empty history where only a language model is there, or a title so long
+    /// that no prompt has room for it.
+    pub fn recommend(&self, queries: &[Query]) -> Result<Vec<Answer>, RecommendError> {
+        let places = |title: &str| self.by_title.get(title).cloned().unwrap_or_default();
+        let mut answers: Vec<Option<Answer>> = vec![None; queries.len()];
+        // Those that a search answers, by its width.
+        let mut searched: Vec<(usize, usize, Resolved)> = Vec::new();
+        for (place, query) in queries.iter().enumerate() {
+            let resolved = query.resolve(&self.catalog, places)?;
+            let cold = self.popularity.as_ref().filter(|_| query.history.is_empty());
+            let known = self.scorer.as_ref().filter(|scorer| scorer.knows(&resolved.items));
+            // Without a language model counts answer with what is popular.
+            let scorer = cold.or(known).or(self.scorer.as_ref().filter(|_| self.language.is_none()));
+            match (scorer, &self.language) {
+                (Some(scorer), _) => {
+                    let list = scorer.list(&resolved, query.top, &self.catalog.catalog)?;
+                    answers[place] = Some(self.answer(scorer.candidate(), list, query.top));
+                }
+                (None, Some(_)) if query.history.is_empty() => return Err(RecommendError::NoHistory),
+                (None, Some(language)) => searched.push((language.width(query.top), place, resolved)),
+                (None, None) => return Err(RecommendError::NoHistory),
+            }
+        }
+        if let Some(language) = &self.language {
+            let model = match self.own {
+                Candidate::Guided => Candidate::Guided,
+                _ => Candidate::LanguageModel,
+            };
+            // Those of one width together: a list does not depend on who else asks.
+            searched.sort_by_key(|(width, place, _)| (*width, *place));
+            let mut searched = searched.into_iter().peekable();
+            while let Some(&(width, ..)) = searched.peek() {
+                let mut together = Vec::new();
+                while together.len() < TOGETHER
+                    && let Some(next) = searched.next_if(|(of, ..)| *of == width)
+                {
+                    together.push(next);
+                }
+                let (places, resolved): (Vec<usize>, Vec<Resolved>) =
+                    together.into_iter().map(|(_, place, query)| (place, query)).unzip();
+                for (place, list) in places.into_iter().zip(language.lists(resolved, width, &self.catalog)?) {
+                    answers[place] = Some(self.answer(model, list, queries[place].top));
                 }
             }
         }
-        Ok(lists)
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// [`recommend`](Self::recommend) for many users on the terms of one query, whose own history does not count. `give`
@@ -152,89 +239,51 @@ impl Recommender {
         &self,
         users: &[UserHistory],
         query: &Query,
-        mut give: impl FnMut(Vec<UserRecommendations>, usize) -> Result<bool, E>,
+        mut give: impl FnMut(Vec<UserAnswer>, usize) -> Result<bool, E>,
     ) -> Result<(), E> {
         let mut done = 0;
         for users in users.chunks(AT_ONCE) {
             let of_user = |user: &UserHistory| Query { history: user.history.clone(), ..query.clone() };
-            let lists = self.recommend(&users.iter().map(of_user).collect::<Vec<_>>())?;
-            let answer = |(user, recommendations): (&UserHistory, _)| UserRecommendations {
-                user: user.user.clone(),
-                recommendations,
-            };
+            let answers = self.recommend(&users.iter().map(of_user).collect::<Vec<_>>())?;
+            let named = |(user, answer): (&UserHistory, _)| UserAnswer { user: user.user.clone(), answer };
             done += users.len();
-            if !give(users.iter().zip(lists).map(answer).collect(), done)? {
+            if !give(users.iter().zip(answers).map(named).collect(), done)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Beams of a query's search.
-    fn width(&self, query: &Query) -> usize {
-        self.beams.unwrap_or(query.top.max(10))
-    }
-
-    /// The lists of queries of one width.
-    fn search(&self, queries: &[&Query]) -> Result<Vec<Vec<Recommendation>>, RecommendError> {
-        let places = |title: &str| self.by_title.get(title).cloned().unwrap_or_default();
-        let resolved = queries.iter().map(|query| query.resolve(&self.catalog, places));
-        let resolved = resolved.collect::<Result<Vec<_>, _>>()?;
-        let prompts = resolved.iter().map(|query| self.catalog.prompt_for_titles(&query.titles));
-        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
-        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let tree = self.objective.tree()?;
-        let terms = resolved.into_iter().map(|query| self.terms(query, tree)).collect::<Result<Vec<_>, _>>()?;
-        let beam = BeamConfig { beams: self.width(queries[0]), ..self.beam };
-        let found = beam_search_on_terms(&self.model, &self.objective, &prompts, &terms, beam)?;
-        let list = |(query, found): (&&Query, Vec<Hypothesis>)| {
-            let best = found.into_iter().take(query.top).enumerate();
-            best.map(|(at, hypothesis)| self.recommendation(at + 1, &hypothesis)).collect()
-        };
-        Ok(queries.iter().zip(found).map(list).collect())
-    }
-
-    fn terms(&self, query: Resolved, tree: &ItemTrie) -> Result<SearchTerms, RecommendError> {
-        let mask = query.allowed.map(|allowed| ItemMask::new(tree, allowed)).transpose()?;
-        let guide = match &self.guide {
-            // Of items that it has never seen a guide knows nothing.
-            Some((model, kind, scale)) if !query.items.is_empty() => {
-                let log_probs = model.log_probs(&[&query.items])?;
-                Some(Guide::new(tree, &log_probs[0], *kind, *scale)?)
-            }
-            _ => None,
-        };
-        Ok(SearchTerms { guide, mask })
-    }
-
-    fn recommendation(&self, rank: usize, hypothesis: &Hypothesis) -> Recommendation {
+    fn answer(&self, model: Candidate, list: Found, top: usize) -> Answer {
         let catalog = &self.catalog.catalog;
-        Recommendation {
-            rank,
-            title: catalog.title(hypothesis.items[0] as usize).to_owned(),
-            items: hypothesis.items.iter().map(|&item| catalog.items()[item as usize].id.clone()).collect(),
-            score: hypothesis.score,
-        }
+        let recommendation = |(at, (items, score)): (usize, (Vec<u32>, f64))| Recommendation {
+            rank: at + 1,
+            title: catalog.title(items[0] as usize).to_owned(),
+            items: items.iter().map(|&item| catalog.items()[item as usize].id.clone()).collect(),
+            score,
+        };
+        Answer { model, recommendations: list.into_iter().take(top).enumerate().map(recommendation).collect() }
     }
 }
 
 /// A guide as it was chosen, and the catalog.
 fn guide(
     guidance: &ChosenGuidance,
-    config: &RecommenderConfig,
+    data: &Path,
+    device_name: &str,
 ) -> Result<(PreparedCatalog, Box<dyn CollaborativeModel>), RecommendError> {
     Ok(match GuideSource::from(guidance.guide.as_str()) {
         GuideSource::Transition => {
-            let prepared = Prepared::load(&config.data)?;
+            let prepared = Prepared::load(data)?;
             if prepared.fingerprint() != guidance.data_fingerprint {
-                return Err(RecommendError::OtherGuidance { data: config.data.clone() });
+                return Err(RecommendError::OtherGuidance { data: data.to_owned() });
             }
             let transitions = Transitions::new(&prepared, guidance.transition.unwrap_or_default());
             (prepared.into_catalog(), Box::new(transitions))
         }
         GuideSource::SasRec(run) => {
-            let catalog = PreparedCatalog::load(&config.data)?;
-            let model = load_sasrec(&model_folder(&run), &catalog, &device(&config.device)?)?;
+            let catalog = PreparedCatalog::load(data)?;
+            let model = load_sasrec(&model_folder(&run), &catalog, &device(device_name)?)?;
             (catalog, Box::new(model))
         }
     })

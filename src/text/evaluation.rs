@@ -42,7 +42,7 @@ pub fn of_evaluation(result: &EvaluationResult) -> String {
 }
 
 /// HR and NDCG of several rankings as a table, each under its name.
-pub fn of_rankings(rankings: &[(&str, &Ranking)]) -> String {
+pub(super) fn of_rankings(rankings: &[(&str, &Ranking)]) -> String {
     let head = |name: &str| CUTOFFS.iter().map(|k| format!("{name}@{k}")).collect::<Vec<_>>();
     let mut rows = vec![[vec![String::new()], head("HR"), head("NDCG")].concat()];
     for (name, ranking) in rankings {

@@ -6,6 +6,7 @@ mod devices;
 mod directions;
 mod evaluation;
 mod experiment;
+mod fit;
 mod run;
 mod table;
 
@@ -13,7 +14,8 @@ pub use comparisons::of_comparisons;
 pub use data::{of_raw_summary, of_summary};
 pub use devices::of_devices;
 pub use directions::of_directions;
-pub use evaluation::{of_evaluation, of_guidance, of_rankings};
+pub use evaluation::{of_evaluation, of_guidance};
 pub use experiment::{of_experiment, of_step_event};
+pub use fit::{of_columns, of_shop};
 pub use run::{of_outcome, of_recommendations, of_sasrec, of_validation};
 pub use table::{printable, table};

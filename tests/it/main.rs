@@ -16,6 +16,7 @@ mod devices;
 mod environment;
 mod estimators;
 mod experiments;
+mod fitting;
 mod fuzz;
 mod golden;
 mod grpo;

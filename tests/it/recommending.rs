@@ -4,21 +4,11 @@
 use std::path::Path;
 
 use crate::common::program::{Workshop, refuse, run, succeed};
-use latentr3::models::Precision;
-use latentr3::recommend::{Chosen, Query, Recommender, RecommenderConfig};
+use latentr3::recommend::{Answer, Chosen, Query, Recommender, RecommenderConfig};
 use serde_json::{Value, json};
 
 fn config(w: &Workshop) -> RecommenderConfig {
-    RecommenderConfig {
-        model: w.path("base").into(),
-        data: w.path("prepared").into(),
-        objective: None,
-        guidance: None,
-        beams: None,
-        length_penalty: None,
-        precision: Precision::F32,
-        device: "flex".into(),
-    }
+    RecommenderConfig { data: Some(w.path("prepared").into()), ..RecommenderConfig::new(w.path("base")) }
 }
 
 fn ids(ids: &[&str]) -> Vec<Chosen> {
@@ -39,10 +29,10 @@ fn a_list_does_not_depend_on_who_else_asks_nor_on_the_thread() {
     let queries: Vec<Query> = (0..40).map(query).collect();
     let together = recommender.recommend(&queries).unwrap();
     std::thread::scope(|scope| {
-        for (query, list) in queries.iter().zip(&together) {
+        for (query, Answer { recommendations: list, .. }) in queries.iter().zip(&together) {
             let recommender = &recommender;
             scope.spawn(move || {
-                let alone = recommender.recommend(std::slice::from_ref(query)).unwrap().remove(0);
+                let alone = recommender.recommend(std::slice::from_ref(query)).unwrap().remove(0).recommendations;
                 let named = |list: &[latentr3::recommend::Recommendation]| {
                     list.iter().map(|one| (one.rank, one.items.clone())).collect::<Vec<_>>()
                 };
@@ -53,7 +43,7 @@ fn a_list_does_not_depend_on_who_else_asks_nor_on_the_thread() {
             });
         }
     });
-    for (query, list) in queries.iter().zip(&together) {
+    for (query, Answer { recommendations: list, .. }) in queries.iter().zip(&together) {
         assert!(list.len() <= query.top);
         for id in list.iter().flat_map(|one| &one.items) {
             assert!(!query.exclude_history || !query.history.contains(&Chosen::Id(id.clone())), "{id}");
@@ -67,8 +57,8 @@ fn what_is_left_out_is_not_recommended_and_what_is_asked_for_is() {
     let recommender = Recommender::load(&config(&w)).unwrap();
     let catalog: Vec<String> = recommender.catalog().catalog.items().iter().map(|item| item.id.clone()).collect();
     let list = |query: &Query| -> Vec<String> {
-        let list = recommender.recommend(std::slice::from_ref(query)).unwrap().remove(0);
-        list.into_iter().flat_map(|one| one.items).collect()
+        let answer = recommender.recommend(std::slice::from_ref(query)).unwrap().remove(0);
+        answer.recommendations.into_iter().flat_map(|one| one.items).collect()
     };
     let all = Query { history: ids(&[&catalog[0]]), top: 50, ..Default::default() };
     assert_eq!(list(&all).len(), catalog.len());

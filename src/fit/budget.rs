@@ -1,0 +1,188 @@
+//! Training within a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::models::ModelError;
+use crate::models::files::{read_json, write_json};
+use crate::run::{Resumption, RunContext, RunDescription, RunError, RunEvent, is_run, resume, start};
+use crate::train::{Event, RunPaths, World};
+
+/// Steps after which a run's speed is known; the first ones are slower.
+const MEASURED: std::ops::Range<usize> = 3..13;
+
+/// What validations and checkpoints take, as a part of the time of the steps.
+const BESIDES: f64 = 0.25;
+
+/// The time that is left of all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    begin: Instant,
+    all: Duration,
+}
+
+impl Clock {
+    pub fn start(minutes: f64) -> Self {
+        Self { begin: Instant::now(), all: Duration::from_secs_f64(minutes * 60.0) }
+    }
+
+    /// A share of the time that is left.
+    pub fn share(&self, share: f64) -> Duration {
+        self.all.saturating_sub(self.begin.elapsed()).mul_f64(share)
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.begin.elapsed().as_secs_f64()
+    }
+}
+
+/// How a training ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TrainedRun {
+    /// The folder of its model.
+    pub model: PathBuf,
+    /// Step of that model.
+    pub step: usize,
+    /// Steps that it was planned to take at most.
+    pub steps: usize,
+    /// Seconds of a step, validations included.
+    pub seconds_per_step: f64,
+    /// Examples that it trained on.
+    pub examples: usize,
+}
+
+/// Ends a training after a time, or when the user wants it.
+pub(super) struct Stop<'a> {
+    deadline: Instant,
+    by_user: &'a AtomicBool,
+    /// What the training looks at.
+    pub flag: AtomicBool,
+}
+
+impl<'a> Stop<'a> {
+    pub fn after(time: Duration, by_user: &'a AtomicBool) -> Self {
+        Self { deadline: Instant::now() + time, by_user, flag: AtomicBool::new(by_user.load(Ordering::Relaxed)) }
+    }
+
+    /// To be called again and again.
+    pub fn look(&self) {
+        if Instant::now() >= self.deadline || self.by_user.load(Ordering::Relaxed) {
+            self.flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_by_user(&self) -> bool {
+        self.by_user.load(Ordering::Relaxed)
+    }
+}
+
+/// Trains a run in a folder for about a time: where its steps would take longer, it is begun anew with as many as there
+/// is time for, so that its learning rate falls to the end. A run that ended is taken as it is, one that was stopped
+/// goes on.
+pub(super) fn train_within(
+    description: &RunDescription,
+    run: &Path,
+    time: Duration,
+    interrupted: &AtomicBool,
+    observer: &mut dyn FnMut(RunEvent),
+) -> Result<TrainedRun, RunError> {
+    let record = run.with_extension("json");
+    if record.is_file() {
+        let damaged =
+            |error: serde_json::Error| ModelError::Damaged { path: record.clone(), problem: error.to_string() };
+        return Ok(serde_json::from_value(read_json(&record)?).map_err(damaged)?);
+    }
+    let mut description = description.clone();
+    loop {
+        let began = Instant::now();
+        let mut watch = Watch::default();
+        // Past its time by half a run ends with what it has.
+        let stop = Stop::after(time.mul_f64(1.5), interrupted);
+        let is_fitted = description.train.max_steps.is_some();
+        let outcome = {
+            let mut observe = |event: RunEvent| {
+                watch.see(&event);
+                let too_long = watch
+                    .seconds()
+                    .is_some_and(|seconds| seconds * (1.0 + BESIDES) * watch.steps as f64 > time.as_secs_f64());
+                if too_long && !is_fitted && watch.step == MEASURED.end {
+                    stop.flag.store(true, Ordering::Relaxed);
+                    watch.is_too_long = true;
+                }
+                stop.look();
+                observer(event);
+            };
+            let mut context = RunContext { world: &World::alone(), interrupted: &stop.flag, observer: &mut observe };
+            match is_run(run) {
+                true => resume(run, &Resumption::default(), &mut context),
+                false => start(description.clone(), run, &mut context),
+            }
+        };
+        let trained = match outcome {
+            Ok(outcome) => TrainedRun {
+                model: run.to_owned(),
+                step: outcome.best_step.unwrap_or(outcome.steps),
+                steps: watch.steps.max(outcome.steps),
+                seconds_per_step: outcome.seconds / outcome.steps.max(1) as f64,
+                examples: outcome.train_examples,
+            },
+            Err(error @ RunError::Interrupted { .. }) if stop.is_by_user() => return Err(error),
+            Err(RunError::Interrupted { .. }) if watch.is_too_long => {
+                let left = time.saturating_sub(began.elapsed()).as_secs_f64();
+                let step = watch.seconds().unwrap_or(1.0) * (1.0 + BESIDES);
+                description.train.max_steps = Some(((left / step) as usize).max(1));
+                std::fs::remove_dir_all(run).map_err(ModelError::io(run))?;
+                continue;
+            }
+            Err(RunError::Interrupted { step, .. }) => TrainedRun {
+                model: if watch.best.is_some() { run.to_owned() } else { RunPaths(run).last() },
+                step: watch.best.unwrap_or(step),
+                steps: watch.steps,
+                seconds_per_step: began.elapsed().as_secs_f64() / step.max(1) as f64,
+                examples: watch.examples,
+            },
+            Err(error) => return Err(error),
+        };
+        write_json(&record, &trained)?;
+        return Ok(trained);
+    }
+}
+
+/// What is seen of a run.
+#[derive(Default)]
+struct Watch {
+    examples: usize,
+    step: usize,
+    steps: usize,
+    first: Option<Instant>,
+    measured: Option<Duration>,
+    best: Option<usize>,
+    is_too_long: bool,
+}
+
+impl Watch {
+    fn see(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Ready { train_examples, .. } => self.examples = *train_examples,
+            RunEvent::Training(Event::Step { step, steps, .. }) => {
+                (self.step, self.steps) = (*step, *steps);
+                if *step == MEASURED.start {
+                    self.first = Some(Instant::now());
+                }
+                if *step == MEASURED.end {
+                    self.measured = self.first.map(|first| first.elapsed());
+                }
+            }
+            RunEvent::Training(Event::Validated { step, is_best: true, .. }) => self.best = Some(*step),
+            _ => {}
+        }
+    }
+
+    /// Seconds of a step, once they are known.
+    fn seconds(&self) -> Option<f64> {
+        Some(self.measured?.as_secs_f64() / MEASURED.len() as f64)
+    }
+}

@@ -1,0 +1,176 @@
+//! The language model: from random weights or fine-tuned, on the trial's data and once more on all.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::budget::{Clock, TrainedRun, train_within};
+use super::config::FitConfig;
+use crate::models::ThoughtKind;
+use crate::models::backbone::Architecture;
+use crate::run::{
+    Augmentation, Defaults, FromScratch, InitRequest, ModelOrigin, ModelSizes, RunDescription, RunError, RunEvent,
+    Selection, StageConfig, TOKENIZER_FILE,
+};
+use crate::train::Temperature;
+
+/// Validation users that a checkpoint is selected by, and examples of its loss.
+const VALIDATED: usize = 1000;
+
+/// Shares of the time that is left for pretraining and then for stage 1.
+const SHARES: [f64; 2] = [0.15, 0.4];
+
+/// A small model, which two cores train in minutes.
+const SIZES: ModelSizes = ModelSizes {
+    architecture: Architecture::Qwen2,
+    d_model: 128,
+    d_ff: 384,
+    layers: 2,
+    heads: 4,
+    kv_heads: 2,
+    max_positions: 1024,
+};
+
+/// The runs that made a language model.
+#[derive(Debug, Clone)]
+pub(super) struct LanguageModel {
+    /// Absent for a model that came pretrained.
+    pub pretrained: Option<TrainedRun>,
+    pub tuned: TrainedRun,
+}
+
+/// Where and on what a language model is trained.
+pub(super) struct Workbench<'a> {
+    pub config: &'a FitConfig,
+    /// Prepared data.
+    pub data: PathBuf,
+    /// The folder of the runs.
+    pub folder: PathBuf,
+    pub interrupted: &'a AtomicBool,
+}
+
+impl Workbench<'_> {
+    /// Trains one within shares of the time that is left.
+    pub fn train(
+        &self,
+        clock: &Clock,
+        observer: &mut dyn FnMut(&'static str, RunEvent),
+    ) -> Result<LanguageModel, RunError> {
+        let pretrained = match &self.config.model {
+            Some(_) => None,
+            None => Some(self.pretrain(&self.base()?, None, clock.share(SHARES[0]), observer)?),
+        };
+        let model = pretrained.as_ref().map(|run| run.model.clone()).or_else(|| self.config.model.clone());
+        let tuned = self.tune(&model.unwrap_or_default(), None, clock.share(SHARES[1]), observer)?;
+        Ok(LanguageModel { pretrained, tuned })
+    }
+
+    /// Trains one on all rows for as many steps as the trial's best took, in proportion to the rows.
+    pub fn refit(
+        &self,
+        trial: &LanguageModel,
+        rows: usize,
+        observer: &mut dyn FnMut(&'static str, RunEvent),
+    ) -> Result<LanguageModel, RunError> {
+        let forever = Duration::from_secs(u64::MAX / 4);
+        let scaled = |run: &TrainedRun| Some(scaled(run, trial.tuned.examples, rows));
+        let pretrained = match &trial.pretrained {
+            None => None,
+            Some(run) => Some(self.pretrain(&self.base()?, scaled(run), forever, observer)?),
+        };
+        let model = pretrained.as_ref().map(|run| run.model.clone()).or_else(|| self.config.model.clone());
+        let tuned = self.tune(&model.unwrap_or_default(), scaled(&trial.tuned), forever, observer)?;
+        Ok(LanguageModel { pretrained, tuned })
+    }
+
+    fn pretrain(
+        &self,
+        model: &Path,
+        steps: Option<usize>,
+        time: Duration,
+        observer: &mut dyn FnMut(&'static str, RunEvent),
+    ) -> Result<TrainedRun, RunError> {
+        let defaults = Defaults::pretrain(FromScratch::of(model, &self.data));
+        let stage = StageConfig::Pretrain { regularization: defaults.regularization };
+        self.run("pretrain", stage, defaults, model, steps, time, observer)
+    }
+
+    fn tune(
+        &self,
+        model: &Path,
+        steps: Option<usize>,
+        time: Duration,
+        observer: &mut dyn FnMut(&'static str, RunEvent),
+    ) -> Result<TrainedRun, RunError> {
+        let defaults = Defaults::sft(FromScratch::of(model, &self.data));
+        let stage = StageConfig::Sft {
+            thoughts: 1,
+            source: ThoughtKind::LatentAttention,
+            temperature: Temperature::default(),
+            lora: None,
+            regularization: defaults.regularization,
+            augmentation: Augmentation::default(),
+        };
+        self.run("sft", stage, Defaults { select: Selection::NDCG_10, ..defaults }, model, steps, time, observer)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call from each stage")]
+    fn run(
+        &self,
+        name: &'static str,
+        stage: StageConfig,
+        defaults: Defaults,
+        model: &Path,
+        steps: Option<usize>,
+        time: Duration,
+        observer: &mut dyn FnMut(&'static str, RunEvent),
+    ) -> Result<TrainedRun, RunError> {
+        let mut train = defaults.train;
+        train.seed = self.config.seed;
+        if let Some(steps) = steps {
+            (train.max_steps, train.epochs, train.patience) = (Some(steps), usize::MAX, None);
+        }
+        let ranks = defaults.select != Selection::Loss;
+        let description = RunDescription {
+            select: defaults.select,
+            rank_sample: if ranks { VALIDATED } else { 0 },
+            valid_limit: Some(VALIDATED),
+            ..RunDescription::new(stage, model, &self.data, &self.config.device, train)
+        };
+        train_within(&description, &self.folder.join(name), time, self.interrupted, &mut |event| observer(name, event))
+    }
+
+    /// The model with random weights.
+    fn base(&self) -> Result<PathBuf, RunError> {
+        let out = self.folder.join("base");
+        if !out.exists() {
+            let tokenizer = self.data.join(TOKENIZER_FILE);
+            let request = InitRequest {
+                out: out.clone(),
+                origin: ModelOrigin::Random { tokenizer, end_token: None, sizes: SIZES },
+                thoughts: None,
+                device: self.config.device.clone(),
+                seed: self.config.seed,
+            };
+            request.carry_out()?;
+        }
+        Ok(out)
+    }
+}
+
+impl LanguageModel {
+    /// Seconds that the same takes on so many rows.
+    pub fn seconds(&self, rows: usize) -> f64 {
+        let examples = self.tuned.examples;
+        self.pretrained
+            .iter()
+            .chain([&self.tuned])
+            .map(|run| scaled(run, examples, rows) as f64 * run.seconds_per_step)
+            .sum()
+    }
+}
+
+/// The steps of a run's best model in proportion to the rows.
+fn scaled(run: &TrainedRun, examples: usize, rows: usize) -> usize {
+    (run.step.max(1) as f64 * rows as f64 / examples.max(1) as f64).ceil() as usize
+}

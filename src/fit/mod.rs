@@ -1,0 +1,23 @@
+//! From what users chose to the model that recommends best to them, within a time.
+//!
+//! ```text
+//! interactions -> prepared data -> popularity, counts, SASRec, a language model, the language model guided
+//!              -> the best of them on validation users -> its figures on test users
+//!              -> the same once more on all interactions -> a shop's folder
+//! ```
+//!
+//! Everything that is tried lies in the folder's `trial`, with the commands' own layouts: what a step made is not made
+//! again when the work goes on.
+
+mod budget;
+mod candidate;
+mod carry_out;
+mod config;
+mod language_model;
+mod rankings;
+mod shop;
+
+pub use candidate::Candidate;
+pub use carry_out::{FitEvent, fit};
+pub use config::FitConfig;
+pub use shop::{Figures, FittedModel, Shop};
