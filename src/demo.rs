@@ -1,4 +1,4 @@
-//! A recommender for made-up listeners, small enough for a laptop's CPU.
+//! A recommender for synthetic listeners, small enough for a laptop's CPU.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

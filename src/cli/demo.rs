@@ -23,7 +23,7 @@ pub(super) struct DemoArgs {
     /// Folder to make; the first free of latentr3-demo, latentr3-demo-2, ... if not given
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write the models' figures and the choice as JSON
+    /// Write the models' metrics and the choice as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

@@ -7,10 +7,8 @@ use clap::Args;
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
-use super::prepare::RawArgs;
 use super::terminal::{Progress, is_quiet, note, print};
 use super::{CliError, DeviceArg, SeedArg};
-use crate::data::Splits;
 use crate::fit::{FitConfig, FitEvent, Shop, fit};
 use crate::outputs::check_free;
 use crate::run::{RunError, RunEvent};
@@ -28,33 +26,14 @@ validate and test: by time where the dates are real ones over more than a month,
 item transitions, SASRec and a language model are trained within the time, and the one with the best NDCG@10 on validation users \
 is trained once more on everything.")]
 pub(super) struct FitArgs {
-    /// Folder of the data, or a file of interactions (see `latentr3 prepare --help`)
-    #[arg(long, value_name = "PATH", required_unless_present = "resume")]
-    data: Option<PathBuf>,
-    /// Folder to make
-    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    config: FitConfig,
     /// Go on with the work in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "out", "model"])]
     resume: Option<PathBuf>,
-    /// Minutes that it may take; with --resume from now on
-    #[arg(long, default_value_t = 30.0)]
-    minutes: f64,
-    /// A pretrained language model to fine-tune: Hugging Face folder or run folder [default: a small one from random
-    /// weights]
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// What the items are, as the prompt calls them
-    #[arg(long, default_value = "items")]
-    domain: String,
-    /// Recommend again what a user has chosen before
-    #[arg(long)]
-    repeat_history: bool,
-    /// Write the models' figures and the choice as JSON
+    /// Write the models' metrics and the choice as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    #[command(flatten)]
-    raw: RawArgs,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
@@ -64,22 +43,15 @@ pub(super) struct FitArgs {
 pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
     warn_of_software(&args.device.device)?;
     check_json(args.json.as_deref())?;
+    let FitConfig { data, out, minutes, .. } = &args.config;
     let config = match &args.resume {
-        Some(folder) => FitConfig { minutes: args.minutes, ..FitConfig::read(folder)? },
+        Some(folder) => FitConfig { minutes: *minutes, ..FitConfig::read(folder)? },
+        None if [data, out].iter().any(|path| path.as_os_str().is_empty()) => {
+            return Err(CliError::Usage("--data and --out, or --resume, are needed".into()));
+        }
         None => {
-            let out = args.out.clone().unwrap_or_default();
-            check_free(&out)?;
-            FitConfig {
-                data: args.data.clone().unwrap_or_default(),
-                raw: args.raw.config(),
-                domain: args.domain.clone(),
-                out,
-                minutes: args.minutes,
-                model: args.model.clone(),
-                exclude_history: !args.repeat_history,
-                device: args.device.device.clone(),
-                seed: args.seed.seed,
-            }
+            check_free(out)?;
+            FitConfig { device: args.device.device.clone(), seed: args.seed.seed, ..args.config.clone() }
         }
     };
     let mut display = Display::default();
@@ -127,28 +99,11 @@ impl Display {
             FitEvent::Training(stage, RunEvent::Training(Event::Step { step, steps, .. })) => {
                 self.advance(format!("training {stage}"), [step, steps], "steps at most")
             }
-            FitEvent::Training(stage, RunEvent::Warning(text)) => self.say(&format!("warning: {stage}: {text}")),
-            FitEvent::Training(..) => {}
+            FitEvent::Training(_, RunEvent::Training(_) | RunEvent::Ready { .. }) => {}
             FitEvent::Ranking { model, split, done, all } => {
                 self.advance(format!("ranking by {model} on {}", split.name()), [done, all], "users")
             }
-            FitEvent::Guessed(raw) => self.say(&text::of_columns(raw)),
-            FitEvent::Prepared(summary) => {
-                let Splits { train, valid, test } = Splits::make(|split| summary.splits.get(split).rows);
-                let (users, items) = (summary.users, summary.items);
-                self.say(&format!("{users} users, {items} items; {train} rows train, {valid} validate, {test} test"));
-            }
-            FitEvent::Ranked(model, split, figures) => self.say(&format!(
-                "{model} on {} {} users: NDCG@10 {:.4}, HR@10 {:.4}",
-                figures.users,
-                split.name(),
-                figures.ndcg_10,
-                figures.hr_10
-            )),
-            FitEvent::LeftOut(model, why) => self.say(&format!("{model} is left out: {why}")),
-            FitEvent::Chosen(model, why) => self.say(&format!("chosen: {model}, for {why}")),
-            FitEvent::Refitting => self.say("the chosen model once more, on everything"),
-            FitEvent::NotRefitted(why) => self.say(&format!("the chosen model is not trained on everything: {why}")),
+            event => self.say(&text::of_fit_event(&event)),
         }
     }
 }

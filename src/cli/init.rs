@@ -4,8 +4,7 @@ use clap::Args;
 
 use super::model::warn_of_software;
 use super::terminal::{is_quiet, print};
-use super::{CliError, DeviceArg, SeedArg, names_of};
-use crate::models::backbone::Architecture;
+use super::{CliError, DeviceArg, SeedArg};
 use crate::outputs::check_free;
 use crate::run::{InitRequest, ModelOrigin, ModelSizes};
 
@@ -25,27 +24,8 @@ pub(super) struct InitArgs {
     /// of thoughts gets a fresh latent attention
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
-    /// Family of the backbone
-    #[arg(long, value_enum, value_parser = names_of::<Architecture>(), default_value_t = Architecture::Qwen2)]
-    arch: Architecture,
-    /// Width of the hidden states
-    #[arg(long, default_value_t = 256)]
-    hidden: usize,
-    /// Transformer layers
-    #[arg(long, default_value_t = 4)]
-    layers: usize,
-    /// Query heads
-    #[arg(long, default_value_t = 4)]
-    heads: usize,
-    /// Key and value heads
-    #[arg(long, default_value_t = 2)]
-    kv_heads: usize,
-    /// Width inside the gated MLP
-    #[arg(long, default_value_t = 768)]
-    ff: usize,
-    /// Longest sequence
-    #[arg(long, default_value_t = 1024)]
-    max_positions: usize,
+    #[command(flatten)]
+    sizes: ModelSizes,
     /// Thoughts that the model's latent attention has [default: those of --base and whatever makes them, else 1]
     #[arg(long)]
     thoughts: Option<usize>,
@@ -62,7 +42,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
         (Some(base), _) => ModelOrigin::Base(base.clone()),
         (None, Some(tokenizer)) => {
             let (tokenizer, end_token) = (tokenizer.clone(), args.end_token.clone());
-            ModelOrigin::Random { tokenizer, end_token, sizes: args.sizes() }
+            ModelOrigin::Random { tokenizer, end_token, sizes: args.sizes.clone() }
         }
         (None, None) => return Err(CliError::Usage("--tokenizer is needed".into())),
     };
@@ -72,19 +52,5 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     match is_quiet() {
         true => Ok(()),
         false => print(&format!("{parameters} parameters, written to {}\n", args.out.display())),
-    }
-}
-
-impl InitArgs {
-    fn sizes(&self) -> ModelSizes {
-        ModelSizes {
-            architecture: self.arch,
-            d_model: self.hidden,
-            d_ff: self.ff,
-            layers: self.layers,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            max_positions: self.max_positions,
-        }
     }
 }

@@ -67,7 +67,7 @@ pub struct Interactions {
     pub inputs: Vec<PathBuf>,
     /// What was passed over.
     pub notes: Notes,
-    /// How the interactions were filtered, where they came one by one.
+    /// How raw interactions were filtered.
     pub raw: Option<RawSummary>,
 }
 
@@ -90,6 +90,6 @@ pub struct ReadOptions {
     pub allow_empty_titles: bool,
     /// Whether the rows of all splits train, for a model that is served.
     pub all_train: bool,
-    /// How interactions that come one by one become rows.
+    /// How raw interactions become rows.
     pub raw: RawConfig,
 }

@@ -43,6 +43,8 @@ pub use markup::is_markup;
 pub use panics::silence_expected_panics;
 pub use prepare::{prepare, prepare_unless};
 pub use prepare_config::PrepareConfig;
+#[cfg(feature = "clap")]
+pub(crate) use prepare_config::any_path;
 pub use prepared::Prepared;
 pub use prepared_catalog::PreparedCatalog;
 pub use prepared_files::training_rows;

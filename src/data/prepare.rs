@@ -23,7 +23,7 @@ use super::windows::{Sequence, WindowSettings, count_items, cut_windows, train_s
 use crate::models::files::file_sha256;
 
 impl PrepareConfig {
-    /// What filters and split leave of interactions that come one by one, without making anything.
+    /// What filters and split leave of raw interactions, without making anything.
     ///
     /// # Errors
     /// Rows with histories, which are used as they are, settings for what comes after the split, and those of

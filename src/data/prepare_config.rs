@@ -9,41 +9,63 @@ use super::fewer_users::FewerUsers;
 use super::interactions::ReadOptions;
 use super::raw::config::RawConfig;
 
+/// A path of the command line, or none where it is empty.
+#[cfg(feature = "clap")]
+pub(crate) fn any_path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    clap::builder::TypedValueParser::map(clap::builder::OsStringValueParser::new(), PathBuf::from)
+}
+
 /// How to prepare a data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct PrepareConfig {
-    /// The data, in one of the layouts of [`Interactions::read`](super::Interactions::read).
+    /// Folder of the data, or a file of raw interactions.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PATH"))]
     pub data: PathBuf,
     /// Folder to make; it must not exist, or be empty.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_parser = any_path()))]
     #[serde(skip_serializing_if = "is_empty")]
     pub out: PathBuf,
-    /// What the items are, as the prompt calls them; `items` by default.
+    /// What the items are, as the prompt calls them.
+    #[cfg_attr(feature = "clap", arg(long, default_value = "items"))]
     pub domain: String,
-    /// A `tokenizer.json`; without one, a tokenizer is trained on the data.
+    /// An existing tokenizer.json; without one a byte-level BPE is trained on the data.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub tokenizer: Option<PathBuf>,
-    /// The token that ends targets; found as [`EndToken::find`](super::EndToken::find) says where not given.
+    /// The token that ends a target; found in the tokenizer or its config.json if not given.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT"))]
     pub end_token: Option<String>,
-    /// Most tokens of a tokenizer that is trained, 4096 by default: enough to spell common words of titles whole,
-    /// small beside the backbone of a model that is trained from nothing.
+    /// Most tokens of a tokenizer that is trained. The default spells common words of titles whole, and is small beside
+    /// the backbone of a model that is trained from random weights.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 4096))]
     pub vocab_size: usize,
-    /// Most titles in a prompt; 10 by default, as published (arXiv 2505.19092).
+    /// Most titles in a prompt; the default is as published (arXiv 2505.19092).
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 10))]
     pub max_history: usize,
-    /// Most tokens of a prompt, and of a pretraining window; 512 by default, as published (arXiv 2505.19092).
+    /// Most tokens of a prompt, which then loses its oldest titles, and of a pretraining window; the default is as
+    /// published (arXiv 2505.19092).
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 512))]
     pub max_tokens: usize,
-    /// Most choices in a pretraining window; 12 by default, a little more than a full history and its target.
+    /// Most items in a pretraining window; the default is a little more than a full history and its target.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 12))]
     pub window: usize,
-    /// File with the prompt's wording, see [`PromptTemplate`](super::PromptTemplate).
+    /// File with the prompt's wording; {history} stands for the titles, {domain} for the domain.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub template: Option<PathBuf>,
-    /// Whether to leave out items whose title is HTML or empty.
+    /// Leave out items whose title is HTML or empty.
+    #[cfg_attr(feature = "clap", arg(long))]
     pub drop_markup_titles: bool,
     /// Training users to keep; all without it.
+    #[cfg_attr(feature = "clap", arg(skip))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_users: Option<FewerUsers>,
-    /// Whether the rows of all splits train, for a model that is served.
+    /// Train on the rows of all splits, for a model that is served.
+    #[cfg_attr(feature = "clap", arg(long))]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all_train: bool,
-    /// How interactions that come one by one become rows.
+    /// How raw interactions become rows.
+    #[cfg_attr(feature = "clap", command(flatten))]
     pub raw: RawConfig,
 }
 

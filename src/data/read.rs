@@ -28,10 +28,9 @@ impl Interactions {
             }
             None if options.raw != RawConfig::default() => Err(DataError::Damaged {
                 path: data.into(),
-                problem:
-                    "has rows with histories, which are used as they are; settings for interactions that come one \
-                          by one do not apply"
-                        .into(),
+                problem: "has rows with histories, which are used as they are; settings for raw interactions do not \
+                          apply"
+                    .into(),
             }),
             None => split_tables::read(data, options),
         }?;
@@ -41,7 +40,7 @@ impl Interactions {
         Ok(read)
     }
 
-    /// What `given` leaves open of how interactions that come one by one become rows, from the names and the content of
+    /// What `given` leaves open of how raw interactions become rows, from the names and the content of
     /// their columns; `None` for split tables.
     ///
     /// # Errors
@@ -50,7 +49,7 @@ impl Interactions {
         Self::find(data)?.map(|found| raw::guess(&found, given)).transpose()
     }
 
-    /// What [`Self::read`] would make of interactions that come one by one, without making rows of them; `None` for
+    /// What [`Self::read`] would make of raw interactions, without making rows of them; `None` for
     /// split tables.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub struct Summary {
     pub dropped: Dropped,
     /// What the reader passed over.
     pub notes: Notes,
-    /// How the interactions were filtered, where they came one by one.
+    /// How raw interactions were filtered.
     pub raw: Option<RawSummary>,
     /// The pretraining windows.
     pub windows: WindowSummary,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::models::ModelError;
@@ -37,6 +38,18 @@ impl Clock {
     pub fn seconds(&self) -> f64 {
         self.begin.elapsed().as_secs_f64()
     }
+}
+
+/// More time than anything takes.
+pub(super) const FOREVER: Duration = Duration::from_secs(1 << 40);
+
+/// What a step recorded when it ended; nothing if it did not.
+pub(super) fn recorded<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, RunError> {
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let damaged = |error: serde_json::Error| ModelError::Damaged { path: file.to_owned(), problem: error.to_string() };
+    Ok(Some(serde_json::from_value(read_json(file)?).map_err(damaged)?))
 }
 
 /// How a training ended.
@@ -90,10 +103,8 @@ pub(super) fn train_within(
     observer: &mut dyn FnMut(RunEvent),
 ) -> Result<TrainedRun, RunError> {
     let record = run.with_extension("json");
-    if record.is_file() {
-        let damaged =
-            |error: serde_json::Error| ModelError::Damaged { path: record.clone(), problem: error.to_string() };
-        return Ok(serde_json::from_value(read_json(&record)?).map_err(damaged)?);
+    if let Some(trained) = recorded(&record)? {
+        return Ok(trained);
     }
     let mut description = description.clone();
     loop {

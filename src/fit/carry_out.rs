@@ -3,27 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::{Deserialize, Serialize};
-
-use super::budget::{Clock, Stop};
+use super::budget::Clock;
 use super::candidate::Candidate;
 use super::config::FitConfig;
 use super::language_model::{LanguageModel, Workbench};
 use super::rankings::{Ranked, Rankings};
-use super::shop::{Figures, FittedModel, Shop};
+use super::sasrec::TrainedSasRec;
+use super::shop::{FittedModel, Metrics, Shop};
 use crate::data::{DataError, Interactions, PrepareConfig, Prepared, RawConfig, Split, Summary, prepare_unless};
-use crate::eval::{EvaluationResult, TransitionConfig, sasrec_config};
-use crate::models::files::{read_json, write_json};
+use crate::eval::{EvaluationResult, TransitionConfig};
 use crate::models::{ModelError, device};
-use crate::run::{
-    ChosenGuidance, GuideSource, RunContext, RunError, RunEvent, SasRecRun, is_run, load_model, model_folder,
-    own_tokenizer,
-};
-use crate::train::sasrec::SasRecTrainConfig;
-use crate::train::{RunPaths, TrainError, World};
-
-/// Share of the time that is left for SASRec.
-const SASREC_SHARE: f64 = 0.12;
+use crate::run::{ChosenGuidance, GuideSource, RunError, RunEvent, load_model, model_folder, own_tokenizer};
+use crate::train::TrainError;
 
 /// What happens meanwhile.
 #[derive(Debug)]
@@ -45,8 +36,8 @@ pub enum FitEvent<'a> {
         /// Of so many.
         all: usize,
     },
-    /// A candidate's figures on a split.
-    Ranked(Candidate, Split, &'a Figures),
+    /// A candidate's metrics on a split.
+    Ranked(Candidate, Split, &'a Metrics),
     /// A candidate is left out, and why.
     LeftOut(Candidate, &'a str),
     /// The best one, and why.
@@ -134,16 +125,8 @@ struct Found {
     sasrec: Option<TrainedSasRec>,
     language_model: Option<LanguageModel>,
     guidance: Option<ChosenGuidance>,
-    /// Figures on validation users.
-    valid: Vec<(Candidate, Figures)>,
-}
-
-/// How SASRec's training ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct TrainedSasRec {
-    run: PathBuf,
-    epochs: usize,
-    seconds_per_epoch: f64,
+    /// Metrics on validation users.
+    valid: Vec<(Candidate, Metrics)>,
 }
 
 impl Fit<'_> {
@@ -181,7 +164,7 @@ impl Fit<'_> {
         for (model, valid) in &found.valid {
             let ranked = found.ranked(*model).expect("what was ranked once can be ranked again");
             let result = self.rank(&rankings, &ranked, Split::Test, observer)?;
-            models.push(FittedModel { model: *model, valid: valid.clone(), test: Figures::of(&result.evaluation) });
+            models.push(FittedModel { model: *model, valid: valid.clone(), test: Metrics::of(&result.evaluation) });
         }
         let guidance = found.guidance.clone().filter(|_| chosen == Candidate::Guided);
         let shop = Shop {
@@ -200,6 +183,12 @@ impl Fit<'_> {
             seconds: 0.0,
         };
         self.refit(shop, &found, &prepared, observer)
+    }
+
+    /// Where models are trained on prepared data, within the folder.
+    fn workbench(&self, data: &Path, folder: &str) -> Workbench<'_> {
+        let folder = self.config.out.join(folder);
+        Workbench { config: self.config, data: data.to_owned(), folder, interrupted: self.interrupted }
     }
 
     /// A path within the folder.
@@ -246,7 +235,7 @@ impl Fit<'_> {
         let result = rankings.of(ranked, split, &mut |model, split, done, all| {
             observer(FitEvent::Ranking { model, split, done, all });
         })?;
-        observer(FitEvent::Ranked(ranked.candidate(), split, &Figures::of(&result.evaluation)));
+        observer(FitEvent::Ranked(ranked.candidate(), split, &Metrics::of(&result.evaluation)));
         Ok(result)
     }
 
@@ -255,26 +244,21 @@ impl Fit<'_> {
         let mut found = Found::default();
         let add = |found: &mut Found, ranked: &Ranked, observer: &mut dyn FnMut(FitEvent)| {
             let result = self.rank(rankings, ranked, Split::Valid, observer)?;
-            found.valid.push((ranked.candidate(), Figures::of(&result.evaluation)));
+            found.valid.push((ranked.candidate(), Metrics::of(&result.evaluation)));
             Ok::<_, RunError>(result)
         };
         add(&mut found, &Ranked::Popularity, observer)?;
         let counts = add(&mut found, &Ranked::Transition(None), observer)?;
         found.transition = counts.evaluation.method.transition.unwrap_or_default();
 
-        let folder = self.trial("sasrec");
-        found.sasrec = self.sasrec(rankings.prepared, &rankings.data, &folder, None, observer)?;
+        let bench = self.workbench(&rankings.data, "trial");
+        let mut train = |name, event: RunEvent| observer(FitEvent::Training(name, event));
+        found.sasrec = bench.train_sasrec(rankings.prepared, &self.clock, &mut train)?;
         match found.sasrec.clone() {
             Some(model) => drop(add(&mut found, &Ranked::Sasrec(&model.run), observer)?),
             None => observer(FitEvent::LeftOut(Candidate::Sasrec, "an epoch takes longer than there is time")),
         }
 
-        let bench = Workbench {
-            config: self.config,
-            data: rankings.data.clone(),
-            folder: self.config.out.join("trial"),
-            interrupted: self.interrupted,
-        };
         let trained = bench.train(&self.clock, &mut |name, event| observer(FitEvent::Training(name, event)))?;
         let model = trained.tuned.model.clone();
         found.language_model = Some(trained);
@@ -302,58 +286,6 @@ impl Fit<'_> {
         Ok(found)
     }
 
-    /// Trains SASRec in a folder, for so many epochs if that is given; nothing if there is no time for a single one.
-    fn sasrec(
-        &self,
-        prepared: &Prepared,
-        data: &Path,
-        folder: &Path,
-        epochs: Option<usize>,
-        observer: &mut dyn FnMut(FitEvent),
-    ) -> Result<Option<TrainedSasRec>, RunError> {
-        let record = folder.with_extension("json");
-        if record.is_file() {
-            let damaged =
-                |error: serde_json::Error| ModelError::Damaged { path: record.clone(), problem: error.to_string() };
-            return Ok(serde_json::from_value(read_json(&record)?).map_err(damaged)?);
-        }
-        let mut train = SasRecTrainConfig { seed: self.config.seed, ..Default::default() };
-        if let Some(epochs) = epochs {
-            (train.epochs, train.patience) = (epochs, epochs);
-        }
-        let run = SasRecRun::new(sasrec_config(prepared), train, data, prepared);
-        let time = if epochs.is_some() { self.clock.share(1.0) } else { self.clock.share(SASREC_SHARE) };
-        let stop = Stop::after(time, self.interrupted);
-        let began = self.clock.seconds();
-        let mut observe = |event: RunEvent| {
-            stop.look();
-            observer(FitEvent::Training("sasrec", event));
-        };
-        let mut context = RunContext { world: &World::alone(), interrupted: &stop.flag, observer: &mut observe };
-        let ended = match is_run(folder) {
-            true => run.resume(prepared, folder, &self.config.device, &mut context),
-            false => run.start(prepared, folder, &self.config.device, &mut context),
-        };
-        let per_epoch = run.steps_per_epoch(prepared);
-        let (step, best) = match ended {
-            Ok(progress) => (progress.step, progress.best_step),
-            Err(error @ RunError::Interrupted { .. }) if stop.is_by_user() => return Err(error),
-            Err(RunError::Interrupted { step, .. }) => {
-                let best = RunPaths(folder).best().is_dir().then(|| step / per_epoch * per_epoch);
-                (step, best)
-            }
-            Err(error) => return Err(error),
-        };
-        let seconds_per_epoch = (self.clock.seconds() - began) * per_epoch as f64 / step.max(1) as f64;
-        let trained = best.map(|best| TrainedSasRec {
-            run: folder.to_owned(),
-            epochs: (best / per_epoch).max(1),
-            seconds_per_epoch,
-        });
-        write_json(&record, &trained)?;
-        Ok(trained)
-    }
-
     /// Prepares all interactions, and trains the chosen model on them if there is time.
     fn refit(
         &self,
@@ -376,27 +308,22 @@ impl Fit<'_> {
         let trains_language_model = matches!(shop.chosen, Candidate::LanguageModel | Candidate::Guided);
         let sasrec = found.sasrec.as_ref().filter(|_| trains_sasrec);
         let model = found.language_model.as_ref().filter(|_| trains_language_model);
-        let seconds = sasrec.map_or(0.0, |model| model.epochs as f64 * model.seconds_per_epoch * growth)
-            + model.map_or(0.0, |model| model.seconds(rows));
+        let seconds =
+            sasrec.map_or(0.0, |model| model.seconds() * growth) + model.map_or(0.0, |model| model.seconds(rows));
         let left = self.clock.share(1.0).as_secs_f64();
         if seconds > left {
             let why = format!("it would take {seconds:.0} seconds, and {left:.0} are left");
             observer(FitEvent::NotRefitted(&why));
         } else {
             observer(FitEvent::Refitting);
+            let bench = self.workbench(&data, "model");
+            let mut train = |name, event: RunEvent| observer(FitEvent::Training(name, event));
             if let Some(trained) = sasrec {
-                let folder = self.config.out.join("sasrec");
-                let again = self.sasrec(&prepared, &data, &folder, Some(trained.epochs), observer)?;
+                let again = bench.refit_sasrec(trained, &prepared, &mut train)?;
                 shop.sasrec = again.map(|model| self.within(&model.run));
             }
             if let Some(trained) = model {
-                let bench = Workbench {
-                    config: self.config,
-                    data,
-                    folder: self.config.out.join("model"),
-                    interrupted: self.interrupted,
-                };
-                let again = bench.refit(trained, rows, &mut |name, event| observer(FitEvent::Training(name, event)))?;
+                let again = bench.refit(trained, rows, &mut train)?;
                 shop.language_model = Some(self.within(&again.tuned.model));
             }
             shop.refitted = true;
@@ -412,14 +339,14 @@ impl Fit<'_> {
 impl Found {
     /// The best candidate by NDCG@10 on validation users, of equal ones the simplest, and why.
     fn best(&self) -> (Candidate, String) {
-        let mut best: Option<&(Candidate, Figures)> = None;
+        let mut best: Option<&(Candidate, Metrics)> = None;
         for candidate in &self.valid {
             if best.is_none_or(|best| candidate.1.ndcg_10 > best.1.ndcg_10) {
                 best = Some(candidate);
             }
         }
         match best {
-            Some((model, Figures { ndcg_10, users, .. })) => {
+            Some((model, Metrics { ndcg_10, users, .. })) => {
                 (*model, format!("its NDCG@10 on {users} validation users is the highest, {ndcg_10:.4}"))
             }
             None => (Candidate::Popularity, "nothing was tried".into()),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::data::RawConfig;
+#[cfg(feature = "clap")]
+use crate::data::any_path;
 use crate::models::ModelError;
 use crate::models::files::{read_json, write_json};
 use crate::run::RunError;
@@ -15,26 +17,37 @@ const FILE: &str = "fit.json";
 /// Whose recommender to make, of what, and in what time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct FitConfig {
-    /// The data, in one of the layouts of [`Interactions::read`](crate::data::Interactions::read).
+    /// Folder of the data, or a file of raw interactions (see `latentr3 prepare --help`).
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PATH", default_value = "", hide_default_value = true, value_parser = any_path()))]
     pub data: PathBuf,
-    /// How interactions that come one by one are read, as far as it is given; the rest is guessed, and nothing is left
-    /// out unless it is asked for.
+    /// How raw interactions are read, as far as it is given; the rest is guessed, and nothing is left out unless it is
+    /// asked for.
+    #[cfg_attr(feature = "clap", command(flatten))]
     pub raw: RawConfig,
     /// What the items are, as the prompt calls them.
+    #[cfg_attr(feature = "clap", arg(long, default_value = "items"))]
     pub domain: String,
-    /// The folder to make.
+    /// Folder to make.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_parser = any_path()))]
     pub out: PathBuf,
-    /// Minutes that it may take.
+    /// Minutes that it may take, and when it is resumed from then on.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 30.0))]
     pub minutes: f64,
-    /// A pretrained language model to fine-tune, in a Hugging Face folder or a run folder; without one a small one is
-    /// trained from random weights.
+    /// A pretrained language model to fine-tune: Hugging Face folder or run folder [default: a small one from random
+    /// weights].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub model: Option<PathBuf>,
-    /// Whether what a user has chosen before is left out of the lists, in every figure and when recommending.
+    /// Leave out of the lists what a user has chosen before, in every metric and when recommending (as an option:
+    /// recommend it again).
+    #[cfg_attr(feature = "clap", arg(long = "repeat-history", action = clap::ArgAction::SetFalse))]
     pub exclude_history: bool,
     /// Where to compute.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub device: String,
     /// Seed of everything random.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub seed: u64,
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::budget::{Clock, TrainedRun, train_within};
+use super::budget::{Clock, FOREVER, TrainedRun, train_within};
 use super::config::FitConfig;
 use crate::models::ThoughtKind;
 use crate::models::backbone::Architecture;
@@ -72,14 +72,13 @@ impl Workbench<'_> {
         rows: usize,
         observer: &mut dyn FnMut(&'static str, RunEvent),
     ) -> Result<LanguageModel, RunError> {
-        let forever = Duration::from_secs(u64::MAX / 4);
         let scaled = |run: &TrainedRun| Some(scaled(run, trial.tuned.examples, rows));
         let pretrained = match &trial.pretrained {
             None => None,
-            Some(run) => Some(self.pretrain(&self.base()?, scaled(run), forever, observer)?),
+            Some(run) => Some(self.pretrain(&self.base()?, scaled(run), FOREVER, observer)?),
         };
         let model = pretrained.as_ref().map(|run| run.model.clone()).or_else(|| self.config.model.clone());
-        let tuned = self.tune(&model.unwrap_or_default(), scaled(&trial.tuned), forever, observer)?;
+        let tuned = self.tune(&model.unwrap_or_default(), scaled(&trial.tuned), FOREVER, observer)?;
         Ok(LanguageModel { pretrained, tuned })
     }
 

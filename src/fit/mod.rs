@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! interactions -> prepared data -> popularity, counts, SASRec, a language model, the language model guided
-//!              -> the best of them on validation users -> its figures on test users
+//!              -> the best of them on validation users -> its metrics on test users
 //!              -> the same once more on all interactions -> a shop's folder
 //! ```
 //!
@@ -15,9 +15,10 @@ mod carry_out;
 mod config;
 mod language_model;
 mod rankings;
+mod sasrec;
 mod shop;
 
 pub use candidate::Candidate;
 pub use carry_out::{FitEvent, fit};
 pub use config::FitConfig;
-pub use shop::{Figures, FittedModel, Shop};
+pub use shop::{FittedModel, Metrics, Shop};

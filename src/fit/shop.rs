@@ -28,7 +28,7 @@ pub struct Shop {
     pub why: String,
     /// All models that were tried.
     pub models: Vec<FittedModel>,
-    /// Whether the chosen model was trained once more on all interactions, after its figures were found.
+    /// Whether the chosen model was trained once more on all interactions, after its metrics were found.
     pub refitted: bool,
     /// Whether what a user has chosen before is left out of the lists.
     pub exclude_history: bool,
@@ -52,14 +52,14 @@ pub struct FittedModel {
     /// The model.
     pub model: Candidate,
     /// On validation users.
-    pub valid: Figures,
+    pub valid: Metrics,
     /// On test users.
-    pub test: Figures,
+    pub test: Metrics,
 }
 
 /// How well a model ranks some users' items, with 95% confidence intervals over the users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
+pub struct Metrics {
     /// Number of users.
     pub users: usize,
     /// HR@10.
@@ -76,7 +76,7 @@ pub struct Figures {
     pub ndcg_10_interval: [f64; 2],
 }
 
-impl Figures {
+impl Metrics {
     pub(super) fn of(evaluation: &Evaluation) -> Self {
         let of = |metric: Metric| {
             let gains: Vec<f64> = evaluation.ranks.iter().map(|user| metric.gain(user.rank)).collect();
@@ -121,7 +121,7 @@ impl Shop {
         Ok(write_json(&folder.join(FILE), self)?)
     }
 
-    /// The figures of a model that was tried.
+    /// The metrics of a model that was tried.
     pub fn model(&self, model: Candidate) -> Option<&FittedModel> {
         self.models.iter().find(|fitted| fitted.model == model)
     }

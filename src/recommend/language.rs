@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 
+use super::config::RecommenderConfig;
 use super::error::RecommendError;
 use super::query::Resolved;
-use super::recommender::RecommenderConfig;
 use super::scorer::Found;
 use crate::data::PreparedCatalog;
 use crate::eval::CollaborativeModel;

@@ -1,6 +1,7 @@
 //! Recommending, without files and without a terminal: a [`Recommender`] is loaded once and answers for whoever asks.
 
 mod answer;
+mod config;
 mod error;
 mod histories;
 mod language;
@@ -9,7 +10,8 @@ mod recommender;
 mod scorer;
 
 pub use answer::{Answer, Recommendation, UserAnswer};
+pub use config::RecommenderConfig;
 pub use error::RecommendError;
 pub use histories::{UserHistory, read_histories, read_ids};
 pub use query::{Chosen, Query};
-pub use recommender::{Recommender, RecommenderConfig};
+pub use recommender::Recommender;

@@ -47,20 +47,28 @@ pub enum ModelOrigin {
 
 /// Sizes of a new model; the tokenizer gives the rest.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct ModelSizes {
-    /// The family.
+    /// Family of the backbone.
+    #[cfg_attr(feature = "clap", arg(id = "arch", long = "arch", value_enum, default_value_t = Architecture::Qwen2))]
     pub architecture: Architecture,
     /// Width of the hidden states.
+    #[cfg_attr(feature = "clap", arg(id = "hidden", long = "hidden", value_name = "WIDTH", default_value_t = 256))]
     pub d_model: usize,
-    /// Width inside the gated MLP.
-    pub d_ff: usize,
-    /// Number of blocks.
+    /// Transformer layers.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 4))]
     pub layers: usize,
     /// Query heads.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 4))]
     pub heads: usize,
     /// Key and value heads.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 2))]
     pub kv_heads: usize,
+    /// Width inside the gated MLP.
+    #[cfg_attr(feature = "clap", arg(id = "ff", long = "ff", value_name = "WIDTH", default_value_t = 768))]
+    pub d_ff: usize,
     /// Longest sequence, in tokens.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 1024))]
     pub max_positions: usize,
 }
 

@@ -1,12 +1,13 @@
 use std::path::Path;
 
 use super::table::table;
-use crate::data::{RawConfig, SplitKind};
-use crate::fit::{Figures, Shop};
+use crate::data::{RawConfig, SplitKind, Splits, Summary};
+use crate::fit::{FitEvent, Metrics, Shop};
 use crate::report::duration;
+use crate::run::RunEvent;
 
 /// Which columns are taken for what, in a line.
-pub fn of_columns(raw: &RawConfig) -> String {
+fn of_columns(raw: &RawConfig) -> String {
     let name = |column: &Option<String>| format!("`{}`", column.as_deref().unwrap_or_default());
     let titles = match (&raw.items, &raw.catalog_column) {
         (Some(file), Some(id)) => {
@@ -23,14 +24,35 @@ pub fn of_columns(raw: &RawConfig) -> String {
     format!("columns: users {user}, items {item}, times {time}, titles {titles}; {split}")
 }
 
+/// What happens in the work on a shop, in a line.
+pub fn of_fit_event(event: &FitEvent) -> String {
+    match event {
+        FitEvent::Guessed(raw) => of_columns(raw),
+        FitEvent::Prepared(Summary { users, items, splits, .. }) => {
+            let Splits { train, valid, test } = Splits::make(|split| splits.get(split).rows);
+            format!("{users} users, {items} items; {train} rows train, {valid} validate, {test} test")
+        }
+        FitEvent::Training(stage, RunEvent::Warning(text)) => format!("warning: {stage}: {text}"),
+        FitEvent::Training(stage, _) => format!("training {stage}"),
+        FitEvent::Ranking { model, split, done, all } => format!("{model} on {}: {done} of {all} users", split.name()),
+        FitEvent::Ranked(model, split, Metrics { users, ndcg_10, hr_10, .. }) => {
+            format!("{model} on {users} {} users: NDCG@10 {ndcg_10:.4}, HR@10 {hr_10:.4}", split.name())
+        }
+        FitEvent::LeftOut(model, why) => format!("{model} is left out: {why}"),
+        FitEvent::Chosen(model, why) => format!("chosen: {model}, for {why}"),
+        FitEvent::Refitting => "the chosen model once more, on everything".into(),
+        FitEvent::NotRefitted(why) => format!("the chosen model is not trained on everything: {why}"),
+    }
+}
+
 /// What was tried and what was chosen, as a table with what it means.
 pub fn of_shop(shop: &Shop, folder: &Path) -> String {
     let with_interval = |figure: f64, [low, high]: [f64; 2]| format!("{figure:.4} ({low:.4} to {high:.4})");
-    let test = |figures: &Figures| {
+    let test = |metrics: &Metrics| {
         [
-            with_interval(figures.ndcg_10, figures.ndcg_10_interval),
-            with_interval(figures.hr_10, figures.hr_10_interval),
-            figures.users.to_string(),
+            with_interval(metrics.ndcg_10, metrics.ndcg_10_interval),
+            with_interval(metrics.hr_10, metrics.hr_10_interval),
+            metrics.users.to_string(),
         ]
     };
     let mut rows =
@@ -46,9 +68,9 @@ pub fn of_shop(shop: &Shop, folder: &Path) -> String {
     if !shop.models.is_empty() {
         text += match shop.refitted {
             true => {
-                "The figures, with 95% intervals over the users, are of the models before the last training, on everything.\n"
+                "The metrics, with 95% intervals over the users, are of the models before the last training, on everything.\n"
             }
-            false => "The figures have 95% intervals over the users.\n",
+            false => "The metrics have 95% intervals over the users.\n",
         };
     }
     text + &format!("{} is the recommender, made in {}\n", folder.display(), duration(shop.seconds))

@@ -1,4 +1,4 @@
-//! How interactions that come one by one are to become rows, and what became of them.
+//! How raw interactions are to become rows, and what became of them.
 
 use std::path::PathBuf;
 
@@ -6,51 +6,92 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::splits::Splits;
 
-/// How interactions that come one by one become rows.
+/// How raw interactions become rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Raw interactions"))]
 pub struct RawConfig {
-    /// The file with the items' titles, where it is not found beside the interactions.
+    /// File with the items' titles, if it is not found beside the interactions.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub items: Option<PathBuf>,
-    /// The column of users; found by its usual names if absent, as are the others.
+    /// Column of users [default: the first there is of user_id, reviewerID, userId, user, customer_id].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub user_column: Option<String>,
-    /// The column of items, in both files.
+    /// Column of items, in both files [default: parent_asin, asin, item_id, movieId, item, product_id].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub item_column: Option<String>,
-    /// The column of times.
+    /// Column of times: seconds since 1970, or milli-, micro- or nanoseconds, or dates [default: timestamp,
+    /// unixReviewTime, time, date].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub time_column: Option<String>,
-    /// The column of ratings, read only for `min_rating`.
+    /// Column of ratings, read only to leave out low ones [default: rating, overall].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub rating_column: Option<String>,
-    /// The column of titles.
+    /// Column of titles [default: title, movie_title, name, item_title, product_title].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub title_column: Option<String>,
-    /// The column of items in the file with their titles, where it is another than in the interactions.
+    /// Column of items in the file of titles, where it is not called as in the interactions.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog_column: Option<String>,
-    /// Keep the items of that file that no interaction has.
+    /// Keep the items of that file that no interaction has, so that they can be recommended too.
+    #[cfg_attr(feature = "clap", arg(long))]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub whole_catalog: bool,
-    /// Leave out interactions with a lower rating, or with none; absent, all count, as in the published data.
+    /// Leave out interactions with a lower rating, or with none; else all count, as in the published data.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "RATING"))]
     pub min_rating: Option<f64>,
-    /// Leave out interactions before this date.
+    /// Leave out interactions before this date, as in 2015-10-01.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DATE"))]
     pub from: Option<String>,
     /// Leave out interactions at this date or later.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DATE"))]
     pub until: Option<String>,
-    /// What becomes of choices that a user makes again.
+    /// What becomes of an item that a user chooses again.
+    #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t = Repeats::Keep))]
     pub repeats: Repeats,
-    /// Users and items have at least so many interactions with each other; absent, 5 as in the published data, and 1
-    /// for RecBole's files, which are filtered already where their owner wanted it.
+    /// Leave out users and items with fewer interactions, until all have so many [default: 5 as in the published data;
+    /// 1 for RecBole's files, which are filtered already].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "K"))]
     pub k_core: Option<usize>,
-    /// Choices that a history has at least.
+    /// Items that a history has at least.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 1))]
     pub min_history: usize,
-    /// How rows are dealt out; absent, by time as in the published data, and leaving one out for RecBole's files.
+    /// How rows are split [default: temporal as in the published data, leave-one-out for RecBole's files].
+    #[cfg_attr(feature = "clap", arg(long, value_enum))]
     pub split: Option<SplitKind>,
-    /// Shares of the splits by time.
+    /// Shares of training, validation and test rows by time.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "A:B:C", default_value = "8:1:1", value_parser = parse_ratio))]
     pub split_ratio: [u32; 3],
-    /// Take HTML and its entities out of titles.
+    /// Take HTML and its entities out of titles (as an option: leave them in).
+    #[cfg_attr(feature = "clap", arg(long = "keep-markup", action = clap::ArgAction::SetFalse))]
     pub clean_titles: bool,
-    /// Characters of a title at most.
+    /// Characters of a title at most; a longer one is cut at a word.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 200))]
     pub max_title: usize,
-    /// Leave out rows of the validation and test splits whose choice no training row has.
+    /// How to handle validation and test rows whose item no training row has: keep or drop.
+    #[cfg_attr(feature = "clap", arg(long = "cold-items", value_name = "keep|drop", default_value = "keep", value_parser = parse_cold, action = clap::ArgAction::Set))]
     pub drop_cold: bool,
+}
+
+/// `8:1:1`, as an option of the program.
+#[cfg(feature = "clap")]
+fn parse_ratio(text: &str) -> Result<[u32; 3], String> {
+    let parts: Vec<u32> = text.split(':').map(|part| part.parse().unwrap_or(0)).collect();
+    match <[u32; 3]>::try_from(parts) {
+        Ok(parts) if !parts.contains(&0) => Ok(parts),
+        _ => Err("three whole numbers from 1, as in 8:1:1".into()),
+    }
+}
+
+/// Whether cold items are dropped, as an option of the program.
+#[cfg(feature = "clap")]
+fn parse_cold(text: &str) -> Result<bool, String> {
+    match text {
+        "keep" => Ok(false),
+        "drop" => Ok(true),
+        _ => Err("write keep or drop".into()),
+    }
 }
 
 impl Default for RawConfig {
