@@ -28,6 +28,8 @@ pub mod recommend;
 pub mod report;
 pub mod run;
 pub mod runtime;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod text;
 
 /// The programs in the README and the documents compile.

@@ -48,6 +48,10 @@ pub enum CliError {
     /// The user stopped `fit`; what was done is saved.
     #[error("stopped; go on with `latentr3 fit --resume {}`", .0.display())]
     FitStopped(PathBuf),
+    /// Nothing can be served.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Serve(#[from] crate::serve::ServeError),
     /// Nothing can be timed.
     #[error(transparent)]
     Bench(#[from] BenchError),

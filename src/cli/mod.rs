@@ -24,6 +24,8 @@ mod run_display;
 mod sasrec_args;
 mod score;
 mod scored_lists;
+#[cfg(feature = "serve")]
+mod serve;
 mod terminal;
 mod train_args;
 
@@ -82,6 +84,9 @@ enum Command {
     Experiment(experiment::ExperimentArgs),
     /// Recommend items for a history of titles
     Recommend(recommend::RecommendArgs),
+    /// Serve recommendations over HTTP, with a page to try them
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
     /// Write a report on runs as one HTML page: metrics, learning curves, speed, popularity, and what thoughts attend
     /// to
     Report(report_page::ReportArgs),
@@ -178,6 +183,9 @@ impl Cli {
         match self.command {
             // They wait for programs of their own, which want the processors.
             Command::Experiment(_) | Command::Devices(_) => self.command.run(),
+            // It is idle most of the time.
+            #[cfg(feature = "serve")]
+            Command::Serve(_) => self.command.run(),
             _ => with_awake_threads(|| self.command.run()),
         }
     }
@@ -200,6 +208,8 @@ impl Command {
             Self::Compare(args) => compare::run(&args),
             Self::Experiment(args) => experiment::run(&args),
             Self::Recommend(args) => recommend::run(&args),
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => serve::run(&args),
             Self::Report(args) => report_page::run(&args),
             Self::Score(args) => score::run(&args),
             Self::Devices(args) => devices::run(&args),

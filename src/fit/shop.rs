@@ -90,9 +90,14 @@ impl Metrics {
 }
 
 impl Shop {
+    /// The file that makes a folder a shop's.
+    pub fn file(folder: &Path) -> PathBuf {
+        folder.join(FILE)
+    }
+
     /// Whether a folder is a shop's.
     pub fn is_one(folder: &Path) -> bool {
-        folder.join(FILE).is_file()
+        Self::file(folder).is_file()
     }
 
     /// Reads a shop's folder; its paths are the folder's.

@@ -41,7 +41,7 @@ fn write_shop(folder: &Path, customers: usize) {
 }
 
 /// A folder with orders, items and the shop that is made of them, once for all tests.
-fn shop() -> &'static Path {
+pub fn shop() -> &'static Path {
     static SHOP: OnceLock<tempfile::TempDir> = OnceLock::new();
     SHOP.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();

@@ -34,6 +34,8 @@ mod refusals;
 mod regularization;
 mod report;
 mod resuming;
+#[cfg(feature = "serve")]
+mod serving;
 mod smollm2;
 mod temperature;
 mod training;

@@ -1,0 +1,71 @@
+//! `latentr3 serve`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::interrupt::interrupted;
+use super::model::warn_of_software;
+use super::terminal::{is_quiet, note};
+use super::{CliError, DeviceArg};
+use crate::recommend::RecommenderConfig;
+use crate::run::ChosenGuidance;
+use crate::serve::{ServeConfig, ServeError, Server};
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example: latentr3 serve --model shop
+         curl -s localhost:8080/v1/recommend -H 'Content-Type: application/json' -d '{\"history\": [\"SKU-1\"], \"top\": 3}'
+
+The page at / is for people. Ctrl-C lets requests that are there end.")]
+pub(super) struct ServeArgs {
+    /// A shop's folder (`latentr3 fit`); or a language model's, in Hugging Face's layout or of a run
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Prepared data; a shop's folder has its own
+    #[arg(long, value_name = "PREPARED")]
+    data: Option<PathBuf>,
+    /// Address to listen at; 0.0.0.0 or :: for all that this machine has
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen at; 0 for any that is free
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// What clients must send as `Authorization: Bearer KEY`
+    #[arg(long, value_name = "KEY", env = "LATENTR3_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
+    warn_of_software(&args.device.device)?;
+    let recommender = RecommenderConfig {
+        data: args.data.clone(),
+        guidance: ChosenGuidance::of_run(&args.model)?,
+        device: args.device.device.clone(),
+        ..RecommenderConfig::new(&args.model)
+    };
+    let ServeArgs { host, port, api_key, .. } = args;
+    let config = ServeConfig { recommender, host: *host, port: *port, api_key: api_key.clone() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Start)?;
+    runtime.block_on(async {
+        let server = Server::start(&config).await?;
+        if !is_quiet() {
+            note(&format!("listening at http://{}", server.address()));
+        }
+        let flag = interrupted();
+        server
+            .run(async {
+                while !flag.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            })
+            .await;
+        Ok(())
+    })
+}

@@ -1,0 +1,55 @@
+//! What a client is told where there is no answer.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::recommend::RecommendError;
+
+/// A status with the field that is wrong, where one is, and what is wrong.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub status: StatusCode,
+    pub field: Option<&'static str>,
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, field: None, message: message.into() }
+    }
+
+    /// A request that makes no sense.
+    pub fn of_field(field: &'static str, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, field: Some(field), message: message.into() }
+    }
+
+    /// More requests than the queue holds.
+    pub fn busy() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting; try again in a second")
+    }
+}
+
+impl From<RecommendError> for Problem {
+    fn from(error: RecommendError) -> Self {
+        match &error {
+            RecommendError::UnknownItem { field, .. } => Self::of_field(field, error.to_string()),
+            RecommendError::NoHistory => Self::of_field("history", error.to_string()),
+            RecommendError::Top(_) => Self::of_field("top", error.to_string()),
+            RecommendError::Data(_) => Self::of_field("titles", error.to_string()),
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the model failed; the log says why"),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "field": self.field, "message": self.message } });
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
