@@ -33,4 +33,5 @@ pub use scored::evaluate_scores;
 pub use shard::Shard;
 pub(crate) use spread::mean_and_deviation;
 pub use target_groups::{TargetGroup, TargetGroups};
+pub(crate) use transitions::popularity;
 pub use transitions::{TransitionChoices, TransitionConfig, Transitions};

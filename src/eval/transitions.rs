@@ -1,6 +1,6 @@
 //! Counts of item transitions, as a distribution over the catalog.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -138,8 +138,7 @@ impl Transitions {
     }
 
     pub(super) fn of(counts: &[u64], rows: &[PreparedRow], config: TransitionConfig) -> Self {
-        let all = counts.iter().map(|&count| count as f64 + 1.0).sum::<f64>();
-        let popularity = counts.iter().map(|&count| (count as f64 + 1.0) / all).collect();
+        let popularity = popularity(counts);
         let mut followers = vec![BTreeMap::new(); counts.len()];
         for row in rows {
             for (distance, item) in newest_first(&row.history) {
@@ -179,17 +178,22 @@ impl Transitions {
     fn ndcg(&self, rows: &[&PreparedRow], smoothing: &[f64], exclude_history: bool) -> Vec<f64> {
         let gains = |row: &&PreparedRow| {
             let votes = self.votes(&row.history);
-            let is_left_out = |item: usize| exclude_history && row.history.contains(&item);
-            if is_left_out(row.item) {
+            let left_out: BTreeSet<usize> = row.history.iter().copied().filter(|_| exclude_history).collect();
+            if left_out.contains(&row.item) {
                 return vec![0.0; smoothing.len()];
             }
             let gain = |&smoothing: &f64| {
                 let weight = |item: usize| weight(votes[item], &self.popularity[item], smoothing);
                 let own = weight(row.item);
                 let (mut before, mut equal) = (0, 0);
-                for other in (0..votes.len()).filter(|&item| !is_left_out(item)).map(weight) {
+                for other in (0..votes.len()).map(weight) {
                     before += usize::from(other > own);
                     equal += usize::from(other == own);
+                }
+                // A few are taken back, which is faster than to ask of each whether it counts.
+                for other in left_out.iter().copied().map(weight) {
+                    before -= usize::from(other > own);
+                    equal -= usize::from(other == own);
                 }
                 Metric::Ndcg(10).gain(Some(expected_rank(before, equal)))
             };
@@ -200,6 +204,12 @@ impl Transitions {
         let mean = |at: usize| gains.iter().map(|gains| gains[at]).sum::<f64>() / rows.len().max(1) as f64;
         (0..smoothing.len()).map(mean).collect()
     }
+}
+
+/// Each item's share of the choices, each counted once more than it was chosen.
+pub(crate) fn popularity(counts: &[u64]) -> Vec<f64> {
+    let all = counts.iter().map(|&count| count as f64 + 1.0).sum::<f64>();
+    counts.iter().map(|&count| (count as f64 + 1.0) / all).collect()
 }
 
 /// Votes with smoothing, before they are divided by all.
@@ -259,6 +269,16 @@ mod tests {
             let shares = [0.375, 0.25, 0.25, 0.125];
             assert!(nothing.iter().zip(shares).all(|(found, share)| (found - share).abs() < 1e-12));
         }
+    }
+
+    #[test]
+    fn what_is_left_out_takes_no_place_and_cannot_be_hit() {
+        let rows = [row(&[0], 1), row(&[0], 1), row(&[0], 2)];
+        let transitions = Transitions::of(&[3, 2, 1, 0], &rows, TransitionConfig::default());
+        let ndcg = |row: &PreparedRow, exclude_history| transitions.ndcg(&[row], &[0.1], exclude_history)[0];
+        let second = 1.0 / 3f64.log2();
+        assert_eq!([false, true].map(|exclude| ndcg(&row(&[0, 1, 1], 2), exclude)), [second, 1.0]);
+        assert_eq!([false, true].map(|exclude| ndcg(&row(&[1, 0], 1), exclude)), [1.0, 0.0]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::query::Resolved;
 use crate::data::{Catalog, Prepared};
-use crate::eval::{CollaborativeModel, TransitionConfig, Transitions};
+use crate::eval::{CollaborativeModel, TransitionConfig, Transitions, popularity};
 use crate::fit::Candidate;
 use crate::models::ModelError;
 use crate::models::sasrec::SasRec;
@@ -20,9 +20,8 @@ pub(super) enum Scorer {
 impl Scorer {
     /// Items by how often training rows have them.
     pub fn popularity(prepared: &Prepared) -> Self {
-        let counts = prepared.train_counts();
-        let all: f64 = counts.iter().map(|&count| count as f64 + 1.0).sum();
-        Self::Popularity(counts.into_iter().map(|count| ((count as f64 + 1.0) / all).ln() as f32).collect())
+        let shares = popularity(&prepared.train_counts());
+        Self::Popularity(shares.into_iter().map(|share| share.ln() as f32).collect())
     }
 
     /// Counts of item transitions.
