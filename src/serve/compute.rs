@@ -87,9 +87,10 @@ fn recommend(recommender: &Recommender, queries: &[Query]) -> Result<Vec<Answer>
     let answers: Result<_, RecommendError> =
         catch_unwind(AssertUnwindSafe(|| recommender.recommend(queries))).map_err(|_| failed())?;
     answers.map_err(|error| {
+        let why = error.to_string();
         let problem = Problem::from(error);
         if problem.status.is_server_error() {
-            eprintln!("{}", problem.message);
+            eprintln!("{why}");
         }
         problem
     })
