@@ -64,6 +64,12 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
     }
 }
 
+/// The first of [`compiled_backends`]: where a program computes that is not told where. Without any it is the default
+/// feature's, which [`device`] then says is missing.
+pub fn default_device() -> &'static str {
+    compiled_backends().first().copied().unwrap_or("flex")
+}
+
 /// What a driver says of the device behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Driver {

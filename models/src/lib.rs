@@ -35,7 +35,7 @@ mod trie;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use device::{BACKENDS, Driver, compiled_backends, device, driver};
+pub use device::{BACKENDS, Driver, compiled_backends, default_device, device, driver};
 pub use error::ModelError;
 pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
 pub use lora::LoraConfig;

@@ -36,7 +36,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub use error::CliError;
 
 use crate::data::silence_expected_panics;
-use crate::models::ObjectiveKind;
+use crate::models::{ObjectiveKind, default_device};
 use crate::runtime::{use_threads, with_awake_threads};
 
 /// Train and serve recommenders that think in latent space before they write the next item's title.
@@ -103,7 +103,7 @@ enum Command {
 pub(crate) struct DeviceArg {
     /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; several GPUs are told apart by a
     /// number from 0, as in cuda:1, which for wgpu, vulkan and metal counts the discrete ones
-    #[arg(long, default_value_t = default_device(), help_heading = "Common options")]
+    #[arg(long, default_value = default_device(), help_heading = "Common options")]
     pub device: String,
 }
 
@@ -144,10 +144,6 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
 pub fn say(error: &CliError) {
     let kind = if error.exit_code() == error::INTERRUPTED { "" } else { "error: " };
     terminal::note(&format!("{kind}{error}"));
-}
-
-fn default_device() -> String {
-    crate::models::compiled_backends().first().unwrap_or(&"flex").to_string()
 }
 
 impl Cli {

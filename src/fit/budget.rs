@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::config::read_record;
 use crate::models::ModelError;
-use crate::models::files::{read_json, write_json};
+use crate::models::files::write_json;
 use crate::run::{Resumption, RunContext, RunDescription, RunError, RunEvent, is_run, resume, start};
 use crate::train::{Event, RunPaths, World};
 
@@ -45,11 +46,7 @@ pub(super) const FOREVER: Duration = Duration::from_secs(1 << 40);
 
 /// What a step recorded when it ended; nothing if it did not.
 pub(super) fn recorded<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, RunError> {
-    if !file.is_file() {
-        return Ok(None);
-    }
-    let damaged = |error: serde_json::Error| ModelError::Damaged { path: file.to_owned(), problem: error.to_string() };
-    Ok(Some(serde_json::from_value(read_json(file)?).map_err(damaged)?))
+    if file.is_file() { read_record(file).map(Some) } else { Ok(None) }
 }
 
 /// How a training ended.
@@ -59,8 +56,6 @@ pub(super) struct TrainedRun {
     pub model: PathBuf,
     /// Step of that model.
     pub step: usize,
-    /// Steps that it was planned to take at most.
-    pub steps: usize,
     /// Seconds of a step, validations included.
     pub seconds_per_step: f64,
     /// Examples that it trained on.
@@ -136,7 +131,6 @@ pub(super) fn train_within(
             Ok(outcome) => TrainedRun {
                 model: run.to_owned(),
                 step: outcome.best_step.unwrap_or(outcome.steps),
-                steps: watch.steps.max(outcome.steps),
                 seconds_per_step: outcome.seconds / outcome.steps.max(1) as f64,
                 examples: outcome.train_examples,
             },
@@ -151,7 +145,6 @@ pub(super) fn train_within(
             Err(RunError::Interrupted { step, .. }) => TrainedRun {
                 model: if watch.best.is_some() { run.to_owned() } else { RunPaths(run).last() },
                 step: watch.best.unwrap_or(step),
-                steps: watch.steps,
                 seconds_per_step: began.elapsed().as_secs_f64() / step.max(1) as f64,
                 examples: watch.examples,
             },

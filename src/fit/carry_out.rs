@@ -12,6 +12,7 @@ use super::sasrec::TrainedSasRec;
 use super::shop::{FittedModel, Metrics, Shop};
 use crate::data::{DataError, Interactions, PrepareConfig, Prepared, RawConfig, Split, Summary, prepare_unless};
 use crate::eval::{EvaluationResult, TransitionConfig};
+use crate::models::files::is_occupied;
 use crate::models::{ModelError, device};
 use crate::run::{ChosenGuidance, GuideSource, RunError, RunEvent, load_model, model_folder, own_tokenizer};
 use crate::train::TrainError;
@@ -60,11 +61,13 @@ pub fn fit(config: &FitConfig, interrupted: &AtomicBool, observer: &mut dyn FnMu
     let clock = Clock::start(config.minutes);
     let is_new = !FitConfig::is_begun(&config.out);
     if is_new {
-        let is_occupied = std::fs::read_dir(&config.out).is_ok_and(|mut entries| entries.next().is_some());
-        if is_occupied || config.out.is_file() {
+        if is_occupied(&config.out) {
             return Err(TrainError::Exists { path: config.out.clone() }.into());
         }
-        config.tokenizer()?;
+        if let Some(model) = &config.model {
+            load_model(model, &config.device)?;
+            config.tokenizer()?;
+        }
         let guessed = config.guess()?;
         std::fs::create_dir_all(&config.out).map_err(ModelError::io(&config.out))?;
         FitConfig { raw: guessed.unwrap_or_else(|| config.raw.clone()), ..config.clone() }.write()?;
@@ -86,7 +89,6 @@ impl FitConfig {
         let Some(model) = &self.model else {
             return Ok(None);
         };
-        load_model(model, &self.device)?;
         let own = own_tokenizer(&model_folder(model))?;
         let problem = "it has no tokenizer.json".to_owned();
         own.map(Some).ok_or_else(|| RunError::OtherTokenizer { model: model.clone(), problem })
@@ -168,19 +170,12 @@ impl Fit<'_> {
         }
         let guidance = found.guidance.clone().filter(|_| chosen == Candidate::Guided);
         let shop = Shop {
-            latentr3: env!("CARGO_PKG_VERSION").into(),
-            columns: self.config.raw.user_column.is_some().then(|| self.config.raw.clone()),
-            chosen,
-            why,
             models,
-            refitted: false,
-            exclude_history: self.config.exclude_history,
-            data: "data".into(),
             transition: found.transition,
             language_model: found.language_model.as_ref().map(|model| self.within(&model.tuned.model)),
             sasrec: found.sasrec.as_ref().map(|model| self.within(&model.run)),
             guidance,
-            seconds: 0.0,
+            ..self.shop(chosen, why)
         };
         self.refit(shop, &found, &prepared, observer)
     }
@@ -205,21 +200,26 @@ impl Fit<'_> {
             let summary = prepare_unless(&self.config.prepare(data, None, true), self.interrupted)?;
             observer(FitEvent::Prepared(&summary));
         }
-        Ok(Shop {
+        Ok(Shop { refitted: true, seconds: self.clock.seconds(), ..self.shop(Candidate::Transition, why.into()) })
+    }
+
+    /// A shop in which nothing was trained yet.
+    fn shop(&self, chosen: Candidate, why: String) -> Shop {
+        Shop {
             latentr3: env!("CARGO_PKG_VERSION").into(),
             columns: self.config.raw.user_column.is_some().then(|| self.config.raw.clone()),
-            chosen: Candidate::Transition,
-            why: why.into(),
+            chosen,
+            why,
             models: Vec::new(),
-            refitted: true,
+            refitted: false,
             exclude_history: self.config.exclude_history,
             data: "data".into(),
             transition: TransitionConfig::default(),
             language_model: None,
             sasrec: None,
             guidance: None,
-            seconds: self.clock.seconds(),
-        })
+            seconds: 0.0,
+        }
     }
 
     fn rank(

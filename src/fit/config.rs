@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::data::RawConfig;
@@ -51,6 +52,12 @@ pub struct FitConfig {
     pub seed: u64,
 }
 
+/// Reads a file of JSON that the work wrote.
+pub(super) fn read_record<T: DeserializeOwned>(file: &Path) -> Result<T, RunError> {
+    let damaged = |error: serde_json::Error| ModelError::Damaged { path: file.to_owned(), problem: error.to_string() };
+    Ok(serde_json::from_value(read_json(file)?).map_err(damaged)?)
+}
+
 impl FitConfig {
     /// What was asked for when the work in a folder began.
     ///
@@ -58,9 +65,7 @@ impl FitConfig {
     ///
     /// A folder in which none began, or a damaged file.
     pub fn read(out: &Path) -> Result<Self, RunError> {
-        let path = out.join(FILE);
-        let damaged = |error: serde_json::Error| ModelError::Damaged { path: path.clone(), problem: error.to_string() };
-        Ok(Self { out: out.to_owned(), ..serde_json::from_value(read_json(&path)?).map_err(damaged)? })
+        Ok(Self { out: out.to_owned(), ..read_record(&out.join(FILE))? })
     }
 
     /// Whether work in a folder began.
@@ -68,7 +73,7 @@ impl FitConfig {
         out.join(FILE).exists()
     }
 
-    /// Takes back a beginning of which nothing came. What cannot be removed does no harm.
+    /// Removes what a start that failed left. What cannot be removed does no harm.
     pub(super) fn clear(&self) {
         let _ = std::fs::remove_file(self.out.join(FILE));
         let _ = std::fs::remove_dir_all(self.out.join("trial"));

@@ -39,6 +39,14 @@ pub(super) struct LanguageModel {
     pub tuned: TrainedRun,
 }
 
+/// What ends a training.
+enum Limit {
+    /// So much time, unless the model gets worse before.
+    Time(Duration),
+    /// Just so many, whether the model gets worse or not.
+    Steps(usize),
+}
+
 /// Where and on what a language model is trained.
 pub(super) struct Workbench<'a> {
     pub config: &'a FitConfig,
@@ -56,13 +64,8 @@ impl Workbench<'_> {
         clock: &Clock,
         observer: &mut dyn FnMut(&'static str, RunEvent),
     ) -> Result<LanguageModel, RunError> {
-        let pretrained = match &self.config.model {
-            Some(_) => None,
-            None => Some(self.pretrain(&self.base()?, None, clock.share(SHARES[0]), observer)?),
-        };
-        let model = pretrained.as_ref().map(|run| run.model.clone()).or_else(|| self.config.model.clone());
-        let tuned = self.tune(&model.unwrap_or_default(), None, clock.share(SHARES[1]), observer)?;
-        Ok(LanguageModel { pretrained, tuned })
+        let [pretraining, tuning] = SHARES;
+        self.make([&|| Limit::Time(clock.share(pretraining)), &|| Limit::Time(clock.share(tuning))], observer)
     }
 
     /// Trains one on all rows for as many steps as the trial's best took, in proportion to the rows.
@@ -72,33 +75,44 @@ impl Workbench<'_> {
         rows: usize,
         observer: &mut dyn FnMut(&'static str, RunEvent),
     ) -> Result<LanguageModel, RunError> {
-        let scaled = |run: &TrainedRun| Some(scaled(run, trial.tuned.examples, rows));
-        let pretrained = match &trial.pretrained {
-            None => None,
-            Some(run) => Some(self.pretrain(&self.base()?, scaled(run), FOREVER, observer)?),
+        let scaled = |run: &TrainedRun| scaled(run, trial.tuned.examples, rows);
+        let pretraining = trial.pretrained.as_ref().map_or(1, scaled);
+        self.make([&|| Limit::Steps(pretraining), &|| Limit::Steps(scaled(&trial.tuned))], observer)
+    }
+
+    /// Pretrains, unless the model came pretrained, and fine-tunes.
+    fn make(
+        &self,
+        [pretraining, tuning]: [&dyn Fn() -> Limit; 2],
+        observer: &mut dyn FnMut(&'static str, RunEvent),
+    ) -> Result<LanguageModel, RunError> {
+        let (pretrained, model) = match &self.config.model {
+            Some(model) => (None, model.clone()),
+            None => {
+                let run = self.pretrain(&self.base()?, pretraining(), observer)?;
+                let model = run.model.clone();
+                (Some(run), model)
+            }
         };
-        let model = pretrained.as_ref().map(|run| run.model.clone()).or_else(|| self.config.model.clone());
-        let tuned = self.tune(&model.unwrap_or_default(), scaled(&trial.tuned), FOREVER, observer)?;
+        let tuned = self.tune(&model, tuning(), observer)?;
         Ok(LanguageModel { pretrained, tuned })
     }
 
     fn pretrain(
         &self,
         model: &Path,
-        steps: Option<usize>,
-        time: Duration,
+        limit: Limit,
         observer: &mut dyn FnMut(&'static str, RunEvent),
     ) -> Result<TrainedRun, RunError> {
         let defaults = Defaults::pretrain(FromScratch::of(model, &self.data));
         let stage = StageConfig::Pretrain { regularization: defaults.regularization };
-        self.run("pretrain", stage, defaults, model, steps, time, observer)
+        self.run(stage, defaults, model, limit, observer)
     }
 
     fn tune(
         &self,
         model: &Path,
-        steps: Option<usize>,
-        time: Duration,
+        limit: Limit,
         observer: &mut dyn FnMut(&'static str, RunEvent),
     ) -> Result<TrainedRun, RunError> {
         let defaults = Defaults::sft(FromScratch::of(model, &self.data));
@@ -110,25 +124,27 @@ impl Workbench<'_> {
             regularization: defaults.regularization,
             augmentation: Augmentation::default(),
         };
-        self.run("sft", stage, Defaults { select: Selection::NDCG_10, ..defaults }, model, steps, time, observer)
+        self.run(stage, Defaults { select: Selection::NDCG_10, ..defaults }, model, limit, observer)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call from each stage")]
     fn run(
         &self,
-        name: &'static str,
         stage: StageConfig,
         defaults: Defaults,
         model: &Path,
-        steps: Option<usize>,
-        time: Duration,
+        limit: Limit,
         observer: &mut dyn FnMut(&'static str, RunEvent),
     ) -> Result<TrainedRun, RunError> {
+        let name = stage.name();
         let mut train = defaults.train;
         train.seed = self.config.seed;
-        if let Some(steps) = steps {
-            (train.max_steps, train.epochs, train.patience) = (Some(steps), usize::MAX, None);
-        }
+        let time = match limit {
+            Limit::Time(time) => time,
+            Limit::Steps(steps) => {
+                (train.max_steps, train.epochs, train.patience) = (Some(steps), usize::MAX, None);
+                FOREVER
+            }
+        };
         let ranks = defaults.select != Selection::Loss;
         let description = RunDescription {
             select: defaults.select,

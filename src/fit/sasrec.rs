@@ -1,7 +1,7 @@
 //! SASRec: on the trial's data and once more on all.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +70,7 @@ impl Workbench<'_> {
             return Ok(trained);
         }
         let run = SasRecRun::new(sasrec_config(prepared), train, &self.data, prepared);
-        let clock = Clock::start(0.0);
+        let began = Instant::now();
         let stop = Stop::after(time, self.interrupted);
         let mut observe = |event: RunEvent| {
             stop.look();
@@ -91,7 +91,7 @@ impl Workbench<'_> {
             }
             Err(error) => return Err(error),
         };
-        let seconds_per_epoch = clock.seconds() * per_epoch as f64 / step.max(1) as f64;
+        let seconds_per_epoch = began.elapsed().as_secs_f64() * per_epoch as f64 / step.max(1) as f64;
         let of_best = |best: usize| TrainedSasRec { run: folder, epochs: (best / per_epoch).max(1), seconds_per_epoch };
         let trained = best.map(of_best);
         write_json(&record, &trained)?;

@@ -106,7 +106,7 @@ impl Shop {
     ///
     /// It is no shop's, or damaged.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
-        let path = folder.join(FILE);
+        let path = Self::file(folder);
         let damaged = |error: serde_json::Error| InputError::new(&path, format!("is damaged: {error}"));
         let mut shop: Self = serde_json::from_value(read_json(&path)?).map_err(damaged)?;
         let within = |path: &Path| path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
@@ -114,7 +114,7 @@ impl Shop {
         for path in paths.into_iter().flatten() {
             if !within(path) {
                 let problem = format!("`{}` is not within the folder", path.display());
-                return Err(InputError::new(folder.join(FILE), problem).into());
+                return Err(InputError::new(&path, problem).into());
             }
             *path = folder.join(&*path);
         }
@@ -123,7 +123,7 @@ impl Shop {
 
     /// Writes the file; the paths are relative to the folder.
     pub(super) fn write(&self, folder: &Path) -> Result<(), RunError> {
-        Ok(write_json(&folder.join(FILE), self)?)
+        Ok(write_json(&Self::file(folder), self)?)
     }
 
     /// The metrics of a model that was tried.

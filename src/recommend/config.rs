@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::models::{ObjectiveKind, Precision};
+use crate::models::{ObjectiveKind, Precision, default_device};
 use crate::run::ChosenGuidance;
 
 /// What to recommend with.
@@ -32,7 +32,6 @@ impl RecommenderConfig {
     /// The model of a folder as it was chosen or trained, on the first device that is compiled in. One that is no shop's
     /// needs [`data`](Self::data) too.
     pub fn new(model: impl Into<PathBuf>) -> Self {
-        let device = crate::models::compiled_backends().first().unwrap_or(&"flex").to_string();
         Self {
             model: model.into(),
             data: None,
@@ -41,7 +40,7 @@ impl RecommenderConfig {
             beams: None,
             length_penalty: None,
             precision: Precision::F32,
-            device,
+            device: default_device().into(),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::run::{check_fit, load_model};
 const FEWEST_BEAMS: usize = 10;
 
 /// What guides a search: a model, how it does, and the language model's share.
-pub(super) type SearchGuide = (Box<dyn CollaborativeModel>, GuidanceKind, f64);
+type SearchGuide = (Box<dyn CollaborativeModel>, GuidanceKind, f64);
 
 /// A language model, what it is read by, and what guides it.
 pub(super) struct Language {

@@ -7,11 +7,11 @@ use super::answer::{Answer, Recommendation, UserAnswer};
 use super::config::RecommenderConfig;
 use super::error::RecommendError;
 use super::histories::UserHistory;
-use super::language::{Language, SearchGuide};
+use super::language::Language;
 use super::query::{Query, Resolved};
 use super::scorer::{Found, Scorer};
 use crate::data::{Prepared, PreparedCatalog};
-use crate::eval::{CollaborativeModel, Transitions, load_sasrec};
+use crate::eval::{CollaborativeModel, load_sasrec};
 use crate::fit::{Candidate, Shop};
 use crate::models::{ObjectiveKind, device};
 use crate::run::{ChosenGuidance, GuideSource, check_device, model_folder};
@@ -62,26 +62,25 @@ impl Recommender {
     fn of_shop(config: &RecommenderConfig, shop: &Shop) -> Result<Self, RecommendError> {
         let data = config.data.as_ref().unwrap_or(&shop.data);
         let prepared = Prepared::load(data)?;
-        let sasrec = || -> Result<_, RecommendError> {
-            let run = shop.sasrec.as_deref().unwrap_or(Path::new(""));
-            Ok(load_sasrec(&model_folder(run), &prepared, &device(&config.device)?)?)
-        };
+        let sasrec = shop.sasrec.as_deref().unwrap_or(Path::new(""));
         let guide = match shop.guidance.as_ref().filter(|_| shop.chosen == Candidate::Guided) {
             None => None,
             Some(guidance) => {
-                let model: Box<dyn CollaborativeModel> = match GuideSource::from(guidance.guide.as_str()) {
-                    GuideSource::Transition => {
-                        Box::new(Transitions::new(&prepared, guidance.transition.unwrap_or_default()))
-                    }
-                    GuideSource::SasRec(_) => Box::new(sasrec()?),
+                let source = match GuideSource::from(guidance.guide.as_str()) {
+                    GuideSource::Transition => GuideSource::Transition,
+                    GuideSource::SasRec(_) => GuideSource::SasRec(sasrec.to_owned()),
                 };
-                Some((model, guidance.kind, guidance.scale)) as Option<SearchGuide>
+                let model = source.open(&prepared, guidance.transition, &config.device)?;
+                Some((model, guidance.kind, guidance.scale))
             }
         };
         let scorer = match shop.chosen {
             Candidate::Popularity => Some(Scorer::popularity(&prepared)),
             Candidate::Transition => Some(Scorer::transition(&prepared, shop.transition)),
-            Candidate::Sasrec => Some(Scorer::Sasrec(Box::new(sasrec()?))),
+            Candidate::Sasrec => {
+                let model = load_sasrec(&model_folder(sasrec), &prepared, &device(&config.device)?)?;
+                Some(Scorer::Sasrec(Box::new(model)))
+            }
             Candidate::LanguageModel | Candidate::Guided => None,
         };
         let language = match &shop.language_model {
@@ -159,9 +158,10 @@ impl Recommender {
                     let list = scorer.list(&resolved, query.top, &self.catalog.catalog)?;
                     answers[place] = Some(self.answer(scorer.candidate(), list, query.top));
                 }
-                (None, Some(_)) if query.history.is_empty() => return Err(RecommendError::NoHistory),
-                (None, Some(language)) => searched.push((language.width(query.top), place, resolved)),
-                (None, None) => return Err(RecommendError::NoHistory),
+                (None, Some(language)) if !query.history.is_empty() => {
+                    searched.push((language.width(query.top), place, resolved))
+                }
+                _ => return Err(RecommendError::NoHistory),
             }
         }
         if let Some(language) = &self.language {
@@ -238,8 +238,8 @@ fn guide(
             if prepared.fingerprint() != guidance.data_fingerprint {
                 return Err(RecommendError::OtherGuidance { data: data.to_owned() });
             }
-            let transitions = Transitions::new(&prepared, guidance.transition.unwrap_or_default());
-            (prepared.into_catalog(), Box::new(transitions))
+            let model = GuideSource::Transition.open(&prepared, guidance.transition, device_name)?;
+            (prepared.into_catalog(), model)
         }
         GuideSource::SasRec(run) => {
             let catalog = PreparedCatalog::load(data)?;

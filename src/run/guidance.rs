@@ -48,6 +48,25 @@ impl From<&str> for GuideSource {
     }
 }
 
+impl GuideSource {
+    /// The guide, for prepared data; SASRec computes on a device.
+    ///
+    /// # Errors
+    ///
+    /// A SASRec model that cannot be read or is of another catalog.
+    pub fn open(
+        &self,
+        prepared: &Prepared,
+        transition: Option<TransitionConfig>,
+        device_name: &str,
+    ) -> Result<Box<dyn CollaborativeModel>, RunError> {
+        Ok(match self {
+            Self::Transition => Box::new(Transitions::new(prepared, transition.unwrap_or_default())),
+            Self::SasRec(run) => Box::new(load_sasrec(&model_folder(run), prepared, &device(device_name)?)?),
+        })
+    }
+}
+
 /// A guide, and what to choose among by NDCG@10 on validation users. Where nothing is to choose, no user is asked.
 #[derive(Debug, Clone)]
 pub struct GuidanceRequest {
@@ -176,7 +195,8 @@ impl GuidedSearch<'_> {
             }
             Ok(candidate)
         };
-        let mut guide = self.guide(&request.guide, first)?;
+        let open = |transition| request.guide.open(self.prepared, transition, self.device);
+        let mut guide = open(first)?;
         let mut best: Option<ChosenGuidance> = None;
         for &kind in &request.kinds {
             for &scale in &request.scales {
@@ -188,7 +208,7 @@ impl GuidedSearch<'_> {
         }
         let mut best = best.ok_or(RunError::NoValidation)?;
         for &transition in others {
-            let other = self.guide(&request.guide, transition)?;
+            let other = open(transition)?;
             let candidate = measure(other.as_ref(), best.kind, best.scale, transition)?;
             if candidate.ndcg > best.ndcg {
                 (guide, best) = (other, candidate);
@@ -203,18 +223,5 @@ impl GuidedSearch<'_> {
         let Self { model, prepared, objective, .. } = *self;
         let found = evaluate_guided(model, guidance, prepared, objective, rows, config, &mut |_, _| {})?;
         Ok(found.mean(Metric::Ndcg(config.beam.beams.min(10))))
-    }
-
-    fn guide(
-        &self,
-        source: &GuideSource,
-        transition: Option<TransitionConfig>,
-    ) -> Result<Box<dyn CollaborativeModel>, RunError> {
-        Ok(match source {
-            GuideSource::Transition => Box::new(Transitions::new(self.prepared, transition.unwrap_or_default())),
-            GuideSource::SasRec(run) => {
-                Box::new(load_sasrec(&model_folder(run), self.prepared, &device(self.device)?)?)
-            }
-        })
     }
 }
