@@ -1,5 +1,6 @@
 //! The program's commands: each a thin call into the library.
 
+mod add_items;
 mod baseline;
 mod bench;
 mod compare;
@@ -84,6 +85,8 @@ enum Command {
     Experiment(experiment::ExperimentArgs),
     /// Recommend items for a history of titles
     Recommend(recommend::RecommendArgs),
+    /// Add items to a shop's catalog, to be recommended by their titles without training
+    AddItems(add_items::AddItemsArgs),
     /// Serve recommendations over HTTP, with a page to try them
     #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
@@ -204,6 +207,7 @@ impl Command {
             Self::Compare(args) => compare::run(&args),
             Self::Experiment(args) => experiment::run(&args),
             Self::Recommend(args) => recommend::run(&args),
+            Self::AddItems(args) => add_items::run(&args),
             #[cfg(feature = "serve")]
             Self::Serve(args) => serve::run(&args),
             Self::Report(args) => report_page::run(&args),

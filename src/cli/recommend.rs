@@ -53,6 +53,9 @@ pub(super) struct RecommendArgs {
     /// Recommend only items whose ids this file has, one a line
     #[arg(long, value_name = "FILE")]
     only: Option<PathBuf>,
+    /// Say why: how often a title followed those of the history, or how much the thought attends to each
+    #[arg(long)]
+    why: bool,
     /// Search without the guide that `evaluate --guidance` last chose for the run
     #[arg(long)]
     no_guidance: bool,
@@ -89,6 +92,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
         exclude_history: args.exclude_history,
         exclude: args.exclude.as_deref().map(read_ids).transpose()?.unwrap_or_default(),
         only: args.only.as_deref().map(read_ids).transpose()?,
+        why: args.why,
     };
     let guidance = if args.no_guidance { None } else { ChosenGuidance::of_run(&args.model)? };
     if let Some(guidance) = guidance.as_ref().filter(|_| !is_quiet()) {

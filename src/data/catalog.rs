@@ -115,6 +115,14 @@ impl Catalog {
         sizes
     }
 
+    /// The catalog with further items behind its own.
+    ///
+    /// # Errors
+    /// If two have the same id.
+    pub fn with(&self, more: &[Item]) -> Result<Self, DuplicateId> {
+        Self::new(self.items.iter().chain(more).cloned().collect())
+    }
+
     /// The catalog without some items, and where each old index has gone.
     pub fn without(&self, dropped: impl Fn(&Item) -> bool) -> (Self, Vec<Option<usize>>) {
         let mut kept = Vec::new();

@@ -265,6 +265,14 @@ pub enum DataError {
         /// The end token.
         end_token: String,
     },
+    /// An item that cannot join a catalog.
+    #[error("item `{}`: {problem}", shortened(id))]
+    AddedItem {
+        /// The item's id.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A prompt that is not made of its row's history.
     #[error(
         "the prompt of user `{}` is not what wording and tokenizer make of the history; prepare the data again",

@@ -51,6 +51,7 @@ pub use prepared_files::training_rows;
 pub use prepared_row::PreparedRow;
 pub use prompt::{EncodedPrompt, Prompt, PromptTemplate, quoted_list, target_text};
 pub use raw::config::{RawConfig, RawSummary, Repeats, SplitKind, Step};
+pub use raw::read_items;
 pub use splits::{Split, Splits};
 pub use summary::{SplitSummary, Spread, Summary, WindowSummary};
 pub(crate) use text::turns_direction;

@@ -192,21 +192,23 @@ fn train_tokenizer(
     Ok((tokenizer, json.into_bytes()))
 }
 
+/// The tokens of an item's target, the end token last.
+pub(super) fn encode_item(item: &Item, tokenizer: &Tokenizer, end_token: &EndToken) -> Result<Vec<u32>, DataError> {
+    let mut tokens = encode(tokenizer, &target_text(&item.title))?;
+    if tokens.contains(&end_token.id) {
+        return Err(DataError::EndTokenInTitle {
+            id: item.id.clone(),
+            title: item.title.clone(),
+            end_token: end_token.text.clone(),
+        });
+    }
+    tokens.push(end_token.id);
+    Ok(tokens)
+}
+
 fn encode_items(catalog: &Catalog, tokenizer: &Tokenizer, end_token: &EndToken) -> Result<Vec<Vec<u32>>, DataError> {
-    let encode_item = |item: &Item| {
-        let mut tokens = encode(tokenizer, &target_text(&item.title))?;
-        if tokens.contains(&end_token.id) {
-            return Err(DataError::EndTokenInTitle {
-                id: item.id.clone(),
-                title: item.title.clone(),
-                end_token: end_token.text.clone(),
-            });
-        }
-        tokens.push(end_token.id);
-        Ok(tokens)
-    };
     // All results are made before the first error is taken, so that it is always the same one.
-    let results: Vec<_> = catalog.items().par_iter().map(encode_item).collect();
+    let results: Vec<_> = catalog.items().par_iter().map(|item| encode_item(item, tokenizer, end_token)).collect();
     results.into_iter().collect()
 }
 

@@ -99,19 +99,16 @@ impl Prepared {
     }
 
     /// For each token of a row's prompt, the place in the row's history of the title that it belongs to; none for the
-    /// wording around the history. See [`Prompt::titles_of_tokens`](super::Prompt::titles_of_tokens).
+    /// wording around the history.
     ///
     /// # Errors
     /// If the prompt is not the one that is made of the row's history.
     pub fn titles_of_tokens(&self, row: &PreparedRow) -> Result<Vec<Option<usize>>, DataError> {
         let titles: Vec<_> = row.history.iter().map(|&item| self.catalog.title(item)).collect();
-        let encoded = self.prompt.encode(&self.tokenizer, &titles, self.max_tokens, || row.user.clone())?;
-        let left_out = titles.len() - encoded.titles;
-        let places = self.prompt.titles_of_tokens(&self.tokenizer, &titles[left_out..])?;
-        if encoded.tokens != row.prompt || places.len() != row.prompt.len() {
-            return Err(DataError::OtherPrompt { user: row.user.clone() });
+        match self.prompt_by_title(&titles)? {
+            (tokens, places) if tokens == row.prompt => Ok(places),
+            _ => Err(DataError::OtherPrompt { user: row.user.clone() }),
         }
-        Ok(places.into_iter().map(|place| place.map(|place| left_out + place)).collect())
     }
 
     /// SHA-256 of every file of the folder, by its name.

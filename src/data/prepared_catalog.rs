@@ -4,9 +4,10 @@ use std::path::Path;
 
 use tokenizers::Tokenizer;
 
-use super::catalog::{Catalog, Item};
+use super::catalog::{Catalog, DuplicateId, Item};
 use super::error::DataError;
 use super::folder::{self, CatalogLine};
+use super::prepare::encode_item;
 use super::prepared_files::{Bounds, Files, read_dataset};
 use super::prompt::{Prompt, PromptTemplate};
 use super::summary::Summary;
@@ -89,6 +90,32 @@ impl PreparedCatalog {
         Ok((read, dataset.head))
     }
 
+    /// Puts further items behind the catalog's own. What was trained before knows of them only what their titles say.
+    ///
+    /// # Errors
+    /// An item without a title, one whose id the catalog has, or a title that the tokenizer refuses or that has the end
+    /// token; then nothing is added.
+    pub fn add(&mut self, items: &[Item]) -> Result<(), DataError> {
+        if let Some(item) = items.iter().find(|item| item.title.trim().is_empty()) {
+            return Err(DataError::AddedItem { id: item.id.clone(), problem: "has no title".into() });
+        }
+        let catalog = self.catalog.with(items).map_err(|DuplicateId { second, .. }| DataError::AddedItem {
+            id: items[second - self.catalog.len()].id.clone(),
+            problem: "the catalog has an item with this id".into(),
+        })?;
+        let encode = |item: &Item| encode_item(item, &self.tokenizer, &self.summary.end_token);
+        let tokens = items.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        self.item_tokens.extend(tokens);
+        self.catalog = catalog;
+        Ok(())
+    }
+
+    /// Tokens of a text as of an item with this title.
+    pub(crate) fn encode_target(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let item = Item { id: "text".into(), title: text.into() };
+        encode_item(&item, &self.tokenizer, &self.summary.end_token)
+    }
+
     /// An objective over the catalog.
     ///
     /// # Errors
@@ -112,5 +139,23 @@ impl PreparedCatalog {
     /// Tokens of the prompt for these titles, fewer if they do not fit; `place` names them in errors.
     pub(crate) fn encode_titles(&self, titles: &[&str], place: impl Fn() -> String) -> Result<Vec<u32>, DataError> {
         Ok(self.prompt.encode(&self.tokenizer, titles, self.max_tokens, place)?.tokens)
+    }
+
+    /// The prompt for a history of titles, oldest first, as [`prompt_for_titles`](Self::prompt_for_titles) makes it, and
+    /// for each of its tokens the place in the history of the title that it belongs to; none for the wording around the
+    /// history. See [`Prompt::titles_of_tokens`](super::Prompt::titles_of_tokens).
+    ///
+    /// # Errors
+    /// If there is no title, or the newest alone does not fit.
+    pub fn prompt_by_title(&self, titles: &[&str]) -> Result<(Vec<u32>, Vec<Option<usize>>), DataError> {
+        let newest = &titles[titles.len().saturating_sub(self.max_history)..];
+        let encoded = self.prompt.encode(&self.tokenizer, newest, self.max_tokens, || "the history".into())?;
+        let left_out = titles.len() - encoded.titles;
+        let places = self.prompt.titles_of_tokens(&self.tokenizer, &titles[left_out..])?;
+        if places.len() != encoded.tokens.len() {
+            let problem = "the tokenizer does not say which characters its tokens stand for".into();
+            return Err(DataError::Encode { text: self.prompt.render(&titles[left_out..]), problem });
+        }
+        Ok((encoded.tokens, places.into_iter().map(|place| place.map(|place| left_out + place)).collect()))
     }
 }

@@ -14,6 +14,12 @@ pub trait CollaborativeModel: Send + Sync {
     ///
     /// What the model refuses.
     fn log_probs(&self, histories: &[&[usize]]) -> Result<Vec<Vec<f32>>, ModelError>;
+
+    /// How much each item of a history has to do with the probability of an item to follow it: shares that add up to 1;
+    /// absent where the model cannot say.
+    fn shares(&self, _history: &[usize], _item: usize) -> Option<Vec<f64>> {
+        None
+    }
 }
 
 impl CollaborativeModel for SasRec {
@@ -28,5 +34,11 @@ impl CollaborativeModel for Transitions {
             self.probabilities(history).into_iter().map(|probability| probability.ln() as f32).collect()
         };
         Ok(histories.iter().map(log_probs).collect())
+    }
+
+    fn shares(&self, history: &[usize], item: usize) -> Option<Vec<f64>> {
+        let votes = self.votes_by_place(history, item);
+        let all: u64 = votes.iter().sum();
+        (all > 0).then(|| votes.into_iter().map(|votes| votes as f64 / all as f64).collect())
     }
 }

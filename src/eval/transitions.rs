@@ -160,6 +160,17 @@ impl Transitions {
         votes
     }
 
+    /// The votes of each item of a history for one item.
+    pub(super) fn votes_by_place(&self, history: &[usize], item: usize) -> Vec<u64> {
+        let votes = |(place, of): (u64, usize)| {
+            let vote = self.followers[of].get(&item).copied().unwrap_or(0);
+            vote * share(place, self.config.position_decay)
+        };
+        let mut votes: Vec<u64> = newest_first(history).map(votes).collect();
+        votes.reverse();
+        votes
+    }
+
     /// Whether any item of a history was followed by another.
     pub fn knows(&self, history: &[usize]) -> bool {
         history.iter().any(|&item| !self.followers[item].is_empty())
@@ -229,6 +240,7 @@ pub(super) fn newest_first(history: &[usize]) -> impl Iterator<Item = (u64, usiz
 
 #[cfg(test)]
 mod tests {
+    use super::super::collaborative::CollaborativeModel;
     use super::*;
 
     fn row(history: &[usize], item: usize) -> PreparedRow {
@@ -269,6 +281,16 @@ mod tests {
             let shares = [0.375, 0.25, 0.25, 0.125];
             assert!(nothing.iter().zip(shares).all(|(found, share)| (found - share).abs() < 1e-12));
         }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_votes() {
+        let rows = [row(&[0, 1], 2), row(&[1], 3)];
+        let transitions = Transitions::of(&[1, 2, 1, 1], &rows, TransitionConfig::default());
+        // 1 voted at the first place for what followed it at once, 0 at the second for what followed it second.
+        assert_eq!(transitions.shares(&[0, 1], 2), Some(vec![0.2, 0.8]));
+        assert_eq!(transitions.shares(&[3, 1], 3), Some(vec![0.0, 1.0]));
+        assert_eq!(transitions.shares(&[3, 1], 0), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::models::decode::TrieError;
 use crate::run::RunError;
 
 /// Longest list.
-pub(super) const MOST_ITEMS: usize = 1000;
+pub const MOST_ITEMS: usize = 1000;
 
 /// Why there is no recommendation.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +47,48 @@ pub enum RecommendError {
         /// The model's folder.
         model: PathBuf,
     },
+    /// A text that cannot be ranked as an item.
+    #[error("documents: {0}")]
+    Document(DataError),
+    /// A text that is longer than the language model can read.
+    #[error("documents: with the history the longest has {tokens} tokens; the model has {positions} positions")]
+    LongDocument {
+        /// Tokens of prompt and text.
+        tokens: usize,
+        /// Those that the model has.
+        positions: usize,
+    },
+    /// Texts that only a language model can rank.
+    #[error("documents: `{title}` is no title of the catalog, and there is no language model to read it")]
+    UnknownDocument {
+        /// The text.
+        title: String,
+    },
+    /// An item was to be added that the catalog has under another title.
+    #[error("item `{id}`: the catalog has it as `{title}`")]
+    OtherTitle {
+        /// The item's id.
+        id: String,
+        /// Its title.
+        title: String,
+    },
+    /// Items were to be added to what is no shop.
+    #[error("{}: is no shop's folder; items can be added to a shop only", folder.display())]
+    NoShop {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A history without an item.
     #[error("history: is empty; a model needs at least one item or title")]
     NoHistory,
+    /// A file of added items that cannot be read or locked.
+    #[error("{}: {source}", path.display())]
+    Added {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A list of another length than a search can give.
     #[error("top: is {0}; it must be from 1 to {most}", most = MOST_ITEMS)]
     Top(usize),

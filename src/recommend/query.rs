@@ -29,30 +29,34 @@ pub struct Query {
     pub exclude: Vec<String>,
     /// Ids of the only items that may be recommended; all if absent.
     pub only: Option<Vec<String>>,
+    /// Whether to say [why](super::Recommendation::why) each title is recommended.
+    pub why: bool,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { history: Vec::new(), top: 10, exclude_history: false, exclude: Vec::new(), only: None }
+        Self { history: Vec::new(), top: 10, exclude_history: false, exclude: Vec::new(), only: None, why: false }
     }
 }
 
 /// A query in the catalog's terms.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    /// Titles of the history, for the model.
+    /// Titles of the history, for the language model.
     pub titles: Vec<String>,
-    /// Places in the catalog of those that it has, for a guide.
+    /// Places in the catalog of those that all models were trained with, for the others.
     pub items: Vec<usize>,
     /// Whether each item may be recommended; absent where all may.
     pub allowed: Option<Vec<bool>>,
 }
 
 impl Query {
-    /// The query in the catalog's terms; `places` gives the items of a title.
+    /// The query in the catalog's terms; `places` gives the items of a title, and the models were trained with the
+    /// first `trained` items.
     pub(super) fn resolve(
         &self,
         catalog: &PreparedCatalog,
+        trained: usize,
         places: impl Fn(&str) -> Vec<usize>,
     ) -> Result<Resolved, RecommendError> {
         if !(1..=MOST_ITEMS).contains(&self.top) {
@@ -80,6 +84,7 @@ impl Query {
                 }
             }
         }
+        items.retain(|&item| item < trained);
         let all = self.only.is_none() && self.exclude.is_empty() && !self.exclude_history;
         let allowed = match all {
             true => None,

@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::answer::{Answer, Recommendation, UserAnswer};
+use super::added;
+use super::answer::{Answer, Evidence, Recommendation, UserAnswer, Why};
 use super::config::RecommenderConfig;
 use super::error::RecommendError;
 use super::histories::UserHistory;
 use super::language::Language;
 use super::query::{Query, Resolved};
 use super::scorer::{Found, Scorer};
-use crate::data::{Prepared, PreparedCatalog};
+use crate::data::{Item, Prepared, PreparedCatalog};
 use crate::eval::{CollaborativeModel, load_sasrec};
 use crate::fit::{Candidate, Shop};
+use crate::models::files::{file_sha256, sha256};
 use crate::models::{ObjectiveKind, device};
-use crate::run::{ChosenGuidance, GuideSource, check_device, model_folder};
+use crate::run::{ChosenGuidance, GuideSource, check_device, model_folder, weight_files};
 
 /// Users that are answered before the next ones are.
 const AT_ONCE: usize = 256;
@@ -24,15 +26,19 @@ const TOGETHER: usize = 16;
 
 /// Models, their catalog and whatever guides a search, loaded once to answer any number of queries.
 pub struct Recommender {
-    catalog: PreparedCatalog,
+    pub(super) catalog: PreparedCatalog,
     /// What recommends to whom it knows something of.
     own: Candidate,
     scorer: Option<Scorer>,
-    language: Option<Language>,
+    pub(super) language: Option<Language>,
     /// For who has no history; absent where there is no more than a language model.
     popularity: Option<Scorer>,
     exclude_history: bool,
     by_title: HashMap<String, Vec<usize>>,
+    /// Items that the models were trained with; further ones were added.
+    pub(super) trained: usize,
+    /// What names models and catalog.
+    fingerprint: String,
 }
 
 impl Recommender {
@@ -42,9 +48,15 @@ impl Recommender {
     ///
     /// Models, data or a guide that cannot be read or do not fit, and settings that make no sense.
     pub fn load(config: &RecommenderConfig) -> Result<Self, RecommendError> {
+        let added = if Shop::is_one(&config.model) { added::read(&config.model)? } else { Vec::new() };
+        Self::load_with(config, &added)
+    }
+
+    /// Loads everything, with these items added to a shop's.
+    pub(super) fn load_with(config: &RecommenderConfig, added: &[Item]) -> Result<Self, RecommendError> {
         check_device(&config.device, config.precision)?;
         if Shop::is_one(&config.model) {
-            return Self::of_shop(config, &Shop::read(&config.model)?);
+            return Self::of_shop(config, &Shop::read(&config.model)?, added);
         }
         let data = config.data.as_ref().ok_or_else(|| RecommendError::NoData { model: config.model.clone() })?;
         let (catalog, guide) = match &config.guidance {
@@ -56,10 +68,12 @@ impl Recommender {
         };
         let language = Language::load(config, &config.model, &catalog, guide)?;
         let own = if language.is_guided() { Candidate::Guided } else { Candidate::LanguageModel };
-        Ok(Self::new(catalog, own, None, Some(language), None, false))
+        let names: String = weight_files(&config.model)?.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+        let recommender = Self::new(catalog, own, None, Some(language), None);
+        Ok(Self { fingerprint: recommender.named(&names), ..recommender })
     }
 
-    fn of_shop(config: &RecommenderConfig, shop: &Shop) -> Result<Self, RecommendError> {
+    fn of_shop(config: &RecommenderConfig, shop: &Shop, added: &[Item]) -> Result<Self, RecommendError> {
         let data = config.data.as_ref().unwrap_or(&shop.data);
         let prepared = Prepared::load(data)?;
         let sasrec = shop.sasrec.as_deref().unwrap_or(Path::new(""));
@@ -83,13 +97,18 @@ impl Recommender {
             }
             Candidate::LanguageModel | Candidate::Guided => None,
         };
+        let popularity = Some(Scorer::popularity(&prepared));
+        let mut catalog = prepared.into_catalog();
+        let trained = catalog.catalog.len();
+        catalog.add(added)?;
         let language = match &shop.language_model {
-            Some(folder) => Some(Language::load(config, folder, &prepared, guide)?),
+            Some(folder) => Some(Language::load(config, folder, &catalog, guide)?),
             None => None,
         };
-        let popularity = Some(Scorer::popularity(&prepared));
-        let catalog = prepared.into_catalog();
-        Ok(Self::new(catalog, shop.chosen, scorer, language, popularity, shop.exclude_history))
+        let recommender = Self::new(catalog, shop.chosen, scorer, language, popularity);
+        let name = file_sha256(&Shop::file(&config.model))?;
+        let fingerprint = recommender.named(&name);
+        Ok(Self { exclude_history: shop.exclude_history, trained, fingerprint, ..recommender })
     }
 
     fn new(
@@ -98,13 +117,24 @@ impl Recommender {
         scorer: Option<Scorer>,
         language: Option<Language>,
         popularity: Option<Scorer>,
-        exclude_history: bool,
     ) -> Self {
         let mut by_title: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, item) in catalog.catalog.items().iter().enumerate() {
             by_title.entry(item.title.clone()).or_default().push(place);
         }
-        Self { catalog, own, scorer, language, popularity, exclude_history, by_title }
+        let trained = catalog.catalog.len();
+        let (exclude_history, fingerprint) = (false, String::new());
+        Self { catalog, own, scorer, language, popularity, exclude_history, by_title, trained, fingerprint }
+    }
+
+    /// What names models of this name with the catalog.
+    fn named(&self, models: &str) -> String {
+        sha256(format!("{models}{}", self.catalog.catalog.fingerprint()).as_bytes())
+    }
+
+    /// A name for models and catalog, 64 hexadecimal digits: where one of them changes, so does it.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// What the language model was trained for, and what it is read by, where there is one.
@@ -143,12 +173,11 @@ impl Recommender {
     /// An id that the catalog does not have, an empty history where only a language model is there, or a title so long
     /// that no prompt has room for it.
     pub fn recommend(&self, queries: &[Query]) -> Result<Vec<Answer>, RecommendError> {
-        let places = |title: &str| self.by_title.get(title).cloned().unwrap_or_default();
         let mut answers: Vec<Option<Answer>> = vec![None; queries.len()];
         // Those that a search answers, by its width.
         let mut searched: Vec<(usize, usize, Resolved)> = Vec::new();
         for (place, query) in queries.iter().enumerate() {
-            let resolved = query.resolve(&self.catalog, places)?;
+            let resolved = query.resolve(&self.catalog, self.trained, |title| self.places(title))?;
             let cold = self.popularity.as_ref().filter(|_| query.history.is_empty());
             let known = self.scorer.as_ref().filter(|scorer| scorer.knows(&resolved.items));
             // Without a language model counts answer with what is popular.
@@ -156,7 +185,11 @@ impl Recommender {
             match (scorer, &self.language) {
                 (Some(scorer), _) => {
                     let list = scorer.list(&resolved, query.top, &self.catalog.catalog)?;
-                    answers[place] = Some(self.answer(scorer.candidate(), list, query.top));
+                    let mut answer = self.answer(scorer.candidate(), list, query.top);
+                    if query.why {
+                        self.explain(&mut answer, &resolved.items, |item| scorer.shares(&resolved.items, item));
+                    }
+                    answers[place] = Some(answer);
                 }
                 (None, Some(language)) if !query.history.is_empty() => {
                     searched.push((language.width(query.top), place, resolved))
@@ -181,8 +214,19 @@ impl Recommender {
                 }
                 let (places, resolved): (Vec<usize>, Vec<Resolved>) =
                     together.into_iter().map(|(_, place, query)| (place, query)).unzip();
-                for (place, list) in places.into_iter().zip(language.lists(resolved, width, &self.catalog)?) {
-                    answers[place] = Some(self.answer(model, list, queries[place].top));
+                let lists = language.lists(&resolved, width, &self.catalog)?;
+                for ((place, resolved), list) in places.into_iter().zip(resolved).zip(lists) {
+                    let mut answer = self.answer(model, list, queries[place].top);
+                    if queries[place].why {
+                        if let Some(shares) = language.attention(&resolved.titles, &self.catalog)? {
+                            let titles = || resolved.titles.iter().map(String::as_str).zip(shares.iter().copied());
+                            for one in &mut answer.recommendations {
+                                one.why = Some(Why::new(Evidence::Attention, titles()));
+                            }
+                        }
+                        self.explain(&mut answer, &resolved.items, |item| language.guide_shares(&resolved.items, item));
+                    }
+                    answers[place] = Some(answer);
                 }
             }
         }
@@ -214,6 +258,23 @@ impl Recommender {
         Ok(())
     }
 
+    /// Places in the catalog of the items of a title.
+    pub(super) fn places(&self, title: &str) -> Vec<usize> {
+        self.by_title.get(title).cloned().unwrap_or_default()
+    }
+
+    /// Says why titles are recommended, where the shares of the history are known.
+    fn explain(&self, answer: &mut Answer, history: &[usize], shares: impl Fn(usize) -> Option<Vec<f64>>) {
+        let catalog = &self.catalog.catalog;
+        let titles = || history.iter().map(|&item| catalog.title(item));
+        for one in &mut answer.recommendations {
+            let place = one.items.first().and_then(|id| catalog.position(id)).filter(|&place| place < self.trained);
+            if let Some(shares) = place.and_then(&shares) {
+                one.why = Some(Why::new(Evidence::Transitions, titles().zip(shares)));
+            }
+        }
+    }
+
     fn answer(&self, model: Candidate, list: Found, top: usize) -> Answer {
         let catalog = &self.catalog.catalog;
         let recommendation = |(at, (items, score)): (usize, (Vec<u32>, f64))| Recommendation {
@@ -221,6 +282,7 @@ impl Recommender {
             title: catalog.title(items[0] as usize).to_owned(),
             items: items.iter().map(|&item| catalog.items()[item as usize].id.clone()).collect(),
             score,
+            why: None,
         };
         Answer { model, recommendations: list.into_iter().take(top).enumerate().map(recommendation).collect() }
     }

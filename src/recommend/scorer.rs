@@ -37,6 +37,14 @@ impl Scorer {
         }
     }
 
+    /// How much each item of a history has to do with an item, where it can say.
+    pub fn shares(&self, history: &[usize], item: usize) -> Option<Vec<f64>> {
+        match self {
+            Self::Transition(transitions) => transitions.shares(history, item),
+            Self::Popularity(_) | Self::Sasrec(_) => None,
+        }
+    }
+
     /// Whether it has anything to say after a history.
     pub fn knows(&self, items: &[usize]) -> bool {
         match self {
@@ -53,6 +61,7 @@ impl Scorer {
             Self::Transition(transitions) => transitions.log_probs(&[&query.items])?.remove(0),
             Self::Sasrec(model) => CollaborativeModel::log_probs(model.as_ref(), &[&query.items])?.remove(0),
         };
+        let scores = with_added(scores, catalog.len());
         let may = |item: u32| query.allowed.as_ref().is_none_or(|allowed| allowed[item as usize]);
         let mut order: Vec<u32> = (0..scores.len() as u32).filter(|&item| may(item)).collect();
         let score = |item: u32| scores[item as usize];
@@ -89,4 +98,12 @@ impl Scorer {
         }
         Ok(list)
     }
+}
+
+/// Scores of the items that a model was trained with, and of those that were added since the lowest of these: as of what
+/// was never chosen.
+pub(super) fn with_added(mut scores: Vec<f32>, items: usize) -> Vec<f32> {
+    let lowest = scores.iter().copied().fold(f32::INFINITY, f32::min);
+    scores.resize(items, lowest);
+    scores
 }

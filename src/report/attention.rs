@@ -7,24 +7,12 @@ use super::html::{Text, isolated};
 use super::label::named;
 use crate::data::{Prepared, PreparedRow};
 use crate::models::decode::{BeamConfig, beam_search};
-use crate::models::{LatentRecommender, Objective, ThoughtSource, host};
+use crate::models::{LatentRecommender, Objective};
+use crate::recommend::{Attended, attended};
 use crate::run::RunError;
 
 /// Recommended titles that are shown.
 const RECOMMENDED: usize = 5;
-
-/// The shares of a thought's attention that the parts of a prompt have; together they are one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attended {
-    /// The wording before the history.
-    pub before: f64,
-    /// The titles that the prompt shows: places in the row's history, the oldest first, with their shares.
-    pub titles: Vec<(usize, f64)>,
-    /// The wording after the history.
-    pub after: f64,
-    /// The thoughts before, where the model has more than one.
-    pub thoughts: f64,
-}
 
 /// What a model makes of one prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,47 +47,15 @@ pub fn views(
     rows: &[&PreparedRow],
 ) -> Result<Option<Vec<View>>, RunError> {
     let model = model.valid();
-    let ThoughtSource::LatentAttention(_) = model.source else {
-        return Ok(None);
-    };
     let view = |row: &&PreparedRow| {
-        let attended = attended(&model, prepared, row)?;
+        let Some(attended) = attended(&model, &row.prompt, &prepared.titles_of_tokens(row)?)? else {
+            return Ok(None);
+        };
         let found = beam_search(&model, objective, &[&row.prompt], BeamConfig::default())?;
         let best = found.iter().flatten().take(RECOMMENDED);
-        Ok(View { attended, recommended: best.map(|hypothesis| hypothesis.items[0] as usize).collect() })
+        Ok(Some(View { attended, recommended: best.map(|hypothesis| hypothesis.items[0] as usize).collect() }))
     };
-    rows.iter().map(view).collect::<Result<_, _>>().map(Some)
-}
-
-/// What the last thought of a model with latent attention attends to in a row's prompt.
-fn attended(model: &LatentRecommender, prepared: &Prepared, row: &PreparedRow) -> Result<Attended, RunError> {
-    let places = prepared.titles_of_tokens(row)?;
-    let mut state = model.prefill(&[&row.prompt])?;
-    // Leaves all thoughts but the last in the state, so that the weights are those of the last.
-    model.think(&mut state)?;
-    let weights = match &model.source {
-        ThoughtSource::LatentAttention(attention) => host::read(attention.weights(&state)),
-        _ => vec![0.0; row.prompt.len()],
-    };
-    Ok(by_part(&places, &weights))
-}
-
-/// Adds up the weights of a prompt's tokens, and of the thoughts after them, by the title that each token belongs to.
-fn by_part(places: &[Option<usize>], weights: &[f32]) -> Attended {
-    let (tokens, thoughts) = weights.split_at(places.len());
-    let first = places.iter().position(Option::is_some).unwrap_or(places.len());
-    let mut attended = Attended { before: 0.0, titles: Vec::new(), after: 0.0, thoughts: 0.0 };
-    for (at, (place, &weight)) in places.iter().zip(tokens).enumerate() {
-        let weight = f64::from(weight);
-        match (place, attended.titles.last_mut()) {
-            (Some(place), Some((last, share))) if last == place => *share += weight,
-            (Some(place), _) => attended.titles.push((*place, weight)),
-            (None, _) if at < first => attended.before += weight,
-            (None, _) => attended.after += weight,
-        }
-    }
-    attended.thoughts = thoughts.iter().map(|&weight| f64::from(weight)).sum();
-    attended
+    rows.iter().map(view).collect()
 }
 
 /// The section's content as HTML.
@@ -183,18 +139,4 @@ fn view(prepared: &Prepared, row: &PreparedRow, view: &View) -> String {
         html += &format!("<li>{}{hit}</li>\n", isolated(title));
     }
     html + "</ol></div></div>\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_are_added_up_by_title() {
-        let places = [None, None, Some(2), Some(2), Some(3), None, None];
-        let weights = [0.125, 0.125, 0.0625, 0.0625, 0.25, 0.0625, 0.0625, 0.25];
-        let attended = by_part(&places, &weights);
-        let expected = Attended { before: 0.25, titles: vec![(2, 0.125), (3, 0.25)], after: 0.125, thoughts: 0.25 };
-        assert_eq!(attended, expected);
-    }
 }

@@ -20,7 +20,7 @@ mod run;
 mod speed;
 mod standing;
 
-pub use attention::{Attended, Examples, View, views};
+pub use attention::{Examples, View, views};
 pub use contents::{Contents, Evaluated, Subject};
 pub(crate) use label::duration;
 pub use make::{Report, ReportConfig, ReportEvent};

@@ -1,5 +1,5 @@
 use super::table::table;
-use crate::recommend::Recommendation;
+use crate::recommend::{Evidence, Recommendation, TitleShare, Why};
 use crate::report::duration;
 use crate::run::RunOutcome;
 use crate::train::{Progress, RunPaths, Validation};
@@ -45,9 +45,26 @@ pub fn of_sasrec(end: &Progress, run: RunPaths, steps_per_epoch: usize) -> Strin
 
 /// What is recommended, as a table.
 pub fn of_recommendations(list: &[Recommendation]) -> String {
-    let mut rows = vec![["rank", "title", "item", "score"].map(str::to_owned).to_vec()];
-    for Recommendation { rank, title, items, score } in list {
-        rows.push(vec![rank.to_string(), title.clone(), items.join(" "), format!("{score:.4}")]);
+    let is_explained = list.iter().any(|one| one.why.is_some());
+    let mut header = ["rank", "title", "item", "score"].map(str::to_owned).to_vec();
+    header.extend(is_explained.then(|| "because of".to_owned()));
+    let mut rows = vec![header];
+    for Recommendation { rank, title, items, score, why } in list {
+        let mut row = vec![rank.to_string(), title.clone(), items.join(" "), format!("{score:.4}")];
+        row.extend(is_explained.then(|| why.as_ref().map(largest_shares).unwrap_or_default()));
+        rows.push(row);
     }
     table(&rows)
+}
+
+/// The titles that a recommendation goes back to most.
+fn largest_shares(why: &Why) -> String {
+    let mut shares: Vec<&TitleShare> = why.history.iter().collect();
+    shares.sort_by(|a, b| b.share.total_cmp(&a.share));
+    let of = match why.by {
+        Evidence::Transitions => "of counts",
+        Evidence::Attention => "of attention",
+    };
+    let named = |TitleShare { title, share }: &TitleShare| format!("{title} ({:.0}% {of})", 100.0 * share);
+    shares.into_iter().take(2).map(named).collect::<Vec<_>>().join(", ")
 }

@@ -146,6 +146,7 @@ fn a_shop_recommends_what_was_not_bought_to_whoever_asks() {
         exclude_history: true,
         exclude: vec![id(at * 3)],
         only: (at.is_multiple_of(3)).then(|| (0..20).map(|more| id(at + more)).collect()),
+        why: false,
     };
     let queries: Vec<Query> = (0..40).map(query).collect();
     let answers = recommender.recommend(&queries).unwrap();

@@ -3,6 +3,7 @@
 mod common;
 
 mod adapters;
+mod adding;
 mod baselines;
 mod catalog_objective;
 mod catalog_search;
@@ -21,6 +22,7 @@ mod fuzz;
 mod golden;
 mod grpo;
 mod guards;
+mod guides;
 mod help;
 mod model;
 mod model_files;

@@ -206,38 +206,72 @@ fn read_titles(
     let title = columns::TITLE.require(table, config.title_column.as_deref())?;
     let mut titles = vec![String::new(); items.len()];
     let mut several = vec![false; items.len()];
-    let mut rows = 0;
-    table.for_each(&[&id, &title], &mut |line, fields| {
-        rows += 1;
-        let Some(name) = fields[0] else {
-            return Err(DataError::Cell {
-                path: table.path.clone(),
-                line,
-                column: id.clone(),
-                value: String::new(),
-                problem: CellProblem::EmptyItem,
-            });
-        };
-        if config.whole_catalog && fields[1].is_some() && items.insert(name.to_owned()) {
+    for_each_title(table, [&id, &title], config, &mut |name, title| {
+        if config.whole_catalog && title.is_some() && items.insert(name.to_owned()) {
             titles.push(String::new());
             several.push(false);
         }
-        if let (Some(number), Some(title)) = (items.get_index_of(name), fields[1]) {
-            let title = titles::clean(title, config.clean_titles, config.max_title);
+        if let (Some(number), Some(title)) = (items.get_index_of(name), title) {
             match titles[number].is_empty() {
                 true => titles[number] = title,
                 false => several[number] |= titles[number] != title && !title.is_empty(),
             }
         }
+    })?;
+    if titles.iter().all(String::is_empty) {
+        return Err(DataError::Untitled { path: table.path.clone(), id, title, events: records.path.clone() });
+    }
+    Ok((titles, several.into_iter().filter(|&several| several).count()))
+}
+
+/// Calls `see` with each row's item and its cleaned title, if it has one.
+fn for_each_title(
+    table: &Records,
+    [id, title]: [&str; 2],
+    config: &RawConfig,
+    see: &mut dyn FnMut(&str, Option<String>),
+) -> Result<(), DataError> {
+    let mut rows = 0;
+    table.for_each(&[id, title], &mut |line, fields| {
+        rows += 1;
+        let Some(name) = fields[0] else {
+            return Err(DataError::Cell {
+                path: table.path.clone(),
+                line,
+                column: id.into(),
+                value: String::new(),
+                problem: CellProblem::EmptyItem,
+            });
+        };
+        see(name, fields[1].map(|title| titles::clean(title, config.clean_titles, config.max_title)));
         Ok(())
     })?;
     if rows == 0 {
         return Err(DataError::NoRows { path: table.path.clone() });
     }
-    if titles.iter().all(String::is_empty) {
-        return Err(DataError::Untitled { path: table.path.clone(), id, title, events: records.path.clone() });
-    }
-    Ok((titles, several.into_iter().filter(|&several| several).count()))
+    Ok(())
+}
+
+/// The items of a file of titles, in its order, their titles cleaned as those of interactions are; the first title of
+/// an item counts, and items without one are left out. A column that the configuration names is looked for by its usual
+/// names where the file does not have it.
+///
+/// # Errors
+/// A file that cannot be read, or that lacks a column or an item's id.
+pub fn read_items(path: &std::path::Path, config: &RawConfig) -> Result<Vec<Item>, DataError> {
+    let table = Records::open(path)?;
+    let has = |name: &&str| table.columns.iter().any(|column| column == name);
+    let own = config.catalog_column.as_deref().filter(has).or(config.item_column.as_deref().filter(has));
+    let found = columns::ITEM.find(&table, own).or_else(|| Some("id".to_owned()).filter(|name| has(&name.as_str())));
+    let id = found.map_or_else(|| columns::ITEM.require(&table, own), Ok)?;
+    let title = columns::TITLE.require(&table, config.title_column.as_deref().filter(has))?;
+    let mut items = indexmap::IndexMap::new();
+    for_each_title(&table, [&id, &title], config, &mut |name, title| {
+        if let Some(title) = title.filter(|title| !title.is_empty()) {
+            items.entry(name.to_owned()).or_insert(title);
+        }
+    })?;
+    Ok(items.into_iter().map(|(id, title)| Item { id, title }).collect())
 }
 
 /// The items that are left, in the order in which the interactions first name them, and each item's new number; of the

@@ -1,0 +1,62 @@
+//! `latentr3 add-items`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::terminal::{is_quiet, print};
+use super::{CliError, DeviceArg};
+use crate::data::{Item, RawConfig, read_items};
+use crate::fit::Shop;
+use crate::recommend::{RecommenderConfig, add_items};
+
+/// Options of `add-items`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example: latentr3 add-items --model shop --items new.csv
+         latentr3 add-items --model shop --id SKU-99 --title \"turquoise lamp\"
+
+A language model recommends them by their titles at once. Counts and SASRec know nothing of them until `fit` reads orders of them. \
+A server takes them up when it loads its folder again.")]
+pub(super) struct AddItemsArgs {
+    /// The shop's folder (`latentr3 fit`)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// File with ids and titles, of any kind that `fit` takes as --items
+    #[arg(long, value_name = "FILE", required_unless_present = "id")]
+    items: Option<PathBuf>,
+    /// Column of ids [default: as in the items of the shop, or item_id or id]
+    #[arg(long, value_name = "NAME", requires = "items")]
+    item_column: Option<String>,
+    /// Column of titles [default: as in the items of the shop, or title]
+    #[arg(long, value_name = "NAME", requires = "items")]
+    title_column: Option<String>,
+    /// Id of a single item
+    #[arg(long, conflicts_with = "items", requires = "title", allow_hyphen_values = true)]
+    id: Option<String>,
+    /// Its title
+    #[arg(long, requires = "id", allow_hyphen_values = true)]
+    title: Option<String>,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+pub(super) fn run(args: &AddItemsArgs) -> Result<(), CliError> {
+    let config = RecommenderConfig { device: args.device.device.clone(), ..RecommenderConfig::new(&args.model) };
+    let columns = Shop::read(&args.model)?.columns.unwrap_or_default();
+    let items = match (&args.items, &args.id, &args.title) {
+        (Some(file), ..) => {
+            let given = |given: &Option<String>, own: Option<String>| given.clone().or(own);
+            let catalog_column = given(&args.item_column, columns.catalog_column.clone());
+            let title_column = given(&args.title_column, columns.title_column.clone());
+            read_items(file, &RawConfig { catalog_column, title_column, ..columns })?
+        }
+        (None, Some(id), Some(title)) => vec![Item { id: id.clone(), title: title.clone() }],
+        _ => return Err(CliError::Usage("--items, or --id and --title, are needed".into())),
+    };
+    let (recommender, added) = add_items(&config, &items)?;
+    if is_quiet() {
+        return Ok(());
+    }
+    print(&format!("added {added} items; the catalog has {}\n", recommender.catalog().catalog.len()))
+}

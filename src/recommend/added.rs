@@ -1,0 +1,87 @@
+//! Items that a shop has added since its models were trained.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+
+use super::config::RecommenderConfig;
+use super::error::RecommendError;
+use super::recommender::Recommender;
+use crate::data::{DataError, Item};
+use crate::fit::Shop;
+use crate::input_error::InputError;
+use crate::models::files::write_atomically;
+
+/// The file of a shop's folder with added items, a JSON object a line.
+pub const ADDED_FILE: &str = "added.jsonl";
+
+/// What keeps programs that add items at the same time apart.
+const LOCK_FILE: &str = ".added.lock";
+
+/// Adds items to a shop's catalog, by their titles and without training, and gives the recommender that has them. Of
+/// items that the catalog has under the same title nothing becomes. The folder's file is replaced once all is well, and
+/// is on the disk when this returns.
+///
+/// # Errors
+///
+/// A folder that is no shop's, an item whose id the catalog has under another title, one without a title or with one
+/// that the model cannot read, and all of [`Recommender::load`]; then nothing is added.
+pub fn add_items(config: &RecommenderConfig, items: &[Item]) -> Result<(Recommender, usize), RecommendError> {
+    let folder = &config.model;
+    if !Shop::is_one(folder) {
+        return Err(RecommendError::NoShop { folder: folder.clone() });
+    }
+    let _lock = lock(folder)?;
+    let mut added = read(folder)?;
+    let known = Recommender::load(config)?;
+    let catalog = &known.catalog().catalog;
+    let mut more: Vec<Item> = Vec::new();
+    for item in items {
+        let item = Item { id: item.id.trim().into(), title: item.title.trim().into() };
+        let place = catalog.position(&item.id).map(|place| &catalog.items()[place]);
+        match place.or_else(|| more.iter().find(|other| other.id == item.id)) {
+            None if item.id.is_empty() => {
+                return Err(DataError::AddedItem { id: item.title, problem: "has no id".into() }.into());
+            }
+            None => more.push(item),
+            Some(same) if same.title == item.title => {}
+            Some(other) => {
+                return Err(RecommendError::OtherTitle { id: item.id, title: other.title.clone() });
+            }
+        }
+    }
+    if more.is_empty() {
+        return Ok((known, 0));
+    }
+    let count = more.len();
+    added.extend(more);
+    let recommender = Recommender::load_with(config, &added)?;
+    let line = |item: &Item| serde_json::json!(item).to_string() + "\n";
+    write_atomically(&folder.join(ADDED_FILE), added.iter().map(line).collect::<String>().as_bytes())?;
+    Ok((recommender, count))
+}
+
+/// The items that were added to a shop.
+pub(super) fn read(folder: &Path) -> Result<Vec<Item>, RecommendError> {
+    let path = folder.join(ADDED_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(RecommendError::Added { path, source }),
+    };
+    let item = |(at, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| InputError::new(&path, format!("is damaged: {error}")).at_line(at + 1))
+    };
+    Ok(text.lines().enumerate().map(item).collect::<Result<_, _>>()?)
+}
+
+/// Waits until no other program adds items to the shop.
+fn lock(folder: &Path) -> Result<File, RecommendError> {
+    let path = folder.join(LOCK_FILE);
+    let open = || {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    open().map_err(|source| RecommendError::Added { path: path.clone(), source })
+}
