@@ -53,6 +53,16 @@ pub(super) fn interrupted() -> &'static AtomicBool {
     })
 }
 
+/// A flag that is set when the terminal hangs up or a system asks for the configuration to be read again (SIGHUP).
+#[cfg(feature = "serve")]
+pub(super) fn hung_up() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    // Where there is no such signal, or no way to watch for it, it stays as it is.
+    #[cfg(unix)]
+    let _ = flag::register(signal_hook::consts::SIGHUP, flag.clone());
+    flag
+}
+
 fn watch(flag: &Arc<AtomicBool>) -> std::io::Result<()> {
     flag::register(SIGTERM, IS_TERMINATED.clone())?;
     for signal in [SIGINT, SIGTERM] {

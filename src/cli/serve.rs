@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use tracing::Level;
 
-use super::interrupt::interrupted;
+use super::interrupt::{hung_up, interrupted};
 use super::model::warn_of_software;
 use super::terminal::{is_quiet, note};
 use super::{CliError, DeviceArg};
@@ -21,7 +22,8 @@ use crate::serve::{ServeConfig, ServeError, Server};
 Example: latentr3 serve --model shop
          curl -s localhost:8080/v1/recommend -H 'Content-Type: application/json' -d '{\"history\": [\"SKU-1\"], \"top\": 3}'
 
-The page at / is for people. Ctrl-C lets requests that are there end.")]
+The page at / is for people, /openapi.json describes all routes, /metrics is for Prometheus. The log has a JSON line for each request; \
+with --quiet for failures only. Ctrl-C lets requests that are there end. SIGHUP, or POST /admin/reload, loads the folder again.")]
 pub(super) struct ServeArgs {
     /// A shop's folder (`latentr3 fit`); or a language model's, in Hugging Face's layout or of a run
     #[arg(long, value_name = "DIR")]
@@ -50,6 +52,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
         device: args.device.device.clone(),
         ..RecommenderConfig::new(&args.model)
     };
+    let level = if is_quiet() { Level::WARN } else { Level::INFO };
+    tracing_subscriber::fmt().json().with_max_level(level).with_writer(std::io::stderr).init();
     let ServeArgs { host, port, api_key, .. } = args;
     let config = ServeConfig { recommender, host: *host, port: *port, api_key: api_key.clone() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Start)?;
@@ -58,11 +62,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
         if !is_quiet() {
             note(&format!("listening at http://{}", server.address()));
         }
-        let flag = interrupted();
+        let (flag, again, reloader) = (interrupted(), hung_up(), server.reloader());
         server
             .run(async {
                 while !flag.load(Ordering::Relaxed) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
+                    if again.swap(false, Ordering::Relaxed) {
+                        reloader.reload().await;
+                    }
                 }
             })
             .await;

@@ -8,8 +8,11 @@ use std::thread::JoinHandle;
 use axum::http::StatusCode;
 use tokio::sync::oneshot;
 
+use super::metrics::Metrics;
 use super::problem::Problem;
-use crate::recommend::{Answer, Query, RecommendError, Recommender};
+use super::served::Served;
+use crate::fit::Candidate;
+use crate::recommend::{Answer, Chosen, Query, RecommendError};
 
 /// Requests that wait at most.
 const WAITING: usize = 256;
@@ -17,21 +20,37 @@ const WAITING: usize = 256;
 /// Requests that are computed together at most.
 const TOGETHER: usize = 16;
 
-/// A request and where its answer goes.
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+
+/// Scores by place, and what made them.
+type Scores = (Vec<f64>, Candidate);
+
+/// What is to be computed.
+enum Task {
+    Recommend(Vec<Query>, Reply<Vec<Answer>>),
+    Rank(Vec<Chosen>, Vec<Chosen>, Reply<Scores>),
+}
+
+/// A task and the models that were served when it came.
 struct Job {
-    queries: Vec<Query>,
-    answer: oneshot::Sender<Result<Vec<Answer>, Problem>>,
+    served: Arc<Served>,
+    task: Task,
 }
 
 /// The queue before the thread.
 #[derive(Clone)]
-pub(super) struct Queue(SyncSender<Job>);
+pub(super) struct Queue {
+    jobs: SyncSender<Job>,
+    metrics: Arc<Metrics>,
+}
 
 impl Queue {
     /// Starts the thread; it ends when all of the queue's handles are gone and what waits is answered.
-    pub fn start(recommender: Arc<Recommender>) -> (Self, JoinHandle<()>) {
+    pub fn start(metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
         let (sender, jobs) = sync_channel(WAITING);
-        (Self(sender), std::thread::spawn(move || work(&recommender, &jobs)))
+        let of_thread = metrics.clone();
+        (Self { jobs: sender, metrics }, std::thread::spawn(move || work(&jobs, &of_thread)))
     }
 
     /// The answers to a request's queries.
@@ -39,13 +58,31 @@ impl Queue {
     /// # Errors
     ///
     /// A full queue, and what the recommender refuses.
-    pub async fn ask(&self, queries: Vec<Query>) -> Result<Vec<Answer>, Problem> {
-        let (answer, answered) = oneshot::channel();
-        match self.0.try_send(Job { queries, answer }) {
-            Ok(()) => {}
+    pub async fn recommend(&self, served: &Arc<Served>, queries: Vec<Query>) -> Result<Vec<Answer>, Problem> {
+        self.ask(served, |reply| Task::Recommend(queries, reply)).await
+    }
+
+    /// The scores of some items after a history.
+    ///
+    /// # Errors
+    ///
+    /// A full queue, and what the recommender refuses.
+    pub async fn rank(
+        &self,
+        served: &Arc<Served>,
+        history: Vec<Chosen>,
+        items: Vec<Chosen>,
+    ) -> Result<Scores, Problem> {
+        self.ask(served, |reply| Task::Rank(history, items, reply)).await
+    }
+
+    async fn ask<T>(&self, served: &Arc<Served>, task: impl FnOnce(Reply<T>) -> Task) -> Result<T, Problem> {
+        let (reply, answered) = oneshot::channel();
+        match self.jobs.try_send(Job { served: served.clone(), task: task(reply) }) {
+            Ok(()) => self.metrics.waiting.inc(),
             Err(TrySendError::Full(_)) => return Err(Problem::busy()),
             Err(TrySendError::Disconnected(_)) => return Err(failed()),
-        }
+        };
         answered.await.unwrap_or_else(|_| Err(failed()))
     }
 }
@@ -54,7 +91,7 @@ fn failed() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the model failed")
 }
 
-fn work(recommender: &Recommender, jobs: &Receiver<Job>) {
+fn work(jobs: &Receiver<Job>, metrics: &Metrics) {
     while let Ok(first) = jobs.recv() {
         let mut together = vec![first];
         while together.len() < TOGETHER
@@ -62,36 +99,53 @@ fn work(recommender: &Recommender, jobs: &Receiver<Job>) {
         {
             together.push(next);
         }
-        let queries: Vec<Query> = together.iter().flat_map(|job| job.queries.iter().cloned()).collect();
-        match recommend(recommender, &queries) {
-            Ok(answers) => {
-                let mut answers = answers.into_iter();
-                for Job { queries, answer } in together {
-                    let own = answers.by_ref().take(queries.len()).collect();
-                    // Whoever has hung up needs none.
-                    let _ = answer.send(Ok(own));
-                }
-            }
-            // One of them is at fault: each for itself.
-            Err(_) => {
-                for Job { queries, answer } in together {
-                    let _ = answer.send(recommend(recommender, &queries));
-                }
+        metrics.together.observe(together.len() as f64);
+        metrics.waiting.dec_by(together.len() as i64);
+        // An answer is of the models that its request found.
+        let mut groups: Vec<(Arc<Served>, Vec<Task>)> = Vec::new();
+        for Job { served, task } in together {
+            match groups.last_mut() {
+                Some((last, tasks)) if Arc::ptr_eq(last, &served) => tasks.push(task),
+                _ => groups.push((served, vec![task])),
             }
         }
+        groups.into_iter().for_each(|(served, tasks)| answer(&served, tasks));
+    }
+}
+
+/// Answers tasks, all recommendations together. Who has hung up needs none.
+fn answer(served: &Served, tasks: Vec<Task>) {
+    let mut waiting = Vec::new();
+    for task in tasks {
+        match task {
+            Task::Recommend(queries, reply) if !reply.is_closed() => waiting.push((queries, reply)),
+            Task::Rank(history, items, reply) if !reply.is_closed() => {
+                let _ = reply.send(safely(|| served.recommender.rank(&history, &items)));
+            }
+            Task::Recommend(..) | Task::Rank(..) => {}
+        }
+    }
+    let queries: Vec<Query> = waiting.iter().flat_map(|(queries, _)| queries.iter().cloned()).collect();
+    match safely(|| served.recommender.recommend(&queries)) {
+        Ok(answers) => {
+            let mut answers = answers.into_iter();
+            for (queries, reply) in waiting {
+                let own = answers.by_ref().take(queries.len()).collect();
+                let _ = reply.send(Ok(own));
+            }
+        }
+        // One of them is at fault: each for itself.
+        Err(_) if waiting.len() > 1 => {
+            for (queries, reply) in waiting {
+                let _ = reply.send(safely(|| served.recommender.recommend(&queries)));
+            }
+        }
+        Err(problem) => waiting.into_iter().for_each(|(_, reply)| drop(reply.send(Err(problem.clone())))),
     }
 }
 
 /// No panic of a model takes the thread with it.
-fn recommend(recommender: &Recommender, queries: &[Query]) -> Result<Vec<Answer>, Problem> {
-    let answers: Result<_, RecommendError> =
-        catch_unwind(AssertUnwindSafe(|| recommender.recommend(queries))).map_err(|_| failed())?;
-    answers.map_err(|error| {
-        let why = error.to_string();
-        let problem = Problem::from(error);
-        if problem.status.is_server_error() {
-            eprintln!("{why}");
-        }
-        problem
-    })
+fn safely<T>(compute: impl FnOnce() -> Result<T, RecommendError>) -> Result<T, Problem> {
+    let result = catch_unwind(AssertUnwindSafe(compute)).map_err(|_| failed())?;
+    result.map_err(Problem::from)
 }

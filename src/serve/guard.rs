@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -38,8 +38,13 @@ fn check(shared: &Shared, request: &Request) -> Result<(), Problem> {
     {
         return Err(Problem::new(StatusCode::FORBIDDEN, "Origin: pages of other servers may not ask this one"));
     }
-    let is_open = !request.uri().path().starts_with("/v1") && request.uri().path() != "/info";
+    let path = request.uri().path();
+    let changes = path.starts_with("/admin") || (path == "/v1/items" && request.method() == Method::POST);
+    let is_open = !changes && !path.starts_with("/v1") && path != "/info";
     match &shared.api_key {
+        None if changes && !shared.is_loopback => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "without a key only this machine may change what is served"))
+        }
         Some(key) if !is_open && !has_key(headers, key) => {
             Err(Problem::new(StatusCode::UNAUTHORIZED, "Authorization: must be `Bearer` and the server's key"))
         }

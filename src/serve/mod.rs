@@ -6,8 +6,11 @@
 mod api;
 mod compute;
 mod guard;
+mod metrics;
 mod problem;
+mod served;
 mod server;
 mod title_search;
+mod watch;
 
-pub use server::{ServeConfig, ServeError, Server};
+pub use server::{Reloader, ServeConfig, ServeError, Server};

@@ -2,25 +2,24 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
+use axum::http::StatusCode;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::api::routes;
 use super::compute::Queue;
-use super::title_search::TitleSearch;
-use crate::fit::Shop;
-use crate::models::files::file_sha256;
-use crate::recommend::{RecommendError, Recommender, RecommenderConfig};
-use crate::run::RunError;
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::served::Served;
+use crate::data::Item;
+use crate::recommend::{RecommendError, Recommender, RecommenderConfig, add_items};
 
 /// Time that the head of a request may take.
 const HEAD: Duration = Duration::from_secs(10);
@@ -47,9 +46,6 @@ pub enum ServeError {
     /// The models.
     #[error(transparent)]
     Recommend(#[from] RecommendError),
-    /// The shop's folder.
-    #[error(transparent)]
-    Run(#[from] RunError),
     /// The system refuses the address.
     #[error("{address}: cannot listen: {source}")]
     Listen {
@@ -65,21 +61,72 @@ pub enum ServeError {
 
 /// What requests share.
 pub(super) struct Shared {
-    pub recommender: Arc<Recommender>,
+    served: RwLock<Arc<Served>>,
+    /// Held while what is served is replaced.
+    replacing: Mutex<()>,
+    config: RecommenderConfig,
     pub queue: Queue,
-    pub titles: TitleSearch,
-    pub info: Value,
-    /// What names the data and with it the models.
-    pub fingerprint: String,
+    pub metrics: Arc<Metrics>,
     pub api_key: Option<String>,
     pub is_loopback: bool,
+}
+
+impl Shared {
+    /// What answers now. Who has it is answered by it, whatever is served next.
+    pub fn served(&self) -> Arc<Served> {
+        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loads the folder again.
+    pub async fn reload(self: &Arc<Self>) -> Result<Arc<Served>, Problem> {
+        let load = |config: &RecommenderConfig| Ok((Recommender::load(config)?, ()));
+        Ok(self.replace(load).await?.0)
+    }
+
+    /// Adds items, and says how many the catalog did not have.
+    pub async fn add(self: &Arc<Self>, items: Vec<Item>) -> Result<(Arc<Served>, usize), Problem> {
+        self.replace(move |config| add_items(config, &items)).await
+    }
+
+    /// Serves what is made anew, and then drops what was served before.
+    async fn replace<T: Send + 'static>(
+        self: &Arc<Self>,
+        make: impl FnOnce(&RecommenderConfig) -> Result<(Recommender, T), RecommendError> + Send + 'static,
+    ) -> Result<(Arc<Served>, T), Problem> {
+        let shared = self.clone();
+        let replaced = tokio::task::spawn_blocking(move || {
+            let _alone = shared.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+            let (recommender, rest) = make(&shared.config)?;
+            let served = Arc::new(Served::new(recommender, &shared.config)?);
+            *shared.served.write().unwrap_or_else(PoisonError::into_inner) = served.clone();
+            shared.metrics.loads.inc();
+            tracing::info!(fingerprint = served.recommender.fingerprint(), "loaded");
+            Ok::<_, RecommendError>((served, rest))
+        });
+        let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "loading failed");
+        Ok(replaced.await.map_err(failed)??)
+    }
+}
+
+/// Loads a server's folder again.
+#[derive(Clone)]
+pub struct Reloader(Arc<Shared>);
+
+impl Reloader {
+    /// Loads the folder again. What was asked before is answered by the models of before; where the folder cannot be
+    /// loaded they go on, and the log says why.
+    pub async fn reload(&self) {
+        if let Err(problem) = self.0.reload().await {
+            tracing::error!(error = problem.message, "not loaded");
+        }
+    }
 }
 
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    routes: Router,
+    shared: Arc<Shared>,
     worker: JoinHandle<()>,
 }
 
@@ -90,33 +137,28 @@ impl Server {
     ///
     /// Models that cannot be loaded, and an address that the system refuses.
     pub async fn start(config: &ServeConfig) -> Result<Self, ServeError> {
-        let recommender = Arc::new(Recommender::load(&config.recommender)?);
-        let folder = &config.recommender.model;
-        let shop = if Shop::is_one(folder) { Some(Shop::read(folder)?) } else { None };
+        let served = Served::new(Recommender::load(&config.recommender)?, &config.recommender)?;
         let address = SocketAddr::new(config.host, config.port);
         let refused = |source| ServeError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        // What was fitted names its models and its data; a run's model is named by its catalog.
-        let fingerprint = match &shop {
-            Some(_) => file_sha256(&Shop::file(folder)).map_err(RunError::from)?,
-            None => recommender.catalog().catalog.fingerprint(),
+        let metrics = Arc::new(Metrics::new());
+        let (queue, worker) = Queue::start(metrics.clone());
+        let shared = Shared {
+            served: RwLock::new(Arc::new(served)),
+            replacing: Mutex::new(()),
+            config: config.recommender.clone(),
+            queue,
+            metrics,
+            api_key: config.api_key.clone(),
+            is_loopback: config.host.is_loopback(),
         };
-        let info = json!({
-            "latentr3": env!("CARGO_PKG_VERSION"),
-            "model": recommender.own(),
-            "items": recommender.catalog().catalog.len(),
-            "domain": recommender.catalog().domain,
-            "exclude_history": recommender.excludes_history(),
-            "fingerprint": fingerprint,
-            "why": shop.as_ref().map(|shop| &shop.why),
-            "models": shop.as_ref().map(|shop| &shop.models),
-        });
-        let titles = TitleSearch::new(&recommender.catalog().catalog);
-        let (queue, worker) = Queue::start(recommender.clone());
-        let (api_key, is_loopback) = (config.api_key.clone(), config.host.is_loopback());
-        let shared = Shared { recommender, queue, titles, info, fingerprint, api_key, is_loopback };
-        Ok(Self { listener, address, routes: routes(Arc::new(shared)), worker })
+        Ok(Self { listener, address, shared: Arc::new(shared), worker })
+    }
+
+    /// What loads its folder again.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(self.shared.clone())
     }
 
     /// Where it listens.
@@ -126,7 +168,8 @@ impl Server {
 
     /// Answers until `stop` is done; then it takes no more connections, and ends when what it has is answered.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { listener, routes, worker, .. } = self;
+        let Self { listener, shared, worker, .. } = self;
+        let routes = routes(shared);
         let connections = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
         loop {
