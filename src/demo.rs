@@ -40,6 +40,7 @@ impl DemoConfig {
             out: self.out.clone(),
             minutes: MINUTES,
             model: None,
+            from: None,
             exclude_history: true,
             device: self.device.clone(),
             seed: self.seed,

@@ -43,7 +43,7 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values_t = [GuidanceKind::Product], requires = "guidance")]
     guidance_kind: Vec<GuidanceKind>,
     /// The language model's share in a guided search, from 0 to 1
-    #[arg(long, value_name = "SCALES", value_delimiter = ',', default_values_t = [0.2, 0.4, 0.6, 0.8], requires = "guidance")]
+    #[arg(long, value_name = "SCALES", value_delimiter = ',', default_values_t = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8], requires = "guidance")]
     guidance_scale: Vec<f64>,
     /// Weight of popularity, in votes, where transitions guide; chosen when kind and scale are, which are chosen with
     /// the first one. Their other two weights are chosen by what counts alone rank best

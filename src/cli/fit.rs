@@ -20,6 +20,7 @@ use crate::train::Event;
 #[command(after_help = "\
 Example: latentr3 fit --data orders.csv --items items.csv --domain products --out shop
          latentr3 recommend --model shop --history-id SKU-1
+         latentr3 fit --from shop --data newer.csv --out shop-2
 
 Columns are found by parts of their names and by their content; what was found is shown, and each can be named. The newest rows \
 validate and test: by time where the dates are real ones over more than a month, else each user's last two choices. Counts of \
@@ -51,7 +52,14 @@ pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
         }
         None => {
             check_free(out)?;
-            FitConfig { device: args.device.device.clone(), seed: args.seed.seed, ..args.config.clone() }
+            let mut config =
+                FitConfig { device: args.device.device.clone(), seed: args.seed.seed, ..args.config.clone() };
+            // Of --from a shop's folder and a date are told apart by what lies there.
+            config.from = config.raw.from.take_if(|from| Shop::is_one(Path::new(from))).map(PathBuf::from);
+            if config.from.is_some() && config.model.is_some() {
+                return Err(CliError::Usage("--from SHOP has its own model; leave --model out".into()));
+            }
+            config
         }
     };
     let mut display = Display::default();

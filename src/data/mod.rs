@@ -52,6 +52,7 @@ pub use prepared_row::PreparedRow;
 pub use prompt::{EncodedPrompt, Prompt, PromptTemplate, quoted_list, target_text};
 pub use raw::config::{RawConfig, RawSummary, Repeats, SplitKind, Step};
 pub use raw::read_items;
+pub use raw::unfiltered::{RawEvent, RawEvents};
 pub use splits::{Split, Splits};
 pub use summary::{SplitSummary, Spread, Summary, WindowSummary};
 pub(crate) use text::turns_direction;

@@ -62,7 +62,7 @@ impl Interactions {
     }
 
     /// The interactions that are there, or `None` for split tables.
-    fn find(data: &Path) -> Result<Option<raw::Found>, DataError> {
+    pub(in crate::data) fn find(data: &Path) -> Result<Option<raw::Found>, DataError> {
         if ["train.csv", "info.txt"].iter().any(|name| data.join(name).exists()) {
             let entries = std::fs::read_dir(data).map_err(|error| DataError::io(data, "list", error))?;
             let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());

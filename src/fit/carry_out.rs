@@ -70,7 +70,8 @@ pub fn fit(config: &FitConfig, interrupted: &AtomicBool, observer: &mut dyn FnMu
         }
         let guessed = config.guess()?;
         std::fs::create_dir_all(&config.out).map_err(ModelError::io(&config.out))?;
-        FitConfig { raw: guessed.unwrap_or_else(|| config.raw.clone()), ..config.clone() }.write()?;
+        let kept = config.keep(guessed).and_then(|kept| kept.write());
+        kept.inspect_err(|_| config.clear())?;
     }
     let config = FitConfig { minutes: config.minutes, ..FitConfig::read(&config.out)? };
     let fit = Fit { config: &config, clock, interrupted };

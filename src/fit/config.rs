@@ -28,7 +28,7 @@ pub struct FitConfig {
     #[cfg_attr(feature = "clap", command(flatten))]
     pub raw: RawConfig,
     /// What the items are, as the prompt calls them.
-    #[cfg_attr(feature = "clap", arg(long, default_value = "items"))]
+    #[cfg_attr(feature = "clap", arg(long, default_value = Self::DOMAIN))]
     pub domain: String,
     /// Folder to make.
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_parser = any_path()))]
@@ -40,6 +40,11 @@ pub struct FitConfig {
     /// weights].
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub model: Option<PathBuf>,
+    /// A shop to go on from: its interactions and items join those of the data, and its language model is the one that
+    /// is trained further.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
     /// Leave out of the lists what a user has chosen before, in every metric and when recommending (as an option:
     /// recommend it again).
     #[cfg_attr(feature = "clap", arg(long = "repeat-history", action = clap::ArgAction::SetFalse))]
@@ -59,6 +64,9 @@ pub(super) fn read_record<T: DeserializeOwned>(file: &Path) -> Result<T, RunErro
 }
 
 impl FitConfig {
+    /// What items are called if nothing else is said.
+    pub(super) const DOMAIN: &str = "items";
+
     /// What was asked for when the work in a folder began.
     ///
     /// # Errors
@@ -76,6 +84,7 @@ impl FitConfig {
     /// Removes what a start that failed left. What cannot be removed does no harm.
     pub(super) fn clear(&self) {
         let _ = std::fs::remove_file(self.out.join(FILE));
+        self.kept().iter().for_each(|file| drop(std::fs::remove_file(file)));
         let _ = std::fs::remove_dir_all(self.out.join("trial"));
         let _ = std::fs::remove_dir(&self.out);
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::budget::{Clock, FOREVER, TrainedRun, train_within};
+use super::budget::{Clock, FOREVER, TrainedRun, recorded, train_within};
 use super::config::FitConfig;
 use crate::models::ThoughtKind;
 use crate::models::backbone::Architecture;
@@ -12,7 +12,7 @@ use crate::run::{
     Augmentation, Defaults, FromScratch, InitRequest, ModelOrigin, ModelSizes, RunDescription, RunError, RunEvent,
     Selection, StageConfig, TOKENIZER_FILE,
 };
-use crate::train::Temperature;
+use crate::train::{RunPaths, Temperature};
 
 /// Validation users that a checkpoint is selected by, and examples of its loss.
 const VALIDATED: usize = 1000;
@@ -171,6 +171,17 @@ impl Workbench<'_> {
         }
         Ok(out)
     }
+}
+
+/// The language model of a shop's trial, fine-tuned; nothing where there is none.
+pub(super) fn trial_model(shop: &Path) -> Result<Option<PathBuf>, RunError> {
+    let run = shop.join("trial/sft");
+    let Some(trained) = recorded::<TrainedRun>(&run.with_extension("json"))? else {
+        return Ok(None);
+    };
+    // The folder may have been moved since.
+    let is_last = trained.model.ends_with(RunPaths(Path::new("")).last());
+    Ok(Some(if is_last { RunPaths(&run).last() } else { run }))
 }
 
 impl LanguageModel {

@@ -9,15 +9,18 @@
 //! Everything that is tried lies in the folder's `trial`, with the commands' own layouts: what a step made is not made
 //! again when the work goes on.
 
+mod added;
 mod budget;
 mod candidate;
 mod carry_out;
 mod config;
+mod kept;
 mod language_model;
 mod rankings;
 mod sasrec;
 mod shop;
 
+pub use added::{ADDED_FILE, added_items};
 pub use candidate::Candidate;
 pub use carry_out::{FitEvent, fit};
 pub use config::FitConfig;

@@ -7,12 +7,8 @@ use super::config::RecommenderConfig;
 use super::error::RecommendError;
 use super::recommender::Recommender;
 use crate::data::{DataError, Item};
-use crate::fit::Shop;
-use crate::input_error::InputError;
+use crate::fit::{ADDED_FILE, Shop, added_items};
 use crate::models::files::write_atomically;
-
-/// The file of a shop's folder with added items, a JSON object a line.
-pub const ADDED_FILE: &str = "added.jsonl";
 
 /// What keeps programs that add items at the same time apart.
 const LOCK_FILE: &str = ".added.lock";
@@ -31,7 +27,7 @@ pub fn add_items(config: &RecommenderConfig, items: &[Item]) -> Result<(Recommen
         return Err(RecommendError::NoShop { folder: folder.clone() });
     }
     let _lock = lock(folder)?;
-    let mut added = read(folder)?;
+    let mut added = added_items(folder)?;
     let known = Recommender::load(config)?;
     let catalog = &known.catalog().catalog;
     let mut more: Vec<Item> = Vec::new();
@@ -58,21 +54,6 @@ pub fn add_items(config: &RecommenderConfig, items: &[Item]) -> Result<(Recommen
     let line = |item: &Item| serde_json::json!(item).to_string() + "\n";
     write_atomically(&folder.join(ADDED_FILE), added.iter().map(line).collect::<String>().as_bytes())?;
     Ok((recommender, count))
-}
-
-/// The items that were added to a shop.
-pub(super) fn read(folder: &Path) -> Result<Vec<Item>, RecommendError> {
-    let path = folder.join(ADDED_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(RecommendError::Added { path, source }),
-    };
-    let item = |(at, line): (usize, &str)| {
-        serde_json::from_str(line)
-            .map_err(|error| InputError::new(&path, format!("is damaged: {error}")).at_line(at + 1))
-    };
-    Ok(text.lines().enumerate().map(item).collect::<Result<_, _>>()?)
 }
 
 /// Waits until no other program adds items to the shop.

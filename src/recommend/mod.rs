@@ -12,7 +12,7 @@ mod rank;
 mod recommender;
 mod scorer;
 
-pub use added::{ADDED_FILE, add_items};
+pub use added::add_items;
 pub use answer::{Answer, Evidence, Recommendation, TitleShare, UserAnswer, Why};
 pub use attention::{Attended, attended};
 pub use config::RecommenderConfig;

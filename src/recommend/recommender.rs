@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::added;
 use super::answer::{Answer, Evidence, Recommendation, UserAnswer, Why};
 use super::config::RecommenderConfig;
 use super::error::RecommendError;
@@ -13,7 +12,7 @@ use super::query::{Query, Resolved};
 use super::scorer::{Found, Scorer};
 use crate::data::{Item, Prepared, PreparedCatalog};
 use crate::eval::{CollaborativeModel, load_sasrec};
-use crate::fit::{Candidate, Shop};
+use crate::fit::{Candidate, Shop, added_items};
 use crate::models::files::{file_sha256, sha256};
 use crate::models::{ObjectiveKind, device};
 use crate::run::{ChosenGuidance, GuideSource, check_device, model_folder, weight_files};
@@ -48,7 +47,7 @@ impl Recommender {
     ///
     /// Models, data or a guide that cannot be read or do not fit, and settings that make no sense.
     pub fn load(config: &RecommenderConfig) -> Result<Self, RecommendError> {
-        let added = if Shop::is_one(&config.model) { added::read(&config.model)? } else { Vec::new() };
+        let added = if Shop::is_one(&config.model) { added_items(&config.model)? } else { Vec::new() };
         Self::load_with(config, &added)
     }
 

@@ -244,3 +244,43 @@ fn too_little_to_try_anything_still_makes_a_shop_and_bad_input_none() {
     }
     assert!(!latentr3(&["fit"]).status.success());
 }
+
+#[test]
+fn a_shop_goes_on_from_another_with_newer_orders_and_items() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (first, newer, items, out) = (shop().join("shop"), path("newer.csv"), path("items.csv"), path("next"));
+    // Old customers buy what is new, and a new one what is old.
+    let mut orders = "customer_id,product_code,ordered_at\n".to_owned();
+    (0..20).for_each(|at| writeln!(orders, "C{at},S-next,2024-12-{:02} 10:00", at + 1).unwrap());
+    (0..5).for_each(|at| writeln!(orders, "C-late,S-{at},2024-12-{:02} 10:00", at + 20).unwrap());
+    std::fs::write(&newer, orders).unwrap();
+    std::fs::write(&items, "sku,product_name\nS-next,golden pen\nS-0,red pen of old\n").unwrap();
+    let from = first.to_str().unwrap();
+    succeed(&["fit", "--from", from, "--data", &newer, "--items", &items, "--out", &out, "--minutes", "0.2"]);
+
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let lines = |folder: &Path, name: &str| text(&folder.join(name)).lines().count();
+    let next = Path::new(&out);
+    assert_eq!(lines(next, "events.csv"), lines(&first, "events.csv") + 25);
+    let recommender = Recommender::load(&RecommenderConfig::new(next)).unwrap();
+    let catalog = &recommender.catalog().catalog;
+    assert_eq!(catalog.len(), 38);
+    assert_eq!(catalog.title(catalog.position("S-next").unwrap()), "golden pen");
+    // The newer title counts.
+    assert_eq!(catalog.title(catalog.position("S-0").unwrap()), "red pen of old");
+    // The model goes on from the one that had not seen the rows by which the first shop was tested.
+    let asked: Value = serde_json::from_str(&text(&next.join("fit.json"))).unwrap();
+    assert!(asked["model"].as_str().unwrap().starts_with(first.join("trial/sft").to_str().unwrap()), "{asked}");
+    assert!(!next.join("trial/pretrain").exists());
+
+    let refuses = |more: &[&str]| refuse(&[&["fit", "--data", &newer, "--out", &path("other")], more].concat());
+    assert!(refuses(&["--from", from, "--model", &path("model")]).contains("--model"));
+    assert!(refuses(&["--from", &path("nowhere")]).contains("from"));
+    std::fs::remove_dir_all(path("other")).ok();
+    let bare = path("bare");
+    std::fs::create_dir(&bare).unwrap();
+    std::fs::copy(first.join("shop.json"), Path::new(&bare).join("shop.json")).unwrap();
+    assert!(refuses(&["--from", &bare]).contains("holds no interactions"));
+    assert!(!Path::new(&path("other")).exists());
+}

@@ -41,7 +41,7 @@ pub struct RawConfig {
     /// Leave out interactions with a lower rating, or with none; else all count, as in the published data.
     #[cfg_attr(feature = "clap", arg(long, value_name = "RATING"))]
     pub min_rating: Option<f64>,
-    /// Leave out interactions before this date, as in 2015-10-01.
+    /// Leave out interactions before this date, as in 2015-10-01; or with `fit` the folder of a shop to go on from.
     #[cfg_attr(feature = "clap", arg(long, value_name = "DATE"))]
     pub from: Option<String>,
     /// Leave out interactions at this date or later.

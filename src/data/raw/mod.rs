@@ -17,6 +17,7 @@ mod split;
 mod steps;
 pub(super) mod time;
 mod titles;
+pub(super) mod unfiltered;
 
 use indexmap::IndexSet;
 
@@ -89,6 +90,24 @@ pub(super) struct Plan {
     pub summary: RawSummary,
 }
 
+/// Reads interactions that ratings and dates leave, and the title of each item, which may be empty; also how many items
+/// have several titles.
+fn collect(found: &mut Found, config: &RawConfig) -> Result<(Events, Vec<String>, usize), DataError> {
+    found.items = config.items.clone().or(found.items.take());
+    let filter = config.filter()?;
+    let records = Records::open(&found.events)?;
+    let has = |name: &str| records.columns.iter().any(|column| column == name);
+    if found.items.is_none() && config.title_column.is_none() && has("parent_asin") && has("text") {
+        let path = found.events.display();
+        let problem =
+            format!("is needed: a `title` in {path} is the headline of a review; the items' are in Amazon's metadata");
+        return Err(DataError::Setting { setting: "items", problem });
+    }
+    let mut events = events::read(&records, config, &filter)?;
+    let (titles, several) = read_titles(found, &records, config, &mut events.items)?;
+    Ok((events, titles, several))
+}
+
 /// Reads, filters and splits interactions.
 pub(super) fn plan(
     mut found: Found,
@@ -99,25 +118,15 @@ pub(super) fn plan(
     if max_history == 0 {
         return Err(DataError::Setting { setting: "max_history", problem: "must be at least 1".into() });
     }
-    found.items = config.items.clone().or(found.items);
-    let filter = config.filter()?;
     let is_recbole = found.layout == Layout::Recbole;
-    let records = Records::open(&found.events)?;
-    let has = |name: &str| records.columns.iter().any(|column| column == name);
-    if found.items.is_none() && config.title_column.is_none() && has("parent_asin") && has("text") {
-        let path = found.events.display();
-        let problem =
-            format!("is needed: a `title` in {path} is the headline of a review; the items' are in Amazon's metadata");
-        return Err(DataError::Setting { setting: "items", problem });
-    }
-    let Events { users, mut items, all, read, low_ratings, outside_dates } = events::read(&records, config, &filter)?;
+    let (events, titles, items_with_several_titles) = collect(&mut found, config)?;
+    let Events { users, items, all, read, low_ratings, outside_dates } = events;
     let sizes = [users.len(), items.len()];
     let mut left = all;
     let mut steps = Steps::start(read, sizes);
     if left.len() < read {
         steps.took(&format!("rating ({low_ratings}) and dates ({outside_dates})"), &left);
     }
-    let (titles, items_with_several_titles) = read_titles(&found, &records, config, &mut items)?;
     left.retain(|event| !titles[event.item as usize].is_empty());
     steps.took("no title", &left);
     steps::sort(&mut left);
