@@ -16,7 +16,7 @@ use crate::report::{Report, ReportConfig, ReportEvent, is_page};
 results that `latentr3 evaluate --json` wrote elsewhere may stand beside it.\n\nExample: latentr3 report run-sft run-grpo --out report.html"
 )]
 pub(super) struct ReportArgs {
-    /// Run folders, and results of `latentr3 evaluate --json`
+    /// Run folders, shops' folders, and results of `latentr3 evaluate --json`
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// The page to write

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::budget::Clock;
 use super::candidate::Candidate;
+use super::choice::{Tried, choose};
 use super::config::FitConfig;
 use super::language_model::{LanguageModel, Workbench};
 use super::rankings::{Ranked, Rankings};
@@ -128,8 +129,8 @@ struct Found {
     sasrec: Option<TrainedSasRec>,
     language_model: Option<LanguageModel>,
     guidance: Option<ChosenGuidance>,
-    /// Metrics on validation users.
-    valid: Vec<(Candidate, Metrics)>,
+    /// All of them, from the simplest on, as they rank validation users.
+    tried: Vec<Tried>,
 }
 
 impl Fit<'_> {
@@ -161,10 +162,10 @@ impl Fit<'_> {
             interrupted: self.interrupted,
         };
         let found = self.try_all(&rankings, observer)?;
-        let (chosen, why) = found.best();
+        let (chosen, why) = choose(&found.tried);
         observer(FitEvent::Chosen(chosen, &why));
         let mut models = Vec::new();
-        for (model, valid) in &found.valid {
+        for Tried { model, valid, .. } in &found.tried {
             let ranked = found.ranked(*model).expect("what was ranked once can be ranked again");
             let result = self.rank(&rankings, &ranked, Split::Test, observer)?;
             models.push(FittedModel { model: *model, valid: valid.clone(), test: Metrics::of(&result.evaluation) });
@@ -245,7 +246,7 @@ impl Fit<'_> {
         let mut found = Found::default();
         let add = |found: &mut Found, ranked: &Ranked, observer: &mut dyn FnMut(FitEvent)| {
             let result = self.rank(rankings, ranked, Split::Valid, observer)?;
-            found.valid.push((ranked.candidate(), Metrics::of(&result.evaluation)));
+            found.tried.push(Tried::new(ranked.candidate(), &result.evaluation));
             Ok::<_, RunError>(result)
         };
         add(&mut found, &Ranked::Popularity, observer)?;
@@ -266,7 +267,7 @@ impl Fit<'_> {
         add(&mut found, &Ranked::LanguageModel(&model), observer)?;
 
         let ndcg =
-            |candidate| found.valid.iter().find(|(model, _)| *model == candidate).map(|(_, valid)| valid.ndcg_10);
+            |candidate| found.tried.iter().find(|tried| tried.model == candidate).map(|tried| tried.valid.ndcg_10);
         let guide = match &found.sasrec {
             Some(sasrec) if ndcg(Candidate::Sasrec) > ndcg(Candidate::Transition) => {
                 GuideSource::SasRec(sasrec.run.clone())
@@ -338,22 +339,6 @@ impl Fit<'_> {
 }
 
 impl Found {
-    /// The best candidate by NDCG@10 on validation users, of equal ones the simplest, and why.
-    fn best(&self) -> (Candidate, String) {
-        let mut best: Option<&(Candidate, Metrics)> = None;
-        for candidate in &self.valid {
-            if best.is_none_or(|best| candidate.1.ndcg_10 > best.1.ndcg_10) {
-                best = Some(candidate);
-            }
-        }
-        match best {
-            Some((model, Metrics { ndcg_10, users, .. })) => {
-                (*model, format!("its NDCG@10 on {users} validation users is the highest, {ndcg_10:.4}"))
-            }
-            None => (Candidate::Popularity, "nothing was tried".into()),
-        }
-    }
-
     /// A candidate as it was chosen on validation.
     fn ranked(&self, candidate: Candidate) -> Option<Ranked<'_>> {
         Some(match candidate {

@@ -98,11 +98,13 @@ impl FitConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), RunError> {
+        let refused = |problem: String| Err(ModelError::Input(problem).into());
+        if self.from.is_some() && self.model.is_some() {
+            return refused("model: is that of the shop to go on from; none can be given beside it".into());
+        }
         match (0.01..=1e5).contains(&self.minutes) {
             true => Ok(()),
-            false => {
-                Err(ModelError::Input(format!("minutes: is {}; must be from 0.01 to 100000", self.minutes)).into())
-            }
+            false => refused(format!("minutes: is {}; must be from 0.01 to 100000", self.minutes)),
         }
     }
 }

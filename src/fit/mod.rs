@@ -13,15 +13,18 @@ mod added;
 mod budget;
 mod candidate;
 mod carry_out;
+mod choice;
 mod config;
 mod kept;
 mod language_model;
 mod rankings;
 mod sasrec;
 mod shop;
+mod trial;
 
 pub use added::{ADDED_FILE, added_items};
 pub use candidate::Candidate;
 pub use carry_out::{FitEvent, fit};
 pub use config::FitConfig;
 pub use shop::{FittedModel, Metrics, Shop};
+pub use trial::Trial;

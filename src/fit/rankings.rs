@@ -90,8 +90,8 @@ impl Rankings<'_> {
                 let request = GuidanceRequest {
                     guide: guide.clone(),
                     kinds: chosen.map_or(vec![GuidanceKind::Product, GuidanceKind::Mixture], |(kind, ..)| vec![kind]),
-                    scales: chosen.map_or(vec![0.0, 0.1, 0.2, 0.4, 0.6, 0.8], |(_, scale, _)| vec![scale]),
-                    smoothing: chosen.map_or(vec![0.1, 1.0, 10.0], |(.., smoothing)| vec![smoothing]),
+                    scales: chosen.map_or(GuidanceRequest::SCALES.to_vec(), |(_, scale, _)| vec![scale]),
+                    smoothing: chosen.map_or(GuidanceRequest::SMOOTHING.to_vec(), |(.., smoothing)| vec![smoothing]),
                     users: (self.users / 4).max(100),
                 };
                 self.searched(model, Decoding::Guided(request), split, &mut progress)?

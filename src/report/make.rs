@@ -8,6 +8,7 @@ use super::page::page;
 use super::run::Run;
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::eval::sample;
+use crate::fit::{Shop, Trial};
 use crate::models::{Objective, ObjectiveKind};
 use crate::run::{RunError, check_fit, load_model, model_folder};
 
@@ -17,7 +18,7 @@ const SPLIT: Split = Split::Test;
 /// What a report is to be about.
 #[derive(Debug, Clone)]
 pub struct ReportConfig {
-    /// Run folders, and results as `latentr3 evaluate --json` writes them.
+    /// Run folders, shops' folders, and results as `latentr3 evaluate --json` writes them.
     pub runs: Vec<PathBuf>,
     /// Prepared data, for popularity and for the prompts to look into; if not given, where the first run found it.
     pub data: Option<PathBuf>,
@@ -62,7 +63,18 @@ impl ReportConfig {
     /// A path that is neither a run nor a result, a damaged file, or data that was asked for and cannot be read. A
     /// model that cannot be read is no error.
     pub fn make(&self, observer: &mut dyn FnMut(ReportEvent)) -> Result<Report, RunError> {
-        let contents = Contents::read(&self.runs)?;
+        let mut runs = Vec::new();
+        for path in &self.runs {
+            match Shop::is_one(path) {
+                // What was tried, with its results.
+                true => {
+                    let Trial { model, results, .. } = Trial::of(path)?;
+                    runs.extend(std::iter::once(model).chain(results));
+                }
+                false => runs.push(path.clone()),
+            }
+        }
+        let contents = Contents::read(&runs)?;
         let prepared = self.find_data(&contents)?;
         let examples = match &prepared {
             Ok(prepared) => self.look_into(&contents, prepared, observer)?,
