@@ -46,17 +46,14 @@ pub(super) fn run(args: &AddItemsArgs) -> Result<(), CliError> {
     let columns = Shop::read(&args.model)?.columns.unwrap_or_default();
     let items = match (&args.items, &args.id, &args.title) {
         (Some(file), ..) => {
-            let given = |given: &Option<String>, own: Option<String>| given.clone().or(own);
-            let catalog_column = given(&args.item_column, columns.catalog_column.clone());
-            let title_column = given(&args.title_column, columns.title_column.clone());
+            let catalog_column = args.item_column.clone().or(columns.catalog_column.clone());
+            let title_column = args.title_column.clone().or(columns.title_column.clone());
             read_items(file, &RawConfig { catalog_column, title_column, ..columns })?
         }
         (None, Some(id), Some(title)) => vec![Item { id: id.clone(), title: title.clone() }],
         _ => return Err(CliError::Usage("--items, or --id and --title, are needed".into())),
     };
     let (recommender, added) = add_items(&config, &items)?;
-    if is_quiet() {
-        return Ok(());
-    }
-    print(&format!("added {added} items; the catalog has {}\n", recommender.catalog().catalog.len()))
+    let all = recommender.catalog().catalog.len();
+    if is_quiet() { Ok(()) } else { print(&format!("added {added} items; the catalog has {all}\n")) }
 }

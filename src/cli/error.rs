@@ -28,7 +28,7 @@ pub enum CliError {
     #[error(transparent)]
     Train(#[from] TrainError),
     /// A run, or an evaluation of its model.
-    #[error("{}{}", .0, remedy(.0))]
+    #[error("{}", of_run(.0))]
     Run(#[from] RunError),
     /// A recommendation.
     #[error("{}", of_recommendation(.0))]
@@ -59,7 +59,7 @@ pub enum CliError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// An experiment.
-    #[error("{}", with_inputs(.0))]
+    #[error("{}", crate::text::of_missing_inputs(.0))]
     Experiment(#[from] ExperimentError),
     /// Devices do not compute what they should.
     #[error("not usable: {0}")]
@@ -90,10 +90,23 @@ fn remedy(error: &RunError) -> String {
         }
         RunError::OtherData { .. } => "; give the folder with --data if it was moved".into(),
         RunError::EvaluationStopped => "; the same command does it".into(),
-        RunError::NotEvaluated { .. } => "; `latentr3 evaluate --model RUN --split test` makes it".into(),
-        RunError::EvaluatedBefore { .. } => "; `latentr3 evaluate --model RUN --split test` makes another".into(),
+        RunError::NotEvaluated { .. } | RunError::EvaluatedBefore { .. } => {
+            "; `latentr3 evaluate --model RUN --split test` makes one".into()
+        }
         RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
         _ => String::new(),
+    }
+}
+
+/// A run's error with the option that helps.
+fn of_run(error: &RunError) -> String {
+    match error {
+        RunError::OtherSetting { setting, .. } => {
+            let option = format!("--{}", setting.replace('_', "-"));
+            let problem = error.to_string().replacen(setting, &option, 1);
+            format!("{problem}: leave {option} out, or start another run")
+        }
+        error => format!("{error}{}", remedy(error)),
     }
 }
 
@@ -119,24 +132,12 @@ fn of_data(error: &DataError) -> String {
 /// A recommendation's error with what the program's user can do about it.
 fn of_recommendation(error: &RecommendError) -> String {
     match error {
-        RecommendError::Run(error) => format!("{error}{}", remedy(error)),
+        RecommendError::Run(error) => of_run(error),
         RecommendError::NoHistory => format!("{error} (--history, --history-id, --users)"),
         RecommendError::NoData { .. } => format!("{error} (--data)"),
         RecommendError::OtherGuidance { .. } => {
             format!("{error}; choose it anew with `latentr3 evaluate --guidance`, or search without: --no-guidance")
         }
-        other => other.to_string(),
-    }
-}
-
-/// An experiment's error, by the options that give what is missing.
-fn with_inputs(error: &ExperimentError) -> String {
-    match error {
-        ExperimentError::Inputs(missing) => {
-            let option = |(name, what): &(String, String)| format!("--input {name}=PATH: {what}");
-            format!("needs {}", missing.iter().map(option).collect::<Vec<_>>().join("\n      "))
-        }
-        ExperimentError::InputTwice(name) => format!("--input {name} is given twice"),
         other => other.to_string(),
     }
 }

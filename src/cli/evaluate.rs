@@ -8,21 +8,23 @@ use super::terminal::{Progress, is_quiet, note, print};
 use super::{CliError, DeviceArg, ObjectiveArg, SeedArg, names_of};
 use crate::data::Split;
 use crate::eval::Shard;
+use crate::fit::{Shop, Trial};
 use crate::input_error::InputError;
 use crate::models::Precision;
-use crate::models::decode::{BeamConfig, GuidanceKind};
-use crate::run::{Decoding, EvaluationEvent, EvaluationRequest, GuidanceRequest, GuideSource};
+use crate::models::decode::BeamConfig;
+use crate::run::{Decoding, EvaluationEvent, EvaluationRequest, GuidanceRequest};
 use crate::text;
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
-    /// Hugging Face folder or run folder
+    /// Hugging Face folder or run folder; or a shop's, whose language model is evaluated as it was tried, before it was
+    /// trained on everything
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Prepared data
+    /// Prepared data; a shop's folder has its own
     #[arg(long, value_name = "PREPARED")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// Which rows; choose settings on valid, report test
     #[arg(long, value_parser = names_of::<Split>())]
     split: Split,
@@ -34,24 +36,8 @@ pub(super) struct EvaluateArgs {
     /// How titles are found; free text is read by the objective `vocabulary`
     #[arg(long, value_enum, default_value_t = DecodeArg::Trie)]
     decode: DecodeArg,
-    /// What guides the search: `transition`, counts of item transitions, or a SASRec run (`latentr3 baseline sasrec`);
-    /// D3 is the latter with --objective vocabulary --length-penalty 0
-    #[arg(long, value_name = "transition|SASREC_RUN")]
-    guidance: Option<PathBuf>,
-    /// How the language model's distribution over items and the guide's become one: their weighted product or mixture;
-    /// of several the one with the best NDCG@10 on validation users is taken, as with the next two options
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values_t = [GuidanceKind::Product], requires = "guidance")]
-    guidance_kind: Vec<GuidanceKind>,
-    /// The language model's share in a guided search, from 0 to 1
-    #[arg(long, value_name = "SCALES", value_delimiter = ',', default_values_t = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8], requires = "guidance")]
-    guidance_scale: Vec<f64>,
-    /// Weight of popularity, in votes, where transitions guide; chosen when kind and scale are, which are chosen with
-    /// the first one. Their other two weights are chosen by what counts alone rank best
-    #[arg(long, value_name = "VOTES", value_delimiter = ',', default_values_t = [0.1, 1.0, 10.0], requires = "guidance")]
-    guidance_smoothing: Vec<f64>,
-    /// Validation users to choose by
-    #[arg(long, value_name = "N", default_value_t = 500, requires = "guidance")]
-    guidance_users: usize,
+    #[command(flatten)]
+    guidance: Option<GuidanceRequest>,
     /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1;
     /// with the objective `catalog` 0, the only value]
     #[arg(long, value_name = "POWER")]
@@ -106,7 +92,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     }
     check_json(args.json.as_deref())?;
     warn_of_software(&args.device.device)?;
-    let request = args.request();
+    let request = args.request()?;
     let mut progress = Progress::new("evaluate");
     let result = request.carry_out(&mut |event| match event {
         EvaluationEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),
@@ -124,25 +110,23 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
 }
 
 impl EvaluateArgs {
-    fn request(&self) -> EvaluationRequest {
-        EvaluationRequest {
-            model: self.model.clone(),
-            data: self.data.clone(),
+    fn request(&self) -> Result<EvaluationRequest, CliError> {
+        let trial = if Shop::is_one(&self.model) { Some(Trial::of(&self.model)?) } else { None };
+        let trial = trial.as_ref();
+        let needs_data = || CliError::Usage("--data is needed: the model is no shop's folder".into());
+        let data = self.data.as_ref().or(trial.map(|trial| &trial.data)).ok_or_else(needs_data)?;
+        Ok(EvaluationRequest {
+            model: trial.map_or(&self.model, |trial| &trial.model).clone(),
+            data: data.clone(),
             device: self.device.device.clone(),
             split: self.split,
             decoding: match (&self.decode, &self.guidance) {
                 (DecodeArg::Grounding, _) => Decoding::Grounding,
-                (DecodeArg::Trie, None) => Decoding::Search,
-                (DecodeArg::Trie, Some(guide)) => Decoding::Guided(GuidanceRequest {
-                    guide: match guide.to_str() {
-                        Some("transition") => GuideSource::Transition,
-                        _ => GuideSource::SasRec(guide.clone()),
-                    },
-                    kinds: self.guidance_kind.clone(),
-                    scales: self.guidance_scale.clone(),
-                    smoothing: self.guidance_smoothing.clone(),
-                    users: self.guidance_users,
-                }),
+                (DecodeArg::Trie, None) => match trial.and_then(|trial| trial.guidance.as_ref()) {
+                    Some(chosen) => Decoding::Guided(chosen.into()),
+                    None => Decoding::Search,
+                },
+                (DecodeArg::Trie, Some(request)) => Decoding::Guided(request.clone()),
             },
             beam: BeamConfig { beams: self.beams, length_penalty: self.length_penalty },
             objective: self.objective.objective,
@@ -152,8 +136,8 @@ impl EvaluateArgs {
             batch: self.micro_batch,
             precision: self.precision,
             shard: self.shard,
-            exclude_history: self.exclude_history,
-        }
+            exclude_history: self.exclude_history || trial.is_some_and(|trial| trial.exclude_history),
+        })
     }
 }
 

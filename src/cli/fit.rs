@@ -56,9 +56,6 @@ pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
                 FitConfig { device: args.device.device.clone(), seed: args.seed.seed, ..args.config.clone() };
             // Of --from a shop's folder and a date are told apart by what lies there.
             config.from = config.raw.from.take_if(|from| Shop::is_one(Path::new(from))).map(PathBuf::from);
-            if config.from.is_some() && config.model.is_some() {
-                return Err(CliError::Usage("--from SHOP has its own model; leave --model out".into()));
-            }
             config
         }
     };

@@ -19,7 +19,6 @@ mod model;
 mod outputs;
 mod prepare;
 mod recommend;
-mod recorded;
 mod report_page;
 mod run_display;
 mod sasrec_args;

@@ -10,7 +10,6 @@ use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, is_quiet, note, print};
 use super::{CliError, SeedArg, names_of};
 use crate::data::{Prepared, Split};
-use crate::eval::TransitionConfig;
 use crate::run::{Baseline, BaselineEvent, BaselineRequest};
 use crate::text;
 
@@ -57,13 +56,7 @@ impl EvaluationArgs {
     pub fn run(&self, baseline: Baseline, prepared: &Prepared) -> Result<(), CliError> {
         let mut progress = Progress::new(baseline.name());
         let result = self.request(baseline).carry_out(prepared, interrupted(), &mut |event| match event {
-            BaselineEvent::Chosen { config, ndcg } if !is_quiet() => {
-                let TransitionConfig { position_decay, distance_decay, smoothing } = config;
-                note(&format!(
-                    "chosen on validation, NDCG@10 {ndcg:.4}: --position-decay {position_decay} --distance-decay {distance_decay} \
-                     --smoothing {smoothing}"
-                ));
-            }
+            BaselineEvent::Chosen { config, ndcg } if !is_quiet() => note(&text::of_transition(&config, ndcg)),
             BaselineEvent::Chosen { .. } => {}
             BaselineEvent::NotRecorded(error) => note_not_recorded(&error),
             BaselineEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),

@@ -54,8 +54,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     };
     let level = if is_quiet() { Level::WARN } else { Level::INFO };
     tracing_subscriber::fmt().json().with_max_level(level).with_writer(std::io::stderr).init();
-    let ServeArgs { host, port, api_key, .. } = args;
-    let config = ServeConfig { recommender, host: *host, port: *port, api_key: api_key.clone() };
+    let config = ServeConfig { recommender, host: args.host, port: args.port, api_key: args.api_key.clone() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Start)?;
     runtime.block_on(async {
         let server = Server::start(&config).await?;

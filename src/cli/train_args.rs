@@ -7,13 +7,12 @@ use clap::Args;
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
-use super::recorded::check_same;
 use super::run_display::RunDisplay;
 use super::{CliError, DeviceArg, SeedArg, names_of};
 use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{
     Augmentation, Defaults, FromScratch, Recipe, Resumption, RunContext, RunDescription, RunEvent, RunOutcome,
-    Selection, StageConfig, resume, start,
+    Selection, StageConfig, check_same, resume, start,
 };
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Regularization, Schedule, Temperature, TrainConfig, World};
 

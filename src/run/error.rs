@@ -83,6 +83,16 @@ pub enum RunError {
         /// Names of the files that differ.
         differ: String,
     },
+    /// A run goes on with its own settings.
+    #[error("{setting} is {asked} here and {recorded} in the run; a run resumes with its original settings")]
+    OtherSetting {
+        /// The setting.
+        setting: &'static str,
+        /// As it was given.
+        asked: String,
+        /// As the run has it.
+        recorded: String,
+    },
     /// A run to compare has no result on the test split.
     #[error("{}: has no evaluations/test.json", run.display())]
     NotEvaluated {

@@ -69,20 +69,60 @@ impl GuideSource {
 
 /// A guide, and what to choose among by NDCG@10 on validation users. Where nothing is to choose, no user is asked.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct GuidanceRequest {
-    /// The guide.
+    /// What guides the search: `transition`, counts of item transitions, or a SASRec run (`latentr3 baseline sasrec`);
+    /// D3 is the latter with --objective vocabulary --length-penalty 0.
+    #[cfg_attr(
+        feature = "clap",
+        arg(id = "guidance", long = "guidance", value_name = "transition|SASREC_RUN", required = false)
+    )]
     pub guide: GuideSource,
-    /// How it and the language model become one.
+    /// How the language model's distribution over items and the guide's become one: their weighted product or mixture;
+    /// of several the one with the best NDCG@10 on validation users is taken, as with the next two options.
+    #[cfg_attr(feature = "clap", arg(id = "guidance_kind", long = "guidance-kind", value_name = "KINDS", value_delimiter = ',', default_values_t = [GuidanceKind::Product], requires = "guidance"))]
     pub kinds: Vec<GuidanceKind>,
-    /// The language model's shares, from 0 to 1.
+    /// The language model's share in a guided search, from 0 to 1.
+    #[cfg_attr(feature = "clap", arg(id = "guidance_scale", long = "guidance-scale", value_name = "SCALES", value_delimiter = ',', default_values_t = Self::SCALES, requires = "guidance"))]
     pub scales: Vec<f64>,
-    /// Weights of popularity in counts of transitions.
+    /// Weight of popularity, in votes, where transitions guide; chosen when kind and scale are, which are chosen with
+    /// the first one. Their other two weights are chosen by what counts alone rank best.
+    #[cfg_attr(feature = "clap", arg(id = "guidance_smoothing", long = "guidance-smoothing", value_name = "VOTES", value_delimiter = ',', default_values_t = Self::SMOOTHING, requires = "guidance"))]
     pub smoothing: Vec<f64>,
     /// Validation users to choose by.
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            id = "guidance_users",
+            long = "guidance-users",
+            value_name = "N",
+            default_value_t = 500,
+            requires = "guidance"
+        )
+    )]
     pub users: usize,
 }
 
+impl From<&ChosenGuidance> for GuidanceRequest {
+    /// Nothing is left to choose.
+    fn from(chosen: &ChosenGuidance) -> Self {
+        Self {
+            guide: GuideSource::from(chosen.guide.as_str()),
+            kinds: vec![chosen.kind],
+            scales: vec![chosen.scale],
+            smoothing: vec![chosen.transition.unwrap_or_default().smoothing],
+            users: 1,
+        }
+    }
+}
+
 impl GuidanceRequest {
+    /// The language model's shares to choose among where nothing else is said; with none the guide is alone.
+    pub const SCALES: [f64; 6] = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8];
+
+    /// Weights of popularity to choose among where nothing else is said.
+    pub const SMOOTHING: [f64; 3] = [0.1, 1.0, 10.0];
+
     /// Makes sure that every value makes sense.
     pub(super) fn check(&self) -> Result<(), RunError> {
         let refused = |problem: String| RunError::Model(ModelError::Input(problem));

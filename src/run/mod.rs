@@ -22,6 +22,7 @@ mod recorded;
 mod sasrec;
 mod score;
 mod selection;
+mod settings;
 
 pub use augmented::Augmentation;
 pub use baseline::{Baseline, BaselineEvent, BaselineRequest};
@@ -46,3 +47,4 @@ pub use recipe::Recipe;
 pub use sasrec::SasRecRun;
 pub use score::{ScoreRequest, Scorer, TargetScore};
 pub use selection::Selection;
+pub use settings::{SETTINGS, check_same};

@@ -1,12 +1,13 @@
-//! The options given beside `--resume`, against what the run recorded.
+//! The settings that are given when a run goes on, against those that it began with.
 
 use serde_json::{Value, json};
 
-use super::CliError;
-use crate::run::RunDescription;
+use super::description::RunDescription;
+use super::error::RunError;
+use crate::models::ModelError;
 
-/// Where each option of the training commands stands in a run's description.
-const RECORDED: [(&str, &str); 48] = [
+/// The settings of training, and where each stands in a run's description.
+pub const SETTINGS: [(&str, &str); 48] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -57,41 +58,41 @@ const RECORDED: [(&str, &str); 48] = [
     ("stop_on_collapse", "/stage/config/stop_on_collapse"),
 ];
 
-/// Makes sure that the options given beside `--resume`, as `is_given` tells of each, are those that the run began with.
-pub(super) fn check_same(
+/// Makes sure that the given settings, as `is_given` tells of each, are those that the run began with.
+///
+/// # Errors
+///
+/// The first one that is not.
+pub fn check_same(
     is_given: &dyn Fn(&str) -> bool,
     asked: &RunDescription,
     recorded: &RunDescription,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let (asked, recorded) = (as_json(asked)?, as_json(recorded)?);
-    for (option, pointer) in RECORDED.into_iter().filter(|(option, _)| is_given(option)) {
-        let value = |of: &Value| match option {
+    for (setting, pointer) in SETTINGS.into_iter().filter(|(setting, _)| is_given(setting)) {
+        let value = |of: &Value| match setting {
             // Recorded as prompts a step, which depend on the group.
             "rollouts" => json!(number(of, pointer).saturating_mul(number(of, "/stage/config/group"))),
             _ => of.pointer(pointer).cloned().unwrap_or_default(),
         };
-        let (asked, recorded) = (value(&asked), value(&recorded));
+        let (asked, recorded) = (value(&asked).to_string(), value(&recorded).to_string());
         if asked != recorded {
-            let option = option.replace('_', "-");
-            return Err(CliError::Usage(format!(
-                "--{option} is {asked} here and {recorded} in the run; a run resumes with its original settings: leave --{option} out, \
-                 or start another run"
-            )));
+            return Err(RunError::OtherSetting { setting, asked, recorded });
         }
     }
     Ok(())
 }
 
-fn as_json(description: &RunDescription) -> Result<Value, CliError> {
+fn as_json(description: &RunDescription) -> Result<Value, RunError> {
     // All but a path can be written as JSON.
-    serde_json::to_value(description).map_err(|error| CliError::Usage(error.to_string()))
+    Ok(serde_json::to_value(description).map_err(|error| ModelError::Input(error.to_string()))?)
 }
 
 fn number(of: &Value, pointer: &str) -> u64 {
     of.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use clap::CommandFactory;
 
@@ -106,7 +107,7 @@ mod tests {
         for name in ["pretrain", "sft", "grpo"] {
             let command = cli.find_subcommand(name).unwrap();
             for option in command.get_arguments().map(|option| option.get_id().as_str()) {
-                let is_compared = RECORDED.iter().any(|(recorded, _)| *recorded == option);
+                let is_compared = SETTINGS.iter().any(|(setting, _)| *setting == option);
                 assert!(is_compared || free.contains(&option), "{name} --{option}");
             }
         }

@@ -1,5 +1,5 @@
 use super::table::table;
-use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, TargetGroups};
+use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, TargetGroups, TransitionConfig};
 use crate::report::duration;
 use crate::run::ChosenGuidance;
 
@@ -61,4 +61,13 @@ pub fn of_guidance(guidance: &ChosenGuidance) -> String {
     let smoothing = transition.map_or(String::new(), |transition| format!(", smoothing {}", transition.smoothing));
     let ndcg = ndcg.unwrap_or(f64::NAN);
     format!("guidance by {kind}, scale {scale}{smoothing}: NDCG {ndcg:.4} on {users} validation users")
+}
+
+/// How transitions are counted, as it was chosen on validation, by the options that give it.
+pub fn of_transition(config: &TransitionConfig, ndcg: f64) -> String {
+    let TransitionConfig { position_decay, distance_decay, smoothing } = config;
+    format!(
+        "chosen on validation, NDCG@10 {ndcg:.4}: --position-decay {position_decay} --distance-decay {distance_decay} \
+         --smoothing {smoothing}"
+    )
 }

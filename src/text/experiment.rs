@@ -1,4 +1,4 @@
-use crate::experiment::{Experiment, StepEvent};
+use crate::experiment::{Experiment, ExperimentError, StepEvent};
 use crate::report::duration;
 
 /// What an experiment is about, what it takes and what it needs.
@@ -22,5 +22,17 @@ pub fn of_step_event(event: &StepEvent) -> String {
         }
         StepEvent::Waiting(step) => format!("waiting for another experiment to carry out `{}`", step.name),
         StepEvent::Done { step, seconds } => format!("{} took {}", step.name, duration(*seconds)),
+    }
+}
+
+/// An experiment's error, by the options that give what is missing.
+pub fn of_missing_inputs(error: &ExperimentError) -> String {
+    match error {
+        ExperimentError::Inputs(missing) => {
+            let option = |(name, what): &(String, String)| format!("--input {name}=PATH: {what}");
+            format!("needs {}", missing.iter().map(option).collect::<Vec<_>>().join("\n      "))
+        }
+        ExperimentError::InputTwice(name) => format!("--input {name} is given twice"),
+        other => other.to_string(),
     }
 }
