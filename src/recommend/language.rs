@@ -1,6 +1,7 @@
 //! The language model, searching.
 
 use burn::module::Module;
+use rayon::prelude::*;
 
 use super::attention::{Attended, attended};
 use super::config::RecommenderConfig;
@@ -67,11 +68,11 @@ impl Language {
         beams: usize,
         catalog: &PreparedCatalog,
     ) -> Result<Vec<Found>, RecommendError> {
-        let prompts = queries.iter().map(|query| catalog.prompt_for_titles(&query.titles));
+        let prompts = queries.par_iter().map(|query| catalog.prompt_for_titles(&query.titles));
         let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let tree = self.objective.tree()?;
-        let terms = queries.iter().map(|query| self.terms(query, tree)).collect::<Result<Vec<_>, _>>()?;
+        let terms = queries.par_iter().map(|query| self.terms(query, tree)).collect::<Result<Vec<_>, _>>()?;
         let beam = BeamConfig { beams, ..self.beam };
         let found = beam_search_on_terms(&self.model, &self.objective, &prompts, &terms, beam)?;
         let list = |found: Vec<Hypothesis>| found.into_iter().map(|one| (one.items, one.score)).collect();

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::served::Served;
 use crate::fit::Candidate;
 use crate::recommend::{Answer, Chosen, Query, RecommendError};
+use crate::runtime::with_awake_threads;
 
 /// Requests that wait at most.
 const WAITING: usize = 256;
@@ -144,8 +145,8 @@ fn answer(served: &Served, tasks: Vec<Task>) {
     }
 }
 
-/// No panic of a model takes the thread with it.
-fn safely<T>(compute: impl FnOnce() -> Result<T, RecommendError>) -> Result<T, Problem> {
-    let result = catch_unwind(AssertUnwindSafe(compute)).map_err(|_| failed())?;
+/// With all threads awake until it is done. No panic of a model takes the thread with it.
+fn safely<T: Send>(compute: impl FnOnce() -> Result<T, RecommendError> + Send) -> Result<T, Problem> {
+    let result = catch_unwind(AssertUnwindSafe(|| with_awake_threads(compute))).map_err(|_| failed())?;
     result.map_err(Problem::from)
 }

@@ -80,7 +80,11 @@ impl Guide {
         for node in (0..nodes as u32).rev() {
             let (_, children) = trie.children(node);
             let items = trie.items(node).iter().map(|&item| f64::from(log_probs[item as usize]));
-            log_mass[node as usize] = log_sum(items.chain(children.iter().map(|&child| log_mass[child as usize])));
+            log_mass[node as usize] = match children {
+                // Most of a title's nodes lead only one way.
+                &[child] if items.len() == 0 => log_mass[child as usize],
+                _ => log_sum(items.chain(children.iter().map(|&child| log_mass[child as usize]))),
+            };
         }
         let all = log_mass[ItemTrie::ROOT as usize];
         Ok(Self { kind, scale: scale as f32, log_mass: log_mass.iter().map(|mass| (mass - all) as f32).collect() })
