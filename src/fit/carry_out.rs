@@ -74,8 +74,11 @@ pub fn fit(config: &FitConfig, interrupted: &AtomicBool, observer: &mut dyn FnMu
         let kept = config.keep(guessed).and_then(|kept| kept.write());
         kept.inspect_err(|_| config.clear())?;
     }
-    let config = FitConfig { minutes: config.minutes, ..FitConfig::read(&config.out)? };
-    let fit = Fit { config: &config, clock, interrupted };
+    let begun = FitConfig::read(&config.out)?;
+    // As many as when the work began, so that all models are ranked for the same users.
+    let users = (begun.minutes * 100.0).clamp(200.0, 2000.0) as usize;
+    let config = FitConfig { minutes: config.minutes, ..begun };
+    let fit = Fit { config: &config, users, clock, interrupted };
     let shop = fit.carry_out(observer).inspect_err(|_| {
         if is_new && !fit.trial("data").exists() {
             config.clear();
@@ -118,6 +121,8 @@ impl FitConfig {
 
 struct Fit<'a> {
     config: &'a FitConfig,
+    /// Validation users.
+    users: usize,
     clock: Clock,
     interrupted: &'a AtomicBool,
 }
@@ -158,7 +163,7 @@ impl Fit<'_> {
             prepared: &prepared,
             data: data.clone(),
             results: self.trial("results"),
-            users: (self.config.minutes * 100.0).clamp(200.0, 2000.0) as usize,
+            users: self.users,
             interrupted: self.interrupted,
         };
         let found = self.try_all(&rankings, observer)?;

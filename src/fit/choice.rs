@@ -1,5 +1,7 @@
 //! Which of the tried models is taken.
 
+use std::collections::BTreeMap;
+
 use super::candidate::Candidate;
 use super::shop::Metrics;
 use crate::eval::{Evaluation, Metric, mean_and_deviation};
@@ -9,19 +11,20 @@ use crate::eval::{Evaluation, Metric, mean_and_deviation};
 pub(super) struct Tried {
     pub model: Candidate,
     pub valid: Metrics,
-    /// NDCG@10 of each user; the same users in the same order for all models.
-    gains: Vec<f64>,
+    /// NDCG@10 of each user, by the user's place.
+    gains: BTreeMap<usize, f64>,
 }
 
 impl Tried {
     pub fn new(model: Candidate, evaluation: &Evaluation) -> Self {
-        let gains = evaluation.ranks.iter().map(|user| Metric::Ndcg(10).gain(user.rank)).collect();
+        let gains = evaluation.ranks.iter().map(|user| (user.row, Metric::Ndcg(10).gain(user.rank))).collect();
         Self { model, valid: Metrics::of(evaluation), gains }
     }
 
     /// How much better it is than another one, and the standard error of that, over the same users.
     fn lead(&self, other: &Self) -> (f64, f64) {
-        let differences: Vec<f64> = self.gains.iter().zip(&other.gains).map(|(own, other)| own - other).collect();
+        let difference = |(user, gain): (&usize, &f64)| Some(gain - other.gains.get(user)?);
+        let differences: Vec<f64> = self.gains.iter().filter_map(difference).collect();
         let (mean, deviation) = mean_and_deviation(&differences).unwrap_or_default();
         (mean, deviation.unwrap_or(0.0) / (differences.len().max(1) as f64).sqrt())
     }
@@ -67,7 +70,7 @@ mod tests {
         let ndcg_10 = gains.iter().sum::<f64>() / gains.len() as f64;
         let [hr_10_interval, ndcg_10_interval] = [[0.0; 2]; 2];
         let valid = Metrics { users: gains.len(), hr_10: 0.0, hr_10_interval, ndcg_10, ndcg_10_interval };
-        Tried { model, valid, gains: gains.to_vec() }
+        Tried { model, valid, gains: gains.iter().copied().enumerate().collect() }
     }
 
     #[test]
@@ -83,7 +86,7 @@ mod tests {
         let (chosen, why) = choose(&[simple.clone(), better]);
         assert_eq!(chosen, Candidate::Guided);
         assert!(why.contains("the highest, 0.3850"), "{why}");
-        assert_eq!(choose(&[simple.clone(), tried(Candidate::Guided, &simple.gains)]).0, Candidate::Transition);
+        assert_eq!(choose(&[simple.clone(), tried(Candidate::Guided, &[0.5, 0.0, 1.0, 0.0])]).0, Candidate::Transition);
         assert_eq!(choose(&[]).0, Candidate::Popularity);
     }
 }
