@@ -6,7 +6,7 @@ use std::path::Path;
 use super::config::RecommenderConfig;
 use super::error::RecommendError;
 use super::recommender::Recommender;
-use crate::data::{DataError, Item};
+use crate::data::{DataError, Item, PreparedCatalog};
 use crate::fit::{ADDED_FILE, Shop, added_items};
 use crate::models::files::write_atomically;
 
@@ -28,13 +28,14 @@ pub fn add_items(config: &RecommenderConfig, items: &[Item]) -> Result<(Recommen
     }
     let _lock = lock(folder)?;
     let mut added = added_items(folder)?;
-    let known = Recommender::load(config)?;
-    let catalog = &known.catalog().catalog;
+    let shop = Shop::read(folder)?;
+    let known = PreparedCatalog::load(config.data.as_ref().unwrap_or(&shop.data))?.catalog;
+    let find = |id: &str| known.position(id).map(|place| &known.items()[place]);
     let mut more: Vec<Item> = Vec::new();
     for item in items {
         let item = Item { id: item.id.trim().into(), title: item.title.trim().into() };
-        let place = catalog.position(&item.id).map(|place| &catalog.items()[place]);
-        match place.or_else(|| more.iter().find(|other| other.id == item.id)) {
+        let same_id = |other: &&Item| other.id == item.id;
+        match find(&item.id).or_else(|| added.iter().chain(&more).find(same_id)) {
             None if item.id.is_empty() => {
                 return Err(DataError::AddedItem { id: item.title, problem: "has no id".into() }.into());
             }
@@ -45,12 +46,12 @@ pub fn add_items(config: &RecommenderConfig, items: &[Item]) -> Result<(Recommen
             }
         }
     }
-    if more.is_empty() {
-        return Ok((known, 0));
-    }
     let count = more.len();
     added.extend(more);
     let recommender = Recommender::load_with(config, &added)?;
+    if count == 0 {
+        return Ok((recommender, 0));
+    }
     let line = |item: &Item| serde_json::json!(item).to_string() + "\n";
     write_atomically(&folder.join(ADDED_FILE), added.iter().map(line).collect::<String>().as_bytes())?;
     Ok((recommender, count))

@@ -15,8 +15,8 @@ pub struct Attended {
     pub thoughts: f64,
 }
 
-/// What the last thought of a model attends to in a prompt, of which `places` says the place in the history of the title
-/// that each token belongs to; `None` if it has no latent attention.
+/// What the last thought of a model attends to in a prompt; `None` if it has no latent attention. `places` says for each
+/// token the place in the history of the title that it belongs to.
 ///
 /// # Errors
 ///

@@ -93,7 +93,7 @@ struct Asked {
 }
 
 impl RerankRequest {
-    /// What a body asks for; of which kind it is, the names of its fields tell.
+    /// What a body asks for. The names of its fields tell the two kinds apart.
     fn read(body: Body) -> Result<Self, Problem> {
         let is_of_texts =
             |body: &Json<Map<String, Value>>| ["query", "documents"].iter().any(|key| body.contains_key(*key));
