@@ -27,6 +27,50 @@ pub struct LoraConfig {
     pub base: Option<String>,
 }
 
+/// A [`LoraConfig`] as a user asks for it: what is not given is usual.
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct LoraRequest {
+    /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the
+    /// memory; 16 is usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
+    #[cfg_attr(feature = "clap", arg(id = "lora_rank", long = "lora-rank", value_name = "RANK"))]
+    pub rank: Option<usize>,
+    /// The adapters are multiplied by this over the rank [default: twice the rank]
+    #[cfg_attr(
+        feature = "clap",
+        arg(id = "lora_alpha", long = "lora-alpha", value_name = "ALPHA", requires = "lora_rank")
+    )]
+    pub alpha: Option<f64>,
+    /// The projections to adapt [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            id = "lora_targets",
+            long = "lora-targets",
+            value_name = "NAMES",
+            value_delimiter = ',',
+            requires = "lora_rank"
+        )
+    )]
+    pub targets: Option<Vec<String>>,
+}
+
+impl LoraRequest {
+    /// What is asked for, if a rank is.
+    ///
+    /// # Errors
+    ///
+    /// As [`LoraConfig::check`].
+    pub fn config(&self) -> Result<Option<LoraConfig>, ModelError> {
+        let Some(usual) = self.rank.map(LoraConfig::of_rank) else {
+            return Ok(None);
+        };
+        let targets = self.targets.clone().unwrap_or_else(|| usual.targets.clone());
+        let config = LoraConfig { alpha: self.alpha.unwrap_or(usual.alpha), targets, ..usual };
+        config.check().map(|()| Some(config))
+    }
+}
+
 impl LoraConfig {
     /// All projections of all blocks, with twice the rank as `alpha`.
     pub fn of_rank(rank: usize) -> Self {

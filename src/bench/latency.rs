@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::config::RequestConfig;
 use super::error::BenchError;
 use super::result::{BenchEvent, Latency, LatencyTimes, Reasoning};
-use crate::models::decode::{BeamConfig, ItemTrie, beam_search_after, generate};
+use crate::models::decode::{BeamConfig, ItemTrie, SearchTerms, TitleStart, beam_search_after, generate};
 use crate::models::{LatentRecommender, Objective, ThoughtKind};
 use crate::run::peak_mib;
 use crate::train::Example;
@@ -60,7 +60,7 @@ pub(super) fn requests(
                 if *reasoning == Reasoning::Tokens {
                     generate(model, &mut state, *length, None)?;
                 }
-                beam_search_after(model, objective, state, beam)?;
+                beam_search_after(model, objective, TitleStart::at(state), &vec![SearchTerms::default(); batch], beam)?;
                 seconds.push(clock.elapsed().as_secs_f64());
             }
             observer(BenchEvent::Answered { done: at + 1, all: requests, users: batch });

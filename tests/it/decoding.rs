@@ -2,8 +2,8 @@
 
 use crate::common::small::{PROMPTS, log_probs, small_model};
 use latentr3::models::decode::{
-    BeamConfig, GuidanceKind, Guide, ItemTrie, SearchTerms, TitleEmbeddings, beam_search, beam_search_after,
-    beam_search_on_terms, generate,
+    BeamConfig, GuidanceKind, Guide, ItemTrie, SearchTerms, TitleEmbeddings, TitleStart, beam_search,
+    beam_search_after, beam_search_on_terms, generate,
 };
 use latentr3::models::{LatentRecommender, Objective, ObjectiveKind};
 use proptest::prelude::*;
@@ -162,7 +162,8 @@ fn a_search_goes_on_after_text_as_after_a_longer_prompt() {
     );
     let mut state = model.reason(&PROMPTS).unwrap();
     let texts = generate(&model, &mut state, 3, None).unwrap();
-    let found = beam_search_after(&model, &objective, state, BeamConfig::default()).unwrap();
+    let terms = vec![SearchTerms::default(); PROMPTS.len()];
+    let found = beam_search_after(&model, &objective, TitleStart::at(state), &terms, BeamConfig::default()).unwrap();
     for ((prompt, text), found) in PROMPTS.iter().zip(texts).zip(found) {
         let longer = [prompt, text.as_slice()].concat();
         let expected = &beam_search(&model, &objective, &[&longer], BeamConfig::default()).unwrap()[0];

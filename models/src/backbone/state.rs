@@ -163,12 +163,22 @@ impl PromptState {
 
     /// The state of the given prompts only, in that order.
     pub(crate) fn select(&self, prompts: &[usize]) -> Self {
-        let keep =
-            |segment: &Segment| if segment.rows() == self.rows() { segment.select(prompts) } else { segment.clone() };
+        // A row of a segment may serve several prompts, as what all begin with does.
+        let keep = |segment: &Segment| match self.rows() / segment.rows() {
+            1 => segment.select(prompts),
+            _ if segment.rows() == 1 => segment.clone(),
+            share => segment.select(&prompts.iter().map(|prompt| prompt / share).collect::<Vec<_>>()),
+        };
         Self {
             segments: self.segments.iter().map(keep).collect(),
             lengths: prompts.iter().map(|&p| self.lengths[p]).collect(),
         }
+    }
+
+    /// The state with each prompt so many times, one after the other; nothing is copied.
+    pub(crate) fn repeat(mut self, times: usize) -> Self {
+        self.lengths = self.lengths.into_iter().flat_map(|length| std::iter::repeat_n(length, times)).collect();
+        self
     }
 
     /// The state without its gradient history: constants for what follows.

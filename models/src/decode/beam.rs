@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::search::{BeamConfig, Hypothesis, NextRow, Rules, Search, SearchTerms};
+use super::start::TitleStart;
 use crate::backbone::{PromptState, Segment};
-use crate::trie::ItemTrie;
 use crate::{LatentRecommender, ModelError, Objective};
 
 /// Beams of all prompts that run together at most, but for those of one prompt. More would take memory in proportion
@@ -46,9 +46,7 @@ pub fn beam_search_on_terms(
     terms: &[SearchTerms],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    if terms.len() != prompts.len() {
-        return Err(ModelError::Input(format!("terms of {} prompts for {}", terms.len(), prompts.len())));
-    }
+    check_terms(terms, prompts.len())?;
     search_in_parts(model, objective, prompts, terms, config)
 }
 
@@ -60,12 +58,10 @@ fn search_in_parts(
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     let rules = rules(objective, config)?;
-    let start = rules.start();
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {
         let terms = &terms[at * at_once..][..prompts.len()];
-        let state = model.reason_and_run(model.prefill(prompts)?, &start.1)?;
-        search(model, rules, state, &start, terms)
+        search(model, rules, TitleStart::think(model, objective, model.prefill(prompts)?)?, terms)
     };
     if prompts.is_empty() {
         return Err(ModelError::Input("a search needs a prompt".into()));
@@ -73,19 +69,27 @@ fn search_in_parts(
     Ok(prompts.chunks(at_once).enumerate().map(part).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-/// [`beam_search`] after prompts that have run, and whatever followed them.
+/// [`beam_search_on_terms`] after prompts that have run, and whatever followed them.
 ///
 /// # Errors
 ///
-/// As [`beam_search`], of what concerns the catalog, the beams and the scores.
+/// As [`beam_search_on_terms`], of what concerns the catalog, the terms, the beams and the scores.
 pub fn beam_search_after(
     model: &LatentRecommender,
     objective: &Objective,
-    state: PromptState,
+    start: TitleStart,
+    terms: &[SearchTerms],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    let terms = vec![SearchTerms::default(); state.rows()];
-    search(model, rules(objective, config)?, state, &(ItemTrie::ROOT, Vec::new()), &terms)
+    check_terms(terms, start.rows())?;
+    search(model, rules(objective, config)?, start, terms)
+}
+
+fn check_terms(terms: &[SearchTerms], prompts: usize) -> Result<(), ModelError> {
+    match terms.len() == prompts {
+        true => Ok(()),
+        false => Err(ModelError::Input(format!("terms of {} prompts for {prompts}", terms.len()))),
+    }
 }
 
 /// What a search by an objective goes by.
@@ -98,8 +102,7 @@ fn rules(objective: &Objective, config: BeamConfig) -> Result<Rules<'_>, ModelEr
 fn search(
     model: &LatentRecommender,
     rules: Rules,
-    mut state: PromptState,
-    (start, certain): &(u32, Vec<u32>),
+    TitleStart { mut state, node: start, tokens: certain }: TitleStart,
     terms: &[SearchTerms],
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     let Rules { tree, objective, .. } = rules;
@@ -108,8 +111,8 @@ fn search(
         |hidden: Tensor<2>, nodes: &[u32]| objective.child_log_probs(&model.backbone, tree, hidden, nodes);
     // Prompts still searched, in the order of the tensors' rows.
     let mut open: Vec<usize> = (0..state.rows()).collect();
-    let scores = scores_after(state.last_hidden(), &vec![*start; open.len()])?;
-    let begin = |(user, scores): (usize, _)| Search::new(*start, certain.clone(), scores, &terms[user]);
+    let scores = scores_after(state.last_hidden(), &vec![start; open.len()])?;
+    let begin = |(user, scores): (usize, _)| Search::new(start, certain.clone(), scores, &terms[user]);
     let mut searches: Vec<Search> = scores.into_iter().enumerate().map(begin).collect();
     let mut generated: Vec<Segment> = Vec::new();
     loop {

@@ -6,6 +6,7 @@ mod ground;
 mod guide;
 mod mask;
 mod search;
+mod start;
 
 pub use crate::trie::{ItemTrie, TrieError};
 pub use beam::{beam_search, beam_search_after, beam_search_on_terms};
@@ -14,3 +15,4 @@ pub use ground::TitleEmbeddings;
 pub use guide::{GuidanceKind, Guide};
 pub use mask::ItemMask;
 pub use search::{BeamConfig, Hypothesis, SearchTerms};
+pub use start::TitleStart;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::guide::Guide;
 use super::mask::ItemMask;
+use super::start::{MOST_AHEAD, certain_way};
 use crate::trie::ItemTrie;
 use crate::{ModelError, Objective, ObjectiveKind};
 
@@ -62,9 +63,6 @@ pub struct Hypothesis {
     pub items: Vec<u32>,
 }
 
-/// Most tokens of a beam that run at once. More would save few passes and be lost with a beam that drops out.
-const MOST_AHEAD: usize = 8;
-
 /// What a row of the next pass runs.
 #[derive(Default)]
 pub(super) struct NextRow {
@@ -86,33 +84,6 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// The tokens that follow a node without a choice, at most so many and none that finds an item, and the nodes that
-    /// they lead to.
-    fn certain_way(&self, mut node: u32, most: usize) -> (Vec<u32>, Vec<u32>) {
-        let (mut tokens, mut nodes) = (Vec::new(), Vec::new());
-        while let (&[token], &[child]) = self.tree.children(node)
-            && !self.objective.is_found(self.tree, child)
-            && tokens.len() < most
-        {
-            tokens.push(token);
-            nodes.push(child);
-            node = child;
-        }
-        (tokens, nodes)
-    }
-
-    /// The node at which a search has its first choice and the tokens that lead there, which need not be searched where
-    /// they are certain.
-    pub fn start(&self) -> (u32, Vec<u32>) {
-        match self.objective.kind() {
-            ObjectiveKind::Vocabulary => (ItemTrie::ROOT, Vec::new()),
-            ObjectiveKind::Catalog => {
-                let (tokens, nodes) = self.certain_way(ItemTrie::ROOT, MOST_AHEAD);
-                (nodes.last().copied().unwrap_or(ItemTrie::ROOT), tokens)
-            }
-        }
-    }
-
     fn score(&self, sum: f32, tokens: usize) -> f64 {
         f64::from(sum) / (tokens as f64).powf(self.length_penalty)
     }
@@ -181,7 +152,7 @@ impl Beam {
     /// What to run for a beam whose next scores are not known: its last token, and those after it that it has no choice
     /// of.
     pub fn next_row(&self, rules: Rules) -> NextRow {
-        let (tokens, nodes) = rules.certain_way(self.node, MOST_AHEAD - 1);
+        let (tokens, nodes) = certain_way(rules.tree, rules.objective, self.node, MOST_AHEAD - 1);
         NextRow {
             from: self.row,
             tokens: [&self.tokens[self.tokens.len() - 1..], &tokens].concat(),

@@ -16,6 +16,7 @@ use crate::ops::Choices;
 use crate::trie::ItemTrie;
 use crate::{ModelError, host};
 pub use plan::LogitSpread;
+pub(crate) use plan::TargetPlan;
 
 /// The two objectives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -195,6 +196,18 @@ impl Objective {
             ObjectiveKind::Vocabulary => Ok((0..target.len()).collect()),
             ObjectiveKind::Catalog => Ok(self.choices(target)?.0.iter().map(|choice| choice.place).collect()),
         }
+    }
+
+    /// The choices of a title, first to last, each as the node of the tree where it is made and the place among the
+    /// node's children of the one that is taken: what [`LatentRecommender::title_log_probs`] has a value for.
+    ///
+    /// [`LatentRecommender::title_log_probs`]: crate::LatentRecommender::title_log_probs
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::size`].
+    pub fn path(&self, title: &[u32]) -> Result<Vec<(u32, usize)>, ModelError> {
+        Ok(self.choices(title)?.0.iter().map(|choice| (choice.node, choice.child)).collect())
     }
 
     /// How many things a mean loss is over: tokens, or for the catalog's objective titles, so that it is in nats per

@@ -100,6 +100,13 @@ impl Objective {
 }
 
 impl TargetPlan {
+    /// The same where so many tokens of each target have run already; no choice comes before the last one of them.
+    pub fn after(mut self, done: usize) -> Self {
+        self.inputs.iter_mut().for_each(|input| *input = input.split_off(done.min(input.len())));
+        self.positions.iter_mut().flatten().for_each(|position| *position -= done.min(*position));
+        self
+    }
+
     /// Log-probabilities of the predicted tokens, `[tokens]`, after their hidden states `[tokens, d_model]`, and what
     /// label smoothing adds to their sum, `[1]`.
     pub fn log_probs(&self, backbone: &Backbone, hidden: Tensor<2>) -> (Tensor<1>, Option<Tensor<1>>) {

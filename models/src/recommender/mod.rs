@@ -10,7 +10,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::backbone::{Backbone, BackboneConfig, Dropout, PromptState, indices};
+use crate::decode::TitleStart;
 use crate::latent::{ThoughtKind, ThoughtSource};
+use crate::objective::TargetPlan;
 use crate::parameters::Parameters;
 use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
 
@@ -27,6 +29,22 @@ pub struct LatentRecommender {
     thoughts: usize,
     #[module(skip)]
     objective: ObjectiveKind,
+}
+
+/// The samples that are drawn of each prompt's last thought.
+pub struct Samples<'a> {
+    /// Samples of a thought.
+    pub count: usize,
+    /// Draws the samples of the thoughts, `[prompts, d_model]`: those of one thought together,
+    /// `[prompts * count, d_model]`.
+    pub draw: Box<dyn FnOnce(Tensor<2>) -> Tensor<2> + 'a>,
+}
+
+impl Samples<'_> {
+    /// The thought itself.
+    pub fn of_thought() -> Self {
+        Self { count: 1, draw: Box::new(|thought| thought) }
+    }
 }
 
 /// The log-probability of every predicted token of a batch.
@@ -188,14 +206,20 @@ impl LatentRecommender {
     ///
     /// As [`prefill`](Self::prefill).
     pub fn reason(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
-        self.reason_and_run(self.prefill(prompts)?, &[])
+        self.reason_and_run(self.prefill(prompts)?, &[], Samples::of_thought())
     }
 
     /// Runs all thoughts of prompts and then some tokens, the same after each of them, in one pass with the last
     /// thought.
-    pub(crate) fn reason_and_run(&self, mut state: PromptState, tokens: &[u32]) -> Result<PromptState, ModelError> {
+    pub(crate) fn reason_and_run(
+        &self,
+        mut state: PromptState,
+        tokens: &[u32],
+        samples: Samples,
+    ) -> Result<PromptState, ModelError> {
+        let thought = self.think(&mut state)?.map(samples.draw).map(|thought| thought.unsqueeze_dim(1));
+        let mut state = state.repeat(samples.count);
         let rows = state.rows();
-        let thought = self.think(&mut state)?.map(|thought| thought.unsqueeze_dim(1));
         let tokens = (!tokens.is_empty()).then(|| self.backbone.embed_padded(&vec![tokens; rows]));
         let parts: Vec<Tensor<3>> = thought.into_iter().chain(tokens).collect();
         if !parts.is_empty() {
@@ -233,29 +257,58 @@ impl LatentRecommender {
         assert!(targets.len().is_multiple_of(state.rows()), "{} targets for {} prompts", targets.len(), state.rows());
         assert!(thought.as_ref().is_none_or(|thought| thought.dims()[0] == targets.len()), "a thought for each target");
         let plan = objective.plan(targets)?;
-        let inputs: Vec<&[u32]> = plan.inputs.iter().map(Vec::as_slice).collect();
-        let longest = inputs.iter().map(|input| input.len()).max().unwrap_or(0);
-        let embedded = (longest > 0).then(|| self.backbone.embed_padded(&inputs));
-        // The hidden states that predict the target's tokens, first to last.
-        let hidden = match thought {
-            Some(thought) => {
-                let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
-                let lengths: Vec<usize> = inputs.iter().map(|input| input.len() + 1).collect();
-                self.backbone.extend(Tensor::cat(parts, 1), &lengths, state)?.hidden()
-            }
-            None => {
-                let share = targets.len() / state.rows();
-                let [prompts, d_model] = state.last_hidden().dims();
-                let last = state.last_hidden().unsqueeze_dim::<3>(1).repeat_dim(1, share).reshape([
-                    prompts * share,
-                    1,
-                    d_model,
-                ]);
-                let lengths: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
-                let rest = embedded.map(|embedded| self.backbone.extend(embedded, &lengths, state)).transpose()?;
-                Tensor::cat([Some(last), rest.map(|rest| rest.hidden())].into_iter().flatten().collect(), 1)
-            }
+        let Some(thought) = thought else {
+            let hidden = self.hidden_from_last(state, &plan.inputs)?;
+            return Ok(self.predicted(hidden, &plan, objective));
         };
+        let inputs: Vec<&[u32]> = plan.inputs.iter().map(Vec::as_slice).collect();
+        let embedded = inputs.iter().any(|input| !input.is_empty()).then(|| self.backbone.embed_padded(&inputs));
+        let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
+        let lengths: Vec<usize> = inputs.iter().map(|input| input.len() + 1).collect();
+        let hidden = self.backbone.extend(Tensor::cat(parts, 1), &lengths, state)?.hidden();
+        Ok(self.predicted(hidden, &plan, objective))
+    }
+
+    /// [`Self::target_log_probs`] of titles after prompts that have thought and begun them, as many for each prompt.
+    ///
+    /// # Errors
+    ///
+    /// As [`target_log_probs`](Self::target_log_probs).
+    ///
+    /// # Panics
+    ///
+    /// If the number of titles is not a multiple of the number of prompts.
+    pub fn title_log_probs(
+        &self,
+        start: &TitleStart,
+        titles: &[&[u32]],
+        objective: &Objective,
+    ) -> Result<TargetLogProbs, ModelError> {
+        self.backbone.check_tokens(titles)?;
+        assert!(titles.len().is_multiple_of(start.rows()), "{} titles for {} prompts", titles.len(), start.rows());
+        let plan = objective.plan(titles)?.after(start.tokens.len());
+        let hidden = self.hidden_from_last(&start.state, &plan.inputs)?;
+        Ok(self.predicted(hidden, &plan, objective))
+    }
+
+    /// The hidden state at the last position of each prompt and those of the tokens that go on from it,
+    /// `[rows, 1 + longest row, d_model]`.
+    fn hidden_from_last(&self, state: &PromptState, inputs: &[Vec<u32>]) -> Result<Tensor<3>, ModelError> {
+        let share = inputs.len() / state.rows();
+        let [prompts, d_model] = state.last_hidden().dims();
+        let last = state.last_hidden().unsqueeze_dim::<3>(1).repeat_dim(1, share);
+        let last = last.reshape([prompts * share, 1, d_model]);
+        if inputs.iter().all(Vec::is_empty) {
+            return Ok(last);
+        }
+        let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
+        let lengths: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
+        let rest = self.backbone.extend(self.backbone.embed_padded(&inputs), &lengths, state)?;
+        Ok(Tensor::cat(vec![last, rest.hidden()], 1))
+    }
+
+    /// What a plan predicts from the hidden states that it runs, `[rows, tokens, d_model]`.
+    fn predicted(&self, hidden: Tensor<3>, plan: &TargetPlan, objective: &Objective) -> TargetLogProbs {
         let [rows, tokens, d_model] = hidden.dims();
         let place = |(row, positions): (usize, &Vec<usize>)| {
             positions.iter().map(|position| (row * tokens + position) as i32).collect::<Vec<_>>()
@@ -268,7 +321,7 @@ impl LatentRecommender {
             Err(_) => LogitSpread::default(),
         };
         let (values, smoothing) = plan.log_probs(&self.backbone, hidden);
-        Ok(TargetLogProbs { values, lengths, smoothing, spread })
+        TargetLogProbs { values, lengths, smoothing, spread }
     }
 }
 
