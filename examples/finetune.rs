@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         lora: None,
         regularization: Default::default(),
         augmentation: Default::default(),
+        hold_out: None,
     };
     let config = TrainConfig { epochs: 2, batch: 32, learning_rate: 3e-3, ..Default::default() };
     let description = RunDescription::new(stage, &base, &prepared_folder, "flex", config);

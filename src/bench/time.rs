@@ -9,7 +9,7 @@ use super::steps::Steps;
 use crate::data::TokenFile;
 use crate::models::LoraConfig;
 use crate::run::{check_device, load_model};
-use crate::train::grpo::{Grpo, prepare_model};
+use crate::train::grpo::{self, prepare_model};
 use crate::train::sft::Sft;
 
 impl BenchConfig {
@@ -43,9 +43,9 @@ impl BenchConfig {
             }
             Timed::Grpo { steps, config } => {
                 let model = prepare_model(model, config);
-                let stage = Grpo::new(config.clone(), steps.micro_batch, self.seed, &model, objective)?;
+                let stage = grpo::stage(config.clone(), steps.micro_batch, self.seed, &model, objective)?;
                 let group = Some(config.group);
-                BenchResult::Steps(Steps { config: steps, stage: &stage, group }.time(model, &file.rows)?)
+                BenchResult::Steps(Steps { config: steps, stage: stage.as_ref(), group }.time(model, &file.rows)?)
             }
             Timed::Search { users, batch, beams } => {
                 let rows = &file.rows[..file.rows.len().min(*users)];

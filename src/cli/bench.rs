@@ -8,7 +8,7 @@ use super::terminal::{is_quiet, note, print};
 use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::bench::{BenchConfig, BenchEvent, BenchResult, BenchRows, RequestConfig, StepConfig, Timed};
 use crate::models::Precision;
-use crate::train::grpo::{EstimatorKind, GrpoConfig};
+use crate::train::grpo::{EstimatorKind, GrpoConfig, SampleKind};
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -57,6 +57,9 @@ pub(super) struct BenchArgs {
     /// What the weights that do not train are kept in (sft with --lora-rank, grpo): f32, bf16 or f16
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     frozen_weights: Precision,
+    /// What the samples of a prompt are; with items, the whole model trains
+    #[arg(long, value_enum, default_value_t = SampleKind::Noise)]
+    samples: SampleKind,
     /// Samples of each prompt
     #[arg(long, default_value_t = 8)]
     group: usize,
@@ -94,7 +97,8 @@ pub(super) struct BenchArgs {
 }
 
 /// Options that mean nothing to some of what is timed, and what they are for.
-const ONLY_FOR: [(&str, &[What]); 11] = [
+const ONLY_FOR: [(&str, &[What]); 12] = [
+    ("samples", &[What::Grpo]),
     ("steps", &[What::Sft, What::Grpo, What::Latency]),
     ("micro", &[What::Sft, What::Grpo]),
     ("lora_rank", &[What::Sft]),
@@ -140,7 +144,7 @@ impl BenchArgs {
     }
 
     fn timed(&self) -> Timed {
-        let Self { users, beams, .. } = *self;
+        let Self { users, beams, group, sigma, estimator, .. } = *self;
         let steps = |batch| StepConfig {
             steps: self.steps,
             batch: self.batch.unwrap_or(batch),
@@ -152,8 +156,12 @@ impl BenchArgs {
         match self.what {
             What::Sft => Timed::Sft { steps: steps(32), lora_rank: self.lora_rank },
             What::Grpo => {
-                let (group, sigma, estimator) = (self.group, self.sigma, self.estimator);
-                Timed::Grpo { steps: steps(64), config: GrpoConfig { group, sigma, estimator, ..Default::default() } }
+                let (items, advantage) = self.samples.usual();
+                let config = GrpoConfig { group, sigma, estimator, advantage, ..Default::default() };
+                Timed::Grpo {
+                    steps: steps(64),
+                    config: GrpoConfig { train_backbone: items.is_some(), items, ..config },
+                }
             }
             What::Eval => Timed::Search { users, batch: self.batch.unwrap_or(8), beams },
             What::Latency => {

@@ -2,19 +2,17 @@
 
 use clap::Args;
 
-use super::CliError;
-use super::ObjectiveArg;
 use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
-use crate::run::{Defaults, Recipe, StageConfig};
-use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig};
+use super::{CliError, ObjectiveArg};
+use crate::run::{Defaults, Recipe, StageConfig, TrainRows};
+use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig, ItemsConfig, SampleKind};
 
 /// Options of `grpo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The defaults are the published settings (arXiv 2505.19092) but for the objective, which is the model's; `--recipe latentr3` is all of \
-them. Watch perplexity_growth, noise_norm and thought_norm in \
-metrics.jsonl: sigma is absolute and can drown the thought of a small model; --sigma-relative cannot. The best checkpoint is \
-chosen by validation loss and may be the start itself. docs/stage-2.md tells more."
+    after_help = "The defaults are the published settings (arXiv 2505.19092) but for the objective, which is the model's; `--recipe latentr3` is all of them. \
+Watch perplexity_growth, noise_norm and thought_norm in metrics.jsonl: sigma is absolute and can drown the thought of a small model; \
+--sigma-relative cannot. The best checkpoint is chosen by validation loss and may be the start itself. docs/stage-2.md tells more."
 )]
 pub(super) struct GrpoArgs {
     #[command(flatten)]
@@ -22,6 +20,9 @@ pub(super) struct GrpoArgs {
     /// Rollouts a step: prompts times group
     #[arg(long, default_value_t = 256)]
     rollouts: usize,
+    /// What the samples of a prompt are
+    #[arg(long, value_enum, default_value_t = SampleKind::Noise)]
+    samples: SampleKind,
     /// Samples of each prompt; the first is free of noise
     #[arg(long, default_value_t = 8)]
     group: usize,
@@ -31,13 +32,15 @@ pub(super) struct GrpoArgs {
     #[arg(long, value_enum, conflicts_with = "objective")]
     recipe: Option<Recipe>,
     #[command(flatten)]
-    samples: SampleArgs,
+    items: ItemsConfig,
+    #[command(flatten)]
+    noise: SampleArgs,
     /// How the gradient is estimated
     #[arg(long, value_enum, default_value_t = EstimatorKind::Likelihood)]
     estimator: EstimatorKind,
-    /// What a reward is compared with
-    #[arg(long, value_enum, default_value_t = AdvantageKind::Batch)]
-    advantage: AdvantageKind,
+    /// What a reward is compared with [default: batch, of items group]
+    #[arg(long, value_enum)]
+    advantage: Option<AdvantageKind>,
     /// Clip the probability ratio below 1 minus this
     #[arg(long, default_value_t = 0.2)]
     clip_low: f64,
@@ -51,6 +54,9 @@ pub(super) struct GrpoArgs {
     /// Updates made on one rollout
     #[arg(long, default_value_t = 1)]
     updates: usize,
+    /// Which training rows to reinforce: all, which stage 1 has trained on, or those that its --hold-out left
+    #[arg(long, value_enum, default_value_t = TrainRows::All)]
+    rows: TrainRows,
     /// Train the backbone too, not only the source of the thoughts
     #[arg(long)]
     train_backbone: bool,
@@ -97,9 +103,11 @@ impl SampleArgs {
 }
 
 pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
+    let (items, usual) = args.samples.usual();
     let config = GrpoConfig {
+        items: items.map(|_| args.items.clone()),
         estimator: args.estimator,
-        advantage: args.advantage,
+        advantage: args.advantage.unwrap_or(usual),
         clip_low: args.clip_low,
         clip_high: args.clip_high,
         kl: args.kl,
@@ -107,18 +115,18 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         train_backbone: args.train_backbone,
         max_kl: args.max_kl,
         stop_on_collapse: args.stop_on_collapse,
-        ..args.samples.config(args.group)
+        ..args.noise.config(args.group)
     };
     config.check()?;
     // A run that goes on has its own number of either, which need not be given.
     if args.run.is_new() {
         config.check_rollouts(args.rollouts)?;
-    }
-    if !args.run.is_new() && args.run.names("rollouts") && !args.run.names("group") {
+    } else if args.run.names("rollouts") && !args.run.names("group") {
         let problem = "--rollouts beside --resume needs --group too, or leave both out: the run has them";
         return Err(CliError::Usage(problem.into()));
     }
+    let stage = StageConfig::Grpo { config, rows: args.rows, held_out: None };
     let defaults = Defaults::grpo().with_batch(Some(args.rollouts.div_ceil(args.group)));
     let objective = args.recipe.map(Recipe::objective).or(args.objective.objective);
-    launch(&args.run, &args.training, args.frozen.frozen_weights, StageConfig::Grpo { config }, objective, defaults)
+    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, objective, defaults)
 }

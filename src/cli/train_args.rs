@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::interrupt::interrupted;
-use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
 use super::run_display::RunDisplay;
-use super::{CliError, DeviceArg, SeedArg, names_of};
-use crate::models::{LoraConfig, ObjectiveKind, Precision, ThoughtKind};
+use super::{CliError, DeviceArg, SeedArg, interrupt::interrupted, model::warn_of_software, names_of};
+use crate::models::{LoraRequest, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{
-    Augmentation, Defaults, FromScratch, Recipe, Resumption, RunContext, RunDescription, RunEvent, RunOutcome,
+    Augmentation, Defaults, FromScratch, HeldOut, Recipe, Resumption, RunContext, RunDescription, RunEvent, RunOutcome,
     Selection, StageConfig, check_same, resume, start,
 };
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Regularization, Schedule, Temperature, TrainConfig, World};
@@ -206,19 +204,14 @@ pub(super) struct SftArgs {
     /// 2504.04178)
     #[arg(long, value_name = "TEMPERATURE", default_value_t = Temperature::default())]
     temperature: Temperature,
+    /// Leave this share of the training rows, drawn at random, to stage 2: grpo --rows held-out
+    #[arg(long, value_name = "SHARE")]
+    hold_out: Option<f64>,
     /// Train by a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
     recipe: Option<Recipe>,
-    /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the
-    /// memory; 16 is usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
-    #[arg(long, value_name = "RANK")]
-    lora_rank: Option<usize>,
-    /// The adapters are multiplied by this over the rank [default: twice the rank]
-    #[arg(long, value_name = "ALPHA", requires = "lora_rank")]
-    lora_alpha: Option<f64>,
-    /// The projections to adapt [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "lora_rank")]
-    lora_targets: Option<Vec<String>>,
+    #[command(flatten)]
+    lora: LoraRequest,
     #[command(flatten)]
     frozen: FrozenArgs,
     #[command(flatten)]
@@ -249,8 +242,7 @@ pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     let from_scratch = if args.recipe.is_some() { None } else { args.run.scratch() };
     let defaults = Defaults::sft(from_scratch).with_batch(args.batch);
-    let lora = args.lora();
-    lora.iter().try_for_each(LoraConfig::check)?;
+    let lora = args.lora.config()?;
     args.temperature.check()?;
     args.augmentation.check().map_err(CliError::Usage)?;
     let stage = StageConfig::Sft {
@@ -260,21 +252,13 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
         lora,
         regularization: args.run.regularization(args.regularization, &defaults)?,
         augmentation: args.augmentation,
+        hold_out: args.hold_out.map(|share| HeldOut { share, seed: args.run.seed.seed }),
     };
     let objective = args.recipe.map(Recipe::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
         return Err(CliError::Usage("--temperature is for the objective `catalog`".into()));
     }
     launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), defaults)
-}
-
-impl SftArgs {
-    fn lora(&self) -> Option<LoraConfig> {
-        let defaults = LoraConfig::of_rank(self.lora_rank?);
-        let alpha = self.lora_alpha.unwrap_or(defaults.alpha);
-        let targets = self.lora_targets.clone().unwrap_or_else(|| defaults.targets.clone());
-        Some(LoraConfig { alpha, targets, ..defaults })
-    }
 }
 
 impl LoopArgs {

@@ -123,6 +123,7 @@ impl Workbench<'_> {
             lora: None,
             regularization: defaults.regularization,
             augmentation: Augmentation::default(),
+            hold_out: None,
         };
         self.run(stage, Defaults { select: Selection::NDCG_10, ..defaults }, model, limit, observer)
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::augmented::Augmentation;
+use super::held_out::{HeldOut, TrainRows};
 use super::selection::Selection;
 use crate::data::Prepared;
 use crate::models::{LoraConfig, Objective, ObjectiveKind, Precision, ThoughtKind};
@@ -108,11 +109,20 @@ pub enum StageConfig {
         /// How the training rows' histories are changed.
         #[serde(default)]
         augmentation: Augmentation,
+        /// Training rows that it leaves to stage 2.
+        #[serde(default)]
+        hold_out: Option<HeldOut>,
     },
     /// Stage 2.
     Grpo {
         /// How it samples, rewards and estimates.
         config: GrpoConfig,
+        /// Which training rows it reinforces.
+        #[serde(default)]
+        rows: TrainRows,
+        /// What stage 1 held out; filled in when the run starts, where it reinforces that.
+        #[serde(default)]
+        held_out: Option<HeldOut>,
     },
 }
 

@@ -36,6 +36,14 @@ pub enum RunError {
         /// The model's folder.
         model: PathBuf,
     },
+    /// Stage 2 is to train on what stage 1 held out, and there is no such thing.
+    #[error("{}: {problem}; stage 2 can reinforce what the stage 1 that it begins with held out of the same data", model.display())]
+    NothingHeldOut {
+        /// The model's folder.
+        model: PathBuf,
+        /// Why not.
+        problem: &'static str,
+    },
     /// A model cannot think as many thoughts as were asked for.
     #[error("the model has learnt {learnt} thoughts, not {asked}")]
     Thoughts {

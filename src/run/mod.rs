@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 mod evaluations;
 mod guidance;
+mod held_out;
 mod log;
 mod memory;
 mod model_folder;
@@ -35,6 +36,7 @@ pub use error::RunError;
 pub use evaluate::{Decoding, EvaluationEvent, EvaluationRequest};
 pub use evaluations::{EvaluationLog, read_result, result_file, times_evaluated};
 pub use guidance::{ChosenGuidance, GuidanceRequest, GuideSource};
+pub use held_out::{HeldOut, TrainRows};
 pub use log::{Log, Point};
 pub use memory::peak_mib;
 pub use model_folder::{

@@ -6,13 +6,14 @@ use super::augmented::Augmented;
 use super::carry_out::{RunContext, RunEvent, RunOutcome, carry_out};
 use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::error::RunError;
+use super::held_out::{HeldOut, TrainRows};
 use super::model_folder::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
 use super::recorded::{check_data, damage, differences, from_json, to_json};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::input_error::InputError;
 use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
-use crate::train::grpo::{Grpo, prepare_model};
+use crate::train::grpo::{self, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig};
 
@@ -42,8 +43,18 @@ pub fn start(mut description: RunDescription, out: &Path, context: &mut RunConte
     description.data = absolute(&description.data);
     check_device(&description.device, description.precision)?;
     check_device(&description.device, description.frozen_weights)?;
-    let mut data = load_data(&description)?;
-    description.data_files = data.prepared.files().clone();
+    if let StageConfig::Sft { hold_out: Some(hold_out), .. } = description.stage {
+        hold_out.check()?;
+    }
+    let prepared = Prepared::load(&description.data)?;
+    description.data_files = prepared.files().clone();
+    if let StageConfig::Grpo { rows: TrainRows::HeldOut, .. } = description.stage {
+        let of_model = HeldOut::of_model(&description)?;
+        if let StageConfig::Grpo { held_out, .. } = &mut description.stage {
+            *held_out = Some(of_model);
+        }
+    }
+    let mut data = run_data(&description, prepared)?;
     description.model_files = weight_files(&description.model)?;
     if data.train.is_empty() {
         return Err(RunError::NoExamples);
@@ -118,7 +129,7 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
     let device = device(&description.device)?;
     description.precision.check(&device)?;
     description.frozen_weights.check(&device)?;
-    let data = load_data(&description)?;
+    let data = run_data(&description, Prepared::load(&description.data)?)?;
     check_data(folder, &description.data_files, &description.data, &data.prepared)?;
     let assets = vec![tokenizer_asset(&data.prepared.tokenizer)?];
     let world = context.world;
@@ -160,7 +171,7 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
     let mut trained = found.trained;
     trained.model = as_it_trains(trained.model, &description)?;
     let stage = match &description.stage {
-        StageConfig::Grpo { config } if config.needs_reference() => {
+        StageConfig::Grpo { config, .. } if config.needs_reference() => {
             let mut reference = hub::load(&RunPaths(folder).reference(), &device)?;
             if !config.train_backbone {
                 // Frozen, it is the same: once is enough.
@@ -182,7 +193,7 @@ fn begin(
     stage: &dyn Stage<LatentRecommender>,
     model: LatentRecommender,
 ) -> Result<RunOutcome, RunError> {
-    if let (Some(run), StageConfig::Grpo { config }) = (&place.run, &description.stage)
+    if let (Some(run), StageConfig::Grpo { config, .. }) = (&place.run, &description.stage)
         && config.needs_reference()
     {
         run.save_reference(&model)?;
@@ -190,12 +201,17 @@ fn begin(
     carry_out(description, data, place, context, stage, |training, stage| training.start(stage, model))
 }
 
-fn load_data(description: &RunDescription) -> Result<RunData, RunError> {
-    let prepared = Prepared::load(&description.data)?;
+/// The examples of a run.
+fn run_data(description: &RunDescription, prepared: Prepared) -> Result<RunData, RunError> {
     let objective = prepared.objective(description.objective.unwrap_or_default())?;
     let (train, valid) = match description.stage {
         StageConfig::Pretrain { .. } => prepared.windows(objective.kind()),
         _ => (prepared.examples(Split::Train), prepared.examples(Split::Valid)),
+    };
+    let train = match description.stage {
+        StageConfig::Sft { hold_out: Some(hold_out), .. } => hold_out.of(train, false),
+        StageConfig::Grpo { held_out: Some(held_out), .. } => held_out.of(train, true),
+        _ => train,
     };
     let some =
         |examples: Vec<Example>, limit| sample(&examples, limit, description.train.seed).into_iter().cloned().collect();
@@ -221,8 +237,9 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunErr
                 None => model,
             }
         }
-        StageConfig::Grpo { .. } => {
-            if model.thoughts() == 0 {
+        StageConfig::Grpo { config, .. } => {
+            // Without a thought only the backbone can learn, and only from items.
+            if model.thoughts() == 0 && (config.items.is_none() || !config.train_backbone) {
                 return Err(RunError::NoThoughts { model: description.model.clone() });
             }
             model
@@ -234,7 +251,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunErr
 /// The stage's model with what does not train frozen, in the run's precisions.
 fn as_it_trains(model: LatentRecommender, description: &RunDescription) -> Result<LatentRecommender, RunError> {
     let model = match &description.stage {
-        StageConfig::Grpo { config } => prepare_model(model, config),
+        StageConfig::Grpo { config, .. } => prepare_model(model, config),
         _ => model,
     };
     Ok(model.with_precision(description.precision)?.with_frozen_weights(description.frozen_weights)?)
@@ -260,6 +277,6 @@ fn build_stage<'a>(
                 false => Box::new(Augmented { stage, augmentation: *augmentation, prepared: &data.prepared, seed }),
             }
         }
-        StageConfig::Grpo { config } => Box::new(Grpo::new(config.clone(), micro_batch, seed, start, objective)?),
+        StageConfig::Grpo { config, .. } => grpo::stage(config.clone(), micro_batch, seed, start, objective)?,
     })
 }

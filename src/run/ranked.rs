@@ -6,13 +6,13 @@ use serde_json::json;
 use super::description::{RunData, RunDescription};
 use super::selection::Selection;
 use crate::data::{PreparedRow, Split};
-use crate::eval::{CUTOFFS, EvalConfig, Metric, Shard, evaluate, sample};
+use crate::eval::{CUTOFFS, EvalConfig, Metric, Shard, evaluate, sample, shown};
 use crate::models::LatentRecommender;
 use crate::models::decode::BeamConfig;
 use crate::train::{Example, Guards, LocalBatch, Optimizer, Stage, StepReport, TrainError, Validation, ValidationPass};
 
-/// A stage that does as `stage` does, and adds HR and NDCG on a fixed sample of validation users to its validations,
-/// where the run may select by one of them. The ranks share the users.
+/// A stage that does as `stage` does, and adds to its validations HR and NDCG on a fixed sample of validation users,
+/// where the run may select by one of them, and what the lists show. The ranks share the users.
 pub(super) struct Ranked<'a> {
     stage: &'a dyn Stage<LatentRecommender>,
     data: &'a RunData,
@@ -28,8 +28,13 @@ impl<'a> Ranked<'a> {
         Self { stage, data, rows, micro_batch: description.train.micro_batch, select: description.select }
     }
 
-    /// The metrics that lists of ten have, and the one that is selected by.
-    fn rank(&self, model: &LatentRecommender, pass: &ValidationPass) -> Result<Vec<(Metric, f64)>, TrainError> {
+    /// The metrics that lists of ten have, and the one that is selected by; the share of the catalog that the first ten
+    /// places show, and the number of items that stand first.
+    fn rank(
+        &self,
+        model: &LatentRecommender,
+        pass: &ValidationPass,
+    ) -> Result<(Vec<(Metric, f64)>, Shown), TrainError> {
         let selected = self.select.metric();
         let beams = BeamConfig::default().beams.max(selected.map_or(0, Metric::cutoff));
         let mut metrics: Vec<Metric> =
@@ -44,8 +49,24 @@ impl<'a> Ranked<'a> {
         let mut sums: Vec<f64> = metrics.iter().map(sum).collect();
         pass.world.all_reduce(&mut sums);
         let users = self.rows.len() as f64;
-        Ok(metrics.into_iter().zip(sums).map(|(metric, sum)| (metric, sum / users)).collect())
+        let items = self.data.prepared.catalog.len();
+        let shown_within = |places| {
+            let lists = evaluation.ranks.iter().map(|user| user.list.as_slice());
+            let mut shown = shown(lists, items, places).unwrap_or_else(|| vec![0.0; items]);
+            pass.world.all_reduce(&mut shown);
+            shown.iter().filter(|&&shown| shown > 0.0).count()
+        };
+        let exposure = Shown { coverage: shown_within(10) as f64 / items as f64, first_items: shown_within(1) };
+        Ok((metrics.into_iter().zip(sums).map(|(metric, sum)| (metric, sum / users)).collect(), exposure))
     }
+}
+
+/// What the lists of the sample show.
+struct Shown {
+    /// Share of the catalog in the first ten places.
+    coverage: f64,
+    /// Items that stand first in a list.
+    first_items: usize,
 }
 
 impl Stage<LatentRecommender> for Ranked<'_> {
@@ -68,7 +89,10 @@ impl Stage<LatentRecommender> for Ranked<'_> {
             return Ok(None);
         };
         if !self.rows.is_empty() {
-            for (metric, value) in self.rank(model, pass)? {
+            let (metrics, Shown { coverage, first_items }) = self.rank(model, pass)?;
+            validation.metrics.insert("valid_coverage".into(), json!(coverage));
+            validation.metrics.insert("valid_first_items".into(), json!(first_items));
+            for (metric, value) in metrics {
                 let name = if matches!(metric, Metric::Hr(_)) { "valid_hr" } else { "valid_ndcg" };
                 let values = validation.metrics.entry(name).or_insert_with(|| json!({}));
                 values[metric.cutoff().to_string()] = json!(value);

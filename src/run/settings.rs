@@ -7,7 +7,7 @@ use super::error::RunError;
 use crate::models::ModelError;
 
 /// The settings of training, and where each stands in a run's description.
-pub const SETTINGS: [(&str, &str); 48] = [
+pub const SETTINGS: [(&str, &str); 56] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -32,6 +32,8 @@ pub const SETTINGS: [(&str, &str); 48] = [
     ("label_smoothing", "/stage/regularization/label_smoothing"),
     ("drop_history", "/stage/augmentation/drop"),
     ("swap_history", "/stage/augmentation/swap"),
+    ("hold_out", "/stage/hold_out/share"),
+    ("rows", "/stage/rows"),
     ("objective", "/objective"),
     ("recipe", "/objective"),
     ("precision", "/precision"),
@@ -44,6 +46,12 @@ pub const SETTINGS: [(&str, &str); 48] = [
     ("lora_targets", "/stage/lora/targets"),
     ("rollouts", "/train/batch"),
     ("group", "/stage/config/group"),
+    ("samples", "/stage/config/items"),
+    ("reward", "/stage/config/items/rewards"),
+    ("thought_samples", "/stage/config/items/thoughts"),
+    ("add_target", "/stage/config/items/target"),
+    ("hint", "/stage/config/items/hint"),
+    ("anchor", "/stage/config/items/anchor"),
     ("sigma", "/stage/config/sigma"),
     ("sigma_relative", "/stage/config/sigma_relative"),
     ("max_perplexity", "/stage/config/max_perplexity"),

@@ -29,6 +29,7 @@ mod model_files;
 mod objective;
 mod outputs;
 mod precision;
+mod rankings;
 mod raw_data;
 mod raw_forms;
 mod recommending;

@@ -6,7 +6,7 @@ pub type Advantage = Box<dyn Fn(&[f64], usize) -> Vec<f64> + Send + Sync>;
 /// What a reward is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum AdvantageKind {
     /// The mean of the batch's samples without noise: the published one.
     ///
@@ -24,17 +24,39 @@ pub enum AdvantageKind {
     ///
     /// See [`pool_advantage`].
     Pool,
+    /// The mean of the group's other samples: RLOO (arXiv 2402.14740).
+    ///
+    /// See [`leave_one_out_advantage`].
+    LeaveOneOut,
+    /// For items: the group's mean, and at each node of the catalog's tree the items that chose otherwise there.
+    ///
+    /// The two count half each. Of the children of a node that the list's items came through, each has the mean reward
+    /// of those items, which is compared with the mean of the children and divided by their standard deviation
+    /// (Sibling-GRPO in V-STAR, arXiv 2602.10699).
+    Sibling,
+    /// For items: the derivative of the expected reward over the list, without sampling noise.
+    ///
+    /// With `q`, the items' probabilities divided by their sum, the expected reward is `J = sum q_i R_i`, and its
+    /// derivative by `log p_i` is `q_i (R_i - J)`.
+    Expectation,
 }
 
 impl AdvantageKind {
-    /// The function of this kind.
-    pub fn function(self) -> Advantage {
+    /// The function of this kind for samples that are noise on the thought; `None` where they must be items.
+    pub fn function(self) -> Option<Advantage> {
         match self {
-            Self::Batch => Box::new(batch_advantage),
-            Self::Group => Box::new(group_advantage),
-            Self::Own => Box::new(own_advantage),
-            Self::Pool => Box::new(pool_advantage),
+            Self::Batch => Some(Box::new(batch_advantage)),
+            Self::Group => Some(Box::new(group_advantage)),
+            Self::Own => Some(Box::new(own_advantage)),
+            Self::Pool => Some(Box::new(pool_advantage)),
+            Self::LeaveOneOut => Some(Box::new(leave_one_out_advantage)),
+            Self::Sibling | Self::Expectation => None,
         }
+    }
+
+    /// Whether it is one of items: it needs no sample without noise.
+    pub fn is_of_items(self) -> bool {
+        !matches!(self, Self::Batch | Self::Own | Self::Pool)
     }
 }
 
@@ -82,6 +104,19 @@ pub fn group_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
     rewards.chunks(group).flat_map(normalize).collect()
 }
 
+/// The distance to the mean reward of the group's other samples; a single sample has none.
+pub fn leave_one_out_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
+    let others = group as f64 - 1.0;
+    let differences = |samples: &[f64]| {
+        let sum = samples.iter().sum::<f64>();
+        samples
+            .iter()
+            .map(|reward| if others > 0.0 { reward - (sum - reward) / others } else { 0.0 })
+            .collect::<Vec<_>>()
+    };
+    rewards.chunks(group).flat_map(differences).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,9 +153,15 @@ mod tests {
     }
 
     #[test]
+    fn the_leave_one_out_advantage_is_the_difference_to_the_others() {
+        assert_eq!(leave_one_out_advantage(&[1.0, 0.0, 0.0, 0.0, 3.0, 0.0], 3), [1.0, -0.5, -0.5, -1.5, 3.0, -1.5]);
+    }
+
+    #[test]
     fn equal_rewards_have_no_advantage() {
-        for kind in [AdvantageKind::Batch, AdvantageKind::Group, AdvantageKind::Own, AdvantageKind::Pool] {
-            assert_eq!(kind.function()(&[-1.0; 4], 2), [0.0; 4], "{kind:?}");
+        use AdvantageKind::{Batch, Group, LeaveOneOut, Own, Pool};
+        for kind in [Batch, Group, Own, Pool, LeaveOneOut] {
+            assert_eq!(kind.function().unwrap()(&[-1.0; 4], 2), [0.0; 4], "{kind:?}");
         }
     }
 }

@@ -1,6 +1,9 @@
+use burn::tensor::Tensor;
+use latentr3_models::{LatentRecommender, ThoughtKind};
 use serde::{Deserialize, Serialize};
 
 use super::advantage::AdvantageKind;
+use super::items::ItemsConfig;
 use crate::TrainError;
 use crate::config::{TrainConfig, check_not_negative};
 use crate::guard::Guards;
@@ -30,6 +33,26 @@ pub enum EstimatorKind {
     Pathwise,
 }
 
+/// What the samples of a prompt are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum SampleKind {
+    /// Noise on the last thought, after which the target is scored: the published one.
+    Noise,
+    /// The items that the search finds: a list, as a user sees it.
+    Items,
+}
+
+impl SampleKind {
+    /// What is made of the samples and what their rewards are compared with, unless something else is asked for.
+    pub fn usual(self) -> (Option<ItemsConfig>, AdvantageKind) {
+        match self {
+            Self::Noise => (None, AdvantageKind::Batch),
+            Self::Items => (Some(ItemsConfig::default()), AdvantageKind::Group),
+        }
+    }
+}
+
 /// Knobs of stage 2. The defaults are the published settings (arXiv 2505.19092).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,6 +68,9 @@ pub struct GrpoConfig {
     /// whose perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
     /// that rewards are the published ones wherever those are finite.
     pub max_perplexity: f64,
+    /// Items as samples, and what is made of them; absent, the samples are noise on the thought, as published. A group
+    /// has at most [`group`](Self::group) items then, and the noise is that of [`ItemsConfig::thoughts`].
+    pub items: Option<ItemsConfig>,
     /// How the gradient is estimated.
     pub estimator: EstimatorKind,
     /// What a reward is compared with.
@@ -75,6 +101,7 @@ impl Default for GrpoConfig {
             sigma: 1.5,
             sigma_relative: None,
             max_perplexity: f64::from(f32::MAX),
+            items: None,
             estimator: EstimatorKind::Likelihood,
             advantage: AdvantageKind::Batch,
             clip_low: 0.2,
@@ -110,6 +137,14 @@ impl GrpoConfig {
         self.kl > 0.0 || self.max_kl.is_some()
     }
 
+    /// The standard deviations of the noise on each coordinate of thoughts of a width, from their norms: `[prompts]`.
+    pub(super) fn deviations(&self, norms: Tensor<1>, width: usize) -> Tensor<1> {
+        match self.sigma_relative {
+            Some(relative) => norms.mul_scalar(relative / (width as f64).sqrt()),
+            None => norms.full_like(self.sigma),
+        }
+    }
+
     /// What a run must keep to.
     pub fn guards(&self) -> Guards {
         Guards { max_kl: self.max_kl, stop_on_collapse: self.stop_on_collapse }
@@ -128,6 +163,38 @@ impl GrpoConfig {
                 Err(TrainError::config("rollouts", problem))
             }
         }
+    }
+
+    /// Makes sure that advantage and estimator are such of the samples.
+    fn check_samples(&self) -> Result<(), TrainError> {
+        let problem = |field, problem: &str| Err(TrainError::config(field, problem));
+        match &self.items {
+            None if self.advantage.function().is_none() => {
+                problem("advantage", "is one of items; these samples are noise on the thought")
+            }
+            None => Ok(()),
+            Some(_) if !self.advantage.is_of_items() => problem(
+                "advantage",
+                "compares with samples without noise; of items there are group, leave-one-out, sibling and expectation",
+            ),
+            Some(_) if self.estimator != EstimatorKind::Likelihood => {
+                problem("estimator", "must be likelihood, for the samples are items and not noise")
+            }
+            Some(items) => items.check(),
+        }
+    }
+
+    /// Makes sure that something of a model would train.
+    pub(super) fn check_trains(&self, start: &LatentRecommender) -> Result<(), TrainError> {
+        let needs_thought = |items: &ItemsConfig| !self.train_backbone || items.thoughts > 1;
+        if start.thoughts() == 0 && self.items.as_ref().is_none_or(needs_thought) {
+            return Err(TrainError::config("thoughts", "is 0; stage 2 needs a model that thinks"));
+        }
+        if !self.train_backbone && start.source.kind() == ThoughtKind::LastHidden {
+            let problem = "is off, and the last hidden state as thought has no parameters: nothing would train";
+            return Err(TrainError::config("train_backbone", problem));
+        }
+        Ok(())
     }
 
     /// Makes sure that every value makes sense by itself.
@@ -152,6 +219,7 @@ impl GrpoConfig {
             ("kl", self.kl),
         ];
         self.guards().check()?;
+        self.check_samples()?;
         not_negative.into_iter().try_for_each(|(field, value)| check_not_negative(field, value))
     }
 }

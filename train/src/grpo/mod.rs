@@ -1,11 +1,14 @@
 //! Stage 2: the modified GRPO of LatentR3 (arXiv 2505.19092), after Shao et al. (arXiv 2402.03300).
 //!
-//! Each prompt's thought is perturbed by noise into a group of samples; no text is sampled, for the reward is minus the
-//! perplexity of the known target. By default only the source of the thoughts trains.
+//! As published, each prompt's thought is perturbed by noise into a group of samples ([`Grpo`]); no text is sampled, for
+//! the reward is minus the perplexity of the known target, and only the source of the thoughts trains. Or the samples
+//! are the items of a list that the search finds, and what they earn depends on where the target stands
+//! ([`RankingGrpo`]).
 
 mod advantage;
 mod config;
 mod estimator;
+mod items;
 mod loss;
 mod reward;
 mod rollout;
@@ -14,11 +17,15 @@ mod samples;
 mod stage;
 
 pub use advantage::{
-    Advantage, AdvantageKind, baseline, batch_advantage, group_advantage, own_advantage, pool_advantage,
+    Advantage, AdvantageKind, baseline, batch_advantage, group_advantage, leave_one_out_advantage, own_advantage,
+    pool_advantage,
 };
-pub use config::{EstimatorKind, GrpoConfig};
+pub use config::{EstimatorKind, GrpoConfig, SampleKind};
+pub use items::{Candidate, ItemGroup, ItemsConfig, RankingGrpo, RewardKind, RewardTerm};
 pub use loss::{PolicyLoss, policy_loss};
-pub use reward::{NegativePerplexity, Reward, Sample, negative_perplexity};
+pub use reward::{
+    Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward, Sample, negative_perplexity,
+};
 pub use rollout::{Densities, Pool, Rollouts, mean_of_samples};
 pub use samples::group_noise;
-pub use stage::{Grpo, prepare_model};
+pub use stage::{Grpo, prepare_model, stage};

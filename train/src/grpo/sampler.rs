@@ -154,10 +154,7 @@ impl Sampler<'_> {
         let [_, width] = thought.dims();
         let means = thought.clone().inner();
         let norms: Tensor<1> = means.clone().square().sum_dim(1).sqrt().squeeze_dim(1);
-        let scales = match self.config.sigma_relative {
-            Some(relative) => norms.clone().mul_scalar(relative / (width as f64).sqrt()),
-            None => norms.full_like(self.config.sigma),
-        };
+        let scales = self.config.deviations(norms.clone(), width);
         let standard = gather_noise(noise, &places, group * width, width, &runner.device());
         let scaled = standard * repeat_rows(scales.clone().unsqueeze_dim(1), group);
         let mut samples = repeat_rows(means.clone(), group) + scaled.clone();
@@ -244,7 +241,14 @@ impl Sampler<'_> {
             .iter()
             .zip(noise.chunks(width.max(1)))
             .enumerate()
-            .map(|(at, (log_probs, noise))| Sample { model, example: batch.rows[at / group], noise, log_probs })
+            .map(|(at, (log_probs, noise))| Sample {
+                model,
+                example: batch.rows[at / group],
+                noise,
+                log_probs,
+                list: &[],
+                place: 0,
+            })
             .collect();
         let rewards: Vec<f64> = samples.iter().map(|sample| self.reward.of(sample)).collect::<Result<_, _>>()?;
         let slopes = samples.iter().zip(&rewards).map(|(sample, &reward)| self.reward.slope(sample, reward)).collect();

@@ -1,12 +1,13 @@
 //! The stage: rollouts, updates on them, and what the log says of both.
 
 use burn::module::Module;
-use latentr3_models::{LatentRecommender, Objective, ThoughtKind};
+use latentr3_models::{LatentRecommender, Objective};
 use serde_json::{Map, Value};
 
 use super::advantage::Advantage;
 use super::config::GrpoConfig;
 use super::estimator::{Estimator, Setup};
+use super::items::RankingGrpo;
 use super::reward::{NegativePerplexity, Reward};
 use super::rollout::{Rollouts, mean};
 use super::sampler::Sampler;
@@ -40,6 +41,24 @@ pub fn prepare_model(model: LatentRecommender, config: &GrpoConfig) -> LatentRec
     model
 }
 
+/// The stage of a configuration: [`RankingGrpo`] where the samples are items, else [`Grpo`].
+///
+/// # Errors
+///
+/// As [`RankingGrpo::new`] and [`Grpo::new`].
+pub fn stage(
+    config: GrpoConfig,
+    micro_batch: usize,
+    seed: u64,
+    start: &LatentRecommender,
+    objective: Objective,
+) -> Result<Box<dyn Stage<LatentRecommender>>, TrainError> {
+    Ok(match config.items {
+        Some(_) => Box::new(RankingGrpo::new(config, micro_batch, seed, start, objective)?),
+        None => Box::new(Grpo::new(config, micro_batch, seed, start, objective)?),
+    })
+}
+
 impl Grpo {
     /// The stage with the method's reward and the configuration's advantage.
     ///
@@ -59,15 +78,11 @@ impl Grpo {
         objective: Objective,
     ) -> Result<Self, TrainError> {
         config.check()?;
-        if start.thoughts() == 0 {
-            return Err(TrainError::config("thoughts", "is 0; stage 2 needs a model that thinks"));
-        }
-        if !config.train_backbone && start.source.kind() == ThoughtKind::LastHidden {
-            let problem = "is off, and the last hidden state as thought has no parameters: nothing would train";
-            return Err(TrainError::config("train_backbone", problem));
-        }
+        let Some(advantage) = config.advantage.function().filter(|_| config.items.is_none()) else {
+            return Err(TrainError::config("items", "is set; this stage samples noise on the thought"));
+        };
+        config.check_trains(start)?;
         config.estimator.estimator().check_model(start)?;
-        let advantage = config.advantage.function();
         let reference = config.needs_reference().then(|| start.valid());
         let reward = Box::new(NegativePerplexity { largest: config.max_perplexity });
         Ok(Self { config, micro_batch, seed, objective, reward, advantage, reference })

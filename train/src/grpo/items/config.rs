@@ -1,0 +1,167 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::config::check_not_negative;
+use crate::grpo::reward::{Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward};
+
+/// Most samples of a prompt's thought.
+const MOST_THOUGHTS: usize = 1 << 10;
+
+/// Rollouts of items and what they earn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(default, deny_unknown_fields)]
+pub struct ItemsConfig {
+    /// With --samples items: what is rewarded, the sum of several with weights if they are given, as in hit,rank=0.5.
+    ///
+    /// Of an item: hit is 1 for the target; rank is a penalty for wrong items by their place, in lists that have the
+    /// target; ndcg is the target's gain at its place. Of a thought, with --thought-samples: perplexity is minus that of
+    /// the target; log-posterior is the logarithm of the target's share of the probability of its list.
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            id = "reward",
+            long = "reward",
+            value_name = "NAME[=WEIGHT],..",
+            value_delimiter = ',',
+            default_value = "hit,rank"
+        )
+    )]
+    pub rewards: Vec<RewardTerm>,
+    /// With --samples items: samples of each prompt's thought with noise of --sigma or --sigma-relative on all but the
+    /// first, each of which has a list of its own
+    #[cfg_attr(
+        feature = "clap",
+        arg(id = "thought_samples", long = "thought-samples", value_name = "K", default_value_t = 1)
+    )]
+    pub thoughts: usize,
+    /// With --samples items: the target takes the last place of a list without it
+    #[cfg_attr(feature = "clap", arg(id = "add_target", long = "add-target"))]
+    pub target: bool,
+    /// With --samples items: give a prompt whose list is without the target the first N choices of the target, and
+    /// search once more from there; 0 for never (GenRec)
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
+    pub hint: usize,
+    /// With --samples items: weight of the target's cross-entropy, in nats per item, beside the rewards
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WEIGHT", default_value_t = 0.0))]
+    pub anchor: f64,
+}
+
+impl Default for ItemsConfig {
+    /// The rewards of MiniOneRec: hits and the penalty by rank.
+    fn default() -> Self {
+        let rewards = [RewardKind::Hit, RewardKind::Rank].map(|kind| RewardTerm { kind, weight: 1.0 });
+        Self { rewards: rewards.to_vec(), thoughts: 1, target: false, hint: 0, anchor: 0.0 }
+    }
+}
+
+impl ItemsConfig {
+    /// Makes sure that every value makes sense.
+    pub(in crate::grpo) fn check(&self) -> Result<(), TrainError> {
+        if self.rewards.is_empty() {
+            return Err(TrainError::config("reward", "is empty; an item earns at least one"));
+        }
+        if let Some(RewardTerm { weight, .. }) = self.rewards.iter().find(|term| !term.weight.is_finite()) {
+            return Err(TrainError::config("reward", format!("has the weight {weight}; it must be a finite number")));
+        }
+        if !(1..=MOST_THOUGHTS).contains(&self.thoughts) {
+            let problem = format!("is {}; a prompt has from 1 to {MOST_THOUGHTS}", self.thoughts);
+            return Err(TrainError::config("thought_samples", problem));
+        }
+        if self.thoughts == 1 && self.rewards.iter().any(|term| !term.kind.is_of_items()) {
+            let problem = "has one of thoughts, whose samples it compares; there is one sample of each";
+            return Err(TrainError::config("reward", problem));
+        }
+        check_not_negative("anchor", self.anchor)
+    }
+
+    /// What an item earns; nothing where only thoughts do.
+    pub(super) fn item_reward(&self) -> Mixed {
+        self.mixed(true)
+    }
+
+    /// What a thought earns, where it does.
+    pub(super) fn thought_reward(&self) -> Option<Mixed> {
+        self.rewards.iter().any(|term| !term.kind.is_of_items()).then(|| self.mixed(false))
+    }
+
+    fn mixed(&self, of_items: bool) -> Mixed {
+        let terms = self.rewards.iter().filter(|term| term.kind.is_of_items() == of_items);
+        Mixed(terms.map(|term| (term.kind.reward(), term.weight)).collect())
+    }
+}
+
+/// What an item earns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RewardKind {
+    /// See [`Hit`].
+    Hit,
+    /// See [`RankPenalty`].
+    Rank,
+    /// See [`Gain`].
+    Ndcg,
+    /// See [`NegativePerplexity`].
+    Perplexity,
+    /// See [`LogPosterior`].
+    LogPosterior,
+}
+
+impl RewardKind {
+    /// All of them with the names that they are written with.
+    const NAMES: [(&str, Self); 5] = [
+        ("hit", Self::Hit),
+        ("rank", Self::Rank),
+        ("ndcg", Self::Ndcg),
+        ("perplexity", Self::Perplexity),
+        ("log-posterior", Self::LogPosterior),
+    ];
+
+    /// Whether items differ in it; else it is one of thoughts, and the same for all items of a list.
+    pub fn is_of_items(self) -> bool {
+        !matches!(self, Self::Perplexity | Self::LogPosterior)
+    }
+
+    fn reward(self) -> Box<dyn Reward> {
+        match self {
+            Self::Hit => Box::new(Hit),
+            Self::Rank => Box::new(RankPenalty),
+            Self::Ndcg => Box::new(Gain),
+            Self::Perplexity => Box::new(NegativePerplexity { largest: f64::from(f32::MAX) }),
+            Self::LogPosterior => Box::new(LogPosterior),
+        }
+    }
+}
+
+/// A reward with its weight in the sum; written `hit`, or with a weight `rank=0.5`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardTerm {
+    /// The reward.
+    pub kind: RewardKind,
+    /// What it is multiplied by.
+    pub weight: f64,
+}
+
+impl fmt::Display for RewardTerm {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let (name, _) = RewardKind::NAMES.into_iter().find(|(_, kind)| *kind == self.kind).expect("all are named");
+        write!(formatter, "{name}={}", self.weight)
+    }
+}
+
+impl FromStr for RewardTerm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
+        let kind = RewardKind::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
+        let names = RewardKind::NAMES.map(|(name, _)| name).join(", ");
+        let kind = kind.ok_or_else(|| format!("`{name}` is no reward of items; there are {names}"))?;
+        let weight = weight.parse().map_err(|_| format!("the weight `{weight}` of {name} is not a number"))?;
+        Ok(Self { kind, weight })
+    }
+}
