@@ -109,7 +109,11 @@ fn search(
         }
         let found = beam_search_on_terms(&model, objective, &prompts, &terms, config.beam)?;
         let list = |found: Vec<Hypothesis>| found.into_iter().map(|hypothesis| hypothesis.items).collect();
-        Ok(rows.iter().zip(found).map(|(row, found)| Found::in_titles(row.item, list(found))).collect())
+        Ok(rows
+            .iter()
+            .zip(found)
+            .map(|(row, found)| Found::in_titles(row.item, prepared.catalog.title_groups(), list(found)))
+            .collect())
     })
 }
 

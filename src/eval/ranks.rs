@@ -45,13 +45,20 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Ranks `item` in a list whose places hold one title's items each.
-    pub fn in_titles(item: usize, list: Vec<Vec<u32>>) -> Self {
+    /// Ranks `item` in a list whose places hold one or more of one title's items each; `titles` says which title each
+    /// item has.
+    pub fn in_titles(item: usize, titles: &[usize], list: Vec<Vec<u32>>) -> Self {
         let place = list.iter().position(|items| items.contains(&(item as u32)));
         let before = |place: usize| list[..place].iter().map(Vec::len).sum();
+        let mut shown = Vec::new();
+        for title in list.iter().map(|items| titles[items[0] as usize]) {
+            if !shown.contains(&title) {
+                shown.push(title);
+            }
+        }
         Self {
             rank: place.map(|place| expected_rank(before(place), list[place].len())),
-            title_rank: place.map(|place| place as f64 + 1.0),
+            title_rank: shown.iter().position(|title| *title == titles[item]).map(|place| place as f64 + 1.0),
             list,
         }
     }
@@ -100,9 +107,15 @@ mod tests {
     #[test]
     fn items_of_one_title_share_the_mean_of_their_places() {
         let list = vec![vec![3], vec![4, 9], vec![1]];
-        let found = |item| Found::in_titles(item, list.clone());
+        let titles: Vec<usize> = (0..10).map(|item| if item == 9 { 4 } else { item }).collect();
+        let found = |item| Found::in_titles(item, &titles, list.clone());
         assert_eq!((found(9).rank, found(9).title_rank), (Some(2.5), Some(2.0)));
         assert_eq!((found(1).rank, found(1).title_rank), (Some(4.0), Some(3.0)));
         assert_eq!((found(2).rank, found(2).title_rank), (None, None));
+        // Told apart, they have places of their own, and their title has the first of them.
+        let apart = Found::in_titles(1, &titles, vec![vec![9], vec![4], vec![1]]);
+        assert_eq!((apart.rank, apart.title_rank), (Some(3.0), Some(2.0)));
+        let other = Found::in_titles(4, &titles, vec![vec![9]]);
+        assert_eq!((other.rank, other.title_rank), (None, Some(1.0)), "another item of its title");
     }
 }

@@ -101,7 +101,7 @@ proptest! {
 
     #[test]
     fn a_guided_search_mixes_the_scores_of_both_models(
-        items in catalog(), scale in 0.0f64..=1.0, logits in prop::collection::vec(-3.0f32..3.0, 25)
+        items in catalog(), scale in 0.0f64..1.0, logits in prop::collection::vec(-3.0f32..3.0, 25)
     ) {
         let model = small_model(1, 2);
         let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&items).unwrap());
@@ -113,12 +113,12 @@ proptest! {
         let found = beam_search_on_terms(&model, &objective, &PROMPTS, &terms, config).unwrap();
         for (prompt, found) in PROMPTS.iter().zip(found) {
             let alone = exhaustive(&model, prompt, &items, 0.0);
-            prop_assert_eq!(found.len(), alone.len());
+            prop_assert_eq!(found.len(), items.len(), "items of one title stand apart");
             prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));
             for hypothesis in found {
-                let own = alone.iter().find(|(_, tokens)| *tokens == hypothesis.tokens).unwrap().0;
-                let mass: f64 = hypothesis.items.iter().map(|&item| f64::from(log_probs[item as usize]).exp()).sum();
-                let expected = scale * own + (1.0 - scale) * mass.ln();
+                let of_title = items.iter().filter(|item| **item == hypothesis.tokens).count() as f64;
+                let own = alone.iter().find(|(_, tokens)| *tokens == hypothesis.tokens).unwrap().0 - of_title.ln();
+                let expected = scale * own + (1.0 - scale) * f64::from(log_probs[hypothesis.items[0] as usize]);
                 prop_assert!((hypothesis.score - expected).abs() < 1e-4 * expected.abs().max(1.0));
             }
         }

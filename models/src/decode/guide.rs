@@ -13,8 +13,7 @@ use crate::trie::ItemTrie;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GuidanceKind {
-    /// `s log p_lm + (1 - s) log p_cf`: both must agree. Step by step it is D3's mixture of scores ("Decoding Matters",
-    /// arXiv 2406.14900).
+    /// `s log p_lm + (1 - s) log p_cf`: both must agree, as in D3 ("Decoding Matters", arXiv 2406.14900).
     #[default]
     Product,
     /// `log(s p_lm + (1 - s) p_cf)`: one of them is enough.
@@ -44,15 +43,18 @@ impl FromStr for GuidanceKind {
 
 /// A collaborative model's view of one prompt's user, which guides the search.
 ///
-/// A beam keeps the language model's log-probability of its tokens; that of the collaborative model is the mass of the
-/// items below its node. Both only fall along a path, and so does the score that the two make, which bounds that of
-/// every item below.
+/// A beam keeps the language model's log-probability of its tokens; of the collaborative model it has that of the
+/// likeliest item below its node. Both only fall along a path, and so does the score that the two make, which bounds
+/// that of every item below. Items of one title are told apart: the language model finds each of them as likely as the
+/// others, the collaborative model does not.
 #[derive(Debug, Clone)]
 pub struct Guide {
     kind: GuidanceKind,
     scale: f32,
-    /// Logarithm of the collaborative model's probability of the items below each node.
-    log_mass: Vec<f32>,
+    /// Logarithm of the collaborative model's probability of each item, by place in the catalog.
+    log_probs: Vec<f32>,
+    /// The same of the likeliest item below each node.
+    log_best: Vec<f32>,
 }
 
 impl Guide {
@@ -75,31 +77,40 @@ impl Guide {
             )));
         }
         let nodes = trie.node_count();
-        let mut log_mass = vec![0.0; nodes];
+        let all = log_sum(log_probs.iter().map(|&value| f64::from(value)));
+        let log_probs: Vec<f32> = log_probs.iter().map(|&value| (f64::from(value) - all) as f32).collect();
+        let mut log_best = vec![f32::NEG_INFINITY; nodes];
         // Children come after their parents.
         for node in (0..nodes as u32).rev() {
-            let (_, children) = trie.children(node);
-            let items = trie.items(node).iter().map(|&item| f64::from(log_probs[item as usize]));
-            log_mass[node as usize] = match children {
-                // Most of a title's nodes lead only one way.
-                &[child] if items.len() == 0 => log_mass[child as usize],
-                _ => log_sum(items.chain(children.iter().map(|&child| log_mass[child as usize]))),
-            };
+            let own = trie.items(node).iter().map(|&item| log_probs[item as usize]);
+            let below = trie.children(node).1.iter().map(|&child| log_best[child as usize]);
+            log_best[node as usize] = own.chain(below).fold(f32::NEG_INFINITY, f32::max);
         }
-        let all = log_mass[ItemTrie::ROOT as usize];
-        Ok(Self { kind, scale: scale as f32, log_mass: log_mass.iter().map(|mass| (mass - all) as f32).collect() })
+        Ok(Self { kind, scale: scale as f32, log_probs, log_best })
     }
 
-    /// The score of a beam at a node, whose tokens have the log-probability `log_prob` by the language model.
+    /// The score of a beam at a node, whose tokens have the log-probability `log_prob` by the language model: at least
+    /// that of every item below.
     pub(super) fn score(&self, log_prob: f32, node: u32) -> f32 {
-        let log_mass = self.log_mass[node as usize];
+        self.mix(log_prob, self.log_best[node as usize])
+    }
+
+    /// The score of each of a title's items, whose tokens have the log-probability `log_prob` by the language model;
+    /// `None` where it is alone, and the items are the same to it.
+    pub(super) fn item_scores(&self, log_prob: f32, items: &[u32]) -> Option<Vec<(f32, u32)>> {
+        let each = log_prob - (items.len() as f32).ln();
+        let score = |&item: &u32| (self.mix(each, self.log_probs[item as usize]), item);
+        (self.scale < 1.0).then(|| items.iter().map(score).collect())
+    }
+
+    fn mix(&self, log_prob: f32, guided: f32) -> f32 {
         match (self.kind, self.scale) {
             // Not by way of zero times infinity.
             (_, 1.0) => log_prob,
-            (_, 0.0) => log_mass,
-            (GuidanceKind::Product, scale) => scale * log_prob + (1.0 - scale) * log_mass,
+            (_, 0.0) => guided,
+            (GuidanceKind::Product, scale) => scale * log_prob + (1.0 - scale) * guided,
             (GuidanceKind::Mixture, scale) => {
-                let (a, b) = (scale.ln() + log_prob, (1.0 - scale).ln() + log_mass);
+                let (a, b) = (scale.ln() + log_prob, (1.0 - scale).ln() + guided);
                 let top = a.max(b);
                 top + ((a - top).exp() + (b - top).exp()).ln()
             }
@@ -122,14 +133,18 @@ mod tests {
         ItemTrie::new(&[vec![1, 2, 0], vec![1, 3, 0], vec![4, 0], vec![1, 2, 0]]).unwrap()
     }
 
-    /// The score of a path that the language model gives -1 for each token.
-    fn path(tokens: &[u32], guide: &Guide) -> f32 {
+    fn node(tokens: &[u32]) -> u32 {
         let (trie, mut node) = (trie(), ItemTrie::ROOT);
         for token in tokens {
             let (names, children) = trie.children(node);
             node = children[names.iter().position(|name| name == token).unwrap()];
         }
-        guide.score(-(tokens.len() as f32), node)
+        node
+    }
+
+    /// The score of a path that the language model gives -1 for each token.
+    fn path(tokens: &[u32], guide: &Guide) -> f32 {
+        guide.score(-(tokens.len() as f32), node(tokens))
     }
 
     #[test]
@@ -137,29 +152,41 @@ mod tests {
         let probs: [f32; 4] = [0.4, 0.1, 0.2, 0.3];
         for kind in [GuidanceKind::Product, GuidanceKind::Mixture] {
             let guide = Guide::new(&trie(), &probs.map(f32::ln), kind, 0.0).unwrap();
-            assert!((path(&[1, 2, 0], &guide).exp() - 0.7).abs() < 1e-6, "two items share the title");
+            assert!((path(&[1, 2, 0], &guide).exp() - 0.4).abs() < 1e-6, "the likelier of two items of one title");
+            let scores = guide.item_scores(-1.0, &[0, 3]).unwrap();
+            assert!((scores[0].0.exp() - 0.4).abs() < 1e-6 && (scores[1].0.exp() - 0.3).abs() < 1e-6);
             assert!((path(&[1, 3, 0], &guide).exp() - 0.1).abs() < 1e-6);
             assert!((path(&[4, 0], &guide).exp() - 0.2).abs() < 1e-6);
             let alone = Guide::new(&trie(), &probs.map(f32::ln), kind, 1.0).unwrap();
             assert_eq!(path(&[1, 2, 0], &alone), -3.0);
+            assert_eq!(alone.item_scores(-3.0, &[0, 3]), None);
         }
     }
 
     #[test]
     fn a_product_adds_logarithms_and_a_mixture_probabilities() {
-        // A mass of 0.8 begins with token 1, whatever the numbers add up to.
+        // The likeliest item that begins with token 1 has 0.8 of 2, whatever the numbers add up to.
         let probs: [f32; 4] = [0.8, 0.2, 0.4, 0.6];
         let product = Guide::new(&trie(), &probs.map(f32::ln), GuidanceKind::Product, 0.25).unwrap();
-        assert!((path(&[1], &product) - (-0.25 + 0.75 * 0.8f32.ln())).abs() < 1e-6);
+        assert!((path(&[1], &product) - (-0.25 + 0.75 * 0.4f32.ln())).abs() < 1e-6);
         let mixture = Guide::new(&trie(), &probs.map(f32::ln), GuidanceKind::Mixture, 0.25).unwrap();
-        assert!((path(&[1], &mixture).exp() - (0.25 * (-1.0f32).exp() + 0.75 * 0.8)).abs() < 1e-6);
+        assert!((path(&[1], &mixture).exp() - (0.25 * (-1.0f32).exp() + 0.75 * 0.4)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn items_of_a_title_share_what_the_language_model_gives_it() {
+        let probs: [f32; 4] = [0.4, 0.1, 0.2, 0.3];
+        let mixture = Guide::new(&trie(), &probs.map(f32::ln), GuidanceKind::Mixture, 0.25).unwrap();
+        let scores = mixture.item_scores(0.5f32.ln(), &[0, 3]).unwrap();
+        assert!((scores[0].0.exp() - (0.25 * 0.25 + 0.75 * 0.4)).abs() < 1e-6, "half of 0.5 each");
+        assert!((scores[1].0.exp() - (0.25 * 0.25 + 0.75 * 0.3)).abs() < 1e-6);
     }
 
     #[test]
     fn tiny_probabilities_keep_their_proportions() {
         let guide = Guide::new(&trie(), &[-2000.0, -2001.0, -5.0, -2000.0], GuidanceKind::Product, 0.0).unwrap();
         let difference = path(&[1, 2, 0], &guide) - path(&[1, 3, 0], &guide);
-        assert!((difference - (1.0 + 2.0f32.ln())).abs() < 1e-3, "{difference}");
+        assert!((difference - 1.0).abs() < 1e-3, "{difference}");
     }
 
     #[test]

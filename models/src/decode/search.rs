@@ -211,7 +211,7 @@ impl<'a> Search<'a> {
             tokens.push(token);
             if rules.objective.is_found(rules.tree, node) {
                 if rank < rules.beams {
-                    self.keep(sum, node, tokens, rules);
+                    self.keep([log_prob, sum], node, tokens, rules);
                 }
             } else if live.len() < rules.beams {
                 // What else is known belongs to a beam's only child.
@@ -229,17 +229,30 @@ impl<'a> Search<'a> {
         self.live = live;
     }
 
-    fn keep(&mut self, sum: f32, node: u32, mut tokens: Vec<u32>, rules: Rules) {
-        let score = rules.score(sum, tokens.len());
+    /// Keeps the title of a node whose items have been found; where a guide tells them apart, each by itself.
+    fn keep(&mut self, [log_prob, sum]: [f32; 2], node: u32, mut tokens: Vec<u32>, rules: Rules) {
+        let length = tokens.len();
         let (leaf, rest) = rules.tree.first_leaf(node);
         tokens.extend(rest);
         let items = self.terms.items(rules.tree, leaf);
+        let guide = self.terms.guide.as_ref();
+        match guide.and_then(|guide| guide.item_scores(log_prob, rules.tree.items(leaf))) {
+            None => self.insert(rules.score(sum, length), items, tokens, rules.beams),
+            Some(scores) => {
+                for (sum, item) in scores.into_iter().filter(|(_, item)| items.contains(item)) {
+                    self.insert(rules.score(sum, length), vec![item], tokens.clone(), rules.beams);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, score: f64, items: Vec<u32>, tokens: Vec<u32>, most: usize) {
         let first_item = items[0];
         let is_before =
             |other: &Finished| other.score > score || (other.score == score && other.first_item < first_item);
         let place = self.finished.partition_point(is_before);
         self.finished.insert(place, Finished { score, items, first_item, tokens });
-        self.finished.truncate(rules.beams);
+        self.finished.truncate(most);
     }
 
     /// Whether no beam is left that could still enter the best. A sum of log-probabilities only falls, so that a beam
