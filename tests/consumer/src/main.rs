@@ -1,8 +1,9 @@
-//! Somebody else's program: it chooses one backend, and trains by a stage, a reward and a source of thoughts of its
+//! Somebody else's program: it chooses one backend, and trains by a stage, rewards and a source of thoughts of its
 //! own.
 
 mod contrast;
 mod mean_thought;
+mod variety;
 
 use std::path::Path;
 
@@ -33,6 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Only the first token counts.
     let grpo = grpo.with_reward(|sample: &Sample| f64::from(sample.log_probs[0]));
     train("a reward of its own", &grpo, policy, &rows)?;
+
+    train("a reward of items", &variety::stage(&model)?, model.clone().train(), &rows)?;
 
     let model = MeanThought::new(model, 1);
     train("a source of thoughts of its own", &ThinkInMeans { objective }, model.train(), &rows)
