@@ -75,6 +75,7 @@ mod tests {
             items: Vec::new(),
             is_target: false,
             path: path.to_vec(),
+            is_added: false,
             given: 0,
             log_probs: log_probs.to_vec(),
         }

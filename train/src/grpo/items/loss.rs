@@ -112,7 +112,8 @@ impl RankingGrpo {
         let share = |is: bool| f64::from(u8::from(is));
         let probability = |span: &Range<usize>| f64::from(values[span.clone()].iter().sum::<f32>().exp());
         let reward = |group: &ItemGroup| group.rewards.iter().sum::<f64>() / group.rewards.len() as f64;
-        let is_hit = |group: &ItemGroup| group.list.iter().any(|item| item.is_target && item.given == 0);
+        let is_hit =
+            |group: &ItemGroup| group.list.iter().any(|item| item.is_target && !item.is_added && item.given == 0);
         let is_level = |group: &ItemGroup| group.rewards.iter().all(|&reward| reward == group.rewards[0]);
         update.add_value("reward", mean(&|_, group| reward(group)));
         update.add_value("expected_reward", mean(&|_, group| expectation(&group.list, &group.rewards).0));

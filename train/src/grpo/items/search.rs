@@ -40,8 +40,9 @@ impl ListSearch<'_> {
         if self.config.target {
             for place in missing(&lists) {
                 lists[place].truncate(self.items - 1);
-                let target = self.candidate(rows[place], rows[place].target.clone(), Vec::new())?;
-                lists[place].push(target);
+                let items = vec![rows[place].item as u32];
+                let target = self.candidate(rows[place], rows[place].target.clone(), items)?;
+                lists[place].push(Candidate { is_added: true, ..target });
             }
         }
         Ok(lists)
@@ -71,7 +72,7 @@ impl ListSearch<'_> {
     fn candidate(&self, row: &Example, tokens: Vec<u32>, items: Vec<u32>) -> Result<Candidate, TrainError> {
         let is_target = tokens == row.target;
         let path = self.objective.path(&tokens)?;
-        Ok(Candidate { tokens, items, is_target, path, given: 0, log_probs: Vec::new() })
+        Ok(Candidate { tokens, items, is_target, path, is_added: false, given: 0, log_probs: Vec::new() })
     }
 
     /// Only the items that begin with the first choices of the target.
