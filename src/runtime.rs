@@ -1,6 +1,6 @@
 //! The threads that compute on the CPU, kept awake while there is something to compute.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rayon::Yield;
@@ -10,6 +10,9 @@ const LOOKOUT: Duration = Duration::from_millis(2);
 
 /// How long it rests before it looks again.
 const REST: Duration = Duration::from_micros(100);
+
+/// How long the work waits for the threads to wake up and look out.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// Most threads of a pool.
 const MOST_THREADS: usize = 1024;
@@ -35,40 +38,78 @@ pub fn use_threads(threads: usize) -> Result<(), String> {
 /// A training step has hundreds of parallel parts, most of them shorter than a sleeping thread takes to wake up, in a
 /// virtual machine above all. PyTorch's threads wait in the same way. It makes CPU training faster; where a GPU
 /// computes, it would only keep the processor busy.
+///
+/// One call at a time has the threads; another one meanwhile, from another thread of the program, works as if it were
+/// not for this function. What else runs in the global pool may have to wait until `work` has ended.
 pub fn with_awake_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let is_done = &AtomicBool::new(false);
+    static IN_USE: AtomicBool = AtomicBool::new(false);
+    if IN_USE.swap(true, Ordering::AcqRel) {
+        return work();
+    }
+    let _free = SetWhenDropped(&IN_USE, false);
+    let watch = &Watch::default();
     rayon::scope(|scope| {
         let own = rayon::current_thread_index();
         // One on each thread: were they jobs like others, the working thread could take one and never come back.
         scope.spawn_broadcast(move |_, thread| {
             if Some(thread.index()) != own {
-                look_out(is_done);
+                watch.look_out();
             }
         });
         // Also where the work panics, for the scope waits for all.
-        let _end = SetWhenDropped(is_done);
+        let _end = SetWhenDropped(&watch.is_done, true);
+        watch.close(rayon::current_num_threads() - 1);
         work()
     })
 }
 
-fn look_out(is_done: &AtomicBool) {
-    let mut idle_since = Instant::now();
-    while !is_done.load(Ordering::Relaxed) {
-        if rayon::yield_now() == Some(Yield::Executed) {
-            idle_since = Instant::now();
-        } else if idle_since.elapsed() < LOOKOUT {
-            std::hint::spin_loop();
-        } else {
-            std::thread::sleep(REST);
+/// The threads that look out.
+///
+/// A thread that waits for a part of the work takes other jobs meanwhile. If it took its look-out then, it would come
+/// back only when the work is done, which waits for that part. So nobody begins to look out once the work has begun.
+#[derive(Default)]
+struct Watch {
+    /// Threads that look out, and [`CLOSED`] when no more may begin.
+    looking: AtomicUsize,
+    is_done: AtomicBool,
+}
+
+/// Set in [`Watch::looking`] when the work begins.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+impl Watch {
+    /// Waits a little until so many threads look out, and lets no more begin.
+    fn close(&self, threads: usize) {
+        let since = Instant::now();
+        while self.looking.load(Ordering::Acquire) < threads && since.elapsed() < GATHERING {
+            std::thread::yield_now();
+        }
+        self.looking.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    fn look_out(&self) {
+        let begin = |looking: usize| (looking & CLOSED == 0).then_some(looking + 1);
+        if self.looking.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin).is_err() {
+            return;
+        }
+        let mut idle_since = Instant::now();
+        while !self.is_done.load(Ordering::Relaxed) {
+            if rayon::yield_now() == Some(Yield::Executed) {
+                idle_since = Instant::now();
+            } else if idle_since.elapsed() < LOOKOUT {
+                std::hint::spin_loop();
+            } else {
+                std::thread::sleep(REST);
+            }
         }
     }
 }
 
-struct SetWhenDropped<'a>(&'a AtomicBool);
+struct SetWhenDropped<'a>(&'a AtomicBool, bool);
 
 impl Drop for SetWhenDropped<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.store(self.1, Ordering::Release);
     }
 }
 
@@ -85,6 +126,27 @@ mod tests {
             let sum =
                 pool.install(|| with_awake_threads(|| (0..10_000u64).into_par_iter().map(|i| i * i).sum::<u64>()));
             assert_eq!(sum, 333_283_335_000);
+        }
+    }
+
+    /// A thread that waits for a part that another one took must come back when that part is done.
+    #[test]
+    fn works_one_after_the_other_and_side_by_side_all_end() {
+        let part = |i: usize| (0..i * 50).fold(i, usize::wrapping_add);
+        let many_parts = || (0..64usize).into_par_iter().with_max_len(1).map(part).sum::<usize>();
+        let expected = many_parts();
+        for threads in [2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for _ in 0..4000 {
+                assert_eq!(pool.install(|| with_awake_threads(many_parts)), expected);
+            }
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    let work =
+                        || (0..500).for_each(|_| assert_eq!(pool.install(|| with_awake_threads(many_parts)), expected));
+                    scope.spawn(work);
+                }
+            });
         }
     }
 

@@ -39,6 +39,8 @@ mod report;
 mod resuming;
 #[cfg(feature = "serve")]
 mod serving;
+#[cfg(feature = "serve")]
+mod serving_under_load;
 mod smollm2;
 mod temperature;
 mod training;

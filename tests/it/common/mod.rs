@@ -6,6 +6,8 @@ pub mod examples;
 pub mod program;
 pub mod raw;
 pub mod runs;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod small;
 pub mod training;
 
