@@ -11,8 +11,9 @@ const LOOKOUT: Duration = Duration::from_millis(2);
 /// How long it rests before it looks again.
 const REST: Duration = Duration::from_micros(100);
 
-/// How long the work waits for the threads to wake up and look out.
-const GATHERING: Duration = Duration::from_millis(1);
+/// How long the work waits for the threads to wake up and look out: long enough for threads that a busy machine has only
+/// just started, since one that comes later sleeps between the parts until the work has ended.
+const GATHERING: Duration = Duration::from_millis(20);
 
 /// Most threads of a pool.
 const MOST_THREADS: usize = 1024;
@@ -143,7 +144,7 @@ mod tests {
             std::thread::scope(|scope| {
                 for _ in 0..2 {
                     let work =
-                        || (0..500).for_each(|_| assert_eq!(pool.install(|| with_awake_threads(many_parts)), expected));
+                        || (0..100).for_each(|_| assert_eq!(pool.install(|| with_awake_threads(many_parts)), expected));
                     scope.spawn(work);
                 }
             });
