@@ -1,5 +1,6 @@
 //! Training rows that stage 1 leaves to stage 2.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -59,21 +60,20 @@ impl HeldOut {
         examples.into_iter().zip(is_held).filter(|(_, held)| *held == held_out).map(|(example, _)| example).collect()
     }
 
-    /// What the stage 1 that made a model held out of the data of `description`.
+    /// What the stage 1 that made a model held out of the data with these checksums.
     ///
     /// # Errors
     ///
     /// The model is no run of stage 1 on this data that held rows out.
-    pub(super) fn of_model(description: &RunDescription) -> Result<Self, RunError> {
+    pub(super) fn of_model(model: &Path, data_files: &BTreeMap<String, String>) -> Result<Self, RunError> {
         let of_run = |folder: &Path| RunDescription::read(folder).ok();
-        let model = &description.model;
         let made = of_run(model).or_else(|| of_run(model.parent()?));
-        match made.map(|run| (run.stage, run.data_files == description.data_files)) {
+        match made.map(|run| (run.stage, run.data_files == *data_files)) {
             Some((StageConfig::Sft { hold_out: Some(hold_out), .. }, true)) => Ok(hold_out),
             Some((_, false)) => {
-                Err(RunError::NothingHeldOut { model: model.clone(), problem: "was trained on other data" })
+                Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "was trained on other data" })
             }
-            _ => Err(RunError::NothingHeldOut { model: model.clone(), problem: "held no training rows out" }),
+            _ => Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "held no training rows out" }),
         }
     }
 }

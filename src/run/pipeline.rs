@@ -48,11 +48,8 @@ pub fn start(mut description: RunDescription, out: &Path, context: &mut RunConte
     }
     let prepared = Prepared::load(&description.data)?;
     description.data_files = prepared.files().clone();
-    if let StageConfig::Grpo { rows: TrainRows::HeldOut, .. } = description.stage {
-        let of_model = HeldOut::of_model(&description)?;
-        if let StageConfig::Grpo { held_out, .. } = &mut description.stage {
-            *held_out = Some(of_model);
-        }
+    if let StageConfig::Grpo { rows: TrainRows::HeldOut, held_out, .. } = &mut description.stage {
+        *held_out = Some(HeldOut::of_model(&description.model, &description.data_files)?);
     }
     let mut data = run_data(&description, prepared)?;
     description.model_files = weight_files(&description.model)?;
@@ -238,8 +235,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunErr
             }
         }
         StageConfig::Grpo { config, .. } => {
-            // Without a thought only the backbone can learn, and only from items.
-            if model.thoughts() == 0 && (config.items.is_none() || !config.train_backbone) {
+            if model.thoughts() == 0 && config.needs_thoughts() {
                 return Err(RunError::NoThoughts { model: description.model.clone() });
             }
             model

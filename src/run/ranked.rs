@@ -11,8 +11,10 @@ use crate::models::LatentRecommender;
 use crate::models::decode::BeamConfig;
 use crate::train::{Example, Guards, LocalBatch, Optimizer, Stage, StepReport, TrainError, Validation, ValidationPass};
 
-/// A stage that does as `stage` does, and adds to its validations HR and NDCG on a fixed sample of validation users,
-/// where the run may select by one of them, and what the lists show. The ranks share the users.
+/// A stage that does as `stage` does, and also ranks the catalog for a fixed sample of validation users.
+///
+/// Its validations have HR and NDCG, by one of which the run may select, and what the lists show. The ranks share the
+/// users.
 pub(super) struct Ranked<'a> {
     stage: &'a dyn Stage<LatentRecommender>,
     data: &'a RunData,

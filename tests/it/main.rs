@@ -35,6 +35,7 @@ mod raw_forms;
 mod recommending;
 mod refusals;
 mod regularization;
+mod reinforcing_lists;
 mod report;
 mod resuming;
 #[cfg(feature = "serve")]

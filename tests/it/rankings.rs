@@ -15,8 +15,6 @@ use latentr3::train::sft::Sft;
 use latentr3::train::{Example, Gradients, LocalUpdate, Stage, World};
 
 use crate::common::catalog::{END, examples, items, log_probability, objective};
-use crate::common::program::{SFT, Workshop, refuse, run, succeed, words};
-use crate::common::runs::{assert_same_results, resume, start_and_kill};
 use crate::common::small::{small_model, weights};
 use crate::common::training::optimizer;
 
@@ -381,77 +379,4 @@ fn what_is_no_configuration_of_items_is_refused() {
     }
     assert!("fame".parse::<RewardTerm>().unwrap_err().contains("hit, rank, ndcg"));
     assert!("hit=much".parse::<RewardTerm>().unwrap_err().contains("much"));
-}
-
-/// The lines of a run's log.
-fn log(w: &Workshop, run: &str) -> Vec<serde_json::Value> {
-    let text = String::from_utf8(w.bytes(&format!("{run}/metrics.jsonl"))).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-#[test]
-fn a_run_reinforces_what_stage_1_held_out_and_resumes_with_identical_results() {
-    let w = Workshop::new();
-    let (of_sft, of_grpo) = (w.path("sft.json"), w.path("grpo.json"));
-    let hold_out = [&SFT[..], &["--hold-out", "0.25", "--seed", "3", "--json", &of_sft]].concat();
-    run(&w.train("sft", "base", "sft", &hold_out));
-    assert_eq!(w.json("sft.json")["train_examples"], 18, "three fourths of 24");
-    let reinforce = [
-        "--samples",
-        "items",
-        "--train-backbone",
-        "--rows",
-        "held-out",
-        "--rollouts",
-        "12",
-        "--group",
-        "4",
-        "--epochs",
-        "6",
-        "--reward",
-        "hit,rank=0.5",
-        "--advantage",
-        "sibling",
-        "--hint",
-        "1",
-        "--anchor",
-        "0.1",
-        "--kl",
-        "0.01",
-        "--updates",
-        "2",
-        "--select",
-        "ndcg@10",
-        "--rank-sample",
-        "6",
-    ];
-    let whole = [&reinforce[..], &["--json", &of_grpo]].concat();
-    run(&w.train("grpo", "sft", "whole", &whole));
-    assert_eq!(w.json("grpo.json")["train_examples"], 6);
-    assert_eq!(w.json("whole/run.json")["stage"]["held_out"]["share"], 0.25);
-    start_and_kill(&w.train("grpo", "sft", "killed", &reinforce), &w.path("killed"), 3);
-    succeed(&resume("grpo", &w.path("killed")));
-    assert_same_results(&w, "killed", "whole");
-    let lines = log(&w, "whole");
-    let steps: Vec<_> = lines.iter().filter(|line| line["reward"].is_number()).collect();
-    assert_eq!(steps.len(), 12, "6 rows by 3 prompts a step, 6 times");
-    for name in
-        ["target_loss", "hit_share", "no_difference_share", "mass", "expected_reward", "ratio", "clip_share", "kl"]
-    {
-        assert!(steps.iter().all(|step| step[name].is_number()), "{name}");
-    }
-    let shown = lines.iter().filter(|line| line["valid_coverage"].is_number() && line["valid_first_items"].is_u64());
-    assert!(shown.count() > 1);
-
-    run(&w.train("sft", "base", "plain", &SFT));
-    let refused = |model: &str, more: &[&'static str]| {
-        refuse(&words(&w.train("grpo", model, "refused", &[&["--samples", "items"], more].concat())))
-    };
-    assert!(refused("plain", &["--rows", "held-out"]).contains("held no training rows out"));
-    assert!(refused("sft", &["--advantage", "batch"]).contains("advantage"));
-    assert!(refused("sft", &["--reward", "fame"]).contains("hit, rank, ndcg"));
-    assert!(refused("sft", &["--objective", "vocabulary"]).contains("objective"));
-    assert!(refuse(&words(&w.train("sft", "base", "refused", &["--hold-out", "1"]))).contains("hold_out"));
-    let changed = refuse(&[&resume("grpo", &w.path("whole"))[..], &["--reward", "hit"]].concat());
-    assert!(changed.contains("--reward is"), "{changed}");
 }

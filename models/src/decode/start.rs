@@ -53,7 +53,7 @@ impl TitleStart {
         Ok(Self { state: model.reason_and_run(prompts, &tokens, samples)?, node, tokens })
     }
 
-    /// Titles that begin at once after prompts and whatever followed them.
+    /// Titles that follow prompts, and whatever came after those, without a thought or a token between.
     pub fn at(state: PromptState) -> Self {
         Self { state, node: ItemTrie::ROOT, tokens: Vec::new() }
     }

@@ -285,6 +285,7 @@ impl LatentRecommender {
         objective: &Objective,
     ) -> Result<TargetLogProbs, ModelError> {
         self.backbone.check_tokens(titles)?;
+        objective.check_vocabulary(&self.backbone)?;
         assert!(titles.len().is_multiple_of(start.rows()), "{} titles for {} prompts", titles.len(), start.rows());
         let plan = objective.plan(titles)?.after(start.tokens.len());
         let hidden = self.hidden_from_last(&start.state, &plan.inputs)?;

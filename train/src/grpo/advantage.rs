@@ -30,9 +30,9 @@ pub enum AdvantageKind {
     LeaveOneOut,
     /// For items: the group's mean, and at each node of the catalog's tree the items that chose otherwise there.
     ///
-    /// The two count half each. Of the children of a node that the list's items came through, each has the mean reward
-    /// of those items, which is compared with the mean of the children and divided by their standard deviation
-    /// (Sibling-GRPO in V-STAR, arXiv 2602.10699).
+    /// The two count half each. A child of a node has the mean reward of the items that came through it. That is
+    /// compared with the mean of the node's children and divided by their standard deviation (Sibling-GRPO in V-STAR,
+    /// arXiv 2602.10699).
     Sibling,
     /// For items: the derivative of the expected reward over the list, without sampling noise.
     ///
@@ -94,11 +94,12 @@ fn with_norm_one(mut differences: Vec<f64>) -> Vec<f64> {
 }
 
 /// Plain GRPO's advantage (arXiv 2402.03300): the distance to the group's mean, divided by the group's standard
-/// deviation (unbiased) plus 1e-4.
+/// deviation (unbiased) plus 1e-4; a single sample has none.
 pub fn group_advantage(rewards: &[f64], group: usize) -> Vec<f64> {
     let normalize = |samples: &[f64]| {
         let mean = samples.iter().sum::<f64>() / samples.len() as f64;
-        let variance = samples.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / (samples.len() - 1) as f64;
+        let variance =
+            samples.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / (samples.len() - 1).max(1) as f64;
         samples.iter().map(|reward| (reward - mean) / (variance.sqrt() + 1e-4)).collect::<Vec<_>>()
     };
     rewards.chunks(group).flat_map(normalize).collect()

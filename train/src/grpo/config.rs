@@ -184,10 +184,15 @@ impl GrpoConfig {
         }
     }
 
+    /// Whether only a model that thinks can be reinforced: without a thought only the backbone can learn, and only from
+    /// items.
+    pub fn needs_thoughts(&self) -> bool {
+        self.items.as_ref().is_none_or(|items| !self.train_backbone || items.thoughts > 1)
+    }
+
     /// Makes sure that something of a model would train.
     pub(super) fn check_trains(&self, start: &LatentRecommender) -> Result<(), TrainError> {
-        let needs_thought = |items: &ItemsConfig| !self.train_backbone || items.thoughts > 1;
-        if start.thoughts() == 0 && self.items.as_ref().is_none_or(needs_thought) {
+        if start.thoughts() == 0 && self.needs_thoughts() {
             return Err(TrainError::config("thoughts", "is 0; stage 2 needs a model that thinks"));
         }
         if !self.train_backbone && start.source.kind() == ThoughtKind::LastHidden {

@@ -11,11 +11,13 @@ impl AdvantageKind {
     pub(in crate::grpo) fn weights(self, list: &[Candidate], rewards: &[f64]) -> Vec<Vec<f64>> {
         let count = list.len() as f64;
         let (of_items, of_choices, scale) = match self {
-            Self::Sibling => (group(rewards), Some(siblings(list, rewards)), 1.0 / count),
+            Self::Sibling => (group_advantage(rewards, list.len()), Some(siblings(list, rewards)), 1.0 / count),
             Self::Expectation => (expectation(list, rewards).1, None, 1.0),
             Self::LeaveOneOut => (leave_one_out_advantage(rewards, list.len()), None, 1.0 / count),
             // The others need samples without noise and are refused.
-            Self::Group | Self::Batch | Self::Own | Self::Pool => (group(rewards), None, 1.0 / count),
+            Self::Group | Self::Batch | Self::Own | Self::Pool => {
+                (group_advantage(rewards, list.len()), None, 1.0 / count)
+            }
         };
         let weight = |item: usize, choice: usize| {
             if choice < list[item].given {
@@ -26,11 +28,6 @@ impl AdvantageKind {
         };
         (0..list.len()).map(|item| (0..list[item].path.len()).map(|choice| weight(item, choice)).collect()).collect()
     }
-}
-
-/// A single item has nothing to be compared with.
-fn group(rewards: &[f64]) -> Vec<f64> {
-    if rewards.len() < 2 { vec![0.0; rewards.len()] } else { group_advantage(rewards, rewards.len()) }
 }
 
 /// For each item and choice, how much better those of the list that chose the same do than those that chose otherwise
@@ -48,7 +45,7 @@ fn siblings(list: &[Candidate], rewards: &[f64]) -> Vec<Vec<f64>> {
         .map(|(node, children)| {
             let means: Vec<f64> =
                 children.values().map(|rewards| rewards.iter().sum::<f64>() / rewards.len() as f64).collect();
-            (node, children.into_keys().zip(group(&means)).collect())
+            (node, children.into_keys().zip(group_advantage(&means, means.len())).collect())
         })
         .collect();
     let of_choice = |&(node, child): &(u32, usize)| advantages[&node][&child];
@@ -116,7 +113,7 @@ mod tests {
         let below = |reward: f64| (reward - 1.0 / 3.0) / ((1.0f64 / 3.0).sqrt() + 1e-4);
         let found = siblings(&list(), &REWARDS);
         assert_near(&found, &[&[at_root, below(1.0)], &[at_root, below(0.0)], &[at_root, below(0.0)], &[-at_root]]);
-        let group = group(&REWARDS);
+        let group = group_advantage(&REWARDS, REWARDS.len());
         let weights = AdvantageKind::Sibling.weights(&list(), &REWARDS);
         assert!((weights[1][0] - (group[1] + at_root) / 8.0).abs() < 1e-12, "half and half, a mean over the items");
     }

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +31,7 @@ pub struct ItemsConfig {
     )]
     pub rewards: Vec<RewardTerm>,
     /// With --samples items: samples of each prompt's thought with noise of --sigma or --sigma-relative on all but the
-    /// first, each of which has a list of its own
+    /// first; each sample has a list of its own
     #[cfg_attr(
         feature = "clap",
         arg(id = "thought_samples", long = "thought-samples", value_name = "K", default_value_t = 1)
@@ -94,7 +93,7 @@ impl ItemsConfig {
     }
 }
 
-/// What an item earns.
+/// What is rewarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RewardKind {
@@ -146,13 +145,6 @@ pub struct RewardTerm {
     pub weight: f64,
 }
 
-impl fmt::Display for RewardTerm {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let (name, _) = RewardKind::NAMES.into_iter().find(|(_, kind)| *kind == self.kind).expect("all are named");
-        write!(formatter, "{name}={}", self.weight)
-    }
-}
-
 impl FromStr for RewardTerm {
     type Err = String;
 
@@ -160,7 +152,7 @@ impl FromStr for RewardTerm {
         let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
         let kind = RewardKind::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
         let names = RewardKind::NAMES.map(|(name, _)| name).join(", ");
-        let kind = kind.ok_or_else(|| format!("`{name}` is no reward of items; there are {names}"))?;
+        let kind = kind.ok_or_else(|| format!("`{name}` is no reward; there are {names}"))?;
         let weight = weight.parse().map_err(|_| format!("the weight `{weight}` of {name} is not a number"))?;
         Ok(Self { kind, weight })
     }

@@ -140,14 +140,7 @@ impl RankingGrpo {
         rows: &[&Example],
     ) -> Result<Vec<ItemGroup>, TrainError> {
         let search = ListSearch { config: &self.items, items: self.config.group, objective: &self.objective };
-        let group = |list| ItemGroup {
-            list,
-            rewards: Vec::new(),
-            weights: Vec::new(),
-            target: Vec::new(),
-            thought_reward: 0.0,
-            thought_weight: 0.0,
-        };
+        let group = |list| ItemGroup { list, ..ItemGroup::default() };
         Ok(search.lists(plain, start, rows)?.into_iter().map(group).collect())
     }
 

@@ -32,7 +32,7 @@ pub struct RankingGrpo {
 }
 
 /// The items that were found after a prompt and a sample of its thought, and what they earned.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ItemGroup {
     /// The items, best first.
     pub list: Vec<Candidate>,
@@ -58,7 +58,7 @@ impl RankingGrpo {
     /// # Errors
     ///
     /// A configuration that makes no sense or that is not one of items, another objective than the catalog's, or a model
-    /// of which nothing would train.
+    /// with nothing to train.
     pub fn new(
         config: GrpoConfig,
         micro_batch: usize,
