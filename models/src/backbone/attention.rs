@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::config::BackboneConfig;
 use super::dropout::LayerDropped;
-use super::layers::Linear;
+use super::layers::{Linear, RmsNorm};
 use super::rope::RopeAngles;
 use super::state::KeyValue;
 use crate::ModelError;
@@ -23,7 +23,13 @@ pub struct Attention {
     pub v_proj: Linear,
     /// Output projection, `[d_model, heads * head_dim]`.
     pub o_proj: Linear,
+    /// Norm of each head of the queries, `[head_dim]`, where the family has one.
+    pub q_norm: Option<RmsNorm>,
+    /// Norm of each head of the keys, `[head_dim]`, where the family has one.
+    pub k_norm: Option<RmsNorm>,
     head_dim: usize,
+    /// Whether queries and keys are rotated.
+    rotates: bool,
 }
 
 /// Keys and values of one earlier segment in one layer.
@@ -33,16 +39,28 @@ pub(crate) struct Context<'a> {
 }
 
 impl Attention {
-    pub(crate) fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
+    pub(crate) fn build(
+        parameters: &mut Parameters,
+        name: &str,
+        config: &BackboneConfig,
+        layer: usize,
+    ) -> Result<Self, ModelError> {
         let (wide, narrow) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let mut projection =
             |part: &str, sizes, bias| Linear::projection(parameters, &format!("{name}.{part}"), sizes, bias);
+        let head_norm = |parameters: &mut Parameters, part: &str| {
+            let norm = || RmsNorm::build(parameters, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps);
+            config.architecture.norms_heads().then(norm).transpose()
+        };
         Ok(Self {
             q_proj: projection("q_proj", [config.d_model, wide], config.qkv_bias())?,
             k_proj: projection("k_proj", [config.d_model, narrow], config.qkv_bias())?,
             v_proj: projection("v_proj", [config.d_model, narrow], config.qkv_bias())?,
             o_proj: projection("o_proj", [wide, config.d_model], config.output_bias())?,
+            q_norm: head_norm(parameters, "q_norm")?,
+            k_norm: head_norm(parameters, "k_norm")?,
             head_dim: config.head_dim,
+            rotates: !config.unrotated_layers.contains(&layer),
         })
     }
 
@@ -62,17 +80,21 @@ impl Attention {
     ) -> (Tensor<2>, KeyValue) {
         let [tokens, _] = x.dims();
         let heads = |x: &Tensor<2>| x.dims()[1] / self.head_dim;
-        let rotate = |x: Tensor<2>| {
+        let place = |x: Tensor<2>, norm: &Option<RmsNorm>| {
             let size = [1, tokens, heads(&x), self.head_dim];
-            angles.rotate(x.reshape(size))
+            let x = match norm {
+                Some(norm) => norm.forward(x.reshape([tokens * size[2], self.head_dim])).reshape(size),
+                None => x.reshape(size),
+            };
+            if self.rotates { angles.rotate(x) } else { x }
         };
         let pad = |x: Tensor<2>| {
             let size = [packing.lengths().len(), packing.tokens(), heads(&x), self.head_dim];
             packing.unpack(x).reshape(size)
         };
-        let queries = rotate(self.q_proj.forward(x.clone())).squeeze_dim::<3>(0);
+        let queries = place(self.q_proj.forward(x.clone()), &self.q_norm).squeeze_dim::<3>(0);
         let own = KeyValue {
-            keys: ops::keep(pad(rotate(self.k_proj.forward(x.clone())).reshape([tokens as i32, -1]))),
+            keys: ops::keep(pad(place(self.k_proj.forward(x.clone()), &self.k_norm).reshape([tokens as i32, -1]))),
             values: ops::keep(pad(self.v_proj.forward(x))),
         };
         let [_, heads, _] = queries.dims();

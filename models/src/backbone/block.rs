@@ -38,13 +38,18 @@ pub struct Mlp {
 }
 
 impl Block {
-    pub(crate) fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
+    pub(crate) fn build(
+        parameters: &mut Parameters,
+        config: &BackboneConfig,
+        layer: usize,
+    ) -> Result<Self, ModelError> {
+        let name = format!("model.layers.{layer}");
         let norm = |parameters: &mut Parameters, part: &str| {
             RmsNorm::build(parameters, &format!("{name}.{part}"), config.d_model, config.rms_norm_eps)
         };
         Ok(Self {
             input_layernorm: norm(parameters, "input_layernorm")?,
-            self_attn: Attention::build(parameters, &format!("{name}.self_attn"), config)?,
+            self_attn: Attention::build(parameters, &format!("{name}.self_attn"), config, layer)?,
             post_attention_layernorm: norm(parameters, "post_attention_layernorm")?,
             mlp: Mlp::build(parameters, &format!("{name}.mlp"), config)?,
         })
@@ -72,7 +77,7 @@ impl Mlp {
     fn build(parameters: &mut Parameters, name: &str, config: &BackboneConfig) -> Result<Self, ModelError> {
         let (d_model, d_ff) = (config.d_model, config.d_ff);
         let mut projection =
-            |part: &str, sizes| Linear::projection(parameters, &format!("{name}.{part}"), sizes, config.mlp_bias);
+            |part: &str, sizes| Linear::projection(parameters, &format!("{name}.{part}"), sizes, config.has_mlp_bias());
         Ok(Self {
             gate_proj: projection("gate_proj", [d_model, d_ff])?,
             up_proj: projection("up_proj", [d_model, d_ff])?,

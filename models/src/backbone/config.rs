@@ -4,36 +4,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::architecture::{Architecture, NO_ROPE_INTERVAL};
 use super::config_fields::{Fields, in_range, is_positive};
 use super::rope::RopeScaling;
 use crate::ModelError;
-
-/// A family of decoder-only transformers whose forward pass is computed exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-pub enum Architecture {
-    /// Qwen2 and Qwen2.5: biases on query, key and value.
-    Qwen2,
-    /// Llama 1 to 3, TinyLlama, SmolLM2.
-    Llama,
-}
-
-impl Architecture {
-    /// The architecture's `model_type` in `config.json`.
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Self::Qwen2 => "qwen2",
-            Self::Llama => "llama",
-        }
-    }
-
-    fn class(self) -> &'static str {
-        match self {
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Llama => "LlamaForCausalLM",
-        }
-    }
-}
 
 /// Sizes and constants of a decoder, as Hugging Face's `config.json` gives them.
 #[derive(Debug, Clone)]
@@ -60,14 +34,16 @@ pub struct BackboneConfig {
     pub rope_theta: f64,
     /// Change of the rotary frequencies for long contexts, if any.
     pub rope_scaling: Option<RopeScaling>,
-    /// Longest sequence the model was made for.
+    /// Layers that do not rotate queries and keys, first to last (`no_rope_layers`); SmolLM3 alone has any.
+    pub unrotated_layers: Vec<usize>,
+    /// Longest sequence that is computed: what the model was made for, or its window where that is shorter.
     pub max_positions: usize,
     /// Whether the output matrix is the embedding matrix.
     pub tie_embeddings: bool,
-    /// Llama with biases on all four projections of the attention; Qwen2 has them on query, key and value, whatever
-    /// stands here.
+    /// Biases on all four projections of the attention, in families that may have them; Qwen2 has them on query, key
+    /// and value, whatever stands here.
     pub attention_bias: bool,
-    /// Biases in the MLP; Qwen2 has none.
+    /// Biases in the MLP, in families that may have them.
     pub mlp_bias: bool,
     /// Ids that end a sequence, as the file lists them; may be empty.
     pub end_tokens: Vec<u32>,
@@ -109,6 +85,7 @@ impl BackboneConfig {
         let raw = json!({
             "hidden_act": "silu",
             "use_sliding_window": false,
+            "sliding_window": null,
             "initializer_range": INIT_STD,
             "attention_dropout": 0.0,
             "bos_token_id": sizes.end_token,
@@ -126,6 +103,7 @@ impl BackboneConfig {
             rms_norm_eps: 1e-6,
             rope_theta: 10000.0,
             rope_scaling: None,
+            unrotated_layers: sizes.architecture.unrotated_layers(sizes.layers, NO_ROPE_INTERVAL),
             max_positions: sizes.max_positions,
             tie_embeddings: true,
             attention_bias: false,
@@ -164,39 +142,37 @@ impl BackboneConfig {
             return Err(ModelError::damaged(path, "is not a JSON object"));
         };
         let fields = Fields { path, raw: &raw };
-        let architecture = match raw.get("model_type").and_then(Value::as_str) {
-            Some("qwen2") => Architecture::Qwen2,
-            Some("llama") => Architecture::Llama,
-            _ => return Err(fields.error("model_type", "must be `qwen2` or `llama`")),
-        };
+        let architecture = Architecture::of_model_type(raw.get("model_type").and_then(Value::as_str))
+            .map_err(|problem| fields.error("model_type", problem))?;
+        let defaults = architecture.defaults();
         fields.require("hidden_act", json!("silu"), &[json!("silu"), json!("swish")])?;
-        fields.require("use_sliding_window", json!(false), &[json!(false)])?;
         fields.require("partial_rotary_factor", json!(1.0), &[json!(1.0), json!(1)])?;
         fields.require("attention_dropout", json!(0.0), &[json!(0.0), json!(0)])?;
         fields.require("quantization_config", Value::Null, &[Value::Null])?;
         let heads = fields.size("num_attention_heads", None)?;
         let d_model = fields.size("hidden_size", None)?;
-        if fields.get("head_dim").is_none() && d_model % heads != 0 {
+        let layers = fields.size("num_hidden_layers", None)?;
+        if defaults.head_dim.is_none() && fields.get("head_dim").is_none() && d_model % heads != 0 {
             return Err(fields.error("num_attention_heads", "must divide hidden_size"));
         }
-        let (rope_theta, rope_scaling) = fields.rope()?;
-        let is_qwen2 = architecture == Architecture::Qwen2;
+        let (rope_theta, rope_scaling) = fields.rope(defaults.rope_theta)?;
         let config = Self {
             architecture,
             vocab_size: fields.size("vocab_size", None)?,
             d_model,
             d_ff: fields.size("intermediate_size", None)?,
-            layers: fields.size("num_hidden_layers", None)?,
+            layers,
             heads,
             kv_heads: fields.size("num_key_value_heads", Some(heads))?,
-            head_dim: fields.size("head_dim", Some((d_model / heads).max(1)))?,
+            head_dim: fields.size("head_dim", defaults.head_dim.or(Some((d_model / heads).max(1))))?,
             rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
             rope_theta,
             rope_scaling,
-            max_positions: fields.size("max_position_embeddings", Some(if is_qwen2 { 32768 } else { 2048 }))?,
-            tie_embeddings: fields.flag("tie_word_embeddings", false)?,
-            attention_bias: !is_qwen2 && fields.flag("attention_bias", false)?,
-            mlp_bias: !is_qwen2 && fields.flag("mlp_bias", false)?,
+            unrotated_layers: fields.unrotated_layers(architecture, layers)?,
+            max_positions: fields.max_positions(architecture, layers)?,
+            tie_embeddings: fields.flag("tie_word_embeddings", defaults.tie_embeddings)?,
+            attention_bias: architecture.may_have_attention_bias() && fields.flag("attention_bias", false)?,
+            mlp_bias: architecture.may_have_mlp_bias() && fields.flag("mlp_bias", false)?,
             end_tokens: fields.end_tokens()?,
             raw: Map::new(),
         };
@@ -237,12 +213,17 @@ impl BackboneConfig {
 
     /// Whether query, key and value projections have biases.
     pub fn qkv_bias(&self) -> bool {
-        self.architecture == Architecture::Qwen2 || self.attention_bias
+        self.architecture == Architecture::Qwen2 || self.output_bias()
     }
 
     /// Whether the attention's output projection has a bias.
     pub fn output_bias(&self) -> bool {
-        self.architecture != Architecture::Qwen2 && self.attention_bias
+        self.architecture.may_have_attention_bias() && self.attention_bias
+    }
+
+    /// Whether the MLP has biases.
+    pub(super) fn has_mlp_bias(&self) -> bool {
+        self.architecture.may_have_mlp_bias() && self.mlp_bias
     }
 
     /// The `config.json` to write: the file as it was read, with the fields as they are now.
@@ -258,14 +239,16 @@ impl BackboneConfig {
         set("num_attention_heads", json!(self.heads));
         set("num_key_value_heads", json!(self.kv_heads));
         set("rms_norm_eps", json!(self.rms_norm_eps));
-        set("max_position_embeddings", json!(self.max_positions));
         set("tie_word_embeddings", json!(self.tie_embeddings));
-        if self.architecture == Architecture::Llama {
+        if self.architecture.may_have_attention_bias() {
             set("attention_bias", json!(self.attention_bias));
+        }
+        if self.architecture.may_have_mlp_bias() {
             set("mlp_bias", json!(self.mlp_bias));
         }
-        set("torch_dtype", json!("float32"));
-        if self.head_dim * self.heads != self.d_model || self.raw_field("head_dim").is_some() {
+        // Some families take another width for granted than the rest.
+        let implied = self.architecture.defaults().head_dim.or(self.d_model.checked_div(self.heads));
+        if implied != Some(self.head_dim) || self.raw_field("head_dim").is_some() {
             file.insert("head_dim".into(), json!(self.head_dim));
         }
         // What has several forms in the file keeps its own while it means the same.
@@ -273,14 +256,18 @@ impl BackboneConfig {
         if as_read.end_tokens().ok().as_ref() != Some(&self.end_tokens) {
             file.insert("eos_token_id".into(), json!(self.end_tokens));
         }
-        if as_read.rope().ok() != Some((self.rope_theta, self.rope_scaling)) {
+        if as_read.max_positions(self.architecture, self.layers).ok() != Some(self.max_positions) {
+            file.insert("max_position_embeddings".into(), json!(self.max_positions));
+        }
+        let unrotated = as_read.unrotated_layers(self.architecture, self.layers).ok();
+        if unrotated.as_ref() != Some(&self.unrotated_layers) {
+            let rotated = |layer| u8::from(!self.unrotated_layers.contains(&layer));
+            file.insert("no_rope_layers".into(), json!((0..self.layers).map(rotated).collect::<Vec<_>>()));
+        }
+        if as_read.rope(self.architecture.defaults().rope_theta).ok() != Some((self.rope_theta, self.rope_scaling)) {
             file.remove("rope_parameters");
             file.insert("rope_theta".into(), json!(self.rope_theta));
             file.insert("rope_scaling".into(), self.rope_scaling.map_or(Value::Null, RopeScaling::to_json));
-        }
-        // From version 5 on, transformers calls it so and believes it first.
-        if file.contains_key("dtype") {
-            file.insert("dtype".into(), json!("float32"));
         }
         file
     }

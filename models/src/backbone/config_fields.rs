@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::architecture::{Architecture, NO_ROPE_INTERVAL};
 use super::rope::RopeScaling;
 use crate::ModelError;
 
@@ -70,16 +71,90 @@ impl Fields<'_> {
             .collect()
     }
 
+    /// The longest sequence that full attention computes exactly: all positions, or those of the window of layers that
+    /// see only one.
+    pub fn max_positions(&self, architecture: Architecture, layers: usize) -> Result<usize, ModelError> {
+        let positions = self.size("max_position_embeddings", Some(architecture.defaults().max_positions))?;
+        Ok(self.sliding_window(architecture, layers)?.map_or(positions, |window| window.min(positions)))
+    }
+
+    fn sliding_window(&self, architecture: Architecture, layers: usize) -> Result<Option<usize>, ModelError> {
+        let (field, default) = ("sliding_window", architecture.defaults().sliding_window);
+        let width = match self.raw.get(field) {
+            Some(Value::Null) => None,
+            None => default,
+            Some(_) => Some(self.size(field, None)?),
+        };
+        if architecture == Architecture::Mistral {
+            return Ok(width);
+        }
+        // Any of the two says so.
+        let asks = [
+            ("use_sliding_window", self.flag("use_sliding_window", false)?),
+            ("layer_types", self.has_sliding_layers(layers)?),
+        ];
+        match asks.into_iter().find(|(_, asks)| *asks) {
+            None => Ok(None),
+            Some((field, _)) => {
+                let problem = "asks for a window, whose width `sliding_window` does not say";
+                width.map(Some).ok_or_else(|| self.error(field, problem))
+            }
+        }
+    }
+
+    fn has_sliding_layers(&self, layers: usize) -> Result<bool, ModelError> {
+        let field = "layer_types";
+        let types = match self.get(field) {
+            None => return Ok(false),
+            Some(Value::Array(types)) if types.len() == layers => types,
+            Some(_) => return Err(self.error(field, format!("must be a list of {layers}, one for each layer"))),
+        };
+        let is_sliding = |kind: &Value| match kind.as_str() {
+            Some("full_attention") => Ok(false),
+            Some("sliding_attention") => Ok(true),
+            _ => {
+                Err(self.error(field, format!("{kind} is not supported; must be full_attention or sliding_attention")))
+            }
+        };
+        types.iter().try_fold(false, |any, kind| Ok(is_sliding(kind)? || any))
+    }
+
+    /// The layers without rotation: where `no_rope_layers`, which may be longer than there are layers, has a 0, or
+    /// every `no_rope_layer_interval`-th.
+    pub fn unrotated_layers(&self, architecture: Architecture, layers: usize) -> Result<Vec<usize>, ModelError> {
+        let field = "no_rope_layers";
+        if architecture != Architecture::SmolLm3 {
+            return Ok(Vec::new());
+        }
+        let listed = match self.get(field) {
+            None => {
+                let interval = self.size("no_rope_layer_interval", Some(NO_ROPE_INTERVAL))?;
+                return Ok(architecture.unrotated_layers(layers, interval));
+            }
+            Some(Value::Array(listed)) if listed.len() >= layers => &listed[..layers],
+            Some(_) => return Err(self.error(field, format!("must be a list of {layers}, one for each layer"))),
+        };
+        let mut unrotated = Vec::new();
+        for (layer, rotated) in listed.iter().enumerate() {
+            match rotated.as_u64() {
+                Some(0) => unrotated.push(layer),
+                Some(1) => {}
+                _ => return Err(self.error(field, format!("holds {rotated}; must hold 0 and 1"))),
+            }
+        }
+        Ok(unrotated)
+    }
+
     /// Base and scaling of the rotary embedding. Up to transformers 4 they are `rope_theta` and `rope_scaling`,
     /// from 5 on both lie in `rope_parameters`.
-    pub fn rope(&self) -> Result<(f64, Option<RopeScaling>), ModelError> {
+    pub fn rope(&self, default_theta: f64) -> Result<(f64, Option<RopeScaling>), ModelError> {
         let (field, scaling) = match self.get("rope_parameters") {
             Some(parameters) => ("rope_parameters", Some(parameters)),
             None => ("rope_scaling", self.get("rope_scaling")),
         };
         let error = |problem: String| self.error(field, problem);
         let scaling = match scaling {
-            None => return Ok((self.positive("rope_theta", 10000.0)?, None)),
+            None => return Ok((self.positive("rope_theta", default_theta)?, None)),
             Some(Value::Object(scaling)) => scaling,
             Some(other) => return Err(error(format!("is {other}; must be an object"))),
         };
@@ -88,7 +163,7 @@ impl Fields<'_> {
         }
         let theta = match scaling.get("rope_theta") {
             Some(_) => positive_in(scaling, "rope_theta", None).map_err(error)?,
-            None => self.positive("rope_theta", 10000.0)?,
+            None => self.positive("rope_theta", default_theta)?,
         };
         let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
         match kind {

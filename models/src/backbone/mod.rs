@@ -1,5 +1,6 @@
 //! The decoder-only transformer: one forward pass for training and inference.
 
+mod architecture;
 mod attention;
 mod block;
 mod config;
@@ -13,10 +14,11 @@ mod state;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
+pub use architecture::Architecture;
 pub use attention::Attention;
 pub use block::{Block, Mlp};
 pub(crate) use config::INIT_STD;
-pub use config::{Architecture, BackboneConfig, NewBackbone};
+pub use config::{BackboneConfig, NewBackbone};
 pub use cut::Cut;
 pub use dropout::Dropout;
 use dropout::{Dropped, LayerDropped};
@@ -31,7 +33,7 @@ use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
 pub(crate) use state::indices;
 
-/// A causal language model of the Qwen2 or Llama family.
+/// A causal language model of one of the families of [`Architecture`].
 #[derive(Module, Debug)]
 pub struct Backbone {
     /// The decoder proper.
@@ -63,7 +65,7 @@ pub struct Decoder {
 
 impl Backbone {
     pub(crate) fn build(parameters: &mut Parameters, config: BackboneConfig) -> Result<Self, ModelError> {
-        let blocks = (0..config.layers).map(|i| Block::build(parameters, &format!("model.layers.{i}"), &config));
+        let blocks = (0..config.layers).map(|i| Block::build(parameters, &config, i));
         let layers = blocks.collect::<Result<_, _>>()?;
         let model = Decoder {
             embed_tokens: Embedding::build(parameters, "model.embed_tokens", config.vocab_size, config.d_model)?,

@@ -12,8 +12,8 @@ mod write;
 pub use crate::parameters::StoredTensor;
 pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
 pub use read::{load, load_with_adapter, records_thoughts};
-pub use tensors::{PendingTensor, read_tensors, write_tensors};
-pub use write::{pending_parameters, save};
+pub use tensors::{PendingTensor, read_tensors, write_tensors, write_tensors_as};
+pub use write::{pending_parameters, save, save_as};
 
 /// What a model is, apart from its weights.
 pub(crate) const CONFIG_FILE: &str = "config.json";

@@ -12,7 +12,7 @@ use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
 use crate::files::replace_atomically;
 use crate::parameters::StoredTensor;
-use crate::{ModelError, host};
+use crate::{ModelError, Precision, host};
 
 /// Reads a safetensors file; F16 and BF16 become float32.
 ///
@@ -98,8 +98,7 @@ impl PendingTensor<'_> {
     }
 }
 
-/// Writes tensors, in the order of their names, as a safetensors file of float32, in place of an older one only when it
-/// is whole. No more than one of them is copied at a time.
+/// [`write_tensors_as`] float32.
 ///
 /// # Errors
 ///
@@ -108,12 +107,31 @@ impl PendingTensor<'_> {
 /// # Panics
 ///
 /// If a shape does not fit its values.
-pub fn write_tensors(path: &Path, mut tensors: Vec<PendingTensor>) -> Result<(), ModelError> {
+pub fn write_tensors(path: &Path, tensors: Vec<PendingTensor>) -> Result<(), ModelError> {
+    write_tensors_as(path, tensors, Precision::F32)
+}
+
+/// Writes tensors, in the order of their names and rounded to a precision, as a safetensors file, in place of an older
+/// one only when it is whole. No more than one of them is copied at a time.
+///
+/// # Errors
+///
+/// What the system refuses.
+///
+/// # Panics
+///
+/// If a shape does not fit its values.
+pub fn write_tensors_as(path: &Path, mut tensors: Vec<PendingTensor>, precision: Precision) -> Result<(), ModelError> {
+    let (dtype, size) = match precision {
+        Precision::F32 => (Dtype::F32, 4),
+        Precision::Bf16 => (Dtype::BF16, 2),
+        Precision::F16 => (Dtype::F16, 2),
+    };
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut start = 0;
     let place = |PendingTensor { name, shape, .. }: &PendingTensor| {
-        let end = start + shape.iter().product::<usize>() * size_of::<f32>();
-        let info = TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) };
+        let end = start + shape.iter().product::<usize>() * size;
+        let info = TensorInfo { dtype, shape: shape.clone(), data_offsets: (start, end) };
         start = end;
         (name.clone(), info)
     };
@@ -128,7 +146,11 @@ pub fn write_tensors(path: &Path, mut tensors: Vec<PendingTensor>) -> Result<(),
         for tensor in tensors {
             let values = (tensor.values)();
             assert_eq!(values.len(), tensor.shape.iter().product::<usize>(), "the shape fits the values");
-            values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
+            values.iter().try_for_each(|&value| match precision {
+                Precision::F32 => file.write_all(&value.to_le_bytes()),
+                Precision::Bf16 => file.write_all(&half::bf16::from_f32(value).to_le_bytes()),
+                Precision::F16 => file.write_all(&half::f16::from_f32(value).to_le_bytes()),
+            })?;
         }
         Ok(())
     })
