@@ -41,17 +41,45 @@ pub enum AdvantageKind {
     Expectation,
 }
 
+/// Whose rewards an advantage is taken over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum AdvantageOver {
+    /// All prompts of the batch: the method as it is published.
+    #[default]
+    Batch,
+    /// Two prompts at a time: the sixteen rollouts that the authors' script has at once, on two devices.
+    Micro,
+}
+
+impl AdvantageOver {
+    /// Prompts that the authors' script has at once.
+    const MICRO: usize = 2;
+
+    /// The advantage of each pool by itself.
+    fn pools(self, advantage: Advantage) -> Advantage {
+        match self {
+            Self::Batch => advantage,
+            Self::Micro => Box::new(move |rewards, group| {
+                rewards.chunks(Self::MICRO * group).flat_map(|pool| advantage(pool, group)).collect()
+            }),
+        }
+    }
+}
+
 impl AdvantageKind {
     /// The function of this kind for samples that are noise on the thought; `None` where they must be items.
-    pub fn function(self) -> Option<Advantage> {
-        match self {
-            Self::Batch => Some(Box::new(batch_advantage)),
-            Self::Group => Some(Box::new(group_advantage)),
-            Self::Own => Some(Box::new(own_advantage)),
-            Self::Pool => Some(Box::new(pool_advantage)),
-            Self::LeaveOneOut => Some(Box::new(leave_one_out_advantage)),
-            Self::Sibling | Self::Expectation => None,
-        }
+    pub fn function(self, over: AdvantageOver) -> Option<Advantage> {
+        let function: Advantage = match self {
+            Self::Batch => Box::new(batch_advantage),
+            Self::Group => Box::new(group_advantage),
+            Self::Own => Box::new(own_advantage),
+            Self::Pool => Box::new(pool_advantage),
+            Self::LeaveOneOut => Box::new(leave_one_out_advantage),
+            Self::Sibling | Self::Expectation => return None,
+        };
+        Some(over.pools(function))
     }
 
     /// Whether it is one of items: it needs no sample without noise.
@@ -134,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn over_micro_batches_each_two_prompts_are_a_pool() {
+        let rewards = [REWARDS, REWARDS.map(|reward| 3.0 * reward)].concat();
+        let advantages = AdvantageKind::Batch.function(AdvantageOver::Micro).unwrap()(&rewards, 2);
+        let pools = [batch_advantage(&rewards[..4], 2), batch_advantage(&rewards[4..], 2)].concat();
+        assert_eq!(advantages, pools);
+        assert_ne!(advantages, AdvantageKind::Batch.function(AdvantageOver::Batch).unwrap()(&rewards, 2));
+    }
+
+    #[test]
     fn the_group_advantage_adds_up_to_zero_in_every_group() {
         let advantages = group_advantage(&REWARDS, 2);
         assert!((advantages[0] + advantages[1]).abs() < 1e-12 && advantages[2] > 0.0);
@@ -162,7 +199,7 @@ mod tests {
     fn equal_rewards_have_no_advantage() {
         use AdvantageKind::{Batch, Group, LeaveOneOut, Own, Pool};
         for kind in [Batch, Group, Own, Pool, LeaveOneOut] {
-            assert_eq!(kind.function().unwrap()(&[-1.0; 4], 2), [0.0; 4], "{kind:?}");
+            assert_eq!(kind.function(AdvantageOver::Batch).unwrap()(&[-1.0; 4], 2), [0.0; 4], "{kind:?}");
         }
     }
 }

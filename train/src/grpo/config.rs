@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use latentr3_models::{LatentRecommender, ThoughtKind};
 use serde::{Deserialize, Serialize};
 
-use super::advantage::AdvantageKind;
+use super::advantage::{AdvantageKind, AdvantageOver};
 use super::items::ItemsConfig;
 use crate::TrainError;
 use crate::config::{TrainConfig, check_not_negative};
@@ -75,6 +75,8 @@ pub struct GrpoConfig {
     pub estimator: EstimatorKind,
     /// What a reward is compared with.
     pub advantage: AdvantageKind,
+    /// Whose rewards that is taken over, where the samples are noise.
+    pub advantage_over: AdvantageOver,
     /// The probability ratio is clipped below `1 - clip_low`.
     pub clip_low: f64,
     /// The probability ratio is clipped above `1 + clip_high`; a wider upper side is DAPO's (arXiv 2503.14476).
@@ -104,6 +106,7 @@ impl Default for GrpoConfig {
             items: None,
             estimator: EstimatorKind::Likelihood,
             advantage: AdvantageKind::Batch,
+            advantage_over: AdvantageOver::Batch,
             clip_low: 0.2,
             clip_high: 0.28,
             kl: 0.0,
@@ -169,7 +172,7 @@ impl GrpoConfig {
     fn check_samples(&self) -> Result<(), TrainError> {
         let problem = |field, problem: &str| Err(TrainError::config(field, problem));
         match &self.items {
-            None if self.advantage.function().is_none() => {
+            None if self.advantage.function(self.advantage_over).is_none() => {
                 problem("advantage", "is one of items; these samples are noise on the thought")
             }
             None => Ok(()),
@@ -177,6 +180,9 @@ impl GrpoConfig {
                 "advantage",
                 "compares with samples without noise; of items there are group, leave-one-out, sibling and expectation",
             ),
+            Some(_) if self.advantage_over != AdvantageOver::Batch => {
+                problem("advantage_over", "is of samples that are noise; a list of items is a group by itself")
+            }
             Some(_) if self.estimator != EstimatorKind::Likelihood => {
                 problem("estimator", "must be likelihood, for the samples are items and not noise")
             }

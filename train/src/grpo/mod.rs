@@ -17,8 +17,8 @@ mod samples;
 mod stage;
 
 pub use advantage::{
-    Advantage, AdvantageKind, baseline, batch_advantage, group_advantage, leave_one_out_advantage, own_advantage,
-    pool_advantage,
+    Advantage, AdvantageKind, AdvantageOver, baseline, batch_advantage, group_advantage, leave_one_out_advantage,
+    own_advantage, pool_advantage,
 };
 pub use config::{EstimatorKind, GrpoConfig, SampleKind};
 pub use items::{Candidate, ItemGroup, ItemsConfig, RankingGrpo, RewardKind, RewardTerm};

@@ -78,7 +78,8 @@ impl Grpo {
         objective: Objective,
     ) -> Result<Self, TrainError> {
         config.check()?;
-        let Some(advantage) = config.advantage.function().filter(|_| config.items.is_none()) else {
+        let Some(advantage) = config.advantage.function(config.advantage_over).filter(|_| config.items.is_none())
+        else {
             return Err(TrainError::config("items", "is set; this stage samples noise on the thought"));
         };
         config.check_trains(start)?;
