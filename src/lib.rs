@@ -21,8 +21,11 @@ pub mod devices;
 pub mod eval;
 pub mod experiment;
 pub mod fit;
+pub mod from_hub;
 pub mod golden;
 mod input_error;
+#[cfg(feature = "clap")]
+mod option_values;
 pub mod outputs;
 pub mod recommend;
 pub mod report;

@@ -5,9 +5,10 @@ use clap::Args;
 
 use super::outputs::{check_json, check_not_read, write_json};
 use super::terminal::{is_quiet, note, print};
-use super::{CliError, SeedArg, names_of};
+use super::{CliError, SeedArg};
 use crate::eval::Metric;
 use crate::eval::compare::{By, CompareConfig, Group, Pairs, chosen_metrics, compare};
+use crate::option_values::names_of;
 use crate::run::{equal_runs, read_compared};
 use crate::text;
 

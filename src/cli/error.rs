@@ -124,6 +124,7 @@ fn of_data(error: &DataError) -> String {
         DataError::MissingColumn { setting: Some(setting), .. } => format!("{error} ({})", option(setting)),
         DataError::TooLong { .. } => format!("{error} (--max-tokens)"),
         DataError::EndToken { .. } | DataError::EndTokenInTitle { .. } => format!("{error} (--end-token)"),
+        DataError::BeginToken { .. } => format!("{error} (--bos)"),
         DataError::Cell { problem: CellProblem::EmptyTitle, .. } => format!("{error} (--drop-markup-titles)"),
         other => other.to_string(),
     }

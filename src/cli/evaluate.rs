@@ -5,13 +5,14 @@ use clap::{Args, ValueEnum};
 use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, is_quiet, note, print};
-use super::{CliError, DeviceArg, ObjectiveArg, SeedArg, names_of};
+use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::data::Split;
 use crate::eval::Shard;
 use crate::fit::{Shop, Trial};
 use crate::input_error::InputError;
 use crate::models::Precision;
 use crate::models::decode::BeamConfig;
+use crate::option_values::names_of;
 use crate::run::{Decoding, EvaluationEvent, EvaluationRequest, GuidanceRequest};
 use crate::text;
 

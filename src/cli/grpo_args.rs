@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::train_args::{FrozenArgs, LoopArgs, RunArgs, launch};
+use super::train_args::{FrozenArgs, RunArgs, launch};
 use super::{CliError, ObjectiveArg};
+use crate::run::TrainingOptions;
 use crate::run::{Defaults, Recipe, StageConfig, TrainRows};
-use crate::train::grpo::{AdvantageKind, EstimatorKind, GrpoConfig, ItemsConfig, SampleKind};
+use crate::train::grpo::{AdvantageKind, AdvantageOver, EstimatorKind, GrpoConfig, ItemsConfig, SampleKind};
 
 /// Options of `grpo`.
 #[derive(Debug, Args)]
@@ -41,6 +42,9 @@ pub(super) struct GrpoArgs {
     /// What a reward is compared with [default: batch, of items group]
     #[arg(long, value_enum)]
     advantage: Option<AdvantageKind>,
+    /// Whose rewards that is taken over: all prompts of the batch, or, as in the authors' script, two at a time
+    #[arg(long, value_enum, value_name = "OVER", default_value_t = AdvantageOver::Batch)]
+    advantage_over: AdvantageOver,
     /// Clip the probability ratio below 1 minus this
     #[arg(long, default_value_t = 0.2)]
     clip_low: f64,
@@ -71,7 +75,7 @@ pub(super) struct GrpoArgs {
     #[command(flatten)]
     frozen: FrozenArgs,
     #[command(flatten)]
-    training: LoopArgs,
+    training: TrainingOptions,
 }
 
 /// How a thought's samples are drawn and rewarded.
@@ -108,6 +112,7 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         items: items.map(|_| args.items.clone()),
         estimator: args.estimator,
         advantage: args.advantage.unwrap_or(usual),
+        advantage_over: args.advantage_over,
         clip_low: args.clip_low,
         clip_high: args.clip_high,
         kl: args.kl,

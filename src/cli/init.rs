@@ -5,6 +5,7 @@ use clap::Args;
 use super::model::warn_of_software;
 use super::terminal::{is_quiet, print};
 use super::{CliError, DeviceArg, SeedArg};
+use crate::models::Precision;
 use crate::outputs::check_free;
 use crate::run::{InitRequest, ModelOrigin, ModelSizes};
 
@@ -15,17 +16,20 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// The tokenizer.json of the model, for instance the one in a prepared folder
-    #[arg(long, value_name = "FILE", required_unless_present = "base")]
+    #[arg(long, value_name = "FILE|MODEL", required_unless_present = "base")]
     tokenizer: Option<PathBuf>,
-    /// The token that ends a target; found in the tokenizer or its config.json if not given
+    /// The token that ends a target; found in the tokenizer or the files beside it if not given
     #[arg(long, value_name = "TEXT")]
     end_token: Option<String>,
-    /// Take this model and its tokenizer instead, its low-rank adapters merged into its weights; one that knows nothing
+    /// Take this model and its tokenizer instead, from a folder, a run or by its name on the hub, its low-rank adapters merged into its weights; one that knows nothing
     /// of thoughts gets a fresh latent attention
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
     #[command(flatten)]
     sizes: ModelSizes,
+    /// What the weights are rounded to and written as: f32, bf16 or f16; whoever reads them computes in float32
+    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
+    dtype: Precision,
     /// Thoughts that the model's latent attention has [default: those of --base and whatever makes them, else 1]
     #[arg(long)]
     thoughts: Option<usize>,
@@ -47,7 +51,8 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
         (None, None) => return Err(CliError::Usage("--tokenizer is needed".into())),
     };
     let (out, device) = (args.out.clone(), args.device.device.clone());
-    let request = InitRequest { out, origin, thoughts: args.thoughts, device, seed: args.seed.seed };
+    let (thoughts, dtype, seed) = (args.thoughts, args.dtype, args.seed.seed);
+    let request = InitRequest { out, origin, thoughts, dtype, device, seed };
     let parameters = request.carry_out()?;
     match is_quiet() {
         true => Ok(()),

@@ -10,6 +10,7 @@ mod direction;
 mod error;
 mod evaluate;
 mod experiment;
+mod export;
 mod fit;
 mod grpo_args;
 mod init;
@@ -29,9 +30,8 @@ mod serve;
 mod terminal;
 mod train_args;
 
-use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use error::CliError;
 
@@ -92,6 +92,8 @@ enum Command {
     /// Write a report on runs as one HTML page: metrics, learning curves, speed, popularity, and what thoughts attend
     /// to
     Report(report_page::ReportArgs),
+    /// Write the metrics of runs for other tools: TensorBoard
+    Export(export::ExportArgs),
     /// Print the log-probabilities of the targets in a token file, as JSON lines
     Score(score::ScoreArgs),
     /// List the devices that this program was built for; with --check, verify what each computes
@@ -127,11 +129,11 @@ pub(crate) struct ObjectiveArg {
     pub objective: Option<ObjectiveKind>,
 }
 
-/// The values of an enumeration whose names say what they are, so that help lists no more than the names.
-fn names_of<E: ValueEnum + Clone + Send + Sync + 'static>() -> impl TypedValueParser<Value = E> {
-    let values = E::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-    let names = PossibleValuesParser::new(values.map(|value| value.help(Resettable::Reset)));
-    names.try_map(|name| E::from_str(&name, false))
+/// Where no other option is called so, `--sample-users` is `--samples` too.
+fn with_samples(command: clap::Command) -> clap::Command {
+    ["pretrain", "sft"].into_iter().fold(command, |command, stage| {
+        command.mut_subcommand(stage, |stage| stage.mut_arg("sample_users", |arg| arg.visible_alias("samples")))
+    })
 }
 
 /// Takes `--lr -1` for a value, so that what is wrong with it is said.
@@ -151,7 +153,7 @@ pub fn say(error: &CliError) {
 impl Cli {
     /// Reads the command line; ends the program with a message where it makes no sense.
     pub fn from_command_line() -> Self {
-        let matches = with_negative_numbers(Self::command()).get_matches();
+        let matches = with_negative_numbers(with_samples(Self::command())).get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let list = match &mut cli.command {
             Command::Pretrain(args) => Some(&mut args.run.given),
@@ -175,6 +177,8 @@ impl Cli {
     pub fn run(self) -> Result<(), CliError> {
         silence_expected_panics();
         terminal::be_quiet(self.quiet);
+        #[cfg(feature = "hub")]
+        crate::from_hub::watch_downloads(terminal::show_download);
         if let Command::Bench(args) = &self.command {
             use_threads(args.threads).map_err(CliError::Usage)?;
         }
@@ -210,6 +214,7 @@ impl Command {
             #[cfg(feature = "serve")]
             Self::Serve(args) => serve::run(&args),
             Self::Report(args) => report_page::run(&args),
+            Self::Export(args) => export::run(&args),
             Self::Score(args) => score::run(&args),
             Self::Devices(args) => devices::run(&args),
             Self::Bench(args) => bench::run(&args),

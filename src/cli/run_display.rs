@@ -39,8 +39,9 @@ impl RunDisplay {
                 progress.advance(step as u64, steps as u64, tokens, &format!("{} {headline:.4}", self.unit))
             }
             Event::Validated { step, validation, is_best } => {
-                let (validation, best) = (text::of_validation(validation, self.uniform), best(is_best));
-                progress.say(&format!("step {step}: {validation}{best}"))
+                let (line, best) = (text::of_validation(validation, self.uniform), best(is_best));
+                progress.say(&format!("step {step}: {line}{best}"));
+                text::of_samples(validation).iter().for_each(|line| progress.say(line));
             }
             Event::Skipped { step, fault } => {
                 progress.say(&format!("step {step}: skipped, the {} is {}", fault.what, fault.value))

@@ -8,8 +8,9 @@ use super::evaluate::{note_not_recorded, note_read_before};
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
 use super::terminal::{Progress, is_quiet, note, print};
-use super::{CliError, SeedArg, names_of};
+use super::{CliError, SeedArg};
 use crate::data::{Prepared, Split};
+use crate::option_values::names_of;
 use crate::run::{Baseline, BaselineEvent, BaselineRequest};
 use crate::text;
 

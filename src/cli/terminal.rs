@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -45,6 +46,26 @@ pub(super) fn print_to_reader(text: &str) -> Result<bool, CliError> {
 /// A line on standard error, lost where nobody reads it.
 pub(super) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", printable(line));
+}
+
+/// Shows how much of a file is downloaded, if it is not a small one.
+pub(super) fn show_download(file: &str, done: u64, total: u64) {
+    static SHOWN: Mutex<Option<Progress>> = Mutex::new(None);
+    const MEBIBYTE: u64 = 1 << 20;
+    if total < MEBIBYTE {
+        return;
+    }
+    let label = format!("downloading {file}, MiB");
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let progress = match shown.take() {
+        Some(progress) if progress.label == label => progress,
+        _ => Progress::new(&label),
+    };
+    let progress = shown.insert(progress);
+    progress.advance(done / MEBIBYTE, total.div_ceil(MEBIBYTE), 0, "");
+    if done >= total {
+        *shown = None;
+    }
 }
 
 /// Progress on standard error: a bar on a terminal, plain lines otherwise, nothing if quiet.

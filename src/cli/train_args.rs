@@ -6,22 +6,22 @@ use clap::Args;
 
 use super::outputs::{check_json, write_json};
 use super::run_display::RunDisplay;
-use super::{CliError, DeviceArg, SeedArg, interrupt::interrupted, model::warn_of_software, names_of};
+use super::{CliError, DeviceArg, SeedArg, interrupt::interrupted, model::warn_of_software};
 use crate::models::{LoraRequest, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{
     Augmentation, Defaults, FromScratch, HeldOut, Recipe, Resumption, RunContext, RunDescription, RunEvent, RunOutcome,
-    Selection, StageConfig, check_same, resume, start,
+    Selection, StageConfig, TrainingOptions, check_same, model_and_data, resume, start,
 };
-use crate::train::{AdamWConfig, Keep, OnNonfinite, Regularization, Schedule, Temperature, TrainConfig, World};
+use crate::train::{Regularization, Temperature, World};
 
 /// What a run reads and writes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RunArgs {
-    /// Hugging Face folder or run folder to start from
-    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    /// Model to start from: a Hugging Face folder, a run folder, or a name on the hub, org/name[@revision]
+    #[arg(long, value_name = "MODEL", required_unless_present_any = ["resume", "config"])]
     model: Option<PathBuf>,
     /// Prepared data (see `latentr3 prepare`)
-    #[arg(long, value_name = "PREPARED", required_unless_present = "resume")]
+    #[arg(long, value_name = "PREPARED", required_unless_present_any = ["resume", "config"])]
     data: Option<PathBuf>,
     /// Run folder to make: checkpoints, metrics, configuration
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
@@ -31,6 +31,9 @@ pub(super) struct RunArgs {
     /// --max-steps to end later or earlier
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]
     resume: Option<PathBuf>,
+    /// Take from this file what the command line does not say: TOML with options (lr = 1e-3), or the run.json of a run
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
     /// This is one of several processes that train together, each on its share of every batch: `mpirun -n 4 latentr3
     /// ...`; any number of them goes on with a run
     #[arg(long)]
@@ -55,7 +58,9 @@ impl RunArgs {
 
     /// Whether the model of a new run began with random weights.
     fn scratch(&self) -> Option<FromScratch> {
-        FromScratch::of(self.model.as_ref()?, self.data.as_ref()?)
+        let file = self.config.as_deref().and_then(model_and_data);
+        let (model, data) = file.unwrap_or_default();
+        FromScratch::of(self.model.as_ref().or(model.as_ref())?, self.data.as_ref().or(data.as_ref())?)
     }
 
     /// What is given against over-fitting, and the stage's defaults of what is not.
@@ -69,86 +74,6 @@ impl RunArgs {
     pub(super) fn names(&self, option: &str) -> bool {
         self.given.iter().any(|given| given == option)
     }
-}
-
-/// How every stage trains.
-#[derive(Debug, Clone, Args)]
-pub(super) struct LoopArgs {
-    /// Passes over the training examples at most [default: 10 for pretrain, 3 for sft, 1 for grpo; for a model from
-    /// scratch 24 for pretrain, and for sft as many as show 200,000 rows, from 4 to 20]
-    #[arg(long)]
-    epochs: Option<usize>,
-    /// Highest learning rate [default: 1e-3 for pretrain, 3e-4 for sft, 5e-5 for grpo; for a model from scratch 1.5e-3 for
-    /// pretrain, 6e-4 for sft]
-    #[arg(long)]
-    lr: Option<f64>,
-    /// Steps until the learning rate is at its highest [default: 20; for grpo the smaller of 200 and a tenth of all]
-    #[arg(long, value_name = "STEPS")]
-    warmup: Option<usize>,
-    /// Select the best model by this on the validation rows: loss, or over the users of --rank-sample a metric of the
-    /// ranked catalog such as ndcg@10 or hr@10 [default: loss; for sft of a model from scratch ndcg@10]
-    #[arg(long, value_name = "METRIC")]
-    select: Option<Selection>,
-    /// Stop after this many validations without a better model; 0 for never [default: 1, for grpo 0; for a model from
-    /// scratch 2 for pretrain, 4 for sft]
-    #[arg(long, value_name = "VALIDATIONS")]
-    patience: Option<usize>,
-    /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, and
-    /// results by rounding only
-    #[arg(long, value_name = "ROWS", default_value_t = 32)]
-    micro_batch: usize,
-    /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results,
-    /// and may be given beside --resume
-    #[arg(long)]
-    gradient_checkpointing: bool,
-    /// What the blocks multiply in, forward and backward: f32, bf16 or f16, where the device computes in it; weights,
-    /// losses, rewards and checkpoints stay f32
-    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
-    precision: Precision,
-    /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain, grpo and
-    /// a model from scratch]
-    #[arg(long, value_parser = names_of::<Schedule>())]
-    schedule: Option<Schedule>,
-    /// Decoupled weight decay on matrices
-    #[arg(long, default_value_t = 0.0)]
-    weight_decay: f64,
-    /// Validate and save an exponential average of the weights with this decay instead of the weights as they are, as
-    /// 0.99; 0 for none
-    #[arg(long, value_name = "DECAY")]
-    average: Option<f64>,
-    /// Largest global norm of the gradients
-    #[arg(long, default_value_t = 1.0)]
-    clip_norm: f64,
-    /// Validations in an epoch at most, equally far apart, or in the whole run where that is shorter [default: 1, for
-    /// grpo 10]
-    #[arg(long, value_name = "N")]
-    validations: Option<usize>,
-    /// Steps between checkpoints, besides those at validations
-    #[arg(long, value_name = "STEPS", default_value_t = 50)]
-    checkpoint_every: usize,
-    /// Keep a checkpoint of every so many steps as RUN/step-N, besides RUN/last and RUN/best
-    #[arg(long, value_name = "STEPS")]
-    keep_every: Option<usize>,
-    /// Kept checkpoints at most; the oldest go
-    #[arg(long, value_name = "N", default_value_t = 3, requires = "keep_every")]
-    keep_limit: usize,
-    /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count;
-    /// ten skipped in a row stop the run all the same
-    #[arg(long, value_enum, value_parser = names_of::<OnNonfinite>(), default_value_t = OnNonfinite::Stop)]
-    on_nonfinite: OnNonfinite,
-    /// Stop after this many steps, for trials
-    #[arg(long, value_name = "STEPS")]
-    max_steps: Option<usize>,
-    /// Train on this many examples, drawn at random, for trials
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    /// Validate on this many examples, drawn at random
-    #[arg(long, value_name = "N")]
-    valid_limit: Option<usize>,
-    /// At each validation also rank the catalog for this many validation users, drawn at random [default: 0, or 500
-    /// where --select needs them]
-    #[arg(long, value_name = "USERS")]
-    rank_sample: Option<usize>,
 }
 
 /// Options of `pretrain`.
@@ -165,7 +90,7 @@ pub(super) struct PretrainArgs {
     #[command(flatten)]
     objective: TrainedObjectiveArg,
     #[command(flatten)]
-    training: LoopArgs,
+    training: TrainingOptions,
     #[command(flatten)]
     regularization: Regularization,
 }
@@ -215,7 +140,7 @@ pub(super) struct SftArgs {
     #[command(flatten)]
     frozen: FrozenArgs,
     #[command(flatten)]
-    training: LoopArgs,
+    training: TrainingOptions,
     #[command(flatten)]
     regularization: Regularization,
     #[command(flatten)]
@@ -261,44 +186,16 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), defaults)
 }
 
-impl LoopArgs {
-    /// The stage's defaults with what the user asked for in their place.
-    fn config(&self, defaults: TrainConfig, run: &RunArgs) -> TrainConfig {
-        TrainConfig {
-            epochs: self.epochs.unwrap_or(defaults.epochs),
-            micro_batch: self.micro_batch,
-            gradient_checkpointing: self.gradient_checkpointing,
-            learning_rate: self.lr.unwrap_or(defaults.learning_rate),
-            schedule: self.schedule.unwrap_or(defaults.schedule),
-            warmup: self.warmup.or(defaults.warmup),
-            optimizer: AdamWConfig {
-                weight_decay: self.weight_decay,
-                average: self.average.filter(|&decay| decay != 0.0),
-                ..defaults.optimizer
-            },
-            clip_norm: self.clip_norm,
-            validations: self.validations.unwrap_or(defaults.validations),
-            patience: self.patience.map_or(defaults.patience, |most| (most > 0).then_some(most)),
-            checkpoint_every: self.checkpoint_every,
-            keep: self.keep_every.map(|every| Keep { every, limit: self.keep_limit }),
-            on_nonfinite: self.on_nonfinite,
-            max_steps: self.max_steps,
-            seed: run.seed.seed,
-            ..defaults
-        }
-    }
-}
-
 pub(super) fn launch(
     run: &RunArgs,
-    training: &LoopArgs,
+    training: &TrainingOptions,
     frozen_weights: Precision,
     stage: StageConfig,
     objective: Option<ObjectiveKind>,
     defaults: Defaults,
 ) -> Result<(), CliError> {
     check_json(run.json.as_deref())?;
-    let train = training.config(defaults.train, run);
+    let train = training.config(defaults.train, run.seed.seed);
     train.check()?;
     let select = training.select.unwrap_or(defaults.select);
     let rank_sample = training.rank_sample.unwrap_or(if select == Selection::Loss { 0 } else { 500 });
@@ -310,11 +207,16 @@ pub(super) fn launch(
         limit: training.limit,
         valid_limit: training.valid_limit,
         rank_sample,
+        sample_users: training.sample_users,
         select,
         objective,
         precision: training.precision,
         frozen_weights,
         ..RunDescription::new(stage, &model, &data, &run.device.device, train)
+    };
+    let description = match &run.config {
+        Some(file) => description.with_file(file, &|option| run.names(option))?,
+        None => description,
     };
     let world = if run.mpi { World::of_mpi()? } else { World::alone() };
     let stage = description.stage.name();
@@ -345,7 +247,7 @@ pub(super) fn launch(
 /// Goes on with a run of the command's own stage, if the other options are those that it began with.
 fn go_on(
     run: &RunArgs,
-    training: &LoopArgs,
+    training: &TrainingOptions,
     folder: &Path,
     asked: &RunDescription,
     context: &mut RunContext,

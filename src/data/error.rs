@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::list_cell::ListError;
 use super::visible::visible;
+use crate::from_hub::HubError;
 
 /// Why data cannot be read, prepared or loaded.
 ///
@@ -248,6 +249,15 @@ pub enum DataError {
     /// An end token that cannot be used.
     #[error("end token: {problem}; name one that the tokenizer has")]
     EndToken {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A tokenizer of the hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A token that should begin prompts and cannot be used.
+    #[error("token that begins texts: {problem}")]
+    BeginToken {
         /// What is wrong.
         problem: String,
     },

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod catalog_file;
+mod chat;
 mod drop_titles;
 mod error;
 mod fewer_users;
@@ -22,6 +23,7 @@ mod prepared_row;
 mod prompt;
 mod raw;
 mod read;
+mod special_tokens;
 mod split_tables;
 mod splits;
 mod summary;
@@ -43,8 +45,6 @@ pub use markup::is_markup;
 pub use panics::silence_expected_panics;
 pub use prepare::{prepare, prepare_unless};
 pub use prepare_config::PrepareConfig;
-#[cfg(feature = "clap")]
-pub(crate) use prepare_config::any_path;
 pub use prepared::Prepared;
 pub use prepared_catalog::PreparedCatalog;
 pub use prepared_files::training_rows;
@@ -53,8 +53,9 @@ pub use prompt::{EncodedPrompt, Prompt, PromptTemplate, quoted_list, target_text
 pub use raw::config::{RawConfig, RawSummary, Repeats, SplitKind, Step};
 pub use raw::read_items;
 pub use raw::unfiltered::{RawEvent, RawEvents};
+pub use special_tokens::{Bos, SpecialToken};
 pub use splits::{Split, Splits};
 pub use summary::{SplitSummary, Spread, Summary, WindowSummary};
 pub(crate) use text::turns_direction;
 pub use token_file::TokenFile;
-pub use tokenizer::{EndToken, MIN_VOCAB_SIZE, encode, load_tokenizer, train_bpe, vocab_size};
+pub use tokenizer::{MIN_VOCAB_SIZE, encode, encode_alike, load_tokenizer, train_bpe, vocab_size};

@@ -1,7 +1,6 @@
 //! From a user's files to a folder of tokens.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -16,9 +15,10 @@ use super::prepare_config::PrepareConfig;
 use super::prepared_row::PreparedRow;
 use super::prompt::{Prompt, PromptTemplate, target_text};
 use super::raw::config::RawSummary;
+use super::special_tokens::{Bos, SpecialToken};
 use super::splits::{Split, Splits};
 use super::summary::{SplitSummary, Spread, Summary, WindowSummary};
-use super::tokenizer::{EndToken, encode, tokenizer_from_bytes, train_bpe, vocab_size};
+use super::tokenizer::{encode, tokenizer_from_bytes, train_bpe, vocab_size};
 use super::windows::{Sequence, WindowSettings, count_items, cut_windows, train_sequences};
 use crate::models::files::file_sha256;
 
@@ -61,13 +61,14 @@ pub fn prepare(config: &PrepareConfig) -> Result<Summary, DataError> {
 /// Those of [`prepare`], and [`DataError::Interrupted`].
 pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Result<Summary, DataError> {
     config.check()?;
+    let config = &config.with_tokenizer_at_hand()?;
     // Whether it can be made; until there is something to write, nothing lies there.
     drop(Staging::start(&config.out)?);
     let go_on = || match interrupted.load(Ordering::Relaxed) {
         true => Err(DataError::Interrupted),
         false => Ok(()),
     };
-    let template = read_template(config.template.as_deref())?;
+    let template = read_template(config)?;
     let prompt = template.fill(&config.domain);
 
     let mut data = Interactions::read(&config.data, &config.read_options())?;
@@ -88,10 +89,14 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
         None => train_tokenizer(&prompt, &data.catalog, &sequences, config.vocab_size)?,
     };
     go_on()?;
-    let end_token = EndToken::find(&tokenizer, config.tokenizer.as_deref(), config.end_token.as_deref())?;
+    let end_token = SpecialToken::end(&tokenizer, config.tokenizer.as_deref(), config.end_token.as_deref())?;
+    // A chat template has the token that begins a text itself.
+    let bos = if config.chat && config.bos == Bos::Auto { Bos::No } else { config.bos };
+    let begin_token = SpecialToken::begin(&tokenizer, config.tokenizer.as_deref(), bos)?;
+    let prompt = prompt.beginning_with(begin_token.as_ref().map(|token| token.id));
     let item_tokens = encode_items(&data.catalog, &tokenizer, &end_token)?;
-    let head = encode(&tokenizer, prompt.head())?;
-    if head.is_empty() {
+    let head = prompt.encode_head(&tokenizer)?;
+    if head.len() == usize::from(begin_token.is_some()) {
         let path = config.template.clone().unwrap_or_default();
         return Err(DataError::Template { path, problem: "the text before {history} has no token; add words".into() });
     }
@@ -130,6 +135,7 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
         raw: data.raw.clone(),
         windows: WindowSummary::of(&windows, &item_tokens),
         target_tokens: Spread::of(item_tokens.iter().map(Vec::len)),
+        begin_token,
         end_token,
         vocab_size: vocab_size(&tokenizer),
     };
@@ -165,14 +171,24 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
     Ok(dataset.summary)
 }
 
-fn read_template(file: Option<&Path>) -> Result<PromptTemplate, DataError> {
-    let Some(path) = file else {
-        return Ok(PromptTemplate::default());
+fn read_template(config: &PrepareConfig) -> Result<PromptTemplate, DataError> {
+    let template = match &config.template {
+        None => PromptTemplate::default(),
+        Some(path) => {
+            let unusable = |problem: String| DataError::Template { path: path.clone(), problem };
+            let bytes = std::fs::read(path).map_err(|error| DataError::io(path, "read", error))?;
+            let text =
+                String::from_utf8(bytes).map_err(|_| unusable("the template is not UTF-8; convert it".into()))?;
+            PromptTemplate::parse(&text).map_err(unusable)?
+        }
     };
-    let unusable = |problem: String| DataError::Template { path: path.into(), problem };
-    let bytes = std::fs::read(path).map_err(|error| DataError::io(path, "read", error))?;
-    let text = String::from_utf8(bytes).map_err(|_| unusable("the template is not UTF-8; convert it".into()))?;
-    PromptTemplate::parse(&text).map_err(unusable)
+    match (&config.tokenizer, config.chat) {
+        (_, false) => Ok(template),
+        (Some(tokenizer), true) => template.in_chat(tokenizer),
+        (None, true) => {
+            Err(DataError::Setting { setting: "chat", problem: "needs the tokenizer of a chat model".into() })
+        }
+    }
 }
 
 /// Trains on what a model will read and write: each user's training choices in the prompt's wording, and every title.
@@ -193,7 +209,7 @@ fn train_tokenizer(
 }
 
 /// The tokens of an item's target, the end token last.
-pub(super) fn encode_item(item: &Item, tokenizer: &Tokenizer, end_token: &EndToken) -> Result<Vec<u32>, DataError> {
+pub(super) fn encode_item(item: &Item, tokenizer: &Tokenizer, end_token: &SpecialToken) -> Result<Vec<u32>, DataError> {
     let mut tokens = encode(tokenizer, &target_text(&item.title))?;
     if tokens.contains(&end_token.id) {
         return Err(DataError::EndTokenInTitle {
@@ -206,7 +222,11 @@ pub(super) fn encode_item(item: &Item, tokenizer: &Tokenizer, end_token: &EndTok
     Ok(tokens)
 }
 
-fn encode_items(catalog: &Catalog, tokenizer: &Tokenizer, end_token: &EndToken) -> Result<Vec<Vec<u32>>, DataError> {
+fn encode_items(
+    catalog: &Catalog,
+    tokenizer: &Tokenizer,
+    end_token: &SpecialToken,
+) -> Result<Vec<Vec<u32>>, DataError> {
     // All results are made before the first error is taken, so that it is always the same one.
     let results: Vec<_> = catalog.items().par_iter().map(|item| encode_item(item, tokenizer, end_token)).collect();
     results.into_iter().collect()

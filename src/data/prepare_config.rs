@@ -8,12 +8,10 @@ use super::error::DataError;
 use super::fewer_users::FewerUsers;
 use super::interactions::ReadOptions;
 use super::raw::config::RawConfig;
-
-/// A path of the command line, or none where it is empty.
+use super::special_tokens::Bos;
+use crate::from_hub::tokenizer_file;
 #[cfg(feature = "clap")]
-pub(crate) fn any_path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
-    clap::builder::TypedValueParser::map(clap::builder::OsStringValueParser::new(), PathBuf::from)
-}
+use crate::option_values::any_path;
 
 /// How to prepare a data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,12 +28,20 @@ pub struct PrepareConfig {
     /// What the items are, as the prompt calls them.
     #[cfg_attr(feature = "clap", arg(long, default_value = "items"))]
     pub domain: String,
-    /// An existing tokenizer.json; without one a byte-level BPE is trained on the data.
-    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
+    /// An existing tokenizer.json, or a model folder or a name on the hub with one; without it a byte-level BPE is
+    /// trained on the data.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE|MODEL"))]
     pub tokenizer: Option<PathBuf>,
-    /// The token that ends a target; found in the tokenizer or its config.json if not given.
+    /// The token that ends a target; found in the tokenizer or the files beside it if not given.
     #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT"))]
     pub end_token: Option<String>,
+    /// Whether prompts begin with the tokenizer's token for the beginning of a text: as its model was trained (auto), or
+    /// always or never.
+    #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t = Bos::Auto))]
+    pub bos: Bos,
+    /// Put the wording into the markers of the tokenizer's chats, as the message of a user.
+    #[cfg_attr(feature = "clap", arg(long, requires = "tokenizer"))]
+    pub chat: bool,
     /// Most tokens of a tokenizer that is trained. The default spells common words of titles whole, and is small beside
     /// the backbone of a model that is trained from random weights.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 4096))]
@@ -77,6 +83,8 @@ impl Default for PrepareConfig {
             domain: "items".into(),
             tokenizer: None,
             end_token: None,
+            bos: Bos::Auto,
+            chat: false,
             vocab_size: 4096,
             max_history: 10,
             max_tokens: 512,
@@ -104,6 +112,12 @@ impl PrepareConfig {
             }
         }
         Ok(())
+    }
+
+    /// The config with the file of the tokenizer, which may be named as on the hub.
+    pub(super) fn with_tokenizer_at_hand(&self) -> Result<Self, DataError> {
+        let tokenizer = self.tokenizer.as_deref().map(tokenizer_file).transpose()?;
+        Ok(Self { tokenizer, ..self.clone() })
     }
 
     /// How the data is read.

@@ -10,6 +10,7 @@ use super::folder::{self, CatalogLine};
 use super::prepare::encode_item;
 use super::prepared_files::{Bounds, Files, read_dataset};
 use super::prompt::{Prompt, PromptTemplate};
+use super::special_tokens::SpecialToken;
 use super::summary::Summary;
 use super::tokenizer::{tokenizer_from_bytes, vocab_size};
 use crate::models::decode::{ItemTrie, TrieError};
@@ -56,8 +57,9 @@ impl PreparedCatalog {
         let (config, summary) = (dataset.config, dataset.summary);
         let (path, json) = files.read(folder::TOKENIZER)?;
         let tokenizer = tokenizer_from_bytes(&path, json.as_bytes())?;
-        let end = &summary.end_token;
-        if vocab_size(&tokenizer) != summary.vocab_size || tokenizer.id_to_token(end.id).as_ref() != Some(&end.text) {
+        let has = |token: &SpecialToken| tokenizer.id_to_token(token.id).as_ref() == Some(&token.text);
+        let has_special = summary.begin_token.iter().chain([&summary.end_token]).all(has);
+        if vocab_size(&tokenizer) != summary.vocab_size || !has_special {
             return Err(DataError::prepared(&path, None, "another tokenizer than the data was prepared with"));
         }
         let (path, text) = files.read(folder::TEMPLATE)?;
@@ -77,11 +79,11 @@ impl PreparedCatalog {
         let read = Self {
             catalog,
             item_tokens,
-            prompt: template.fill(&config.domain),
+            prompt: template.fill(&config.domain).beginning_with(summary.begin_token.as_ref().map(|token| token.id)),
             domain: config.domain,
             template,
             tokenizer,
-            end_token: end.id,
+            end_token: summary.end_token.id,
             vocab_size: summary.vocab_size,
             max_history: config.max_history,
             max_tokens: config.max_tokens,

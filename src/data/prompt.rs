@@ -56,13 +56,15 @@ impl PromptTemplate {
     pub fn fill(&self, domain: &str) -> Prompt {
         let head = self.text[..self.history_at].replace(DOMAIN, domain);
         let tail = self.text[self.history_at + HISTORY.len()..].replace(DOMAIN, domain);
-        Prompt { head, tail }
+        Prompt { begin: None, head, tail }
     }
 }
 
 /// A template in which only the history is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
+    /// The token before the text.
+    begin: Option<u32>,
     head: String,
     tail: String,
 }
@@ -77,9 +79,22 @@ pub struct EncodedPrompt {
 }
 
 impl Prompt {
-    /// What stands before the history.
-    pub fn head(&self) -> &str {
-        &self.head
+    /// The prompt with a token before its text, or none.
+    pub fn beginning_with(self, begin: Option<u32>) -> Self {
+        Self { begin, ..self }
+    }
+
+    /// Tokens of what stands before the history.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses the text.
+    pub fn encode_head(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, DataError> {
+        self.encode_text(tokenizer, &self.head)
+    }
+
+    fn encode_text(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, DataError> {
+        let tokens = encode(tokenizer, text)?;
+        Ok(self.begin.into_iter().chain(tokens).collect())
     }
 
     /// The whole text for a history, oldest title first.
@@ -87,10 +102,10 @@ impl Prompt {
         format!("{}{}{}", self.head, quoted_list(titles), self.tail)
     }
 
-    /// Tokens of the text with as many of the newest titles as fit, each whole.
+    /// Tokens of the prompt with as many of the newest titles as fit, each whole.
     ///
     /// The text is encoded as a whole for every number of titles that is tried, so the tokens are those of
-    /// [`render`](Self::render). `place` names the row or user in errors.
+    /// [`render`](Self::render), after the token that begins it. `place` names the row or user in errors.
     ///
     /// # Errors
     /// If there is no title, the newest title alone does not fit, or the tokenizer refuses the text.
@@ -104,7 +119,7 @@ impl Prompt {
         let Some(newest) = titles.last() else {
             return Err(DataError::NoTitles);
         };
-        let newest_titles = |count: usize| encode(tokenizer, &self.render(&titles[titles.len() - count..]));
+        let newest_titles = |count: usize| self.encode_text(tokenizer, &self.render(&titles[titles.len() - count..]));
         let mut tokens = newest_titles(titles.len())?;
         if tokens.len() <= max_tokens {
             return Ok(EncodedPrompt { tokens, titles: titles.len() });
@@ -132,7 +147,7 @@ impl Prompt {
         })
     }
 
-    /// For each token of the text for a history, the place in `titles` of the title that it belongs to; none for the
+    /// For each token of the prompt for a history, the place in `titles` of the title that it belongs to; none for the
     /// wording around the history.
     ///
     /// A title has its quotes and the comma after it. A token across a border belongs to the side with more of its
@@ -160,7 +175,8 @@ impl Prompt {
             touched.fold(first, |best, part| if bytes(part) > bytes(best) { part } else { best })
         };
         let title_of = |part: usize| (1..=titles.len()).contains(&part).then(|| part - 1);
-        Ok(encoding.get_offsets().iter().map(part_of).map(title_of).collect())
+        let begin = self.begin.map(|_| None);
+        Ok(begin.into_iter().chain(encoding.get_offsets().iter().map(part_of).map(title_of)).collect())
     }
 }
 
@@ -240,7 +256,7 @@ mod tests {
         let bytes = train_bpe(&["text"], 257).unwrap();
         let owners = prompt.titles_of_tokens(&bytes, &titles).unwrap();
         let lengths = [titles[0].len() + 4, 4, titles[2].len() + 4, titles[3].len() + 2];
-        let mut expected = vec![None; prompt.head().len()];
+        let mut expected = vec![None; prompt.head.len()];
         for (title, length) in lengths.into_iter().enumerate() {
             expected.extend(vec![Some(title); length]);
         }
@@ -255,6 +271,22 @@ mod tests {
         assert!(owners.contains(&Some(0)) && owners.contains(&Some(1)));
         assert!(owners[0].is_none() && owners[owners.len() - 1].is_none());
         assert!(owners.iter().flatten().is_sorted());
+    }
+
+    #[test]
+    fn the_token_that_begins_a_prompt_stands_there_once_and_counts() {
+        let tokenizer = train_bpe(&["text"], 257).unwrap();
+        let plain = PromptTemplate::parse("H:{history}\n").unwrap().fill("");
+        let prompt = plain.clone().beginning_with(Some(0));
+        let longest = plain.render(&["a", "b"]).len();
+        let with = prompt.encode(&tokenizer, &["a", "b"], longest + 1, place).unwrap();
+        let without = plain.encode(&tokenizer, &["a", "b"], longest, place).unwrap();
+        assert_eq!(with.tokens, [vec![0], without.tokens].concat());
+        assert_eq!(prompt.encode(&tokenizer, &["a", "b"], longest, place).unwrap().titles, 1);
+        let head = prompt.encode_head(&tokenizer).unwrap();
+        assert!(with.tokens.starts_with(&head) && head.len() == 3);
+        let owners = prompt.titles_of_tokens(&tokenizer, &["a", "b"]).unwrap();
+        assert_eq!((owners.len(), owners[3]), (with.tokens.len(), Some(0)));
     }
 
     #[test]

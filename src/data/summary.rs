@@ -8,8 +8,8 @@ use super::drop_titles::Dropped;
 use super::interactions::{Layout, Notes};
 use super::prepared_row::PreparedRow;
 use super::raw::config::RawSummary;
+use super::special_tokens::SpecialToken;
 use super::splits::{Split, Splits};
-use super::tokenizer::EndToken;
 use super::windows::Window;
 
 /// What a prepared data set is like.
@@ -41,8 +41,11 @@ pub struct Summary {
     pub windows: WindowSummary,
     /// Tokens of the items' targets, end token included.
     pub target_tokens: Spread,
+    /// The token that begins prompts, if one does.
+    #[serde(default)]
+    pub begin_token: Option<SpecialToken>,
     /// The token that ends targets.
-    pub end_token: EndToken,
+    pub end_token: SpecialToken,
     /// Size of the vocabulary.
     pub vocab_size: usize,
 }

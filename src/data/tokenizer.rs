@@ -12,25 +12,13 @@ use super::error::DataError;
 use super::panics::without_panic;
 
 /// The end token of a tokenizer that is trained here.
-const TRAINED_END: &str = "<|endoftext|>";
+pub(super) const TRAINED_END: &str = "<|endoftext|>";
 
 /// Smallest vocabulary of a byte-level tokenizer: the bytes and the end token.
 pub const MIN_VOCAB_SIZE: usize = 257;
 
 /// Most tokens of a tokenizer that is trained.
 const MAX_VOCAB_SIZE: usize = 1 << 24;
-
-/// End tokens that checkpoints use, tried in this order.
-const KNOWN_ENDS: [&str; 5] = [TRAINED_END, "<|im_end|>", "</s>", "<|end_of_text|>", "<|eot_id|>"];
-
-/// The token that ends every target.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct EndToken {
-    /// Its text.
-    pub text: String,
-    /// Its number.
-    pub id: u32,
-}
 
 /// Trains a byte-level BPE tokenizer as GPT-2's, of at most `vocab_size` tokens, with `<|endoftext|>` as token 0.
 ///
@@ -118,46 +106,24 @@ pub(super) fn encoded(
         .map_err(|error| failed(error.to_string()))
 }
 
-impl EndToken {
-    /// Finds the end token: the one asked for; else `eos_token_id` (the first, if it is a list) of a `config.json`
-    /// beside the tokenizer's file; else the first of the usual ones that the tokenizer has.
-    ///
-    /// # Errors
-    /// If the tokenizer lacks it, none is found, or `config.json` cannot be read.
-    pub fn find(tokenizer: &Tokenizer, file: Option<&Path>, asked_for: Option<&str>) -> Result<Self, DataError> {
-        if let Some(text) = asked_for {
-            let absent = || DataError::EndToken { problem: format!("the tokenizer has no token `{text}`") };
-            let id = tokenizer.token_to_id(text).ok_or_else(absent)?;
-            return Ok(Self { text: text.into(), id });
-        }
-        let config = file.map(|file| file.with_file_name("config.json")).filter(|config| config.exists());
-        if let Some(config) = config
-            && let Some(id) = eos_token_id(&config)?
-        {
-            let text = u32::try_from(id).ok().and_then(|id| Some((tokenizer.id_to_token(id)?, id)));
-            let (text, id) = text.ok_or_else(|| DataError::EndToken {
-                problem: format!("{} says eos_token_id {id}, which the tokenizer lacks", config.display()),
-            })?;
-            return Ok(Self { text, id });
-        }
-        let known =
-            KNOWN_ENDS.iter().find_map(|&text| Some(Self { text: text.into(), id: tokenizer.token_to_id(text)? }));
-        known.ok_or_else(|| DataError::EndToken {
-            problem: format!("the tokenizer has none of {}", KNOWN_ENDS.join(", ")),
-        })
-    }
-}
-
-fn eos_token_id(config: &Path) -> Result<Option<u64>, DataError> {
-    let bytes = std::fs::read(config).map_err(|error| DataError::io(config, "read", error))?;
-    let unusable = |problem: String| DataError::EndToken { problem: format!("{}: {problem}", config.display()) };
-    let content: Value = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
-    let eos = match content.get("eos_token_id") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
-        Some(id) => id.as_u64(),
+/// Whether two tokenizers give any text the same tokens: they are the same but for what they do with tokens afterwards.
+///
+/// # Errors
+/// If one of them cannot be written as JSON.
+pub fn encode_alike(a: &Tokenizer, b: &Tokenizer) -> Result<bool, DataError> {
+    let json = |tokenizer: &Tokenizer| {
+        let failed = |problem: String| DataError::Tokenizer { path: "tokenizer.json".into(), problem };
+        tokenizer.to_string(false).map_err(|error| failed(error.to_string()))
     };
-    eos.map(Some).ok_or_else(|| unusable("eos_token_id is neither a token number nor a list of them".into()))
+    let (a, b) = (json(a)?, json(b)?);
+    let encoding = |json: &str| {
+        let mut file: serde_json::Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+        for afterwards in ["decoder", "post_processor", "version"] {
+            file.remove(afterwards);
+        }
+        file
+    };
+    Ok(a == b || encoding(&a) == encoding(&b))
 }
 
 #[cfg(test)]
@@ -168,23 +134,6 @@ mod tests {
 
     fn small() -> Tokenizer {
         train_bpe(&["the cat and the hat", "the cat sat"], 270).unwrap()
-    }
-
-    /// A folder with the small tokenizer, without its own end token where `end` names another, and a `config.json`.
-    fn folder(end: &str, config: Option<&str>) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        let json = small().to_string(false).unwrap().replace(TRAINED_END, end);
-        std::fs::write(dir.path().join("tokenizer.json"), json).unwrap();
-        if let Some(config) = config {
-            std::fs::write(dir.path().join("config.json"), config).unwrap();
-        }
-        dir
-    }
-
-    fn end_of(end: &str, config: Option<&str>, asked_for: Option<&str>) -> Result<EndToken, DataError> {
-        let dir = folder(end, config);
-        let file = dir.path().join("tokenizer.json");
-        EndToken::find(&load_tokenizer(&file)?, Some(&file), asked_for)
     }
 
     proptest! {
@@ -264,29 +213,22 @@ mod tests {
     }
 
     #[test]
-    fn end_token_is_the_one_asked_for_then_the_configs_then_a_known_one() {
-        let the = small().token_to_id("the").unwrap();
-        let config = format!(r#"{{"eos_token_id": [{the}, 1]}}"#);
-        assert_eq!(end_of("</s>", Some(&config), Some("</s>")).unwrap(), EndToken { text: "</s>".into(), id: 0 });
-        assert_eq!(end_of("</s>", Some(&config), None).unwrap(), EndToken { text: "the".into(), id: the });
-        for config in [r#"{"eos_token_id": null}"#, "{}"] {
-            assert_eq!(end_of("<|eot_id|>", Some(config), None).unwrap().text, "<|eot_id|>");
-        }
-        assert_eq!(end_of("</s>", None, None).unwrap().id, 0);
-    }
-
-    #[test]
-    fn an_end_token_that_does_not_exist_is_an_error() {
-        for (end, config, asked_for, wanted) in [
-            ("</s>", None, Some("<end>"), "no token `<end>`"),
-            ("<none>", None, None, "has none of"),
-            ("</s>", Some(r#"{"eos_token_id": 100000}"#), None, "which the tokenizer lacks"),
-            ("</s>", Some(r#"{"eos_token_id": -1}"#), None, "neither a token number"),
-            ("</s>", Some(r#"{"eos_token_id": []}"#), None, "neither a token number"),
-            ("</s>", Some("{"), None, "config.json"),
-        ] {
-            let error = end_of(end, config, asked_for).unwrap_err();
-            assert!(error.to_string().contains(wanted), "{error}");
-        }
+    fn tokenizers_are_compared_by_the_tokens_that_they_give() {
+        let plain = small();
+        let changed = |change: fn(&mut Value)| {
+            let mut file: Value = serde_json::from_str(&plain.to_string(false).unwrap()).unwrap();
+            change(&mut file);
+            tokenizer_from_bytes(Path::new("t.json"), file.to_string().as_bytes()).unwrap()
+        };
+        let same = |other: Tokenizer| encode_alike(&plain, &other).unwrap();
+        assert!(same(plain.clone()));
+        assert!(same(changed(|file| file["decoder"] = Value::Null)));
+        assert!(same(changed(|file| file["truncation"] = Value::Null)));
+        assert!(!same(changed(|file| file["normalizer"] = serde_json::json!({"type": "Lowercase"}))));
+        assert!(!same(changed(|file| file["added_tokens"][0]["normalized"] = true.into())));
+        assert!(!same(changed(|file| {
+            let merges = file["model"]["merges"].as_array_mut().unwrap();
+            merges.swap(0, 1);
+        })));
     }
 }

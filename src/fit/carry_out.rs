@@ -94,7 +94,7 @@ impl FitConfig {
         let Some(model) = &self.model else {
             return Ok(None);
         };
-        let own = own_tokenizer(&model_folder(model))?;
+        let own = own_tokenizer(&model_folder(model)?)?;
         let problem = "it has no tokenizer.json".to_owned();
         own.map(Some).ok_or_else(|| RunError::OtherTokenizer { model: model.clone(), problem })
     }

@@ -6,10 +6,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::data::RawConfig;
-#[cfg(feature = "clap")]
-use crate::data::any_path;
 use crate::models::ModelError;
 use crate::models::files::{read_json, write_json};
+#[cfg(feature = "clap")]
+use crate::option_values::any_path;
 use crate::run::RunError;
 
 /// The file of a shop's folder with what was asked for.

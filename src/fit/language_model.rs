@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::budget::{Clock, FOREVER, TrainedRun, recorded, train_within};
 use super::config::FitConfig;
-use crate::models::ThoughtKind;
 use crate::models::backbone::Architecture;
+use crate::models::{Precision, ThoughtKind};
 use crate::run::{
     Augmentation, Defaults, FromScratch, InitRequest, ModelOrigin, ModelSizes, RunDescription, RunError, RunEvent,
     Selection, StageConfig, TOKENIZER_FILE,
@@ -164,6 +164,7 @@ impl Workbench<'_> {
             let request = InitRequest {
                 out: out.clone(),
                 origin: ModelOrigin::Random { tokenizer, end_token: None, sizes: SIZES },
+                dtype: Precision::F32,
                 thoughts: None,
                 device: self.config.device.clone(),
                 seed: self.config.seed,

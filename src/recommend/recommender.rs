@@ -91,7 +91,7 @@ impl Recommender {
             Candidate::Popularity => Some(Scorer::popularity(&prepared)),
             Candidate::Transition => Some(Scorer::transition(&prepared, shop.transition)),
             Candidate::Sasrec => {
-                let model = load_sasrec(&model_folder(sasrec), &prepared, &device(&config.device)?)?;
+                let model = load_sasrec(&model_folder(sasrec)?, &prepared, &device(&config.device)?)?;
                 Some(Scorer::Sasrec(Box::new(model)))
             }
             Candidate::LanguageModel | Candidate::Guided => None,
@@ -304,7 +304,7 @@ fn guide(
         }
         GuideSource::SasRec(run) => {
             let catalog = PreparedCatalog::load(data)?;
-            let model = load_sasrec(&model_folder(&run), &catalog, &device(device_name)?)?;
+            let model = load_sasrec(&model_folder(&run)?, &catalog, &device(device_name)?)?;
             (catalog, Box::new(model))
         }
     })

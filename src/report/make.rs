@@ -133,7 +133,7 @@ impl ReportConfig {
         rows: &[&PreparedRow],
     ) -> Result<Result<Vec<View>, String>, RunError> {
         let model = load_model(run, &self.device)?;
-        check_fit(&model, &model_folder(run), prepared)?;
+        check_fit(&model, run, prepared)?;
         let objective = objective.with_kind(model.objective())?;
         Ok(views(&model, prepared, &objective, rows)?.ok_or_else(|| "which has no latent attention".to_owned()))
     }
@@ -147,5 +147,5 @@ fn why_not(run: &Run, prepared: &Prepared) -> Option<&'static str> {
     if run.data_files() != *prepared.files() {
         return Some("which was made with other data");
     }
-    (!model_folder(&run.path).exists()).then_some("which has no best checkpoint yet")
+    (!model_folder(&run.path).is_ok_and(|folder| folder.exists())).then_some("which has no best checkpoint yet")
 }

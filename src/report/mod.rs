@@ -17,6 +17,7 @@ mod picture;
 mod popularity;
 mod quality;
 mod run;
+mod samples;
 mod speed;
 mod standing;
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use super::attention::{self, Examples};
 use super::contents::Contents;
 use super::html::Text;
-use super::{curves, overview, popularity, quality, speed};
+use super::{curves, overview, popularity, quality, samples, speed};
 
 /// All of the page's looks.
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -26,6 +26,7 @@ pub fn page(contents: &Contents, examples: &Result<Examples, String>) -> String 
         ("runs", "What this is", overview::section(contents)),
         ("figures", "Hit rate and NDCG", quality::section(contents)),
         ("curves", "Learning curves", curves::section(contents)),
+        ("samples", "Recommendations while it trains", samples::section(contents)),
         ("speed", "Hit rate against latency", speed::section(contents)),
         ("popularity", "Popularity", popularity::section(contents)),
         ("attention", "What the thought attends to", attention::section(contents, examples)),

@@ -143,7 +143,7 @@ impl BaselineRequest {
             Baseline::Recent => Counting::Recent,
             Baseline::Transition { .. } => Counting::Transition(self.choose(prepared, observer)),
             Baseline::SasRec { model: folder, device: name } => {
-                let model = load_sasrec(&model_folder(folder), prepared, &device(name)?)?;
+                let model = load_sasrec(&model_folder(folder)?, prepared, &device(name)?)?;
                 let files = weight_files(folder)?;
                 let log = EvaluationLog::open(folder).unwrap_or_else(|error| {
                     observer(BaselineEvent::NotRecorded(error));

@@ -39,7 +39,7 @@ impl FromScratch {
     /// The case of a model's folder and a prepared folder; nothing where the model comes from elsewhere, or where one of
     /// the folders cannot be read, which whoever loads it will say.
     pub fn of(model: &Path, data: &Path) -> Option<Self> {
-        let config = hub::base_folder(&model_folder(model)).ok()?.join("config.json");
+        let config = hub::base_folder(&model_folder(model).ok()?).ok()?.join("config.json");
         let config = BackboneConfig::from_json(&config, read_json(&config).ok()?).ok()?;
         let rows = training_rows(data).ok()?;
         config.is_from_scratch().then_some(Self { rows })

@@ -47,6 +47,9 @@ pub struct RunDescription {
     pub valid_limit: Option<usize>,
     /// Validation users to rank the catalog for at each validation; 0 for none.
     pub rank_sample: usize,
+    /// Validation users to show recommendations for at each validation.
+    #[serde(default)]
+    pub sample_users: usize,
     /// What the best model is selected by.
     #[serde(default)]
     pub select: Selection,
@@ -75,6 +78,7 @@ impl RunDescription {
             limit: None,
             valid_limit: None,
             rank_sample: 0,
+            sample_users: 0,
             select: Selection::Loss,
             train,
         }

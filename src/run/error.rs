@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crate::data::DataError;
+use crate::from_hub::HubError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
 use crate::models::decode::TrieError;
@@ -21,6 +22,9 @@ pub enum RunError {
     /// The catalog.
     #[error(transparent)]
     Trie(#[from] TrieError),
+    /// A model of the hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A file or folder.
     #[error(transparent)]
     Input(#[from] InputError),

@@ -62,7 +62,7 @@ impl GuideSource {
     ) -> Result<Box<dyn CollaborativeModel>, RunError> {
         Ok(match self {
             Self::Transition => Box::new(Transitions::new(prepared, transition.unwrap_or_default())),
-            Self::SasRec(run) => Box::new(load_sasrec(&model_folder(run), prepared, &device(device_name)?)?),
+            Self::SasRec(run) => Box::new(load_sasrec(&model_folder(run)?, prepared, &device(device_name)?)?),
         })
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::samples::Sample;
 use crate::input_error::InputError;
 
 /// A step and a figure's value at it.
@@ -20,6 +22,8 @@ pub struct Log {
     pub skipped: usize,
     /// What went wrong in the run's own eyes, with the step.
     pub alarms: Vec<(usize, String)>,
+    /// What validations showed of recommendations, by the step.
+    pub samples: BTreeMap<usize, Vec<Sample>>,
 }
 
 impl Log {
@@ -48,6 +52,9 @@ impl Log {
             for reason in ["warning", "stop"].into_iter().filter_map(|name| line.get(name)?.as_str()) {
                 log.alarms.push((step, reason.to_owned()));
             }
+            if let Some(samples) = line.get("valid_samples").and_then(|samples| Vec::deserialize(samples).ok()) {
+                log.samples.insert(step, samples);
+            }
             for (name, value) in &line {
                 log.add(name, step as f64, value);
             }
@@ -71,6 +78,11 @@ impl Log {
             }
             _ => {}
         }
+    }
+
+    /// The names of all figures.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.series.keys().map(String::as_str)
     }
 
     /// A figure's values in the order of steps; none if the log does not have it.

@@ -20,10 +20,14 @@ mod pipeline;
 mod ranked;
 mod recipe;
 mod recorded;
+mod samples;
 mod sasrec;
 mod score;
 mod selection;
 mod settings;
+mod settings_file;
+mod tensorboard;
+mod training_options;
 
 pub use augmented::Augmentation;
 pub use baseline::{Baseline, BaselineEvent, BaselineRequest};
@@ -46,7 +50,11 @@ pub use model_folder::{
 pub use new_model::{InitRequest, ModelOrigin, ModelSizes};
 pub use pipeline::{Resumption, resume, start};
 pub use recipe::Recipe;
+pub use samples::Sample;
 pub use sasrec::SasRecRun;
 pub use score::{ScoreRequest, Scorer, TargetScore};
 pub use selection::Selection;
 pub use settings::{SETTINGS, check_same};
+pub use settings_file::model_and_data;
+pub use tensorboard::export_tensorboard;
+pub use training_options::TrainingOptions;

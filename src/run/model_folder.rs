@@ -1,4 +1,5 @@
-//! What a path to a model means: a folder in Hugging Face's layout, or a run folder with its best checkpoint.
+//! What a path to a model means: a folder in Hugging Face's layout, a run folder with its best checkpoint, or a name on
+//! the hub.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,8 @@ use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 use super::error::RunError;
-use crate::data::{PreparedCatalog, encode, load_tokenizer};
+use crate::data::{PreparedCatalog, encode_alike, load_tokenizer};
+use crate::from_hub::{self, HubName};
 use crate::input_error::InputError;
 use crate::models::files;
 use crate::models::hub;
@@ -16,9 +18,14 @@ use crate::train::{RunPaths, holds_weights};
 /// Name of the tokenizer's file in model and prepared folders.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 
-/// The model folder that a path means: a Hugging Face folder itself, or a run folder's best checkpoint.
-pub fn model_folder(path: &Path) -> PathBuf {
-    if is_run(path) { RunPaths(path).best() } else { path.to_owned() }
+/// The model folder that a path means: a Hugging Face folder itself, a run folder's best checkpoint, or the download of
+/// a name on the hub.
+///
+/// # Errors
+///
+/// What keeps a name's model from being downloaded.
+pub fn model_folder(path: &Path) -> Result<PathBuf, RunError> {
+    if is_run(path) { Ok(RunPaths(path).best()) } else { Ok(from_hub::model_folder(path)?) }
 }
 
 /// Whether a folder is a run's.
@@ -29,6 +36,12 @@ pub fn is_run(path: &Path) -> bool {
 /// A path that holds wherever the program is called from next.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// What means the same model wherever and whenever the program is called next: an absolute path, or a name on the hub
+/// with its commit.
+pub(super) fn lasting(path: &Path) -> Result<PathBuf, RunError> {
+    if HubName::parse(path).is_some() { Ok(from_hub::pinned(path)?) } else { Ok(absolute(path)) }
 }
 
 /// Makes sure before anything is loaded that there is such a device and that it computes in a precision.
@@ -47,7 +60,7 @@ pub fn check_device(name: &str, precision: Precision) -> Result<(), RunError> {
 /// No such device or folder, or a model that cannot be read.
 pub fn load_model(path: &Path, device_name: &str) -> Result<LatentRecommender, RunError> {
     let device = device(device_name)?;
-    let folder = model_folder(path);
+    let folder = model_folder(path)?;
     if !folder.exists() {
         let problem = match folder == path {
             true => "there is no such model folder; give a Hugging Face folder or a run folder",
@@ -87,7 +100,11 @@ pub fn with_learnt_thoughts(
 ///
 /// A file that cannot be read.
 pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> {
-    let folder = model_folder(model);
+    let folder = match model_folder(model) {
+        // A run goes on without the model that it began with, and who needs the model says that it cannot be had.
+        Err(RunError::Hub(_)) => return Ok(BTreeMap::new()),
+        folder => folder?,
+    };
     let base = hub::base_folder(&folder)?;
     // An adapter's model may lie in another folder.
     let other = (base != folder).then_some((base, "base/"));
@@ -95,7 +112,6 @@ pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> 
     for (folder, prefix) in std::iter::once((folder, "")).chain(other) {
         let recorded = files::recorded_checksums(&folder)?.unwrap_or_default();
         let entries = match std::fs::read_dir(&folder) {
-            // A run goes on without the model that it began with.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             entries => entries.map_err(ModelError::io(&folder))?,
         };
@@ -119,7 +135,7 @@ pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> 
 ///
 /// Another tokenizer, or prompts that are too long for the model.
 pub fn check_fit(model: &LatentRecommender, path: &Path, prepared: &PreparedCatalog) -> Result<(), RunError> {
-    let folder = model_folder(path);
+    let folder = model_folder(path)?;
     let config = model.backbone.config();
     if prepared.vocab_size > config.vocab_size {
         let problem = format!(
@@ -134,7 +150,7 @@ pub fn check_fit(model: &LatentRecommender, path: &Path, prepared: &PreparedCata
         return Err(RunError::TooLong { model: folder, tokens, positions: config.max_positions });
     }
     if let Some(own) = own_tokenizer(&folder)?
-        && !same_tokenizer(&load_tokenizer(&own)?, &prepared.tokenizer)?
+        && !encode_alike(&load_tokenizer(&own)?, &prepared.tokenizer)?
     {
         let problem = "its tokenizer is not the one that the data was prepared with".into();
         return Err(RunError::OtherTokenizer { model: folder, problem });
@@ -150,12 +166,6 @@ pub fn check_fit(model: &LatentRecommender, path: &Path, prepared: &PreparedCata
 pub fn own_tokenizer(folder: &Path) -> Result<Option<PathBuf>, RunError> {
     let candidates = [folder.to_owned(), hub::base_folder(folder)?].map(|folder| folder.join(TOKENIZER_FILE));
     Ok(candidates.into_iter().find(|path| path.exists()))
-}
-
-/// Whether two tokenizers have the same vocabulary and spell a text alike.
-fn same_tokenizer(a: &Tokenizer, b: &Tokenizer) -> Result<bool, RunError> {
-    let probe = "\"The Dark Side, 1973\" (Remastered) & más — ½";
-    Ok(a.get_vocab(true) == b.get_vocab(true) && encode(a, probe)? == encode(b, probe)?)
 }
 
 /// The tokenizer as a file that checkpoints carry along: name and content.

@@ -6,11 +6,12 @@ use burn::module::Module;
 
 use super::error::RunError;
 use super::model_folder::{TOKENIZER_FILE, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
-use crate::data::{EndToken, Staging, load_tokenizer, vocab_size};
+use crate::data::{SpecialToken, Staging, load_tokenizer, vocab_size};
+use crate::from_hub::tokenizer_file;
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::files::write_atomically;
 use crate::models::hub;
-use crate::models::{LatentRecommender, ModelError, ThoughtKind, device};
+use crate::models::{LatentRecommender, ModelError, Precision, ThoughtKind, device};
 
 /// Which model to make.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct InitRequest {
     /// Thoughts that the model has; if not given, those of the model that it is made from and whatever makes them, else
     /// one of a latent attention.
     pub thoughts: Option<usize>,
+    /// What its weights are rounded to and written as.
+    pub dtype: Precision,
     /// Where to compute.
     pub device: String,
     /// Seed of random weights.
@@ -38,7 +41,7 @@ pub enum ModelOrigin {
     Random {
         /// The file `tokenizer.json`.
         tokenizer: PathBuf,
-        /// The token that ends a target; see [`EndToken::find`] if not given.
+        /// The token that ends a target; see [`SpecialToken::end`] if not given.
         end_token: Option<String>,
         /// The sizes.
         sizes: ModelSizes,
@@ -81,16 +84,23 @@ impl InitRequest {
     /// thoughts than the model has learnt.
     pub fn carry_out(&self) -> Result<usize, RunError> {
         let (model, tokenizer) = match &self.origin {
-            ModelOrigin::Base(base) => (self.based_on(base)?, own_tokenizer(&model_folder(base))?),
+            ModelOrigin::Base(base) => (self.based_on(base)?, own_tokenizer(&model_folder(base)?)?),
             ModelOrigin::Random { tokenizer, end_token, sizes } => {
-                (self.random(tokenizer, end_token.as_deref(), sizes)?, Some(tokenizer.clone()))
+                let tokenizer = tokenizer_file(tokenizer)?;
+                (self.random(&tokenizer, end_token.as_deref(), sizes)?, Some(tokenizer))
             }
         };
         let staging = Staging::start(&self.out)?;
-        hub::save(&model, &staging.folder())?;
+        hub::save_as(&model, &staging.folder(), self.dtype)?;
         if let Some(tokenizer) = tokenizer.filter(|path| path.exists()) {
-            let bytes = std::fs::read(&tokenizer).map_err(ModelError::io(&tokenizer))?;
-            write_atomically(&staging.folder().join(TOKENIZER_FILE), &bytes)?;
+            // What stands beside it says how texts begin, and how chats look.
+            for name in [TOKENIZER_FILE, "tokenizer_config.json", "chat_template.jinja"] {
+                let from = if name == TOKENIZER_FILE { tokenizer.clone() } else { tokenizer.with_file_name(name) };
+                if from.exists() {
+                    let bytes = std::fs::read(&from).map_err(ModelError::io(&from))?;
+                    write_atomically(&staging.folder().join(name), &bytes)?;
+                }
+            }
         }
         staging.publish()?;
         Ok(model.num_params())
@@ -110,7 +120,7 @@ impl InitRequest {
 
     fn random(&self, file: &Path, end_token: Option<&str>, sizes: &ModelSizes) -> Result<LatentRecommender, RunError> {
         let tokenizer = load_tokenizer(file)?;
-        let end = EndToken::find(&tokenizer, Some(file), end_token)?;
+        let end = SpecialToken::end(&tokenizer, Some(file), end_token)?;
         let config = BackboneConfig::new(&NewBackbone {
             architecture: sizes.architecture,
             vocab_size: vocab_size(&tokenizer),

@@ -7,7 +7,9 @@ use super::carry_out::{RunContext, RunEvent, RunOutcome, carry_out};
 use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::error::RunError;
 use super::held_out::{HeldOut, TrainRows};
-use super::model_folder::{absolute, check_device, check_fit, load_model, model_folder, tokenizer_asset, weight_files};
+use super::model_folder::{
+    absolute, check_device, check_fit, lasting, load_model, model_folder, tokenizer_asset, weight_files,
+};
 use super::recorded::{check_data, damage, differences, from_json, to_json};
 use crate::data::{Prepared, Split};
 use crate::eval::sample;
@@ -39,7 +41,7 @@ pub struct Resumption {
 /// Settings that make no sense, data or a model that cannot be read or do not fit, a folder that is in use, and
 /// [`RunError::Interrupted`] where the run was stopped before its end.
 pub fn start(mut description: RunDescription, out: &Path, context: &mut RunContext) -> Result<RunOutcome, RunError> {
-    description.model = absolute(&description.model);
+    description.model = lasting(&description.model)?;
     description.data = absolute(&description.data);
     check_device(&description.device, description.precision)?;
     check_device(&description.device, description.frozen_weights)?;
@@ -226,7 +228,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunErr
             match lora {
                 Some(lora) => {
                     // A model whose own adapter has become part of its weights is in no folder.
-                    let folder = model_folder(&description.model);
+                    let folder = model_folder(&description.model)?;
                     let is_merged = folder.join(hub::ADAPTER_CONFIG_FILE).exists();
                     let base = (!is_merged).then(|| folder.display().to_string());
                     model.with_lora(&LoraConfig { base, ..lora.clone() }, seed)?

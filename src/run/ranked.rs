@@ -4,6 +4,7 @@ use burn::module::Module;
 use serde_json::json;
 
 use super::description::{RunData, RunDescription};
+use super::samples::samples;
 use super::selection::Selection;
 use crate::data::{PreparedRow, Split};
 use crate::eval::{CUTOFFS, EvalConfig, Metric, Shard, evaluate, sample, shown};
@@ -19,6 +20,8 @@ pub(super) struct Ranked<'a> {
     stage: &'a dyn Stage<LatentRecommender>,
     data: &'a RunData,
     rows: Vec<&'a PreparedRow>,
+    /// Rows of users to show recommendations for.
+    shown: Vec<&'a PreparedRow>,
     micro_batch: usize,
     select: Selection,
 }
@@ -27,7 +30,8 @@ impl<'a> Ranked<'a> {
     pub fn new(stage: &'a dyn Stage<LatentRecommender>, description: &RunDescription, data: &'a RunData) -> Self {
         let users = data.prepared.rows.get(Split::Valid);
         let rows = sample(users, Some(description.rank_sample), description.train.seed);
-        Self { stage, data, rows, micro_batch: description.train.micro_batch, select: description.select }
+        let shown = sample(users, Some(description.sample_users), description.train.seed);
+        Self { stage, data, rows, shown, micro_batch: description.train.micro_batch, select: description.select }
     }
 
     /// The metrics that lists of ten have, and the one that is selected by; the share of the catalog that the first ten
@@ -101,6 +105,12 @@ impl Stage<LatentRecommender> for Ranked<'_> {
                 if self.select == Selection::Ranking(metric) {
                     validation.score = value;
                 }
+            }
+        }
+        if pass.world.is_root() {
+            let samples = samples(&model.valid(), self.data, &self.shown)?;
+            if !samples.is_empty() {
+                validation.metrics.insert("valid_samples".into(), json!(samples));
             }
         }
         Ok(Some(validation))

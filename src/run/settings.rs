@@ -7,7 +7,7 @@ use super::error::RunError;
 use crate::models::ModelError;
 
 /// The settings of training, and where each stands in a run's description.
-pub const SETTINGS: [(&str, &str); 56] = [
+pub const SETTINGS: [(&str, &str); 58] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -25,6 +25,7 @@ pub const SETTINGS: [(&str, &str); 56] = [
     ("limit", "/limit"),
     ("valid_limit", "/valid_limit"),
     ("rank_sample", "/rank_sample"),
+    ("sample_users", "/sample_users"),
     ("select", "/select"),
     ("average", "/train/optimizer/average"),
     ("dropout", "/stage/regularization/dropout"),
@@ -57,6 +58,7 @@ pub const SETTINGS: [(&str, &str); 56] = [
     ("max_perplexity", "/stage/config/max_perplexity"),
     ("estimator", "/stage/config/estimator"),
     ("advantage", "/stage/config/advantage"),
+    ("advantage_over", "/stage/config/advantage_over"),
     ("clip_low", "/stage/config/clip_low"),
     ("clip_high", "/stage/config/clip_high"),
     ("kl", "/stage/config/kl"),
@@ -109,7 +111,8 @@ mod tests {
     #[test]
     fn every_training_option_is_compared_when_a_run_goes_on() {
         // What may change between two parts of a run.
-        let free = "model out data device gradient_checkpointing micro_batch max_steps mpi json quiet resume help";
+        let free =
+            "model out data device gradient_checkpointing micro_batch max_steps mpi json quiet resume config help";
         let free: Vec<&str> = free.split(' ').collect();
         let cli = crate::cli::Cli::command();
         for name in ["pretrain", "sft", "grpo"] {

@@ -67,9 +67,11 @@ pub fn of_summary(summary: &Summary) -> String {
     let notes: String =
         notes.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}\n")).collect();
     let raw = summary.raw.as_ref().map(|raw| of_raw_summary(raw) + "\n").unwrap_or_default();
+    let begin = summary.begin_token.as_ref();
+    let begin = begin.map_or_else(String::new, |token| format!(", prompts begin with `{}` ({})", token.text, token.id));
     format!(
         "{raw}{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
-         {} tokens, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n{notes}",
+         {} tokens{begin}, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n{notes}",
         table(&rows),
         summary.users,
         summary.items,

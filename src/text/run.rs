@@ -1,7 +1,9 @@
+use serde::Deserialize;
+
 use super::table::table;
 use crate::recommend::{Evidence, Recommendation, TitleShare, Why};
 use crate::report::duration;
-use crate::run::RunOutcome;
+use crate::run::{RunOutcome, Sample};
 use crate::train::{Progress, RunPaths, Validation};
 
 /// A validation of a language model, in a line; `uniform` is the loss in nats per item of a model by which all titles
@@ -17,6 +19,25 @@ pub fn of_validation(validation: &Validation, uniform: Option<f64>) -> String {
     let (loss, perplexity) = (figure("valid_loss"), figure("valid_perplexity"));
     format!("validation loss {loss:.4}{uniform}, perplexity {perplexity:.3}{ranking}")
 }
+
+/// What a validation shows of recommendations, a line for each user.
+pub fn of_samples(validation: &Validation) -> Vec<String> {
+    let samples = validation.metrics.get("valid_samples").and_then(|samples| Vec::<Sample>::deserialize(samples).ok());
+    let title = |title: &String| {
+        let mut text: String = title.chars().take(LONGEST_TITLE).collect();
+        text.extend(title.chars().nth(LONGEST_TITLE).map(|_| '…'));
+        text
+    };
+    let titles = |titles: &[String]| titles.iter().map(title).collect::<Vec<_>>().join(" | ");
+    let line = |Sample { after, chose, rank, top, .. }: Sample| {
+        let place = rank.map_or_else(|| "not found".to_owned(), |rank| format!("place {rank}"));
+        format!("  after {}: {}; chose {} ({place})", titles(&after), titles(&top), title(&chose))
+    };
+    samples.unwrap_or_default().into_iter().map(line).collect()
+}
+
+/// Characters of a title in the lines of a run.
+const LONGEST_TITLE: usize = 40;
 
 /// How a run of a language model ended, in a line.
 pub fn of_outcome(outcome: &RunOutcome) -> String {

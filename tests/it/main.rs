@@ -5,6 +5,8 @@ mod common;
 mod adapters;
 mod adding;
 mod baselines;
+#[cfg(feature = "hub")]
+mod by_name;
 mod catalog_objective;
 mod catalog_search;
 mod checkpoints;

@@ -3,6 +3,8 @@
 pub mod catalog;
 pub mod close;
 pub mod examples;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod program;
 pub mod raw;
 pub mod runs;

@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::CliError;
+use super::terminal::{is_quiet, print};
+use crate::run::export_tensorboard;
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Then `tensorboard --logdir RUNS` shows the curves of all runs in the folder RUNS.\n\nExample: latentr3 export tensorboard run-sft run-grpo"
+)]
+pub(super) struct ExportArgs {
+    /// The form: tensorboard, event files that TensorBoard, trackio and aim read
+    #[arg(value_enum)]
+    form: Form,
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Write into DIR/NAME-OF-THE-RUN instead of RUN/tensorboard
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Form {
+    Tensorboard,
+}
+
+pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
+    let Form::Tensorboard = args.form;
+    for run in &args.runs {
+        let folder = match &args.out {
+            Some(out) => out.join(std::path::absolute(run).unwrap_or_default().file_name().unwrap_or_default()),
+            None => run.join("tensorboard"),
+        };
+        let (file, values) = export_tensorboard(run, &folder)?;
+        if !is_quiet() {
+            print(&format!("{} ({values} values)\n", file.display()))?;
+        }
+    }
+    Ok(())
+}

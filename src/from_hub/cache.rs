@@ -1,0 +1,155 @@
+//! What the cache of the hub holds, in the layout of Python's `huggingface_hub`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{HubError, HubName, HubProblem};
+
+/// Where models are downloaded from and to.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    /// Address of the hub, without a slash at its end.
+    pub endpoint: String,
+    /// Folder of the downloads.
+    pub cache: PathBuf,
+    /// Who asks, where that is needed.
+    pub token: Option<String>,
+    /// Whether the network must not be used.
+    pub is_offline: bool,
+}
+
+/// What of a model is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Configuration, weights and tokenizer.
+    Model,
+    /// The tokenizer.
+    Tokenizer,
+}
+
+/// A model's files in the cache.
+#[derive(Debug)]
+pub(super) struct Cached {
+    pub folder: PathBuf,
+    pub commit: String,
+}
+
+/// The one file of weights, and what names several in its place.
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+impl Part {
+    /// Files without which it is nothing, weights apart.
+    pub fn required(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &["config.json"],
+            Self::Tokenizer => &["tokenizer.json"],
+        }
+    }
+
+    /// Files that say more, where there are such.
+    pub fn optional(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"],
+            Self::Tokenizer => &["tokenizer_config.json", "chat_template.jinja", "config.json"],
+        }
+    }
+}
+
+impl Hub {
+    /// As the variables of `huggingface_hub` say: `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT`,
+    /// `HF_HUB_OFFLINE`.
+    pub fn from_env() -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let user_cache = || {
+            let home = || std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache");
+            path("XDG_CACHE_HOME").unwrap_or_else(home)
+        };
+        let home = path("HF_HOME").unwrap_or_else(|| user_cache().join("huggingface"));
+        let cache = path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub"));
+        let of_file = || std::fs::read_to_string(path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"))).ok();
+        let token = variable("HF_TOKEN").or_else(of_file).map(|token| token.trim().to_owned());
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        let is_set = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache: std::path::absolute(&cache).unwrap_or(cache),
+            token: token.filter(|token| !token.is_empty()),
+            is_offline: variable("HF_HUB_OFFLINE").is_some_and(is_set),
+        }
+    }
+
+    /// The part of a model in the cache, downloaded if it is not there as a whole.
+    pub(super) fn find(&self, name: &HubName, part: Part) -> Result<Cached, HubError> {
+        let error = |problem| HubError { name: name.to_string(), problem };
+        let cached = self.cached(name);
+        if let Some(cached) = cached
+            && self.is_whole(name, &cached, part)
+        {
+            return Ok(cached);
+        }
+        #[cfg(not(feature = "hub"))]
+        let obstacle = Some("this program was built without downloads (feature `hub`)");
+        #[cfg(feature = "hub")]
+        let obstacle = self.is_offline.then_some("HF_HUB_OFFLINE forbids to download it; unset it to do so");
+        if let Some(obstacle) = obstacle {
+            // What the part does without may not be known to be missing.
+            return match self.cached(name).filter(|cached| has_required(&cached.folder, part)) {
+                Some(cached) => Ok(cached),
+                None => Err(error(HubProblem::NotCached { cache: self.cache.clone(), obstacle })),
+            };
+        }
+        #[cfg(not(feature = "hub"))]
+        unreachable!("without downloads there is an obstacle");
+        #[cfg(feature = "hub")]
+        self.download(name, part).map_err(error)
+    }
+
+    /// The folder of a repository.
+    pub(super) fn repository(&self, name: &HubName) -> PathBuf {
+        self.cache.join(format!("models--{}", name.repository.replace('/', "--")))
+    }
+
+    /// What marks that a commit has no such file.
+    pub(super) fn absence(&self, name: &HubName, commit: &str, file: &str) -> PathBuf {
+        self.repository(name).join(".no_exist").join(commit).join(file)
+    }
+
+    /// The files of a revision, as far as they are there.
+    fn cached(&self, name: &HubName) -> Option<Cached> {
+        let repository = self.repository(name);
+        let of = |commit: &str| {
+            let folder = repository.join("snapshots").join(commit);
+            folder.is_dir().then(|| Cached { folder, commit: commit.to_owned() })
+        };
+        let of_reference = || of(std::fs::read_to_string(repository.join("refs").join(&name.revision)).ok()?.trim());
+        of_reference().or_else(|| of(&name.revision))
+    }
+
+    fn is_whole(&self, name: &HubName, cached: &Cached, part: Part) -> bool {
+        let is_known =
+            |file: &&str| cached.folder.join(file).exists() || self.absence(name, &cached.commit, file).exists();
+        has_required(&cached.folder, part) && part.optional().iter().all(is_known)
+    }
+}
+
+/// Whether a folder has all that a part cannot do without.
+fn has_required(folder: &Path, part: Part) -> bool {
+    let has = |file: &str| folder.join(file).exists();
+    let has_weights =
+        || has(WEIGHTS) || shards(&folder.join(INDEX)).is_some_and(|shards| shards.iter().all(|s| has(s)));
+    part.required().iter().all(|file| has(file)) && (part == Part::Tokenizer || has_weights())
+}
+
+/// The files of weights that an index names; none where there is no index or it names other places.
+pub(super) fn shards(index: &Path) -> Option<Vec<String>> {
+    let index: Value = serde_json::from_slice(&std::fs::read(index).ok()?).ok()?;
+    let names = index.get("weight_map")?.as_object()?.values();
+    let file = |name: &Value| name.as_str().filter(|name| !name.contains(['/', '\\'])).map(str::to_owned);
+    let mut shards = names.map(file).collect::<Option<Vec<_>>>()?;
+    shards.sort();
+    shards.dedup();
+    Some(shards)
+}
