@@ -1,12 +1,7 @@
 //! Training rows that stage 1 leaves to stage 2.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
-use super::description::{RunDescription, StageConfig};
-use super::error::RunError;
 use crate::eval::sample;
 use crate::train::{Example, TrainError};
 
@@ -58,22 +53,5 @@ impl HeldOut {
         let mut is_held = vec![false; examples.len()];
         sample(&places, Some(count), self.seed ^ DRAW).into_iter().for_each(|&place| is_held[place] = true);
         examples.into_iter().zip(is_held).filter(|(_, held)| *held == held_out).map(|(example, _)| example).collect()
-    }
-
-    /// What the stage 1 that made a model held out of the data with these checksums.
-    ///
-    /// # Errors
-    ///
-    /// The model is no run of stage 1 on this data that held rows out.
-    pub(super) fn of_model(model: &Path, data_files: &BTreeMap<String, String>) -> Result<Self, RunError> {
-        let of_run = |folder: &Path| RunDescription::read(folder).ok();
-        let made = of_run(model).or_else(|| of_run(model.parent()?));
-        match made.map(|run| (run.stage, run.data_files == *data_files)) {
-            Some((StageConfig::Sft { hold_out: Some(hold_out), .. }, true)) => Ok(hold_out),
-            Some((_, false)) => {
-                Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "was trained on other data" })
-            }
-            _ => Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "held no training rows out" }),
-        }
     }
 }

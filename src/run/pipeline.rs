@@ -1,5 +1,6 @@
 //! A training run from its description: the same code starts and resumes all stages.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::augmented::Augmented;
@@ -51,7 +52,7 @@ pub fn start(mut description: RunDescription, out: &Path, context: &mut RunConte
     let prepared = Prepared::load(&description.data)?;
     description.data_files = prepared.files().clone();
     if let StageConfig::Grpo { rows: TrainRows::HeldOut, held_out, .. } = &mut description.stage {
-        *held_out = Some(HeldOut::of_model(&description.model, &description.data_files)?);
+        *held_out = Some(held_out_before(&description.model, &description.data_files)?);
     }
     let mut data = run_data(&description, prepared)?;
     description.model_files = weight_files(&description.model)?;
@@ -216,6 +217,19 @@ fn run_data(description: &RunDescription, prepared: Prepared) -> Result<RunData,
         |examples: Vec<Example>, limit| sample(&examples, limit, description.train.seed).into_iter().cloned().collect();
     let (train, valid) = (some(train, description.limit), some(valid, description.valid_limit));
     Ok(RunData { train, valid, objective, prepared })
+}
+
+/// What the stage 1 that made a model held out of the data with these checksums.
+fn held_out_before(model: &Path, data_files: &BTreeMap<String, String>) -> Result<HeldOut, RunError> {
+    let of_run = |folder: &Path| RunDescription::read(folder).ok();
+    let made = of_run(model).or_else(|| of_run(model.parent()?));
+    match made.map(|run| (run.stage, run.data_files == *data_files)) {
+        Some((StageConfig::Sft { hold_out: Some(hold_out), .. }, true)) => Ok(hold_out),
+        Some((_, false)) => {
+            Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "was trained on other data" })
+        }
+        _ => Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "held no training rows out" }),
+    }
 }
 
 fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunError> {

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
-use super::server::Shared;
+use super::shared::Shared;
 
 /// Time that a request may take, its body's arrival included.
 const TIME: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ fn check(shared: &Shared, request: &Request) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or_default();
     // A foreign name that leads to this machine (DNS rebinding) is not this server's.
-    if shared.is_loopback && !is_loopback(host) {
+    if shared.access.is_loopback && !is_loopback(host) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "Host: this server answers to localhost only"));
     }
     if let Some(origin) = text(header::ORIGIN)
@@ -41,8 +41,8 @@ fn check(shared: &Shared, request: &Request) -> Result<(), Problem> {
     let path = request.uri().path();
     let changes = path.starts_with("/admin") || (path == "/v1/items" && request.method() == Method::POST);
     let is_open = !changes && !path.starts_with("/v1") && path != "/info";
-    match &shared.api_key {
-        None if changes && !shared.is_loopback => {
+    match &shared.access.api_key {
+        None if changes && !shared.access.is_loopback => {
             Err(Problem::new(StatusCode::FORBIDDEN, "without a key only this machine may change what is served"))
         }
         Some(key) if !is_open && !has_key(headers, key) => {

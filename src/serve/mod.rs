@@ -10,6 +10,7 @@ mod metrics;
 mod problem;
 mod served;
 mod server;
+mod shared;
 mod title_search;
 mod watch;
 

@@ -2,11 +2,10 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,10 +15,9 @@ use tokio::net::TcpListener;
 use super::api::routes;
 use super::compute::Queue;
 use super::metrics::Metrics;
-use super::problem::Problem;
 use super::served::Served;
-use crate::data::Item;
-use crate::recommend::{RecommendError, Recommender, RecommenderConfig, add_items};
+use super::shared::{Access, Shared};
+use crate::recommend::{RecommendError, Recommender, RecommenderConfig};
 
 /// Time that the head of a request may take.
 const HEAD: Duration = Duration::from_secs(10);
@@ -59,55 +57,6 @@ pub enum ServeError {
     Start(std::io::Error),
 }
 
-/// What requests share.
-pub(super) struct Shared {
-    served: RwLock<Arc<Served>>,
-    /// Held while what is served is replaced.
-    replacing: Mutex<()>,
-    config: RecommenderConfig,
-    pub queue: Queue,
-    pub metrics: Arc<Metrics>,
-    pub api_key: Option<String>,
-    pub is_loopback: bool,
-}
-
-impl Shared {
-    /// What answers now. Who has it is answered by it, whatever is served next.
-    pub fn served(&self) -> Arc<Served> {
-        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Loads the folder again.
-    pub async fn reload(self: &Arc<Self>) -> Result<Arc<Served>, Problem> {
-        let load = |config: &RecommenderConfig| Ok((Recommender::load(config)?, ()));
-        Ok(self.replace(load).await?.0)
-    }
-
-    /// Adds items, and says how many the catalog did not have.
-    pub async fn add(self: &Arc<Self>, items: Vec<Item>) -> Result<(Arc<Served>, usize), Problem> {
-        self.replace(move |config| add_items(config, &items)).await
-    }
-
-    /// Serves what is made anew, and then drops what was served before.
-    async fn replace<T: Send + 'static>(
-        self: &Arc<Self>,
-        make: impl FnOnce(&RecommenderConfig) -> Result<(Recommender, T), RecommendError> + Send + 'static,
-    ) -> Result<(Arc<Served>, T), Problem> {
-        let shared = self.clone();
-        let replaced = tokio::task::spawn_blocking(move || {
-            let _alone = shared.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            let (recommender, rest) = make(&shared.config)?;
-            let served = Arc::new(Served::new(recommender, &shared.config)?);
-            *shared.served.write().unwrap_or_else(PoisonError::into_inner) = served.clone();
-            shared.metrics.loads.inc();
-            tracing::info!(fingerprint = served.recommender.fingerprint(), "loaded");
-            Ok::<_, RecommendError>((served, rest))
-        });
-        let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "loading failed");
-        Ok(replaced.await.map_err(failed)??)
-    }
-}
-
 /// Loads a server's folder again.
 #[derive(Clone)]
 pub struct Reloader(Arc<Shared>);
@@ -144,15 +93,8 @@ impl Server {
         let address = listener.local_addr().map_err(refused)?;
         let metrics = Arc::new(Metrics::new());
         let (queue, worker) = Queue::start(metrics.clone());
-        let shared = Shared {
-            served: RwLock::new(Arc::new(served)),
-            replacing: Mutex::new(()),
-            config: config.recommender.clone(),
-            queue,
-            metrics,
-            api_key: config.api_key.clone(),
-            is_loopback: config.host.is_loopback(),
-        };
+        let access = Access { api_key: config.api_key.clone(), is_loopback: config.host.is_loopback() };
+        let shared = Shared::new(served, &config.recommender, queue, metrics, access);
         Ok(Self { listener, address, shared: Arc::new(shared), worker })
     }
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::server::Shared;
+use super::shared::Shared;
 
 /// The header with a request's id: the client's own, or one that is made here. Answers have it too.
 const ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -5,6 +5,7 @@ mod common;
 mod adapters;
 mod adding;
 mod baselines;
+mod bos;
 #[cfg(feature = "hub")]
 mod by_name;
 mod catalog_objective;

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Body, LONGEST, MOST, asked, check_length};
 use crate::data::Item;
 use crate::serve::problem::{Problem, ProblemBody};
-use crate::serve::server::Shared;
+use crate::serve::shared::Shared;
 
 /// What to look for.
 #[derive(Debug, Deserialize, IntoParams)]

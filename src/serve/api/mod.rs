@@ -21,7 +21,7 @@ use utoipa::OpenApi;
 
 use super::guard::guard;
 use super::problem::Problem;
-use super::server::Shared;
+use super::shared::Shared;
 use super::watch::watch;
 
 /// Bytes of a body at most.

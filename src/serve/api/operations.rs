@@ -13,7 +13,7 @@ use utoipa::{OpenApi, ToSchema};
 use super::{Body, Description, asked};
 use crate::serve::problem::{Problem, ProblemBody};
 use crate::serve::served::Info;
-use crate::serve::server::Shared;
+use crate::serve::shared::Shared;
 
 /// The page for people.
 const PAGE: &str = include_str!("../page.html");

@@ -11,7 +11,7 @@ use super::{Body, LONGEST, MOST, asked, check_length, whole};
 use crate::fit::Candidate;
 use crate::recommend::{Answer, Chosen, Query, Recommendation};
 use crate::serve::problem::{Problem, ProblemBody};
-use crate::serve::server::Shared;
+use crate::serve::shared::Shared;
 
 /// For whom to recommend, and among what.
 #[derive(Debug, Deserialize, ToSchema)]

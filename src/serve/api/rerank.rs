@@ -12,7 +12,7 @@ use super::{Body, LONGEST, asked, check_length, whole_if_any};
 use crate::fit::Candidate;
 use crate::recommend::Chosen;
 use crate::serve::problem::{Problem, ProblemBody};
-use crate::serve::server::Shared;
+use crate::serve::shared::Shared;
 
 /// What to rank, and after what.
 #[derive(Debug, Deserialize, ToSchema)]
