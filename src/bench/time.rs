@@ -43,7 +43,7 @@ impl BenchConfig {
             }
             Timed::Grpo { steps, config } => {
                 let model = prepare_model(model, config);
-                let stage = grpo::stage(config.clone(), steps.micro_batch, self.seed, &model, objective)?;
+                let stage = grpo::stage(config.clone(), steps.micro_batch, self.seed, &model, objective, None)?;
                 let group = Some(config.group);
                 BenchResult::Steps(Steps { config: steps, stage: stage.as_ref(), group }.time(model, &file.rows)?)
             }

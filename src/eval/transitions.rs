@@ -178,11 +178,28 @@ impl Transitions {
 
     /// The probability of each item after a history, by place in the catalog; they add up to 1.
     pub fn probabilities(&self, history: &[usize]) -> Vec<f64> {
-        let votes = self.votes(history);
+        self.smoothed(self.votes(history))
+    }
+
+    fn smoothed(&self, votes: Vec<u64>) -> Vec<f64> {
         let smoothing = self.config.smoothing;
         let all = votes.iter().sum::<u64>() as f64 / (UNIT * UNIT) + smoothing;
         let probability = |(votes, popularity)| weight(votes, popularity, smoothing) / all;
         votes.into_iter().zip(&self.popularity).map(probability).collect()
+    }
+
+    /// [`Self::probabilities`] after the history of a training row, without what the row itself, which ends with `item`,
+    /// has added to the counts.
+    pub fn probabilities_without(&self, history: &[usize], item: usize) -> Vec<f64> {
+        let decays = (self.config.distance_decay, self.config.position_decay);
+        let mut votes = self.votes(history);
+        for (place, of) in newest_first(history) {
+            // An item that stands there more than once votes each time for what each of them has added.
+            let own: u64 =
+                newest_first(history).filter(|(_, other)| *other == of).map(|(at, _)| share(at, decays.0)).sum();
+            votes[item] = votes[item].saturating_sub(own * share(place, decays.1));
+        }
+        self.smoothed(votes)
     }
 
     /// NDCG@10 over the rows by each smoothing.
@@ -248,6 +265,22 @@ mod tests {
     }
 
     const WHOLE: u64 = 2520 * 2520;
+
+    #[test]
+    fn a_training_row_is_judged_by_the_counts_of_all_others() {
+        let rows = [row(&[0, 1, 0], 2), row(&[0], 2), row(&[1], 0), row(&[0, 1], 3)];
+        let counts = [2, 2, 2, 1];
+        for decays in [0.0, 1.0, 2.0] {
+            let config = TransitionConfig { position_decay: decays, distance_decay: decays, smoothing: 0.5 };
+            let all = Transitions::of(&counts, &rows, config);
+            for left_out in 0..rows.len() {
+                let others: Vec<_> = (0..rows.len()).filter(|at| *at != left_out).map(|at| rows[at].clone()).collect();
+                let without = Transitions::of(&counts, &others, config);
+                let PreparedRow { history, item, .. } = &rows[left_out];
+                assert_eq!(all.probabilities_without(history, *item), without.probabilities(history));
+            }
+        }
+    }
 
     #[test]
     fn votes_equal_a_case_by_hand() {

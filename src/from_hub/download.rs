@@ -184,9 +184,8 @@ impl<'a> Remote<'a> {
                 ureq::Error::StatusCode(status @ (408 | 429 | 500..)) => {
                     Failure::MayPass(network(&format!("status {status}")))
                 }
-                ureq::Error::Io(error) if error.kind() != ErrorKind::ConnectionRefused => {
-                    Failure::MayPass(network(&error))
-                }
+                // Not: no such host, nobody who listens there.
+                ureq::Error::Io(error) if is_cut(&error) => Failure::MayPass(network(&error)),
                 error @ ureq::Error::Timeout(_) => Failure::MayPass(network(&error)),
                 error => Failure::Final(network(&error)),
             },
@@ -214,6 +213,12 @@ impl<'a> Remote<'a> {
     fn io(&self, path: &Path, source: std::io::Error) -> HubProblem {
         HubProblem::Cache { path: PathBuf::from(path), source }
     }
+}
+
+/// Whether a connection was there and broke.
+fn is_cut(error: &std::io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    [BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof].contains(&error.kind())
 }
 
 /// Tells the watcher of a file's bytes.

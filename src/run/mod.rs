@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 mod evaluations;
 mod guidance;
+mod guide_reward;
 mod held_out;
 mod log;
 mod memory;
@@ -43,6 +44,7 @@ pub use guidance::{ChosenGuidance, GuidanceRequest, GuideSource};
 pub use held_out::{HeldOut, TrainRows};
 pub use log::{Log, Point};
 pub use memory::peak_mib;
+pub(crate) use model_folder::lasting;
 pub use model_folder::{
     TOKENIZER_FILE, check_device, check_fit, is_run, load_model, model_folder, own_tokenizer, tokenizer_asset,
     weight_files, with_learnt_thoughts,

@@ -40,7 +40,7 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 
 /// What means the same model wherever and whenever the program is called next: an absolute path, or a name on the hub
 /// with its commit.
-pub(super) fn lasting(path: &Path) -> Result<PathBuf, RunError> {
+pub(crate) fn lasting(path: &Path) -> Result<PathBuf, RunError> {
     if HubName::parse(path).is_some() { Ok(from_hub::pinned(path)?) } else { Ok(absolute(path)) }
 }
 

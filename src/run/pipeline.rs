@@ -7,6 +7,8 @@ use super::augmented::Augmented;
 use super::carry_out::{RunContext, RunEvent, RunOutcome, carry_out};
 use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::error::RunError;
+use super::guidance::GuideSource;
+use super::guide_reward::GuideReward;
 use super::held_out::{HeldOut, TrainRows};
 use super::model_folder::{
     absolute, check_device, check_fit, lasting, load_model, model_folder, tokenizer_asset, weight_files,
@@ -16,7 +18,7 @@ use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::input_error::InputError;
 use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
-use crate::train::grpo::{self, prepare_model};
+use crate::train::grpo::{self, Reward, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig};
 
@@ -44,6 +46,12 @@ pub struct Resumption {
 pub fn start(mut description: RunDescription, out: &Path, context: &mut RunContext) -> Result<RunOutcome, RunError> {
     description.model = lasting(&description.model)?;
     description.data = absolute(&description.data);
+    if let StageConfig::Grpo { config, .. } = &mut description.stage
+        && let Some(guide) = config.items.as_mut().and_then(|items| items.guide.as_mut())
+        && let GuideSource::SasRec(run) = GuideSource::from(guide.as_str())
+    {
+        *guide = absolute(&run).display().to_string();
+    }
     check_device(&description.device, description.precision)?;
     check_device(&description.device, description.frozen_weights)?;
     if let StageConfig::Sft { hold_out: Some(hold_out), .. } = description.stage {
@@ -289,6 +297,11 @@ fn build_stage<'a>(
                 false => Box::new(Augmented { stage, augmentation: *augmentation, prepared: &data.prepared, seed }),
             }
         }
-        StageConfig::Grpo { config, .. } => grpo::stage(config.clone(), micro_batch, seed, start, objective)?,
+        StageConfig::Grpo { config, .. } => {
+            let source = config.items.as_ref().and_then(|items| items.guide.as_deref());
+            let guide = |source| GuideReward::open(source, &data.prepared, &description.device, seed);
+            let guide = source.map(guide).transpose()?.map(|guide| Box::new(guide) as Box<dyn Reward>);
+            grpo::stage(config.clone(), micro_batch, seed, start, objective, guide)?
+        }
     })
 }

@@ -7,7 +7,7 @@ use super::error::RunError;
 use crate::models::ModelError;
 
 /// The settings of training, and where each stands in a run's description.
-pub const SETTINGS: [(&str, &str); 58] = [
+pub const SETTINGS: [(&str, &str); 59] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -52,6 +52,7 @@ pub const SETTINGS: [(&str, &str); 58] = [
     ("thought_samples", "/stage/config/items/thoughts"),
     ("add_target", "/stage/config/items/target"),
     ("hint", "/stage/config/items/hint"),
+    ("guide", "/stage/config/items/guide"),
     ("anchor", "/stage/config/items/anchor"),
     ("sigma", "/stage/config/sigma"),
     ("sigma_relative", "/stage/config/sigma_relative"),

@@ -58,10 +58,16 @@ fn a_model_trains_by_its_name_and_is_found_again_without_a_network() {
     assert!(hub.asked().is_empty(), "all is there");
     made(&init(&w, &hub, &format!("{MODEL}@v1"), "by-tag"));
     assert_eq!(w.bytes("by-tag/model.safetensors"), w.bytes("base/model.safetensors"));
+    hub.asked();
     // The same model as from its folder.
     let weights = |run: &str| w.bytes(&format!("{run}/last/model.safetensors"));
     crate::common::program::run(&w.train("sft", "base", "from-folder", &more));
     assert!(weights("sft") == weights("again") && weights("sft") == weights("from-folder"));
+    // Once it runs it needs the model no more, as one that began with a folder.
+    std::fs::remove_dir_all(w.path("cache")).unwrap();
+    let resumed = ["sft", "--resume", &w.path("sft"), "--max-steps", "3"];
+    made(&hub.command(&w.path("cache")).env("HF_HUB_OFFLINE", "1").args(resumed).output().unwrap());
+    assert!(hub.asked().iter().all(|(file, _)| file != "model.safetensors"));
     // A report shows where it came from.
     let page = w.path("report.html");
     crate::common::program::succeed(&["report", &w.path("sft"), "--out", &page, "--quiet"]);

@@ -64,12 +64,18 @@ fn a_run_reinforces_what_stage_1_held_out_and_resumes_with_identical_results() {
     assert!(shown.count() > 1);
 
     run(&w.train("sft", "base", "plain", &SFT));
+    let (items, guided) = (["--samples", "items", "--group", "4", "--rollouts", "12"], "guide,entropy,hit=0.5");
+    let guided = ["--reward", guided, "--guide", "transition", "--advantage", "expectation", "--max-steps", "2"];
+    run(&w.train("grpo", "plain", "guided", &[&items[..], &guided].concat()));
+    assert_eq!(w.json("guided/run.json")["stage"]["config"]["items"]["guide"], "transition");
+    assert!(log(&w, "guided").iter().any(|line| line["reward"].as_f64().is_some_and(|reward| reward != 0.0)));
     let refused = |model: &str, more: &[&'static str]| {
         refuse(&words(&w.train("grpo", model, "refused", &[&["--samples", "items"], more].concat())))
     };
     assert!(refused("plain", &["--rows", "held-out"]).contains("held no training rows out"));
     assert!(refused("sft", &["--advantage", "batch"]).contains("advantage"));
     assert!(refused("sft", &["--reward", "fame"]).contains("hit, rank, ndcg"));
+    assert!(refused("sft", &["--reward", "guide"]).contains("guide"));
     assert!(refused("sft", &["--objective", "vocabulary"]).contains("objective"));
     assert!(refuse(&words(&w.train("sft", "base", "refused", &["--hold-out", "1"]))).contains("hold_out"));
     let changed = refuse(&[&resume("grpo", &w.path("whole"))[..], &["--reward", "hit"]].concat());

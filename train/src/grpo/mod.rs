@@ -24,7 +24,7 @@ pub use config::{EstimatorKind, GrpoConfig, SampleKind};
 pub use items::{Candidate, ItemGroup, ItemsConfig, RankingGrpo, RewardKind, RewardTerm};
 pub use loss::{PolicyLoss, policy_loss};
 pub use reward::{
-    Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward, Sample, negative_perplexity,
+    Entropy, Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward, Sample, negative_perplexity,
 };
 pub use rollout::{Densities, Pool, Rollouts, mean_of_samples};
 pub use samples::group_noise;

@@ -127,6 +127,17 @@ fn discount(place: usize) -> f64 {
     1.0 / (place as f64 + 2.0).log2()
 }
 
+/// Minus the logarithm of the item's own probability: nats. With the expectation over a list it is the list's entropy,
+/// and beside the log-probabilities of another model what brings the two closer, minus their divergence.
+#[derive(Debug, Clone, Copy)]
+pub struct Entropy;
+
+impl Reward for Entropy {
+    fn of(&self, sample: &Sample) -> Result<f64, TrainError> {
+        Ok(-sample.item()?.log_prob())
+    }
+}
+
 /// The logarithm of the target's share of the probability of its list, to which it is added where it is missing: a
 /// reward of the thought, the same for all items of the list.
 #[derive(Debug, Clone, Copy)]

@@ -52,9 +52,10 @@ pub fn stage(
     seed: u64,
     start: &LatentRecommender,
     objective: Objective,
+    guide: Option<Box<dyn Reward>>,
 ) -> Result<Box<dyn Stage<LatentRecommender>>, TrainError> {
     Ok(match config.items {
-        Some(_) => Box::new(RankingGrpo::new(config, micro_batch, seed, start, objective)?),
+        Some(_) => Box::new(RankingGrpo::guided(config, micro_batch, seed, start, objective, guide)?),
         None => Box::new(Grpo::new(config, micro_batch, seed, start, objective)?),
     })
 }

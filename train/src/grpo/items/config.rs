@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 use crate::config::check_not_negative;
-use crate::grpo::reward::{Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward};
+use crate::grpo::reward::{Entropy, Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward};
 
 /// Most samples of a prompt's thought.
 const MOST_THOUGHTS: usize = 1 << 10;
@@ -17,7 +17,8 @@ pub struct ItemsConfig {
     /// With --samples items: what is rewarded, the sum of several with weights if they are given, as in hit,rank=0.5.
     ///
     /// Of an item: hit is 1 for the target; rank is a penalty for wrong items by their place, in lists that have the
-    /// target; ndcg is the target's gain at its place. Of a thought, with --thought-samples: perplexity is minus that of
+    /// target; ndcg is the target's gain at its place; guide is its log-probability by the model of --guide; entropy is
+    /// minus its log-probability by the model itself. Of a thought, with --thought-samples: perplexity is minus that of
     /// the target; log-posterior is the logarithm of the target's share of the probability of its list.
     #[cfg_attr(
         feature = "clap",
@@ -44,6 +45,10 @@ pub struct ItemsConfig {
     /// search once more from there; 0 for never (GenRec)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub hint: usize,
+    /// With --reward guide: the collaborative model, `transition` for counts of the training rows, each without what the
+    /// row itself adds, or a SASRec run
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SASREC_RUN|transition"))]
+    pub guide: Option<String>,
     /// With --samples items: weight of the target's cross-entropy, in nats per item, beside the rewards
     #[cfg_attr(feature = "clap", arg(long, value_name = "WEIGHT", default_value_t = 0.0))]
     pub anchor: f64,
@@ -53,7 +58,7 @@ impl Default for ItemsConfig {
     /// The rewards of MiniOneRec: hits and the penalty by rank.
     fn default() -> Self {
         let rewards = [RewardKind::Hit, RewardKind::Rank].map(|kind| RewardTerm { kind, weight: 1.0 });
-        Self { rewards: rewards.to_vec(), thoughts: 1, target: false, hint: 0, anchor: 0.0 }
+        Self { rewards: rewards.to_vec(), thoughts: 1, target: false, hint: 0, guide: None, anchor: 0.0 }
     }
 }
 
@@ -62,6 +67,9 @@ impl ItemsConfig {
     pub(in crate::grpo) fn check(&self) -> Result<(), TrainError> {
         if self.rewards.is_empty() {
             return Err(TrainError::config("reward", "is empty; an item earns at least one"));
+        }
+        if self.guide.is_some() != self.rewards.iter().any(|term| term.kind == RewardKind::Guide) {
+            return Err(TrainError::config("guide", "goes with the reward guide, each of them with the other"));
         }
         if let Some(RewardTerm { weight, .. }) = self.rewards.iter().find(|term| !term.weight.is_finite()) {
             return Err(TrainError::config("reward", format!("has the weight {weight}; it must be a finite number")));
@@ -77,19 +85,20 @@ impl ItemsConfig {
         check_not_negative("anchor", self.anchor)
     }
 
-    /// What an item earns; nothing where only thoughts do.
-    pub(super) fn item_reward(&self) -> Mixed {
-        self.mixed(true)
+    /// What an item earns; nothing where only thoughts do. `guide` is the reward of that name.
+    pub(super) fn item_reward(&self, guide: Option<Box<dyn Reward>>) -> Mixed {
+        self.mixed(true, guide)
     }
 
     /// What a thought earns, where it does.
     pub(super) fn thought_reward(&self) -> Option<Mixed> {
-        self.rewards.iter().any(|term| !term.kind.is_of_items()).then(|| self.mixed(false))
+        self.rewards.iter().any(|term| !term.kind.is_of_items()).then(|| self.mixed(false, None))
     }
 
-    fn mixed(&self, of_items: bool) -> Mixed {
+    fn mixed(&self, of_items: bool, mut guide: Option<Box<dyn Reward>>) -> Mixed {
         let terms = self.rewards.iter().filter(|term| term.kind.is_of_items() == of_items);
-        Mixed(terms.map(|term| (term.kind.reward(), term.weight)).collect())
+        let reward = |term: &RewardTerm| Some((term.kind.reward().or_else(|| guide.take())?, term.weight));
+        Mixed(terms.filter_map(reward).collect())
     }
 }
 
@@ -103,6 +112,10 @@ pub enum RewardKind {
     Rank,
     /// See [`Gain`].
     Ndcg,
+    /// The item's log-probability by another model.
+    Guide,
+    /// See [`Entropy`].
+    Entropy,
     /// See [`NegativePerplexity`].
     Perplexity,
     /// See [`LogPosterior`].
@@ -111,10 +124,12 @@ pub enum RewardKind {
 
 impl RewardKind {
     /// All of them with the names that they are written with.
-    const NAMES: [(&str, Self); 5] = [
+    const NAMES: [(&str, Self); 7] = [
         ("hit", Self::Hit),
         ("rank", Self::Rank),
         ("ndcg", Self::Ndcg),
+        ("guide", Self::Guide),
+        ("entropy", Self::Entropy),
         ("perplexity", Self::Perplexity),
         ("log-posterior", Self::LogPosterior),
     ];
@@ -124,14 +139,17 @@ impl RewardKind {
         !matches!(self, Self::Perplexity | Self::LogPosterior)
     }
 
-    fn reward(self) -> Box<dyn Reward> {
-        match self {
+    /// The reward; that of another model is not known here.
+    fn reward(self) -> Option<Box<dyn Reward>> {
+        Some(match self {
             Self::Hit => Box::new(Hit),
             Self::Rank => Box::new(RankPenalty),
             Self::Ndcg => Box::new(Gain),
+            Self::Guide => return None,
+            Self::Entropy => Box::new(Entropy),
             Self::Perplexity => Box::new(NegativePerplexity { largest: f64::from(f32::MAX) }),
             Self::LogPosterior => Box::new(LogPosterior),
-        }
+        })
     }
 }
 

@@ -57,14 +57,30 @@ impl RankingGrpo {
     ///
     /// # Errors
     ///
-    /// A configuration that makes no sense or that is not one of items, another objective than the catalog's, or a model
-    /// with nothing to train.
+    /// A configuration that makes no sense or that is not one of items, another objective than the catalog's, a reward
+    /// by a guide, or a model with nothing to train.
     pub fn new(
         config: GrpoConfig,
         micro_batch: usize,
         seed: u64,
         start: &LatentRecommender,
         objective: Objective,
+    ) -> Result<Self, TrainError> {
+        Self::guided(config, micro_batch, seed, start, objective, None)
+    }
+
+    /// [`Self::new`] with the reward [`RewardKind::Guide`](super::RewardKind::Guide), which the configuration may name.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::new`]; also a guide that is missing.
+    pub fn guided(
+        config: GrpoConfig,
+        micro_batch: usize,
+        seed: u64,
+        start: &LatentRecommender,
+        objective: Objective,
+        guide: Option<Box<dyn Reward>>,
     ) -> Result<Self, TrainError> {
         config.check()?;
         let Some(items) = config.items.clone() else {
@@ -76,7 +92,10 @@ impl RankingGrpo {
             return Err(TrainError::config("objective", problem));
         }
         config.check_trains(start)?;
-        let reward = Box::new(items.item_reward());
+        if items.guide.is_some() && guide.is_none() {
+            return Err(TrainError::config("guide", "is not here; this stage has to be given one"));
+        }
+        let reward = Box::new(items.item_reward(guide));
         let thought_reward = items.thought_reward().map(|reward| Box::new(reward) as Box<dyn Reward>);
         let reference = config.needs_reference().then(|| start.valid());
         Ok(Self { config, items, micro_batch, seed, objective, reward, thought_reward, reference })
