@@ -4,6 +4,7 @@ use crate::bench::BenchError;
 use crate::data::{CellProblem, DataError};
 use crate::devices::DeviceError;
 use crate::experiment::ExperimentError;
+use crate::from_hub::HubProblem;
 use crate::golden::GoldenError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
@@ -189,16 +190,17 @@ impl CliError {
             Self::NotUsable(_) | Self::Experiment(ExperimentError::Step { .. }) => true,
             _ => false,
         };
-        let failed = failed || self.refused_by_system().is_some_and(is_failure);
+        let of_hub = || self.cause::<HubProblem>().is_some_and(HubProblem::is_failure);
+        let failed = failed || of_hub() || self.cause().is_some_and(is_failure);
         if failed { 1 } else { 2 }
     }
 
-    /// What the system said, if that is why.
-    fn refused_by_system(&self) -> Option<&std::io::Error> {
+    /// The cause of this kind, such as what the system said, if there is one.
+    fn cause<E: std::error::Error + 'static>(&self) -> Option<&E> {
         let mut cause: Option<&dyn std::error::Error> = Some(self);
         while let Some(error) = cause {
-            if let Some(refusal) = error.downcast_ref() {
-                return Some(refusal);
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
             }
             cause = error.source();
         }

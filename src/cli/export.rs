@@ -30,12 +30,22 @@ enum Form {
 
 pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
     let Form::Tensorboard = args.form;
+    let mut folders: Vec<PathBuf> = Vec::new();
     for run in &args.runs {
-        let folder = match &args.out {
-            Some(out) => out.join(std::path::absolute(run).unwrap_or_default().file_name().unwrap_or_default()),
-            None => run.join("tensorboard"),
+        let name = run.canonicalize().ok().and_then(|run| run.file_name().map(PathBuf::from));
+        let folder = match (&args.out, name) {
+            (Some(out), Some(name)) => out.join(name),
+            (Some(_), None) => return Err(CliError::Usage(format!("{}: there is no such run", run.display()))),
+            (None, _) => run.join("tensorboard"),
         };
-        let (file, values) = export_tensorboard(run, &folder)?;
+        if folders.contains(&folder) {
+            let problem = "two of the runs have the same name, and --out takes one of each; export them one by one";
+            return Err(CliError::Usage(problem.into()));
+        }
+        folders.push(folder);
+    }
+    for (run, folder) in args.runs.iter().zip(&folders) {
+        let (file, values) = export_tensorboard(run, folder)?;
         if !is_quiet() {
             print(&format!("{} ({values} values)\n", file.display()))?;
         }

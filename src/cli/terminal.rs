@@ -52,20 +52,17 @@ pub(super) fn note(line: &str) {
 pub(super) fn show_download(file: &str, done: u64, total: u64) {
     static SHOWN: Mutex<Option<Progress>> = Mutex::new(None);
     const MEBIBYTE: u64 = 1 << 20;
-    if total < MEBIBYTE {
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if total < MEBIBYTE || done >= total {
+        *shown = None;
         return;
     }
     let label = format!("downloading {file}, MiB");
-    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let progress = match shown.take() {
         Some(progress) if progress.label == label => progress,
         _ => Progress::new(&label),
     };
-    let progress = shown.insert(progress);
-    progress.advance(done / MEBIBYTE, total.div_ceil(MEBIBYTE), 0, "");
-    if done >= total {
-        *shown = None;
-    }
+    shown.insert(progress).advance(done / MEBIBYTE, total.div_ceil(MEBIBYTE), 0, "");
 }
 
 /// Progress on standard error: a bar on a terminal, plain lines otherwise, nothing if quiet.
@@ -110,6 +107,7 @@ impl Progress {
             }
             let left = seconds / (done - first) as f64 * total.saturating_sub(done) as f64;
             message += &format!(", {} left", duration(left));
+            message = message.trim_start_matches(", ").to_owned();
         }
         if let Some(bar) = &self.bar {
             bar.set_length(total);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, context};
+use minijinja::{Environment, ErrorKind, Value as Variable, context};
 use serde_json::Value;
 
 use super::error::DataError;
@@ -68,13 +68,40 @@ fn render(source: &str, message: &str, bos: Option<&str>, eos: Option<&str>) -> 
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     let refuse = |problem: String| Err::<String, _>(minijinja::Error::new(ErrorKind::InvalidOperation, problem));
     environment.add_function("raise_exception", refuse);
+    let token = |token: Option<&str>| token.map_or(Variable::UNDEFINED, Variable::from);
     let chat = context! {
         messages => [context! { role => "user", content => message }],
         add_generation_prompt => true,
-        bos_token => bos,
-        eos_token => eos,
+        bos_token => token(bos),
+        eos_token => token(eos),
+        tools => (),
+        documents => (),
     };
-    environment.render_str(source, chat)
+    let source = without_marks_of_training(source);
+    match environment.render_str(&source, &chat) {
+        // It has no other way than to ask for today's date.
+        Err(error) if error.kind() == ErrorKind::UnknownFunction && source.contains("strftime_now") => {
+            environment.add_function("strftime_now", |format: String| DATE.strftime(&format).to_string());
+            environment.render_str(&source, &chat)
+        }
+        rendered => rendered,
+    }
+}
+
+/// What is the day for templates that insist on one.
+const DATE: jiff::civil::Date = jiff::civil::date(2025, 1, 1);
+
+/// A template without the tags by which `transformers` finds what an assistant said, and which mean nothing else.
+fn without_marks_of_training(source: &str) -> String {
+    let mut source = source.to_owned();
+    for name in ["generation", "endgeneration"] {
+        for (open, close) in [("{%", "%}"), ("{%-", "%}"), ("{%", "-%}"), ("{%-", "-%}")] {
+            // A comment has the same space around it.
+            let comment = format!("{open} {close}").replace('%', "#");
+            source = source.replace(&format!("{open} {name} {close}"), &comment);
+        }
+    }
+    source
 }
 
 #[cfg(test)]
@@ -107,6 +134,16 @@ mod tests {
         }
         let other = in_chat(&[config("".into()), (TEMPLATE_FILE, "file {{ messages[0].content }}".into())]);
         assert!(other.unwrap().text().starts_with("file \nFor"));
+    }
+
+    #[test]
+    fn what_templates_of_other_families_ask_for_is_there() {
+        let template = "{{ bos_token }}{{ strftime_now('%d %B %Y') }}{% if tools %}tools{% endif %}|{%- generation -%} {{ messages[0].content }}{% endgeneration %}{{ eos_token }}";
+        let config = serde_json::json!({"chat_template": template});
+        let found = in_chat(&[("tokenizer_config.json", config.to_string())]).unwrap();
+        assert_eq!(found.text(), "01 January 2025|\nFor {domain}: {history}\nNext:\n");
+        let either = "{% if strftime_now is defined %}today{% else %}no day{% endif %}{{ messages[0].content }}";
+        assert!(in_chat(&[self::config(either.into())]).unwrap().text().starts_with("no day"));
     }
 
     #[test]

@@ -81,29 +81,20 @@ impl Hub {
         }
     }
 
-    /// The part of a model in the cache, downloaded if it is not there as a whole.
+    /// The part of a model in the cache, downloaded if what it needs is not there.
     pub(super) fn find(&self, name: &HubName, part: Part) -> Result<Cached, HubError> {
         let error = |problem| HubError { name: name.to_string(), problem };
-        let cached = self.cached(name);
-        if let Some(cached) = cached
-            && self.is_whole(name, &cached, part)
-        {
+        if let Some(cached) = self.cached(name).filter(|cached| has_required(&cached.folder, part)) {
+            // Whoever downloaded it may have left out what it can do without.
+            if !self.is_offline && !self.knows_all(name, &cached, part) {
+                self.complete(name, &cached, part);
+            }
             return Ok(cached);
         }
-        #[cfg(not(feature = "hub"))]
-        let obstacle = Some("this program was built without downloads (feature `hub`)");
-        #[cfg(feature = "hub")]
-        let obstacle = self.is_offline.then_some("HF_HUB_OFFLINE forbids to download it; unset it to do so");
-        if let Some(obstacle) = obstacle {
-            // What the part does without may not be known to be missing.
-            return match self.cached(name).filter(|cached| has_required(&cached.folder, part)) {
-                Some(cached) => Ok(cached),
-                None => Err(error(HubProblem::NotCached { cache: self.cache.clone(), obstacle })),
-            };
+        if self.is_offline {
+            let obstacle = "HF_HUB_OFFLINE forbids downloading it; unset it to do so";
+            return Err(error(HubProblem::NotCached { cache: self.cache.clone(), obstacle }));
         }
-        #[cfg(not(feature = "hub"))]
-        unreachable!("without downloads there is an obstacle");
-        #[cfg(feature = "hub")]
         self.download(name, part).map_err(error)
     }
 
@@ -128,10 +119,11 @@ impl Hub {
         of_reference().or_else(|| of(&name.revision))
     }
 
-    fn is_whole(&self, name: &HubName, cached: &Cached, part: Part) -> bool {
-        let is_known =
+    /// Whether it is known of each file that a part can do without whether there is one.
+    fn knows_all(&self, name: &HubName, cached: &Cached, part: Part) -> bool {
+        let knows =
             |file: &&str| cached.folder.join(file).exists() || self.absence(name, &cached.commit, file).exists();
-        has_required(&cached.folder, part) && part.optional().iter().all(is_known)
+        part.optional().iter().all(knows)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 // Version 1 of this crate comes with 157 others, and no longer goes on with a download that was cut.
@@ -18,6 +19,12 @@ use crate::models::files::file_sha256;
 /// How often a file is tried again after a failure that may pass.
 const RETRIES: u32 = 5;
 
+/// How long nothing may come of a file that is downloaded.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a file is looked for again that another program downloads; between two times some seconds pass.
+const WAITS: u32 = 720;
+
 /// How often a download begins anew because its revision was changed meanwhile.
 const RESTARTS: usize = 3;
 
@@ -26,7 +33,7 @@ type Watcher = fn(file: &str, done: u64, total: u64);
 
 static WATCHER: OnceLock<Watcher> = OnceLock::new();
 
-/// Has downloads of this process watched; who asks second is not heard.
+/// Has downloads of this process watched; only the first call has an effect.
 pub fn watch_downloads(watcher: Watcher) {
     let _ = WATCHER.set(watcher);
 }
@@ -45,6 +52,7 @@ struct Remote<'a> {
     hub: &'a Hub,
     name: &'a HubName,
     api: Api,
+    repo: Repo,
     repository: ApiRepo,
 }
 
@@ -60,6 +68,12 @@ impl Hub {
         Err(HubProblem::Changed { revision: name.revision.clone() })
     }
 
+    /// Downloads what the cache lacks of a part of a model that it can do without, or does without.
+    pub(super) fn complete(&self, name: &HubName, cached: &Cached, part: Part) {
+        let name = HubName { revision: cached.commit.clone(), ..name.clone() };
+        let _ = Remote::new(self, &name).and_then(|remote| remote.fetch_optional(part, &cached.commit));
+    }
+
     fn network(&self, problem: impl ToString) -> HubProblem {
         HubProblem::Network { endpoint: self.endpoint.clone(), problem: problem.to_string() }
     }
@@ -73,7 +87,7 @@ impl<'a> Remote<'a> {
             .with_progress(false);
         let api = builder.build().map_err(|error| hub.network(error))?;
         let repo = Repo::with_revision(name.repository.clone(), RepoType::Model, name.revision.clone());
-        Ok(Self { hub, name, repository: api.repo(repo), api })
+        Ok(Self { hub, name, repository: api.repo(repo.clone()), repo, api })
     }
 
     /// All files of a part; none if they came to be of several commits.
@@ -84,16 +98,7 @@ impl<'a> Remote<'a> {
         }
         let commit = commits[0].clone();
         let folder = self.hub.repository(self.name).join("snapshots").join(&commit);
-        for file in part.optional() {
-            match self.fetch(file)? {
-                Some(of) => commits.push(of),
-                None => {
-                    let mark = self.hub.absence(self.name, &commit, file);
-                    let parent = mark.parent().unwrap_or(&mark);
-                    fs::create_dir_all(parent).and_then(|()| fs::write(&mark, "")).map_err(|e| self.io(&mark, e))?;
-                }
-            }
-        }
+        commits.extend(self.fetch_optional(part, &commit)?);
         if part == Part::Model {
             match self.fetch(WEIGHTS)? {
                 Some(of) => commits.push(of),
@@ -110,6 +115,22 @@ impl<'a> Remote<'a> {
             }
         }
         Ok(commits.iter().all(|of| *of == commit).then_some(Cached { folder, commit }))
+    }
+
+    /// The files that a part can do without; where there is none, that is remembered. Returns the commits of the rest.
+    fn fetch_optional(&self, part: Part, commit: &str) -> Result<Vec<String>, HubProblem> {
+        let mut commits = Vec::new();
+        for file in part.optional() {
+            match self.fetch(file)? {
+                Some(of) => commits.push(of),
+                None => {
+                    let mark = self.hub.absence(self.name, commit, file);
+                    let parent = mark.parent().unwrap_or(&mark);
+                    fs::create_dir_all(parent).and_then(|()| fs::write(&mark, "")).map_err(|e| self.io(&mark, e))?;
+                }
+            }
+        }
+        Ok(commits)
     }
 
     /// What it means that the hub does not have a file that every model has.
@@ -129,10 +150,11 @@ impl<'a> Remote<'a> {
 
     /// Downloads a file if it is not there; returns its commit, or none if the hub has no such file.
     fn fetch(&self, file: &str) -> Result<Option<String>, HubProblem> {
-        let mut tries = 0;
+        let (mut tries, mut waits) = (0, 0);
         loop {
             match self.try_to_fetch(file) {
                 Ok(commit) => return Ok(Some(commit)),
+                Err(Failure::Final(HubProblem::Busy { .. })) if waits < WAITS => waits += 1,
                 Err(Failure::NotFound) => return Ok(None),
                 Err(Failure::MayPass(_)) if tries < RETRIES => {
                     std::thread::sleep(Duration::from_millis(200 << tries));
@@ -152,17 +174,18 @@ impl<'a> Remote<'a> {
         }
         let repository = self.hub.repository(self.name);
         let pointer = repository.join("snapshots").join(&commit).join(file);
-        if pointer.exists() {
+        let blob = repository.join("blobs").join(etag);
+        // Another revision may be of the same commit, or another commit have the same file.
+        if pointer.exists() || fs::metadata(&blob).is_ok_and(|blob| blob.len() == size) {
+            self.point_to(&blob, &pointer, &commit).map_err(|error| Failure::Final(self.io(&pointer, error)))?;
             return Ok(commit);
         }
-        let blob = repository.join("blobs").join(etag);
         let partial = blob.with_extension("part");
         // Whole and not renamed, or more than whole: there is nothing to ask the hub for.
         if fs::metadata(&partial).is_ok_and(|part| part.len() >= size) {
             fs::remove_file(&partial).map_err(|error| Failure::Final(self.io(&partial, error)))?;
         }
-        let watched = Watched { file, done: 0, total: size };
-        self.repository.download_with_progress(file, watched).map_err(|error| self.failure(file, error))?;
+        self.receive(file, size)?;
         let is_sha256 = etag.len() == 64 && etag.chars().all(|c| c.is_ascii_hexdigit());
         let is_whole = fs::metadata(&blob).is_ok_and(|blob| blob.len() == size)
             && (!is_sha256 || file_sha256(&blob).is_ok_and(|sum| sum == etag));
@@ -173,6 +196,46 @@ impl<'a> Remote<'a> {
             fs::remove_file(path).map_err(|error| Failure::Final(self.io(path, error)))?;
         }
         Err(Failure::Final(HubProblem::WrongSum { file: file.to_owned() }))
+    }
+
+    /// Receives a file in a thread of its own, which is left behind when nothing comes.
+    fn receive(&self, file: &str, size: u64) -> Result<(), Failure> {
+        let (heard, hears) = mpsc::channel();
+        let (end, ends) = mpsc::channel();
+        let watched = Watched { file: file.to_owned(), done: 0, total: size, heard };
+        let repository = self.api.repo(self.repo.clone());
+        let name = file.to_owned();
+        std::thread::spawn(move || end.send(repository.download_with_progress(&name, watched).map(drop)));
+        loop {
+            match hears.recv_timeout(PATIENCE) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let problem = format!("nothing has come for {} seconds", PATIENCE.as_secs());
+                    return Err(Failure::Final(self.hub.network(problem)));
+                }
+            }
+        }
+        let lost = || Failure::Final(self.hub.network("the download ended without a word"));
+        ends.recv().map_err(|_| lost())?.map_err(|error| self.failure(file, error))
+    }
+
+    /// Has the cache know that a revision is of a commit, and the commit that a file is a blob.
+    fn point_to(&self, blob: &Path, pointer: &Path, commit: &str) -> std::io::Result<()> {
+        if self.name.revision != commit {
+            Cache::new(self.hub.cache.clone()).repo(self.repo.clone()).create_ref(commit)?;
+        }
+        if pointer.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(pointer.parent().unwrap_or(pointer))?;
+        #[cfg(unix)]
+        {
+            let name = blob.file_name().unwrap_or_default();
+            std::os::unix::fs::symlink(Path::new("../../blobs").join(name), pointer)
+        }
+        #[cfg(not(unix))]
+        fs::copy(blob, pointer).map(drop)
     }
 
     fn failure(&self, file: &str, error: ApiError) -> Failure {
@@ -222,31 +285,26 @@ fn is_cut(error: &std::io::Error) -> bool {
 }
 
 /// Tells the watcher of a file's bytes.
-struct Watched<'a> {
-    file: &'a str,
+struct Watched {
+    file: String,
     done: u64,
     total: u64,
+    /// Whoever waits for it.
+    heard: mpsc::Sender<()>,
 }
 
-impl Watched<'_> {
-    fn tell(&self) {
-        if let Some(watcher) = WATCHER.get() {
-            watcher(self.file, self.done, self.total);
-        }
-    }
-}
-
-impl Progress for Watched<'_> {
+impl Progress for Watched {
     fn init(&mut self, size: usize, _: &str) {
         (self.done, self.total) = (0, size as u64);
     }
 
     fn update(&mut self, size: usize) {
         self.done += size as u64;
-        self.tell();
+        let _ = self.heard.send(());
+        if let Some(watcher) = WATCHER.get().filter(|_| size > 0) {
+            watcher(&self.file, self.done, self.total);
+        }
     }
 
-    fn finish(&mut self) {
-        self.tell();
-    }
+    fn finish(&mut self) {}
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 /// Why a model of the hub cannot be had, and what helps.
 #[derive(Debug, thiserror::Error)]
-#[error("{name}: there is no such folder, and as a model of the hub {problem}")]
+#[error("{name}: no such folder; as a model of the hub {problem}")]
 pub struct HubError {
     /// The name.
     pub name: String,
     /// What went wrong.
+    #[source]
     pub problem: HubProblem,
 }
 
@@ -16,7 +17,7 @@ pub struct HubError {
 #[derive(Debug, thiserror::Error)]
 pub enum HubProblem {
     /// The cache lacks it, and there is no way to download.
-    #[error("it is not in {} as a whole, while {obstacle}", cache.display())]
+    #[error("it is not complete in {}, and {obstacle}", cache.display())]
     NotCached {
         /// The cache.
         cache: PathBuf,
@@ -71,10 +72,13 @@ pub enum HubProblem {
         /// The cache.
         cache: PathBuf,
         /// What the system says.
+        #[source]
         problem: std::io::Error,
     },
     /// A file is not what the hub says it is.
-    #[error("{file} is not what the hub says it is, by its SHA-256; it was removed. Try again, or another HF_ENDPOINT")]
+    #[error(
+        "{file} has not the length or the SHA-256 that the hub says; it was removed. Try again, or another HF_ENDPOINT"
+    )]
     WrongSum {
         /// The file.
         file: String,
@@ -99,4 +103,16 @@ pub enum HubProblem {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl HubProblem {
+    /// Whether it is a failure, which may pass, and not what was asked for.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Network { .. } | Self::NoRoom { .. } | Self::WrongSum { .. } => true,
+            Self::Changed { .. } | Self::Busy { .. } | Self::Cache { .. } => true,
+            Self::NotCached { .. } | Self::Refused { .. } | Self::Unknown { .. } => false,
+            Self::NoRevision { .. } | Self::NoFile { .. } => false,
+        }
+    }
 }

@@ -8,6 +8,8 @@ mod cache;
 #[cfg(feature = "hub")]
 mod download;
 mod error;
+#[cfg(not(feature = "hub"))]
+mod no_download;
 
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};

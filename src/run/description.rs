@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::augmented::Augmentation;
+use super::error::RunError;
 use super::held_out::{HeldOut, TrainRows};
 use super::selection::Selection;
 use crate::data::Prepared;
 use crate::models::{LoraConfig, Objective, ObjectiveKind, Precision, ThoughtKind};
 use crate::train::grpo::GrpoConfig;
-use crate::train::{Example, Regularization, RunFolder, Temperature, TrainConfig};
+use crate::train::{Example, Regularization, RunFolder, Temperature, TrainConfig, TrainError};
 
 /// Everything that makes a run what it is; `run.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +82,36 @@ impl RunDescription {
             sample_users: 0,
             select: Selection::Loss,
             train,
+        }
+    }
+}
+
+impl RunDescription {
+    /// Makes sure that every setting makes sense, as far as that shows without data and model.
+    ///
+    /// # Errors
+    ///
+    /// One that does not; the message names it.
+    pub fn check(&self) -> Result<(), RunError> {
+        let refused = |field, problem: String| Err(TrainError::Config { field, problem }.into());
+        self.train.check()?;
+        if self.select != Selection::Loss && self.rank_sample == 0 {
+            return refused("select", format!("is {}, which needs users to rank for (rank_sample)", self.select));
+        }
+        match &self.stage {
+            StageConfig::Pretrain { regularization } => Ok(regularization.check()?),
+            StageConfig::Sft { temperature, regularization, augmentation, hold_out, .. } => {
+                regularization.check()?;
+                temperature.check()?;
+                if self.objective == Some(ObjectiveKind::Vocabulary) && *temperature != Temperature::default() {
+                    return refused("temperature", "is for the objective `catalog`".into());
+                }
+                if let Err(problem) = augmentation.check() {
+                    return refused("augmentation", problem);
+                }
+                Ok(hold_out.map_or(Ok(()), |hold_out| hold_out.check())?)
+            }
+            StageConfig::Grpo { config, .. } => Ok(config.check()?),
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct Resumption {
 /// Settings that make no sense, data or a model that cannot be read or do not fit, a folder that is in use, and
 /// [`RunError::Interrupted`] where the run was stopped before its end.
 pub fn start(mut description: RunDescription, out: &Path, context: &mut RunContext) -> Result<RunOutcome, RunError> {
+    description.check()?;
     description.model = lasting(&description.model)?;
     description.data = absolute(&description.data);
     if let StageConfig::Grpo { config, .. } = &mut description.stage
@@ -54,9 +55,6 @@ pub fn start(mut description: RunDescription, out: &Path, context: &mut RunConte
     }
     check_device(&description.device, description.precision)?;
     check_device(&description.device, description.frozen_weights)?;
-    if let StageConfig::Sft { hold_out: Some(hold_out), .. } = description.stage {
-        hold_out.check()?;
-    }
     let prepared = Prepared::load(&description.data)?;
     description.data_files = prepared.files().clone();
     if let StageConfig::Grpo { rows: TrainRows::HeldOut, held_out, .. } = &mut description.stage {

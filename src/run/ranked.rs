@@ -108,7 +108,7 @@ impl Stage<LatentRecommender> for Ranked<'_> {
             }
         }
         if pass.world.is_root() {
-            let samples = samples(&model.valid(), self.data, &self.shown)?;
+            let samples = samples(&model.valid(), self.data, &self.shown, self.micro_batch)?;
             if !samples.is_empty() {
                 validation.metrics.insert("valid_samples".into(), json!(samples));
             }

@@ -30,17 +30,18 @@ pub struct Sample {
     pub top: Vec<String>,
 }
 
-/// What the model recommends to the users of some rows.
+/// What the model recommends to the users of some rows, so many of which are searched for at once.
 pub(super) fn samples(
     model: &LatentRecommender,
     data: &RunData,
     rows: &[&PreparedRow],
+    batch: usize,
 ) -> Result<Vec<Sample>, TrainError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     let beam = BeamConfig::default();
-    let config = EvalConfig { beam, batch: rows.len(), shard: Shard::WHOLE, exclude_history: false };
+    let config = EvalConfig { beam, batch, shard: Shard::WHOLE, exclude_history: false };
     let evaluation = evaluate(model, &data.prepared, &data.objective, rows, config, &mut |_, _| {})?;
     let title = |item: usize| data.prepared.catalog.title(item).to_owned();
     let sample = |(row, found): (&&PreparedRow, &crate::eval::UserRank)| {

@@ -2,13 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::description::RunDescription;
 use super::error::RunError;
 use super::recorded::to_json;
 use super::settings::SETTINGS;
 use crate::input_error::InputError;
+use crate::train::Temperature;
+
+/// Options that say in short what takes more to write down.
+const SHORT: [&str; 7] = ["rollouts", "recipe", "samples", "reward", "lora_rank", "lora_alpha", "lora_targets"];
+
+/// Users to rank for where a ranking is selected by and nothing else is said.
+const RANKED_USERS: usize = 500;
+
+/// Kept checkpoints where nothing else is said.
+const KEPT: usize = 3;
 
 /// What a run finds out itself when it starts.
 const FOUND_OUT: [&str; 3] = ["latentr3", "model_files", "data_files"];
@@ -30,8 +40,19 @@ impl RunDescription {
             let option = name.replace('-', "_");
             let place = SETTINGS.iter().find(|(setting, _)| *setting == option).map(|(_, pointer)| *pointer);
             match place.filter(|_| !value.is_object()) {
-                Some(_) if option == "rollouts" => {
-                    return Err(unusable("rollouts: give `batch`, prompts a step".into()));
+                Some(_) if SHORT.contains(&option.as_str()) => {
+                    let problem = format!("{name}: is for the command line; here give what run.json has in its place");
+                    return Err(unusable(problem));
+                }
+                // On the command line they mean never.
+                Some(pointer) if ["patience", "average"].contains(&option.as_str()) && value.as_f64() == Some(0.0) => {
+                    put(&mut merged, pointer, Value::Null);
+                }
+                // As it is written there: a number, or a word.
+                Some(pointer) if option == "temperature" => {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    let temperature: Temperature = text.parse().map_err(unusable)?;
+                    put(&mut merged, pointer, json!(temperature));
                 }
                 Some(pointer) => put(&mut merged, pointer, value),
                 None if FOUND_OUT.contains(&name.as_str()) => {}
@@ -49,6 +70,7 @@ impl RunDescription {
         for (_, pointer) in SETTINGS.into_iter().chain(places).filter(|(setting, _)| is_given(setting)) {
             put(&mut merged, pointer, own.pointer(pointer).cloned().unwrap_or_default());
         }
+        fill_in(&mut merged, &own, is_given).map_err(unusable)?;
         if let Some(stage) = merged.get_mut("stage").and_then(Value::as_object_mut) {
             stage.remove("held_out");
         }
@@ -58,9 +80,39 @@ impl RunDescription {
             return Err(unusable(problem));
         }
         let description: Self = serde_json::from_value(merged).map_err(|error| unusable(error.to_string()))?;
-        description.train.check()?;
+        for (name, path) in [("model", &description.model), ("data", &description.data)] {
+            if path.as_os_str().is_empty() {
+                return Err(unusable(format!("names no {name}, and the command line does not either")));
+            }
+        }
+        description.check()?;
         Ok(description)
     }
+}
+
+/// Fills in what follows from the settings of command line and file together.
+fn fill_in(merged: &mut Value, own: &Value, is_given: &dyn Fn(&str) -> bool) -> Result<(), String> {
+    let seed = merged.pointer("/train/seed").cloned().unwrap_or_default();
+    for (of, missing, value) in [("/train/keep", "limit", json!(KEPT)), ("/stage/hold_out", "seed", seed)] {
+        if let Some(of) = merged.pointer_mut(of).and_then(Value::as_object_mut) {
+            of.entry(missing).or_insert(value);
+        }
+    }
+    let needs_users = merged["select"].as_str().is_some_and(|select| select != "loss");
+    if needs_users && merged["rank_sample"] == json!(0) && !is_given("rank_sample") {
+        merged["rank_sample"] = json!(RANKED_USERS);
+    }
+    if is_given("rollouts") {
+        // Recorded as prompts a step, which depend on the group.
+        let number = |of: &Value, pointer: &str| of.pointer(pointer).and_then(Value::as_u64).unwrap_or(1);
+        let (rollouts, group) =
+            (number(own, "/train/batch") * number(own, "/stage/config/group"), number(merged, "/stage/config/group"));
+        if group == 0 || !rollouts.is_multiple_of(group) {
+            return Err(format!("has groups of {group} samples, and {rollouts} rollouts are no multiple of that"));
+        }
+        put(merged, "/train/batch", json!(rollouts / group));
+    }
+    Ok(())
 }
 
 /// The model and the data that a file of settings names; nothing where it cannot be read, which whoever takes its
@@ -112,8 +164,8 @@ fn merge(into: &mut Value, values: Map<String, Value>) {
 mod tests {
     use super::*;
     use crate::models::ThoughtKind;
-    use crate::run::{Augmentation, StageConfig};
-    use crate::train::{Regularization, Temperature, TrainConfig};
+    use crate::run::{Augmentation, HeldOut, StageConfig};
+    use crate::train::{Regularization, TrainConfig};
 
     fn sft() -> RunDescription {
         let stage = StageConfig::Sft {
@@ -146,6 +198,11 @@ mod tests {
         assert_eq!((train.optimizer.weight_decay, train.keep.map(|keep| keep.every)), (0.5, Some(5)));
         assert!(matches!(found.stage, StageConfig::Sft { thoughts: 2, .. }));
         assert_eq!(with("sft.toml", "", &[]).unwrap(), sft());
+        let text = "select = 'ndcg@10'\npatience = 0\naverage = 0\nkeep_every = 5\nhold_out = 0.25\nseed = 9\n";
+        let found = with("sft.toml", text, &[]).unwrap();
+        assert_eq!((found.rank_sample, found.train.patience, found.train.keep.unwrap().limit), (500, None, 3));
+        assert!(matches!(found.stage, StageConfig::Sft { hold_out: Some(HeldOut { seed: 9, .. }), .. }));
+        assert!(with("sft.toml", text, &["rank_sample"]).unwrap_err().contains("rank_sample"));
     }
 
     #[test]
@@ -167,7 +224,13 @@ mod tests {
             ("a.toml", "lr = 'fast'", "fast"),
             ("a.toml", "lr = -1.0", "learning_rate"),
             ("a.toml", "lr = ", "a.toml"),
-            ("a.toml", "rollouts = 8", "batch"),
+            ("a.toml", "rollouts = 8", "rollouts"),
+            ("a.toml", "recipe = 'latentr3'", "recipe"),
+            ("a.toml", "drop_history = 1.5", "augmentation"),
+            ("a.toml", "dropout = 1.5", "dropout"),
+            ("a.toml", "select = 'ndcg@10'\nrank_sample = 0.5", "0.5"),
+            ("a.toml", "objective = 'vocabulary'\ntemperature = 1.5", "temperature"),
+            ("a.toml", "model = ''", "names no model"),
             ("a.json", "[1]", "a.json"),
             ("a.json", r#"{"stage": {"name": "grpo"}}"#, "grpo"),
             ("a.toml", "group = 8", "config"),

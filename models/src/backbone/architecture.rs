@@ -24,6 +24,8 @@ pub(super) struct Defaults {
     pub tie_embeddings: bool,
     /// Without one: the width of the hidden states over the query heads.
     pub head_dim: Option<usize>,
+    /// Without one: the query heads.
+    pub kv_heads: Option<usize>,
     /// Width of the window, in a family that has one.
     pub sliding_window: Option<usize>,
 }
@@ -69,14 +71,17 @@ impl Architecture {
             rope_theta: 1e4,
             tie_embeddings: false,
             head_dim: None,
+            kv_heads: None,
             sliding_window: None,
         };
         match self {
-            Self::Qwen2 => Defaults { max_positions: 32768, sliding_window: Some(4096), ..llama },
-            Self::Qwen3 => Defaults { max_positions: 32768, sliding_window: Some(4096), head_dim: Some(128), ..llama },
+            Self::Qwen2 => Defaults { max_positions: 32768, sliding_window: Some(4096), kv_heads: Some(32), ..llama },
+            Self::Qwen3 => Defaults { head_dim: Some(128), ..Self::Qwen2.defaults() },
             Self::Llama => llama,
-            Self::Mistral => Defaults { max_positions: 131072, sliding_window: Some(4096), ..llama },
-            Self::SmolLm3 => Defaults { max_positions: 32768, rope_theta: 2e6, tie_embeddings: true, ..llama },
+            Self::Mistral => Defaults { max_positions: 131072, sliding_window: Some(4096), kv_heads: Some(8), ..llama },
+            Self::SmolLm3 => {
+                Defaults { max_positions: 32768, rope_theta: 2e6, tie_embeddings: true, kv_heads: Some(4), ..llama }
+            }
         }
     }
 
@@ -118,7 +123,7 @@ mod tests {
     use crate::backbone::BackboneConfig;
 
     fn read(model_type: &str, fields: Value) -> Result<BackboneConfig, ModelError> {
-        let mut file = json!({"model_type": model_type, "vocab_size": 10, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2});
+        let mut file = json!({"model_type": model_type, "vocab_size": 10, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2, "num_key_value_heads": null});
         for (field, value) in fields.as_object().unwrap() {
             file[field] = value.clone();
         }
@@ -167,6 +172,13 @@ mod tests {
         assert_eq!((of("qwen3").head_dim, of("qwen2").head_dim), (128, 4));
         assert!(of("smollm3").tie_embeddings && !of("mistral").tie_embeddings);
         assert_eq!((of("smollm3").rope_theta, of("llama").rope_theta), (2e6, 1e4));
+        let without = |family: &str| {
+            let mut file = json!({"model_type": family, "vocab_size": 10, "hidden_size": 64, "intermediate_size": 16});
+            (file["num_hidden_layers"], file["num_attention_heads"]) = (json!(1), json!(32));
+            BackboneConfig::from_json(Path::new("config.json"), file).unwrap().kv_heads
+        };
+        assert_eq!(["llama", "qwen2", "qwen3", "mistral", "smollm3"].map(without), [32, 32, 32, 8, 4]);
+        assert_eq!(of("mistral").kv_heads, 2, "null is as many as there are query heads");
         let mistral = read("mistral", json!({"attention_bias": true, "mlp_bias": true})).unwrap();
         assert!(!mistral.qkv_bias() && !mistral.output_bias() && !mistral.has_mlp_bias());
     }

@@ -163,7 +163,7 @@ impl BackboneConfig {
             d_ff: fields.size("intermediate_size", None)?,
             layers,
             heads,
-            kv_heads: fields.size("num_key_value_heads", Some(heads))?,
+            kv_heads: fields.kv_heads(defaults.kv_heads, heads)?,
             head_dim: fields.size("head_dim", defaults.head_dim.or(Some((d_model / heads).max(1))))?,
             rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
             rope_theta,

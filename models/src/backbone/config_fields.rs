@@ -45,6 +45,13 @@ impl Fields<'_> {
         }
     }
 
+    /// Key and value heads: null stands for as many as query heads; where none are named the family has a default.
+    pub fn kv_heads(&self, default: Option<usize>, heads: usize) -> Result<usize, ModelError> {
+        let field = "num_key_value_heads";
+        let default = if self.raw.contains_key(field) { None } else { default };
+        self.size(field, Some(default.unwrap_or(heads)))
+    }
+
     pub fn positive(&self, field: &str, default: f64) -> Result<f64, ModelError> {
         positive_in(self.raw, field, Some(default)).map_err(|problem| self.error(field, problem))
     }
@@ -88,7 +95,7 @@ impl Fields<'_> {
         if architecture == Architecture::Mistral {
             return Ok(width);
         }
-        // Any of the two says so.
+        // Either field enables the window.
         let asks = [
             ("use_sliding_window", self.flag("use_sliding_window", false)?),
             ("layer_types", self.has_sliding_layers(layers)?),
