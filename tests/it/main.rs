@@ -25,6 +25,7 @@ mod fuzz;
 mod golden;
 mod grpo;
 mod guards;
+mod guide_reward;
 mod guides;
 mod help;
 mod model;

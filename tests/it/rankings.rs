@@ -352,31 +352,6 @@ fn titles_are_scored_after_a_start_as_after_the_prompts() {
 }
 
 #[test]
-fn a_guide_and_the_entropy_bring_a_list_closer_to_the_guide() {
-    let (model, items) = (small_model(1, 3), items());
-    let (objective, examples) = (objective(&items), examples(&items));
-    let of = ItemsConfig { rewards: terms("guide,entropy"), guide: Some("own".into()), ..Default::default() };
-    let config = config(AdvantageKind::Expectation, of);
-    let policy = prepare_model(model, &config);
-    let by = |guide: Box<dyn Reward>| {
-        let stage = RankingGrpo::guided(config.clone(), 8, 5, &policy, objective.clone(), Some(guide)).unwrap();
-        rolled_out(&stage, &policy, &examples).0
-    };
-    // Of item i the guide's probability is 2^-(i + 1).
-    let log_prob = |sample: &Sample| -f64::from(sample.list[sample.place].items[0] + 1) * std::f64::consts::LN_2;
-    for group in by(Box::new(log_prob)) {
-        for (candidate, reward) in group.list.iter().zip(&group.rewards) {
-            let expected = -f64::from(candidate.items[0] + 1) * std::f64::consts::LN_2 - candidate.log_prob();
-            assert!((reward - expected).abs() < 1e-6, "{reward} {expected}");
-        }
-    }
-    // A guide that is the model itself has nothing to teach.
-    for group in by(Box::new(|sample: &Sample| sample.list[sample.place].log_prob())) {
-        assert!(group.weights.concat().iter().all(|weight| weight.abs() < 1e-9), "{:?}", group.weights);
-    }
-}
-
-#[test]
 fn what_is_no_configuration_of_items_is_refused() {
     let (items, start) = (items(), small_model(1, 3));
     let objective = objective(&items);
