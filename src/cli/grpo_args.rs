@@ -4,8 +4,7 @@ use clap::Args;
 
 use super::train_args::{FrozenArgs, RunArgs, launch};
 use super::{CliError, ObjectiveArg};
-use crate::run::TrainingOptions;
-use crate::run::{Defaults, Recipe, StageConfig, TrainRows};
+use crate::run::{Defaults, Recipe, StageConfig, TrainRows, TrainingOptions};
 use crate::train::grpo::{AdvantageKind, AdvantageOver, EstimatorKind, GrpoConfig, ItemsConfig, SampleKind};
 
 /// Options of `grpo`.

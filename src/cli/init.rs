@@ -21,8 +21,8 @@ pub(super) struct InitArgs {
     /// The token that ends a target; found in the tokenizer or the files beside it if not given
     #[arg(long, value_name = "TEXT")]
     end_token: Option<String>,
-    /// Take this model and its tokenizer instead, from a folder, a run or by its name on the hub, its low-rank adapters merged into its weights; one that knows nothing
-    /// of thoughts gets a fresh latent attention
+    /// Take this model and its tokenizer instead: a folder, a run, or a name on the hub. Low-rank adapters are merged
+    /// into its weights; a model that knows nothing of thoughts gets a fresh latent attention
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
     #[command(flatten)]

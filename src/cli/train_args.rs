@@ -198,7 +198,7 @@ pub(super) fn launch(
     let train = training.config(defaults.train, run.seed.seed);
     train.check()?;
     let select = training.select.unwrap_or(defaults.select);
-    let rank_sample = training.rank_sample.unwrap_or(if select == Selection::Loss { 0 } else { 500 });
+    let rank_sample = training.rank_sample(select);
     if select != Selection::Loss && rank_sample == 0 {
         return Err(CliError::Usage(format!("--select {select} needs users to rank for: --rank-sample")));
     }

@@ -10,7 +10,7 @@ use crate::models::ModelError;
 use crate::models::files::{read_json, write_json};
 #[cfg(feature = "clap")]
 use crate::option_values::any_path;
-use crate::run::{RunError, lasting};
+use crate::run::{RunError, absolute, lasting};
 
 /// The file of a shop's folder with what was asked for.
 const FILE: &str = "fit.json";
@@ -91,7 +91,6 @@ impl FitConfig {
 
     /// Records it, so that the work begins or goes on from here.
     pub(crate) fn write(&self) -> Result<(), RunError> {
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or(path.into());
         let (data, out) = (absolute(&self.data), absolute(&self.out));
         let from = self.from.as_deref().map(absolute);
         let model = self.model.as_deref().map(lasting).transpose()?;

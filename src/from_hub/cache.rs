@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::{HubError, HubName, HubProblem};
+use super::{HubError, HubName, HubProblem, TOKENIZER_FILES};
+use crate::models::hub::{CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, shards};
 
 /// Where models are downloaded from and to.
 #[derive(Debug, Clone)]
@@ -35,24 +34,20 @@ pub(super) struct Cached {
     pub commit: String,
 }
 
-/// The one file of weights, and what names several in its place.
-pub(super) const WEIGHTS: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
-
 impl Part {
     /// Files without which it is nothing, weights apart.
     pub fn required(self) -> &'static [&'static str] {
         match self {
-            Self::Model => &["config.json"],
-            Self::Tokenizer => &["tokenizer.json"],
+            Self::Model => &[CONFIG_FILE],
+            Self::Tokenizer => &TOKENIZER_FILES[..1],
         }
     }
 
     /// Files that say more, where there are such.
     pub fn optional(self) -> &'static [&'static str] {
         match self {
-            Self::Model => &["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"],
-            Self::Tokenizer => &["tokenizer_config.json", "chat_template.jinja", "config.json"],
+            Self::Model => &TOKENIZER_FILES,
+            Self::Tokenizer => &["tokenizer_config.json", "chat_template.jinja", CONFIG_FILE],
         }
     }
 }
@@ -131,17 +126,6 @@ impl Hub {
 fn has_required(folder: &Path, part: Part) -> bool {
     let has = |file: &str| folder.join(file).exists();
     let has_weights =
-        || has(WEIGHTS) || shards(&folder.join(INDEX)).is_some_and(|shards| shards.iter().all(|s| has(s)));
+        || has(WEIGHTS_FILE) || shards(&folder.join(INDEX_FILE)).is_ok_and(|shards| shards.iter().all(|s| has(s)));
     part.required().iter().all(|file| has(file)) && (part == Part::Tokenizer || has_weights())
-}
-
-/// The files of weights that an index names; none where there is no index or it names other places.
-pub(super) fn shards(index: &Path) -> Option<Vec<String>> {
-    let index: Value = serde_json::from_slice(&std::fs::read(index).ok()?).ok()?;
-    let names = index.get("weight_map")?.as_object()?.values();
-    let file = |name: &Value| name.as_str().filter(|name| !name.contains(['/', '\\'])).map(str::to_owned);
-    let mut shards = names.map(file).collect::<Option<Vec<_>>>()?;
-    shards.sort();
-    shards.dedup();
-    Some(shards)
 }

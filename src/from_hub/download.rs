@@ -12,9 +12,10 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::cache::{Cached, INDEX, Part, WEIGHTS, shards};
+use super::cache::{Cached, Part};
 use super::{DEFAULT_REVISION, Hub, HubName, HubProblem};
 use crate::models::files::file_sha256;
+use crate::models::hub::{INDEX_FILE, WEIGHTS_FILE, shards};
 
 /// How often a file is tried again after a failure that may pass.
 const RETRIES: u32 = 5;
@@ -100,14 +101,14 @@ impl<'a> Remote<'a> {
         let folder = self.hub.repository(self.name).join("snapshots").join(&commit);
         commits.extend(self.fetch_optional(part, &commit)?);
         if part == Part::Model {
-            match self.fetch(WEIGHTS)? {
+            match self.fetch(WEIGHTS_FILE)? {
                 Some(of) => commits.push(of),
                 None => {
                     let missing = HubProblem::NoFile { file: "model.safetensors or model.safetensors.index.json" };
-                    commits.push(self.fetch(INDEX)?.ok_or(missing)?);
-                    let index = folder.join(INDEX);
-                    let damaged = || self.io(&index, ErrorKind::InvalidData.into());
-                    for shard in shards(&index).ok_or_else(damaged)? {
+                    commits.push(self.fetch(INDEX_FILE)?.ok_or(missing)?);
+                    let index = folder.join(INDEX_FILE);
+                    let damaged = |error| self.io(&index, std::io::Error::new(ErrorKind::InvalidData, error));
+                    for shard in shards(&index).map_err(damaged)? {
                         let missing = HubProblem::NoFile { file: "file of weights that its index names" };
                         commits.push(self.fetch(&shard)?.ok_or(missing)?);
                     }

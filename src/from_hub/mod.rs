@@ -20,6 +20,9 @@ use cache::{Cached, Part};
 pub use download::watch_downloads;
 pub use error::{HubError, HubProblem};
 
+/// A tokenizer, and what may stand beside it: how texts begin, and how chats look.
+pub const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
 /// The revision of a name without one.
 const DEFAULT_REVISION: &str = "main";
 
@@ -79,7 +82,7 @@ pub fn tokenizer_file(path: &Path) -> Result<PathBuf, HubError> {
         None if path.is_dir() => path.to_owned(),
         None => return Ok(path.to_owned()),
     };
-    Ok(folder.join("tokenizer.json"))
+    Ok(folder.join(TOKENIZER_FILES[0]))
 }
 
 /// A name with the commit that its files are of, so that it stays what it is; any other path as it is.

@@ -4,6 +4,7 @@ use super::contents::Contents;
 use super::html::{Table, isolated};
 use super::label::badge;
 use super::run::Run;
+use crate::run::Sample;
 
 /// Validations that are shown, beside the first and the last.
 const BETWEEN: usize = 2;
@@ -32,7 +33,7 @@ fn table(subject: usize, run: &Run) -> Table {
     let mut head = vec!["user".to_owned(), "after".into(), "chose".into()];
     head.extend(shown.iter().map(|(step, _)| format!("step {step}")));
     let users = all[all.len() - 1].1;
-    let row = |(at, user): (usize, &crate::run::Sample)| {
+    let row = |(at, user): (usize, &Sample)| {
         let mut cells = vec![user.after.iter().map(|title| isolated(title)).collect::<Vec<_>>().join("<br>")];
         cells.push(isolated(&user.chose));
         for (_, samples) in &shown {

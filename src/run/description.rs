@@ -84,9 +84,7 @@ impl RunDescription {
             train,
         }
     }
-}
 
-impl RunDescription {
     /// Makes sure that every setting makes sense, as far as that shows without data and model.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub(super) struct GuideReward {
 }
 
 enum Model {
-    /// They know the training rows, each of which has to be taken out of them when it is its turn.
+    /// They come from the training rows; each row is judged by the counts of all others.
     Counts(Transitions),
     Other(Box<dyn CollaborativeModel>),
 }

@@ -44,11 +44,11 @@ pub use guidance::{ChosenGuidance, GuidanceRequest, GuideSource};
 pub use held_out::{HeldOut, TrainRows};
 pub use log::{Log, Point};
 pub use memory::peak_mib;
-pub(crate) use model_folder::lasting;
 pub use model_folder::{
     TOKENIZER_FILE, check_device, check_fit, is_run, load_model, model_folder, own_tokenizer, tokenizer_asset,
     weight_files, with_learnt_thoughts,
 };
+pub(crate) use model_folder::{absolute, lasting};
 pub use new_model::{InitRequest, ModelOrigin, ModelSizes};
 pub use pipeline::{Resumption, resume, start};
 pub use recipe::Recipe;

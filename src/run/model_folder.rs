@@ -34,7 +34,7 @@ pub fn is_run(path: &Path) -> bool {
 }
 
 /// A path that holds wherever the program is called from next.
-pub(super) fn absolute(path: &Path) -> PathBuf {
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 

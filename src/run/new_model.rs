@@ -7,7 +7,7 @@ use burn::module::Module;
 use super::error::RunError;
 use super::model_folder::{TOKENIZER_FILE, load_model, model_folder, own_tokenizer, with_learnt_thoughts};
 use crate::data::{SpecialToken, Staging, load_tokenizer, vocab_size};
-use crate::from_hub::tokenizer_file;
+use crate::from_hub::{TOKENIZER_FILES, tokenizer_file};
 use crate::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use crate::models::files::write_atomically;
 use crate::models::hub;
@@ -93,8 +93,7 @@ impl InitRequest {
         let staging = Staging::start(&self.out)?;
         hub::save_as(&model, &staging.folder(), self.dtype)?;
         if let Some(tokenizer) = tokenizer.filter(|path| path.exists()) {
-            // What stands beside it says how texts begin, and how chats look.
-            for name in [TOKENIZER_FILE, "tokenizer_config.json", "chat_template.jinja"] {
+            for name in TOKENIZER_FILES {
                 let from = if name == TOKENIZER_FILE { tokenizer.clone() } else { tokenizer.with_file_name(name) };
                 if from.exists() {
                     let bytes = std::fs::read(&from).map_err(ModelError::io(&from))?;

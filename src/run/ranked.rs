@@ -14,7 +14,7 @@ use crate::train::{Example, Guards, LocalBatch, Optimizer, Stage, StepReport, Tr
 
 /// A stage that does as `stage` does, and also ranks the catalog for a fixed sample of validation users.
 ///
-/// Its validations have HR and NDCG, by one of which the run may select, and what the lists show. The ranks share the
+/// Its validations have HR and NDCG, which the run may select by, and what the lists show. The ranks share the
 /// users.
 pub(super) struct Ranked<'a> {
     stage: &'a dyn Stage<LatentRecommender>,

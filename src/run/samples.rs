@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::description::RunData;
 use crate::data::PreparedRow;
-use crate::eval::{EvalConfig, Shard, evaluate};
+use crate::eval::{EvalConfig, Shard, UserRank, evaluate};
 use crate::models::LatentRecommender;
 use crate::models::decode::BeamConfig;
 use crate::train::TrainError;
@@ -30,7 +30,7 @@ pub struct Sample {
     pub top: Vec<String>,
 }
 
-/// What the model recommends to the users of some rows, so many of which are searched for at once.
+/// What the model recommends to the users of some rows; `batch` users are searched for together.
 pub(super) fn samples(
     model: &LatentRecommender,
     data: &RunData,
@@ -44,7 +44,7 @@ pub(super) fn samples(
     let config = EvalConfig { beam, batch, shard: Shard::WHOLE, exclude_history: false };
     let evaluation = evaluate(model, &data.prepared, &data.objective, rows, config, &mut |_, _| {})?;
     let title = |item: usize| data.prepared.catalog.title(item).to_owned();
-    let sample = |(row, found): (&&PreparedRow, &crate::eval::UserRank)| {
+    let sample = |(row, found): (&&PreparedRow, &UserRank)| {
         let newest = row.history.len().saturating_sub(NEWEST);
         let mut top: Vec<String> = Vec::new();
         for items in &found.list {

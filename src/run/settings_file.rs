@@ -8,17 +8,12 @@ use super::description::RunDescription;
 use super::error::RunError;
 use super::recorded::to_json;
 use super::settings::SETTINGS;
+use super::training_options::{KEPT, RANKED_USERS};
 use crate::input_error::InputError;
 use crate::train::Temperature;
 
 /// Options that say in short what takes more to write down.
 const SHORT: [&str; 7] = ["rollouts", "recipe", "samples", "reward", "lora_rank", "lora_alpha", "lora_targets"];
-
-/// Users to rank for where a ranking is selected by and nothing else is said.
-const RANKED_USERS: usize = 500;
-
-/// Kept checkpoints where nothing else is said.
-const KEPT: usize = 3;
 
 /// What a run finds out itself when it starts.
 const FOUND_OUT: [&str; 3] = ["latentr3", "model_files", "data_files"];

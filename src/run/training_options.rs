@@ -6,6 +6,12 @@ use crate::models::Precision;
 use crate::option_values::names_of;
 use crate::train::{AdamWConfig, Keep, OnNonfinite, Schedule, TrainConfig};
 
+/// Users to rank for where a ranking is selected by and nothing else is said.
+pub(super) const RANKED_USERS: usize = 500;
+
+/// Kept checkpoints where nothing else is said.
+pub(super) const KEPT: usize = 3;
+
 /// How a stage trains; what is absent is the stage's default.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
@@ -66,7 +72,7 @@ pub struct TrainingOptions {
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS"))]
     pub keep_every: Option<usize>,
     /// Kept checkpoints at most; the oldest go
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 3, requires = "keep_every"))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = KEPT, requires = "keep_every"))]
     pub keep_limit: usize,
     /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count;
     /// ten skipped in a row stop the run all the same
@@ -91,6 +97,11 @@ pub struct TrainingOptions {
 }
 
 impl TrainingOptions {
+    /// Validation users to rank for, where the best model is selected by `select`.
+    pub fn rank_sample(&self, select: Selection) -> usize {
+        self.rank_sample.unwrap_or(if select == Selection::Loss { 0 } else { RANKED_USERS })
+    }
+
     /// The stage's defaults with what is asked for in their place.
     pub fn config(&self, defaults: TrainConfig, seed: u64) -> TrainConfig {
         TrainConfig {

@@ -11,12 +11,12 @@ mod write;
 
 pub use crate::parameters::StoredTensor;
 pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
-pub use read::{load, load_with_adapter, records_thoughts};
+pub use read::{load, load_with_adapter, records_thoughts, shards};
 pub use tensors::{PendingTensor, read_tensors, write_tensors, write_tensors_as};
 pub use write::{pending_parameters, save, save_as};
 
 /// What a model is, apart from its weights.
-pub(crate) const CONFIG_FILE: &str = "config.json";
+pub const CONFIG_FILE: &str = "config.json";
 /// Field of `config.json` with the number of thoughts.
 const THOUGHTS_FIELD: &str = "latent_thoughts";
 /// Field of `config.json` with the kind of the thoughts' source.
@@ -24,6 +24,6 @@ const SOURCE_FIELD: &str = "latent_thought_source";
 /// Field of `config.json` with the objective that the model is trained for.
 const OBJECTIVE_FIELD: &str = "latent_objective";
 /// The weights' file, where there is one only.
-pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
+pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// What says in which files the weights are where they are several.
-const INDEX_FILE: &str = "model.safetensors.index.json";
+pub const INDEX_FILE: &str = "model.safetensors.index.json";

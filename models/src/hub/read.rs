@@ -1,6 +1,6 @@
 //! Reading a model folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -134,6 +134,29 @@ fn objective_of(folder: &Path, config: &BackboneConfig) -> Result<ObjectiveKind,
     }
 }
 
+/// The names of the files of weights that an index names.
+///
+/// # Errors
+///
+/// An index that cannot be read, or that names anything but files beside it.
+pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
+    Ok(read_weight_map(index)?.into_values().collect())
+}
+
+/// The file of each tensor, by an index of weights.
+fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>, ModelError> {
+    let content = read_json(index)?;
+    let Some(map) = content.get("weight_map").and_then(Value::as_object) else {
+        return Err(ModelError::damaged(index, "has no object `weight_map`"));
+    };
+    let file = |(tensor, shard): (&String, &Value)| {
+        let shard = shard.as_str().filter(|name| !name.contains(['/', '\\']))?;
+        Some((tensor.clone(), shard.to_owned()))
+    };
+    let problem = "`weight_map` must map tensor names to names of files beside it";
+    map.iter().map(file).collect::<Option<_>>().ok_or_else(|| ModelError::damaged(index, problem))
+}
+
 /// All tensors of the folder, from the one weights' file or from the shards that the index names.
 fn read_weights(folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
     let single = folder.join(WEIGHTS_FILE);
@@ -141,22 +164,12 @@ fn read_weights(folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelEr
     if single.exists() || !index.exists() {
         return read_tensors(&single);
     }
-    let content = read_json(&index)?;
-    let Some(map) = content.get("weight_map").and_then(Value::as_object) else {
-        return Err(ModelError::damaged(&index, "has no object `weight_map`"));
-    };
-    let mut shards = map
-        .values()
-        .map(|shard| shard.as_str().filter(|name| !name.contains(['/', '\\'])))
-        .collect::<Option<Vec<&str>>>()
-        .ok_or_else(|| ModelError::damaged(&index, "`weight_map` must map tensor names to names of files beside it"))?;
-    shards.sort_unstable();
-    shards.dedup();
+    let map = read_weight_map(&index)?;
     let mut tensors = BTreeMap::new();
-    for shard in shards {
+    for shard in map.values().collect::<BTreeSet<_>>() {
         let path = folder.join(shard);
         let mut own = read_tensors(&path)?;
-        if let Some(name) = own.keys().find(|name| map.get(*name).and_then(Value::as_str) != Some(shard)) {
+        if let Some(name) = own.keys().find(|name| map.get(*name) != Some(shard)) {
             return Err(ModelError::damaged(&path, format!("holds tensor `{name}`, which {INDEX_FILE} does not say")));
         }
         tensors.append(&mut own);

@@ -49,12 +49,12 @@ pub enum AdvantageOver {
     /// All prompts of the batch: the method as it is published.
     #[default]
     Batch,
-    /// Two prompts at a time: the sixteen rollouts that the authors' script has at once, on two devices.
+    /// Two prompts at a time: the sixteen rollouts that the authors' script has together, on two devices.
     Micro,
 }
 
 impl AdvantageOver {
-    /// Prompts that the authors' script has at once.
+    /// Prompts that the authors' script has together.
     const MICRO: usize = 2;
 
     /// The advantage of each pool by itself.
