@@ -27,8 +27,8 @@ pub struct TrainingOptions {
     /// Steps until the learning rate is at its highest [default: 20; for grpo the smaller of 200 and a tenth of all]
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS"))]
     pub warmup: Option<usize>,
-    /// Select the best model by this on the validation rows: loss, or over the users of --rank-sample a metric of the
-    /// ranked catalog such as ndcg@10 or hr@10 [default: loss; for sft of a model from scratch ndcg@10]
+    /// Select the best model by this on the validation rows: loss (the default), or over the users of --rank-sample a
+    /// metric of the ranked catalog such as hr@10 or ndcg@10 (the default for sft of a model from scratch)
     #[cfg_attr(feature = "clap", arg(long, value_name = "METRIC"))]
     pub select: Option<Selection>,
     /// Stop after this many validations without a better model; 0 for never [default: 1, for grpo 0; for a model from
