@@ -25,6 +25,8 @@ SMALL = [
     ("GRPO, 64 rollouts", "grpo", ["--batch", "64", "--group", "8"], True),
     ("evaluation, 10 beams", "eval", ["--users", "16", "--batch", "16"], True),
 ]
+# Of the catalog's objective only.
+LISTS = ("stage 2 on lists, 64 prompts x 16 items", "grpo", ["--samples", "items", "--group", "16", "--batch", "1024", "--micro", "32"], True)
 LARGE = [
     ("GRPO, 16 rollouts", "grpo", ["--batch", "16", "--steps", "2"], True),
     ("evaluation, 10 beams", "eval", ["--users", "4", "--batch", "4"], True),
@@ -67,18 +69,19 @@ def agreement(programs, what, model, tokens, both):
             sys.exit(f"{what}: only {alike} of {len(ours)} users are ranked alike")
         return f"{alike} of {len(ours)} lists"
     # Stage 2 without noise: all samples of a prompt earn the same, so that the loss is about zero and the rewards tell.
-    still, figure = (["--sigma", "0"], "reward") if what == "grpo" else ([], "loss")
+    still, figure = (["--sigma", "0"], "reward") if what == "grpo" and "items" not in both else ([], "loss")
     ours = programs.ours(what, model, tokens, [*both, *still])
     apart = losses = 0.0
     for mode in ("shared", "naive"):
         theirs = programs.yardstick(what, model, tokens, [*both, *still, "--mode", mode])
-        apart = max([apart, *(abs(a - b) / abs(b) for a, b in zip(ours[figure], theirs[figure], strict=True))])
-        # Those losses are sums about zero, so that they are compared by themselves.
+        # The losses of stage 2 are sums about zero, so that they are compared by themselves.
+        if "items" not in both:
+            apart = max([apart, *(abs(a - b) / abs(b) for a, b in zip(ours[figure], theirs[figure], strict=True))])
         if what == "grpo":
             losses = max([losses, *(abs(a - b) for a, b in zip(ours["loss"], theirs["loss"], strict=True))])
     if apart > 1e-3 or losses > 1e-3:
         sys.exit(f"{what}: {figure}s {ours[figure]} and {theirs[figure]}, losses {ours['loss']} and {theirs['loss']}")
-    return f"{figure} to {apart:.0e}"
+    return f"loss to {losses:.0e} of {max(map(abs, ours['loss'])):.0e}" if "items" in both else f"{figure} to {apart:.0e}"
 
 
 def same_ranking(ours, theirs):
@@ -137,7 +140,7 @@ def operations(what, model, tokens, catalog, both, result):
     shared = len(os.path.commonprefix([row["prompt"] for row in rows]))
     prompt = sum(len(row["prompt"]) - shared for row in rows) + shared
     targets = [row["target"] for row in rows]
-    logits = sum(map(len, targets)) * config["vocab_size"]
+    logits, all_beams = sum(map(len, targets)) * config["vocab_size"], group if options.get("--samples") == "items" else beams
     if options["--objective"] == "catalog":
         tree = Tree(catalog)
         targets = [tree.cut(target) for target in targets]
@@ -145,9 +148,13 @@ def operations(what, model, tokens, catalog, both, result):
     target = sum(map(len, targets))
     if what == "sft":
         return 6 * (body * (prompt + target) + d * logits)
+    search = 2 * (body * (count + all_beams * (target - count)) + all_beams * d * logits)
+    if options.get("--samples") == "items":
+        # A list's titles are taken to be as long as its target.
+        return 6 * (body * (prompt + group * target) + group * d * logits) + search
     if what == "grpo":
         return 2 * body * prompt + 4 * group * (body * target + d * logits)
-    return 2 * body * prompt + 2 * (body * (count + beams * (target - count)) + beams * d * logits)
+    return 2 * body * prompt + search
 
 
 def main():
@@ -169,7 +176,7 @@ def main():
         model = args.model or os.path.join(folder, "tiny")
         if not args.model:
             run([sys.executable, os.path.join(HERE, "peer.py"), "make", "--out", model])
-        cases = [("small", model, args.tokens, objective, *case) for objective in OBJECTIVES for case in SMALL]
+        cases = [("small", model, args.tokens, objective, *case) for objective in OBJECTIVES for case in [*SMALL, *([LISTS] if objective == "catalog" else [])]]
         if args.large:
             cases += [("large", args.large, args.large_tokens, objective, *case) for objective in OBJECTIVES for case in LARGE]
         figures = {"matrix_peak": matrix_peak(args.threads), "cases": []}
