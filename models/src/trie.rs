@@ -143,6 +143,19 @@ impl ItemTrie {
         (leaf, tokens)
     }
 
+    /// The tokens that lead to a node from the root; at a leaf those of a title.
+    pub fn tokens(&self, node: u32) -> Vec<u32> {
+        let (mut at, mut tokens) = (Self::ROOT, Vec::new());
+        while at != node {
+            // Nodes are numbered depth first.
+            let (edges, children) = self.children(at);
+            let edge = children.partition_point(|&child| child <= node) - 1;
+            tokens.push(edges[edge]);
+            at = children[edge];
+        }
+        tokens
+    }
+
     /// The largest token of any item.
     pub fn largest_token(&self) -> u32 {
         self.largest_token
@@ -202,6 +215,7 @@ mod tests {
                 let through = items.iter().filter(|item| item.starts_with(&path));
                 prop_assert_eq!(Some(trie.longest(node)), through.clone().map(Vec::len).max());
                 prop_assert_eq!(trie.titles(node), through.collect::<std::collections::HashSet<_>>().len());
+                prop_assert_eq!(&trie.tokens(node), &path);
                 let (leaf, rest) = trie.first_leaf(node);
                 prop_assert_eq!(&items[trie.items(leaf)[0] as usize], &[path.as_slice(), &rest].concat());
                 for (&token, &child) in tokens.iter().zip(children) {

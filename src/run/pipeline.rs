@@ -8,8 +8,8 @@ use super::carry_out::{RunContext, RunEvent, RunOutcome, carry_out};
 use super::description::{RunData, RunDescription, RunPlace, StageConfig};
 use super::error::RunError;
 use super::guidance::GuideSource;
-use super::guide_reward::GuideReward;
 use super::held_out::{HeldOut, TrainRows};
+use super::item_guide::item_guide;
 use super::model_folder::{
     absolute, check_device, check_fit, lasting, load_model, model_folder, tokenizer_asset, weight_files,
 };
@@ -18,7 +18,7 @@ use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::input_error::InputError;
 use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
-use crate::train::grpo::{self, Reward, prepare_model};
+use crate::train::grpo::{self, prepare_model};
 use crate::train::sft::Sft;
 use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig};
 
@@ -297,9 +297,8 @@ fn build_stage<'a>(
         }
         StageConfig::Grpo { config, .. } => {
             let source = config.items.as_ref().and_then(|items| items.guide.as_deref());
-            let guide = |source| GuideReward::open(source, &data.prepared, &description.device, seed);
-            let guide = source.map(guide).transpose()?.map(|guide| Box::new(guide) as Box<dyn Reward>);
-            grpo::stage(config.clone(), micro_batch, seed, start, objective, guide)?
+            let guide = |source| item_guide(source, &data.prepared, &description.device, seed);
+            grpo::stage(config.clone(), micro_batch, seed, start, objective, source.map(guide).transpose()?)?
         }
     })
 }

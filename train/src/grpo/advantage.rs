@@ -39,6 +39,9 @@ pub enum AdvantageKind {
     /// With `q`, the items' probabilities divided by their sum, the expected reward is `J = sum q_i R_i`, and its
     /// derivative by `log p_i` is `q_i (R_i - J)`.
     Expectation,
+    /// For items: reward-augmented maximum likelihood (arXiv 1609.00150), which draws the items that are made likelier
+    /// from the rewards: with the probability `exp(R_i)` divided by the list's sum of it.
+    Raml,
 }
 
 /// Whose rewards an advantage is taken over.
@@ -77,7 +80,7 @@ impl AdvantageKind {
             Self::Own => Box::new(own_advantage),
             Self::Pool => Box::new(pool_advantage),
             Self::LeaveOneOut => Box::new(leave_one_out_advantage),
-            Self::Sibling | Self::Expectation => return None,
+            Self::Sibling | Self::Expectation | Self::Raml => return None,
         };
         Some(over.pools(function))
     }

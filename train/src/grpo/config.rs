@@ -178,7 +178,7 @@ impl GrpoConfig {
             None => Ok(()),
             Some(_) if !self.advantage.is_of_items() => problem(
                 "advantage",
-                "compares with samples without noise; of items there are group, leave-one-out, sibling and expectation",
+                "compares with samples without noise; of items there are group, leave-one-out, sibling, expectation and raml",
             ),
             Some(_) if self.advantage_over != AdvantageOver::Batch => {
                 problem("advantage_over", "is of samples that are noise; a list of items is a group by itself")
@@ -186,7 +186,7 @@ impl GrpoConfig {
             Some(_) if self.estimator != EstimatorKind::Likelihood => {
                 problem("estimator", "must be likelihood, for the samples are items and not noise")
             }
-            Some(items) => items.check(),
+            Some(items) => items.check(self.group),
         }
     }
 

@@ -21,7 +21,7 @@ pub use advantage::{
     own_advantage, pool_advantage,
 };
 pub use config::{EstimatorKind, GrpoConfig, SampleKind};
-pub use items::{Candidate, ItemGroup, ItemsConfig, RankingGrpo, RewardKind, RewardTerm};
+pub use items::{Candidate, ItemGroup, ItemGuide, ItemsConfig, RankingGrpo, RewardKind, RewardTerm};
 pub use loss::{PolicyLoss, policy_loss};
 pub use reward::{
     Entropy, Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward, Sample, negative_perplexity,

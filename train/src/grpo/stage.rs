@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::advantage::Advantage;
 use super::config::GrpoConfig;
 use super::estimator::{Estimator, Setup};
-use super::items::RankingGrpo;
+use super::items::{ItemGuide, RankingGrpo};
 use super::reward::{NegativePerplexity, Reward};
 use super::rollout::{Rollouts, mean};
 use super::sampler::Sampler;
@@ -52,7 +52,7 @@ pub fn stage(
     seed: u64,
     start: &LatentRecommender,
     objective: Objective,
-    guide: Option<Box<dyn Reward>>,
+    guide: Option<Box<dyn ItemGuide>>,
 ) -> Result<Box<dyn Stage<LatentRecommender>>, TrainError> {
     Ok(match config.items {
         Some(_) => Box::new(RankingGrpo::guided(config, micro_batch, seed, start, objective, guide)?),

@@ -13,6 +13,7 @@ impl AdvantageKind {
         let (of_items, of_choices, scale) = match self {
             Self::Sibling => (group_advantage(rewards, list.len()), Some(siblings(list, rewards)), 1.0 / count),
             Self::Expectation => (expectation(list, rewards).1, None, 1.0),
+            Self::Raml => (softmax(rewards), None, 1.0),
             Self::LeaveOneOut => (leave_one_out_advantage(rewards, list.len()), None, 1.0 / count),
             // The others need samples without noise and are refused.
             Self::Group | Self::Batch | Self::Own | Self::Pool => {
@@ -54,12 +55,16 @@ fn siblings(list: &[Candidate], rewards: &[f64]) -> Vec<Vec<f64>> {
 
 /// The expected reward over a list, and its derivative by each item's log-probability.
 pub(super) fn expectation(list: &[Candidate], rewards: &[f64]) -> (f64, Vec<f64>) {
-    let log_probs: Vec<f64> = list.iter().map(Candidate::log_prob).collect();
-    let most = log_probs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let masses: Vec<f64> = log_probs.iter().map(|value| (value - most).exp()).collect();
+    let shares = softmax(&list.iter().map(Candidate::log_prob).collect::<Vec<_>>());
+    let expected = shares.iter().zip(rewards).map(|(share, reward)| share * reward).sum::<f64>();
+    (expected, shares.iter().zip(rewards).map(|(share, reward)| share * (reward - expected)).collect())
+}
+
+fn softmax(logarithms: &[f64]) -> Vec<f64> {
+    let most = logarithms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let masses: Vec<f64> = logarithms.iter().map(|value| (value - most).exp()).collect();
     let all: f64 = masses.iter().sum();
-    let expected = masses.iter().zip(rewards).map(|(mass, reward)| mass / all * reward).sum::<f64>();
-    (expected, masses.iter().zip(rewards).map(|(mass, reward)| mass / all * (reward - expected)).collect())
+    masses.into_iter().map(|mass| mass / all).collect()
 }
 
 #[cfg(test)]
@@ -133,6 +138,13 @@ mod tests {
             assert!((difference - weights[item]).abs() < 1e-4, "{difference} {}", weights[item]);
         }
         assert!(weights.iter().sum::<f64>().abs() < 1e-12);
+    }
+
+    #[test]
+    fn reward_augmented_likelihood_shares_out_one_by_the_rewards_alone() {
+        let rewards = [2f64.ln(), 0.0, f64::NEG_INFINITY, 0.0];
+        let weights = AdvantageKind::Raml.weights(&list(), &rewards);
+        assert_near(&weights, &[&[0.5, 0.5], &[0.25, 0.25], &[0.0, 0.0], &[0.25]]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub struct Candidate {
     pub is_target: bool,
     /// Its choices, first to last: the node of the tree, and the place of the token among the node's children.
     pub path: Vec<(u32, usize)>,
-    /// Whether the list has it because it is the target, and not because the search found it.
+    /// Whether the list has it because it is the target, or the guide proposed it, and not because the search found it.
     pub is_added: bool,
     /// The first choices, which a hint made and not the model.
     pub given: usize,

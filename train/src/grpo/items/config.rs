@@ -2,6 +2,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::guide::Guide;
 use crate::TrainError;
 use crate::config::check_not_negative;
 use crate::grpo::reward::{Entropy, Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward};
@@ -49,6 +50,10 @@ pub struct ItemsConfig {
     /// row itself adds, or a SASRec run
     #[cfg_attr(feature = "clap", arg(long, value_name = "SASREC_RUN|transition"))]
     pub guide: Option<String>,
+    /// With --reward guide: so many places of each list, the last ones, go to the items that the guide holds likeliest
+    /// and the search has not found
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
+    pub proposals: usize,
     /// With --samples items: weight of the target's cross-entropy, in nats per item, beside the rewards
     #[cfg_attr(feature = "clap", arg(long, value_name = "WEIGHT", default_value_t = 0.0))]
     pub anchor: f64,
@@ -58,18 +63,25 @@ impl Default for ItemsConfig {
     /// The rewards of MiniOneRec: hits and the penalty by rank.
     fn default() -> Self {
         let rewards = [RewardKind::Hit, RewardKind::Rank].map(|kind| RewardTerm { kind, weight: 1.0 });
-        Self { rewards: rewards.to_vec(), thoughts: 1, target: false, hint: 0, guide: None, anchor: 0.0 }
+        Self { rewards: rewards.to_vec(), thoughts: 1, target: false, hint: 0, guide: None, proposals: 0, anchor: 0.0 }
     }
 }
 
 impl ItemsConfig {
-    /// Makes sure that every value makes sense.
-    pub(in crate::grpo) fn check(&self) -> Result<(), TrainError> {
+    /// Makes sure that every value makes sense for lists of `group` items.
+    pub(in crate::grpo) fn check(&self, group: usize) -> Result<(), TrainError> {
         if self.rewards.is_empty() {
             return Err(TrainError::config("reward", "is empty; an item earns at least one"));
         }
         if self.guide.is_some() != self.rewards.iter().any(|term| term.kind == RewardKind::Guide) {
             return Err(TrainError::config("guide", "goes with the reward guide, each of them with the other"));
+        }
+        if self.proposals > 0 && self.guide.is_none() {
+            return Err(TrainError::config("proposals", "are a guide's, and there is none"));
+        }
+        if self.proposals > group {
+            let problem = format!("are {} of the group's {group} items", self.proposals);
+            return Err(TrainError::config("proposals", problem));
         }
         if let Some(RewardTerm { weight, .. }) = self.rewards.iter().find(|term| !term.weight.is_finite()) {
             return Err(TrainError::config("reward", format!("has the weight {weight}; it must be a finite number")));
@@ -86,7 +98,7 @@ impl ItemsConfig {
     }
 
     /// What an item earns; nothing where only thoughts do. `guide` is the reward of that name.
-    pub(super) fn item_reward(&self, guide: Option<Box<dyn Reward>>) -> Mixed {
+    pub(super) fn item_reward(&self, guide: Option<Guide>) -> Mixed {
         self.mixed(true, guide)
     }
 
@@ -95,9 +107,10 @@ impl ItemsConfig {
         self.rewards.iter().any(|term| !term.kind.is_of_items()).then(|| self.mixed(false, None))
     }
 
-    fn mixed(&self, of_items: bool, mut guide: Option<Box<dyn Reward>>) -> Mixed {
+    fn mixed(&self, of_items: bool, guide: Option<Guide>) -> Mixed {
         let terms = self.rewards.iter().filter(|term| term.kind.is_of_items() == of_items);
-        let reward = |term: &RewardTerm| Some((term.kind.reward().or_else(|| guide.take())?, term.weight));
+        let by_guide = || guide.clone().map(|guide| Box::new(guide) as Box<dyn Reward>);
+        let reward = |term: &RewardTerm| Some((term.kind.reward().or_else(by_guide)?, term.weight));
         Mixed(terms.filter_map(reward).collect())
     }
 }

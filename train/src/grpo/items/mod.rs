@@ -3,6 +3,7 @@
 mod advantage;
 mod candidate;
 mod config;
+mod guide;
 mod loss;
 mod pass;
 mod search;
@@ -10,4 +11,5 @@ mod stage;
 
 pub use candidate::Candidate;
 pub use config::{ItemsConfig, RewardKind, RewardTerm};
+pub use guide::ItemGuide;
 pub use stage::{ItemGroup, RankingGrpo};

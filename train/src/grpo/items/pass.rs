@@ -139,7 +139,8 @@ impl RankingGrpo {
         start: &TitleStart,
         rows: &[&Example],
     ) -> Result<Vec<ItemGroup>, TrainError> {
-        let search = ListSearch { config: &self.items, items: self.config.group, objective: &self.objective };
+        let (config, items, objective) = (&self.items, self.config.group, &self.objective);
+        let search = ListSearch { config, items, objective, guide: self.guide.as_ref() };
         let group = |list| ItemGroup { list, ..ItemGroup::default() };
         Ok(search.lists(plain, start, rows)?.into_iter().map(group).collect())
     }

@@ -5,6 +5,7 @@ use latentr3_models::{LatentRecommender, ModelError, Objective};
 
 use super::candidate::Candidate;
 use super::config::ItemsConfig;
+use super::guide::Guide;
 use crate::{Example, TrainError};
 
 /// How lists are found.
@@ -13,6 +14,7 @@ pub(super) struct ListSearch<'a> {
     /// Items of a list.
     pub items: usize,
     pub objective: &'a Objective,
+    pub guide: Option<&'a Guide>,
 }
 
 impl ListSearch<'_> {
@@ -37,6 +39,9 @@ impl ListSearch<'_> {
             let found = self.search(model, start.select(&places), &rows, &terms, self.config.hint)?;
             places.into_iter().zip(found).for_each(|(place, list)| lists[place] = list);
         }
+        for (list, row) in lists.iter_mut().zip(rows) {
+            self.propose(list, row)?;
+        }
         if self.config.target {
             for place in missing(&lists) {
                 lists[place].truncate(self.items - 1);
@@ -56,7 +61,11 @@ impl ListSearch<'_> {
         terms: &[SearchTerms],
         given: usize,
     ) -> Result<Vec<Vec<Candidate>>, TrainError> {
-        let beam = BeamConfig { beams: self.items, length_penalty: None };
+        let beams = self.items - self.config.proposals;
+        if beams == 0 {
+            return Ok(vec![Vec::new(); rows.len()]);
+        }
+        let beam = BeamConfig { beams, length_penalty: None };
         let found = beam_search_after(model, self.objective, start, terms, beam)?;
         let list = |(row, list): (&&Example, Vec<Hypothesis>)| {
             let candidate = |hypothesis: Hypothesis| {
@@ -67,6 +76,23 @@ impl ListSearch<'_> {
             list.into_iter().map(candidate).collect::<Result<Vec<_>, TrainError>>()
         };
         rows.iter().zip(found).map(list).collect()
+    }
+
+    /// Fills up a list with what the guide holds likeliest.
+    fn propose(&self, list: &mut Vec<Candidate>, row: &Example) -> Result<(), TrainError> {
+        let (Some(guide), 1..) = (self.guide, self.config.proposals) else {
+            return Ok(());
+        };
+        let tree = self.objective.tree()?;
+        // As many more as the list may have of them already.
+        for leaf in guide.proposals(row, tree, self.items)? {
+            let items = tree.items(leaf);
+            if list.len() < self.items && !list.iter().any(|candidate| candidate.items == items) {
+                let proposed = self.candidate(row, tree.tokens(leaf), items.to_vec())?;
+                list.push(Candidate { is_added: true, ..proposed });
+            }
+        }
+        Ok(())
     }
 
     fn candidate(&self, row: &Example, tokens: Vec<u32>, items: Vec<u32>) -> Result<Candidate, TrainError> {

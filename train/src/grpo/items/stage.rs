@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::candidate::Candidate;
 use super::config::ItemsConfig;
+use super::guide::{Guide, ItemGuide};
 use crate::forward::{likelihood, unlikely_rows};
 use crate::grpo::config::GrpoConfig;
 use crate::grpo::loss::LARGEST_KL;
@@ -26,6 +27,7 @@ pub struct RankingGrpo {
     pub(super) micro_batch: usize,
     pub(super) seed: u64,
     pub(super) objective: Objective,
+    pub(super) guide: Option<Guide>,
     pub(super) reward: Box<dyn Reward>,
     pub(super) thought_reward: Option<Box<dyn Reward>>,
     pub(super) reference: Option<LatentRecommender>,
@@ -80,7 +82,7 @@ impl RankingGrpo {
         seed: u64,
         start: &LatentRecommender,
         objective: Objective,
-        guide: Option<Box<dyn Reward>>,
+        guide: Option<Box<dyn ItemGuide>>,
     ) -> Result<Self, TrainError> {
         config.check()?;
         let Some(items) = config.items.clone() else {
@@ -95,10 +97,11 @@ impl RankingGrpo {
         if items.guide.is_some() && guide.is_none() {
             return Err(TrainError::config("guide", "is not here; this stage has to be given one"));
         }
-        let reward = Box::new(items.item_reward(guide));
+        let guide = guide.map(Guide::new);
+        let reward = Box::new(items.item_reward(guide.clone()));
         let thought_reward = items.thought_reward().map(|reward| Box::new(reward) as Box<dyn Reward>);
         let reference = config.needs_reference().then(|| start.valid());
-        Ok(Self { config, items, micro_batch, seed, objective, reward, thought_reward, reference })
+        Ok(Self { config, items, micro_batch, seed, objective, guide, reward, thought_reward, reference })
     }
 
     /// The same stage with another reward of items.
