@@ -155,6 +155,25 @@ impl Backbone {
         self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())
     }
 
+    /// The hidden states of what follows each prompt as a tree, `[prompts, tokens, d_model]`: for its tokens depth first
+    /// `depths` has the number of those above them, and each follows the prompt and its own path.
+    ///
+    /// # Errors
+    ///
+    /// As [`extend`](Self::extend).
+    pub(crate) fn extend_trees(
+        &self,
+        embeddings: Tensor<3>,
+        depths: &[Vec<usize>],
+        state: &PromptState,
+    ) -> Result<Tensor<3>, ModelError> {
+        let packing = Packing::of_trees(depths, embeddings.dims()[1]);
+        let position = |(depths, start): (&Vec<usize>, &usize)| depths.iter().map(|d| start + d).collect::<Vec<_>>();
+        let positions: Vec<usize> = depths.iter().zip(state.lengths()).flat_map(position).collect();
+        let context: Vec<&Segment> = state.segments().iter().collect();
+        Ok(self.run_packed(embeddings, packing, &positions, state.lengths(), &context)?.hidden())
+    }
+
     /// Like [`Self::extend`], with the segments given one by one and for each row of `embeddings` the position of its
     /// first token in `starts`.
     pub(crate) fn run(
@@ -164,18 +183,30 @@ impl Backbone {
         starts: &[usize],
         context: &[&Segment],
     ) -> Result<Segment, ModelError> {
-        let ends = starts.iter().zip(lengths).map(|(start, length)| start + length);
-        let (longest, positions) = (ends.max().unwrap_or(0), self.config.max_positions);
-        if longest > positions {
-            let problem = format!("a sequence of {longest} tokens does not fit the model's {positions} positions");
+        let packing = Packing::new(lengths, embeddings.dims()[1]);
+        let row = |(start, length): (&usize, &usize)| *start..start + length;
+        let positions: Vec<usize> = starts.iter().zip(lengths).flat_map(row).collect();
+        self.run_packed(embeddings, packing, &positions, starts, context)
+    }
+
+    /// Runs packed rows whose tokens have the given positions, one after the other.
+    fn run_packed(
+        &self,
+        embeddings: Tensor<3>,
+        packing: Packing,
+        positions: &[usize],
+        starts: &[usize],
+        context: &[&Segment],
+    ) -> Result<Segment, ModelError> {
+        let (longest, most) = (positions.iter().max().map_or(0, |last| last + 1), self.config.max_positions);
+        if longest > most {
+            let problem = format!("a sequence of {longest} tokens does not fit the model's {most} positions");
             return Err(ModelError::Input(problem));
         }
         let [rows, tokens, d_model] = embeddings.dims();
         let device = embeddings.device().inner();
-        let packing = Packing::new(lengths, tokens);
-        let row = |(start, length): (&usize, &usize)| *start..start + length;
-        let positions: Vec<usize> = starts.iter().zip(lengths).flat_map(row).collect();
-        let angles = self.rope.angles(&positions, 1, &device);
+        let angles = self.rope.angles(positions, 1, &device);
+        let lengths = packing.lengths();
         let dropped = Dropped { dropout: self.dropout.as_ref(), starts, lengths };
         // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
         let mut x = ops::keep(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));

@@ -14,6 +14,9 @@ pub struct Packing {
     tokens: usize,
     /// Absent if there is no padding.
     moves: Option<RowMoves>,
+    /// Of every token, one after the other, which of its row's tokens it does not see even if they come before it,
+    /// `[valid tokens, tokens]`. Absent where it sees all before it.
+    hidden: Option<Arc<[bool]>>,
 }
 
 impl Packing {
@@ -26,7 +29,27 @@ impl Packing {
             lengths: lengths.into(),
             tokens,
             moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)),
+            hidden: None,
         }
+    }
+
+    /// For rows that are trees: each has, for its tokens depth first, the number of tokens above them. A token sees those
+    /// on its path only.
+    pub fn of_trees(depths: &[Vec<usize>], tokens: usize) -> Self {
+        let lengths: Vec<usize> = depths.iter().map(Vec::len).collect();
+        let mut hidden = vec![true; lengths.iter().sum::<usize>() * tokens];
+        let mut rows = hidden.chunks_exact_mut(tokens.max(1));
+        for depths in depths {
+            let mut path = Vec::new();
+            for (token, &depth) in depths.iter().enumerate() {
+                path.truncate(depth);
+                path.push(token);
+                let hidden = rows.next().expect("every token has a row");
+                path.iter().for_each(|&seen| hidden[seen] = false);
+            }
+        }
+        let is_tree = depths.iter().any(|depths| depths.iter().enumerate().any(|(token, &depth)| token != depth));
+        Self { hidden: is_tree.then(|| hidden.into()), ..Self::new(&lengths, tokens) }
     }
 
     /// Tokens of each row.
@@ -37,6 +60,11 @@ impl Packing {
     /// Tokens that the rows are padded to.
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// Which of the tokens before it a token does not see, `[valid tokens, tokens]`, where it does not see them all.
+    pub(super) fn hidden(&self) -> Option<&[bool]> {
+        self.hidden.as_deref()
     }
 
     /// `[rows * tokens, width]` without the padding, `[valid tokens, width]`.

@@ -3,6 +3,7 @@
 mod adapters;
 mod gradient_checkpointing;
 mod precision;
+mod title_trees;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use crate::latent::{ThoughtKind, ThoughtSource};
 use crate::objective::TargetPlan;
 use crate::parameters::Parameters;
 use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
+use title_trees::TitleTrees;
 
 /// Most thoughts that a model may have.
 pub(crate) const MOST_THOUGHTS: usize = 1024;
@@ -258,15 +260,19 @@ impl LatentRecommender {
         assert!(thought.as_ref().is_none_or(|thought| thought.dims()[0] == targets.len()), "a thought for each target");
         let plan = objective.plan(targets)?;
         let Some(thought) = thought else {
-            let hidden = self.hidden_from_last(state, &plan.inputs)?;
-            return Ok(self.predicted(hidden, &plan, objective));
+            return self.predicted_as_trees(state, &plan, objective);
         };
         let inputs: Vec<&[u32]> = plan.inputs.iter().map(Vec::as_slice).collect();
         let embedded = inputs.iter().any(|input| !input.is_empty()).then(|| self.backbone.embed_padded(&inputs));
         let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
         let lengths: Vec<usize> = inputs.iter().map(|input| input.len() + 1).collect();
         let hidden = self.backbone.extend(Tensor::cat(parts, 1), &lengths, state)?.hidden();
-        Ok(self.predicted(hidden, &plan, objective))
+        let tokens = hidden.dims()[1];
+        let place = |(row, positions): (usize, &Vec<usize>)| {
+            positions.iter().map(|position| row * tokens + position).collect::<Vec<_>>()
+        };
+        let places: Vec<usize> = plan.positions.iter().enumerate().flat_map(place).collect();
+        Ok(self.predicted(hidden, &places, &plan, objective))
     }
 
     /// [`Self::target_log_probs`] of titles after prompts that have thought and begun them, as many for each prompt.
@@ -288,33 +294,44 @@ impl LatentRecommender {
         objective.check_vocabulary(&self.backbone)?;
         assert!(titles.len().is_multiple_of(start.rows()), "{} titles for {} prompts", titles.len(), start.rows());
         let plan = objective.plan(titles)?.after(start.tokens.len());
-        let hidden = self.hidden_from_last(&start.state, &plan.inputs)?;
-        Ok(self.predicted(hidden, &plan, objective))
+        self.predicted_as_trees(&start.state, &plan, objective)
     }
 
-    /// The hidden state at the last position of each prompt and those of the tokens that go on from it,
-    /// `[rows, 1 + longest row, d_model]`.
-    fn hidden_from_last(&self, state: &PromptState, inputs: &[Vec<u32>]) -> Result<Tensor<3>, ModelError> {
-        let share = inputs.len() / state.rows();
-        let [prompts, d_model] = state.last_hidden().dims();
-        let last = state.last_hidden().unsqueeze_dim::<3>(1).repeat_dim(1, share);
-        let last = last.reshape([prompts * share, 1, d_model]);
-        if inputs.iter().all(Vec::is_empty) {
-            return Ok(last);
+    /// What a plan predicts after prompts whose last position predicts the first token: of the titles after a prompt,
+    /// what several begin with runs once.
+    fn predicted_as_trees(
+        &self,
+        state: &PromptState,
+        plan: &TargetPlan,
+        objective: &Objective,
+    ) -> Result<TargetLogProbs, ModelError> {
+        let trees = TitleTrees::new(&plan.inputs, state.rows());
+        let mut hidden = state.last_hidden().unsqueeze_dim::<3>(1);
+        if !trees.is_empty() {
+            let rows: Vec<&[u32]> = trees.tokens.iter().map(Vec::as_slice).collect();
+            let rest = self.backbone.extend_trees(self.backbone.embed_padded(&rows), &trees.depths, state)?;
+            hidden = Tensor::cat(vec![hidden, rest], 1);
         }
-        let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
-        let lengths: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
-        let rest = self.backbone.extend(self.backbone.embed_padded(&inputs), &lengths, state)?;
-        Ok(Tensor::cat(vec![last, rest.hidden()], 1))
+        let (share, length) = (plan.inputs.len() / state.rows(), hidden.dims()[1]);
+        let place = |(title, positions): (usize, &Vec<usize>)| {
+            let first = title / share * length;
+            let after = |&position: &usize| first + position.checked_sub(1).map_or(0, |at| 1 + trees.places[title][at]);
+            positions.iter().map(after).collect::<Vec<_>>()
+        };
+        let places: Vec<usize> = plan.positions.iter().enumerate().flat_map(place).collect();
+        Ok(self.predicted(hidden, &places, plan, objective))
     }
 
-    /// What a plan predicts from the hidden states that it runs, `[rows, tokens, d_model]`.
-    fn predicted(&self, hidden: Tensor<3>, plan: &TargetPlan, objective: &Objective) -> TargetLogProbs {
+    /// What a plan predicts from hidden states, `[rows, tokens, d_model]`, at the places of all of them that predict.
+    fn predicted(
+        &self,
+        hidden: Tensor<3>,
+        places: &[usize],
+        plan: &TargetPlan,
+        objective: &Objective,
+    ) -> TargetLogProbs {
         let [rows, tokens, d_model] = hidden.dims();
-        let place = |(row, positions): (usize, &Vec<usize>)| {
-            positions.iter().map(|position| (row * tokens + position) as i32).collect::<Vec<_>>()
-        };
-        let places: Vec<i32> = plan.positions.iter().enumerate().flat_map(place).collect();
+        let places: Vec<i32> = places.iter().map(|&place| place as i32).collect();
         let hidden = hidden.reshape([rows * tokens, d_model]).select(0, indices(&places, &self.device()));
         let lengths = plan.positions.iter().map(Vec::len).collect();
         let spread = match objective.tree() {

@@ -161,8 +161,15 @@ fn scores(queries: Tensor<4>, keys: Tensor<4>, visible: &Visible) -> Tensor<4> {
     let device = scores.device().inner();
     match &visible.keys {
         None => {
-            let hidden = Tensor::<2, Bool>::tril_mask([tokens, length], 0, &device);
-            scores.mask_fill(hidden.unsqueeze(), f32::NEG_INFINITY)
+            let later = Tensor::<2, Bool>::tril_mask([tokens, length], 0, &device);
+            let scores = scores.mask_fill(later.unsqueeze(), f32::NEG_INFINITY);
+            match padded_hidden(&visible.packing) {
+                None => scores,
+                Some(hidden) => {
+                    let hidden = TensorData::new(hidden, [rows, 1, tokens, length]);
+                    scores.mask_fill(Tensor::<4, Bool>::from_data(hidden, &device), f32::NEG_INFINITY)
+                }
+            }
         }
         Some(lengths) if lengths.iter().all(|&visible| visible == length) => scores,
         Some(lengths) => {
@@ -174,6 +181,19 @@ fn scores(queries: Tensor<4>, keys: Tensor<4>, visible: &Visible) -> Tensor<4> {
             scores.mask_fill(hidden, f32::NEG_INFINITY)
         }
     }
+}
+
+/// What tokens do not see of those before them, `[rows, tokens, tokens]`; padding sees everything.
+fn padded_hidden(packing: &Packing) -> Option<Vec<bool>> {
+    let (mut hidden, tokens) = (packing.hidden()?, packing.tokens());
+    let mut padded = Vec::with_capacity(packing.lengths().len() * tokens * tokens);
+    for &length in packing.lengths() {
+        let (row, rest) = hidden.split_at(length * tokens);
+        padded.extend_from_slice(row);
+        padded.resize(padded.len() + (tokens - length) * tokens, false);
+        hidden = rest;
+    }
+    Some(padded)
 }
 
 /// The mixed values and the normalisers of an attention.

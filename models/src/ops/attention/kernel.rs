@@ -113,7 +113,7 @@ fn deal<'a, T>(mut x: &'a mut [T], blocks: &[Block], stride: usize) -> Vec<&'a m
 }
 
 /// The values of each block where they lie `stride` to a place.
-fn parts<'a>(x: &'a [f32], blocks: &[Block], stride: usize) -> Vec<&'a [f32]> {
+fn parts<'a, T>(x: &'a [T], blocks: &[Block], stride: usize) -> Vec<&'a [T]> {
     let mut start = 0;
     let take = |block: &Block| {
         let end = start + block.places * stride;
@@ -141,8 +141,8 @@ impl Attention for Flex {
         let out = deal(attended.storage_mut::<f32>(), &blocks, sizes.attended());
         let queries = parts(values(&queries), &blocks, sizes.query());
         let (keys, segment_values) = (values(&keys), values(&segment_values));
-        let factors = factors_of(visible, &sizes, &blocks);
-        blocks.par_iter().zip(out).zip(queries).zip(factors).for_each(|(((block, out), queries), factors)| {
+        let weighing = weighing(visible, &sizes, &blocks);
+        blocks.par_iter().zip(out).zip(queries).zip(weighing).for_each(|(((block, out), queries), weighing)| {
             let segment = block.segment_row * sizes.segment()..(block.segment_row + 1) * sizes.segment();
             let (keys, segment_values) = (&keys[segment.clone()], &segment_values[segment]);
             let (seen, wide) = (block.seen(visible), sizes.width + 1);
@@ -155,9 +155,10 @@ impl Attention for Flex {
                         for (place, scores) in scores.chunks_exact_mut(seen.max(1)).enumerate() {
                             let (visible, hidden) = scores.split_at_mut(block.end(visible, place));
                             let start = (place * sizes.heads + head) * wide;
+                            weighing.hide(visible, place * sizes.length);
                             join(visible, &mut out[start..start + wide], has_before);
                             hidden.fill(0.0);
-                            weigh(visible, factors, (place * sizes.heads + head) * sizes.length);
+                            weighing.weigh(visible, (place * sizes.heads + head) * sizes.length);
                         }
                     },
                 );
@@ -183,14 +184,13 @@ impl Attention for Flex {
         let sizes = Sizes::of(&queries, &keys);
         let segment_size: [usize; 4] = dims(&keys);
         let blocks = blocks(visible, segment_size[0]);
-        let places = sizes.places;
-        let mut by_queries = vec![0.0; places * sizes.query()];
-        let mut by_before = vec![0.0; if before.is_some() { places * sizes.attended() } else { 0 }];
+        let mut by_queries = vec![0.0; sizes.places * sizes.query()];
+        let mut by_before = vec![0.0; if before.is_some() { sizes.places * sizes.attended() } else { 0 }];
 
         let queries = parts(values(&queries), &blocks, sizes.query());
         let attended = parts(values(&attended), &blocks, sizes.attended());
         let gradient = parts(values(&gradient), &blocks, sizes.attended());
-        let factors = factors_of(visible, &sizes, &blocks);
+        let weighing = weighing(visible, &sizes, &blocks);
         let before_parts = before.as_ref().map(|before| parts(values(before), &blocks, sizes.attended()));
         let mut by_before_parts: Vec<Option<&mut [f32]>> = match before {
             Some(_) => deal(&mut by_before, &blocks, sizes.attended()).into_iter().map(Some).collect(),
@@ -210,7 +210,7 @@ impl Attention for Flex {
                     values: &values(&segment_values)[segment],
                     attended: attended[place],
                     gradient: gradient[place],
-                    factors: factors[place],
+                    weighing: weighing[place],
                     before: before_parts.as_ref().map(|parts| parts[place]),
                 };
                 task.run(by_queries, by_before.as_deref_mut(), for_segment)
@@ -221,8 +221,8 @@ impl Attention for Flex {
             [0, 1]
                 .map(|which| tensor(sum_of_blocks(&sizes, &blocks, &by_segment, which, segment_size[0]), segment_size))
         });
-        let by_before = before.map(|_| tensor(by_before, [places, sizes.heads, sizes.width + 1]));
-        (by_before, tensor(by_queries, [places, sizes.heads, sizes.width]), by_segment)
+        let by_before = before.map(|_| tensor(by_before, [sizes.places, sizes.heads, sizes.width + 1]));
+        (by_before, tensor(by_queries, [sizes.places, sizes.heads, sizes.width]), by_segment)
     }
 }
 
@@ -233,19 +233,42 @@ fn score(sizes: &Sizes, queries: &[f32], keys: &[f32], head: usize, scores: &mut
     multiply(scores, seen, 0.0, scale, factors, false);
 }
 
-/// The factors of each block's weights, where there are any.
-fn factors_of<'a>(visible: &'a Visible, sizes: &Sizes, blocks: &[Block]) -> Vec<Option<&'a [f32]>> {
-    match &visible.factors {
-        Some(factors) => parts(factors, blocks, sizes.weights()).into_iter().map(Some).collect(),
-        None => vec![None; blocks.len()],
-    }
+/// What a block's scores and weights go by besides the queries and keys, where there is any of it.
+#[derive(Clone, Copy)]
+struct Weighing<'a> {
+    /// What each weight is multiplied by, `[places, heads, length]`.
+    factors: Option<&'a [f32]>,
+    /// What a query does not see, `[places, length]`.
+    hidden: Option<&'a [bool]>,
 }
 
-/// Multiplies weights by their factors, which begin at `start`.
-#[inline(always)]
-fn weigh(weights: &mut [f32], factors: Option<&[f32]>, start: usize) {
-    if let Some(factors) = factors {
-        weights.iter_mut().zip(&factors[start..]).for_each(|(weight, factor)| *weight *= factor);
+fn weighing<'a>(visible: &'a Visible, sizes: &Sizes, blocks: &[Block]) -> Vec<Weighing<'a>> {
+    let factors = visible.factors.as_ref().map(|factors| parts(factors, blocks, sizes.weights()));
+    let hidden = visible.hidden().map(|hidden| parts(hidden, blocks, sizes.length));
+    let of_block = |block: usize| Weighing {
+        factors: factors.as_ref().map(|factors| factors[block]),
+        hidden: hidden.as_ref().map(|hidden| hidden[block]),
+    };
+    (0..blocks.len()).map(of_block).collect()
+}
+
+impl Weighing<'_> {
+    /// Multiplies weights by their factors, which begin at `start`.
+    #[inline(always)]
+    fn weigh(&self, weights: &mut [f32], start: usize) {
+        if let Some(factors) = self.factors {
+            weights.iter_mut().zip(&factors[start..]).for_each(|(weight, factor)| *weight *= factor);
+        }
+    }
+
+    /// Leaves no weight to the scores of keys that are not seen, as told from `start` on.
+    #[inline(always)]
+    fn hide(&self, scores: &mut [f32], start: usize) {
+        if let Some(hidden) = self.hidden {
+            for (score, hidden) in scores.iter_mut().zip(&hidden[start..]) {
+                *score = if *hidden { f32::NEG_INFINITY } else { *score };
+            }
+        }
     }
 }
 
@@ -299,7 +322,7 @@ struct Task<'a> {
     values: &'a [f32],
     attended: &'a [f32],
     gradient: &'a [f32],
-    factors: Option<&'a [f32]>,
+    weighing: Weighing<'a>,
     before: Option<&'a [f32]>,
 }
 
@@ -343,7 +366,7 @@ impl Task<'_> {
         by_scores: &mut [f32],
         mut by_before: Option<&mut [f32]>,
     ) {
-        let Self { sizes, block, visible, attended, gradient, factors, before, .. } = self;
+        let Self { sizes, block, visible, attended, gradient, weighing, before, .. } = self;
         let wide = sizes.width + 1;
         let scale = (sizes.width as f32).sqrt().recip();
         for place in 0..block.places {
@@ -357,13 +380,14 @@ impl Task<'_> {
             hidden.fill(0.0);
             let (by_scores, hidden) = by_scores[of_place].split_at_mut(end);
             hidden.fill(0.0);
+            weighing.hide(weights, place * sizes.length);
             exp_in_place(weights, normalizer[0]);
             let first = (place * sizes.heads + head) * sizes.length;
-            weigh(by_scores, *factors, first);
+            weighing.weigh(by_scores, first);
             for (by_score, weight) in by_scores.iter_mut().zip(weights.iter()) {
                 *by_score = *weight * (*by_score + offset) * scale;
             }
-            weigh(weights, *factors, first);
+            weighing.weigh(weights, first);
             if let (Some(before), Some(by_before)) = (before, by_before.as_deref_mut()) {
                 let (mixed, normalizer_before) = before[start..start + wide].split_at(sizes.width);
                 let (by, by_normalizer) = by_before[start..start + wide].split_at_mut(sizes.width);

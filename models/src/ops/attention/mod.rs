@@ -23,7 +23,7 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 /// within the attention. What a query does not see counts for nothing. Absent, all weights stay.
 pub type WeightFactors = Option<Arc<Vec<f32>>>;
 
-/// Attention of tokens to themselves and those before them in their own row.
+/// Attention of tokens to themselves and those before them in their own row, or where rows are trees on their own path.
 ///
 /// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`,
 /// padded on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores
@@ -144,6 +144,14 @@ struct Visible {
     factors: WeightFactors,
 }
 
+impl Visible {
+    /// Which of the keys up to its own place a query does not see, `[tokens of all rows, length]`, where it does not see
+    /// them all.
+    fn hidden(&self) -> Option<&[bool]> {
+        self.packing.hidden().filter(|_| self.keys.is_none())
+    }
+}
+
 /// Both operations on one backend: queries, keys and values, joined to what came `before` if there is any.
 trait Attention: Backend {
     fn forward(
@@ -243,10 +251,15 @@ mod tests {
                 let values: Vec<f32> = random([places * heads * length], seed).to_data().to_vec().unwrap();
                 Some(Arc::new(values.into_iter().map(|x| if x < -1.0 / 3.0 { 0.0 } else { 1.5 }).collect()))
             };
-            for drops in [false, true] {
+            for (drops, trees) in [(false, false), (true, false), (false, true), (true, true)] {
                 let factors = |length: usize, seed| if drops { dropped(length, seed) } else { None };
                 let (longest, tokens) = (*lengths.iter().max().unwrap(), *rows.iter().max().unwrap());
-                let packing = Packing::new(rows, tokens);
+                // Four tokens below one another, and again from the top.
+                let depths = |&length: &usize| (0..length).map(|token| token % 4).collect();
+                let packing = match trees {
+                    true => Packing::of_trees(&rows.iter().map(depths).collect::<Vec<_>>(), tokens),
+                    false => Packing::new(rows, tokens),
+                };
                 let inputs = [
                     random([rows.len(), tokens, heads, width], 1),
                     random([rows.len(), tokens, key_heads, width], 2),
