@@ -23,7 +23,7 @@ const PARTS: [&str; 7] = [
     "progress.json",
 ];
 
-/// Why a file is not to be written.
+/// Why a file must not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// It would replace something else, or there is no place for it.
@@ -34,7 +34,7 @@ pub enum OutputError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the system reported.
         source: std::io::Error,
     },
 }
@@ -49,7 +49,7 @@ pub fn check_result(path: &Path) -> Result<(), OutputError> {
     check_writable(path, &is_json)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.exists() && (PARTS.contains(&&*name) || name.ends_with(".index.json")) {
-        return Err(InputError::new(path, "exists and is no result but a part of something; give another name").into());
+        return Err(InputError::new(path, "is part of a model, of data or of a run; give another name").into());
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ pub fn check_not_read<'a>(path: &Path, read: impl IntoIterator<Item = &'a PathBu
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let written = real(path);
     match read.into_iter().find(|path| written.is_some() && real(path) == written) {
-        Some(path) => Err(InputError::new(path, "is read here and cannot be what is written").into()),
+        Some(path) => Err(InputError::new(path, "is an input of this command; give another output").into()),
         None => Ok(()),
     }
 }
@@ -86,7 +86,7 @@ pub fn check_not_read<'a>(path: &Path, read: impl IntoIterator<Item = &'a PathBu
 /// Something is there already.
 pub fn check_free(folder: &Path) -> Result<(), OutputError> {
     match files::is_occupied(folder) {
-        true => Err(InputError::new(folder, "exists already; give another folder").into()),
+        true => Err(InputError::new(folder, "already exists; give another folder").into()),
         false => Ok(()),
     }
 }
@@ -109,8 +109,8 @@ pub fn check_writable(path: &Path, of_its_kind: &dyn Fn(File) -> bool) -> Result
             }
         }
         (true, false) => return can_write(),
-        (true, true) => "is a folder; give the name of a file",
-        (false, _) => "cannot be written: there is no such folder",
+        (true, true) => "is a folder; give a file name",
+        (false, _) => "cannot be written: no such folder",
     };
     Err(InputError::new(path, problem).into())
 }

@@ -30,7 +30,7 @@ pub fn use_threads(threads: usize) -> Result<(), String> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
             pool.map_err(|error| format!("{threads} threads: {error}"))
         }
-        _ => Err(format!("{threads} threads are too many; there are up to {MOST_THREADS}")),
+        _ => Err(format!("{threads} threads are too many; the maximum is {MOST_THREADS}")),
     }
 }
 

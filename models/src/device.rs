@@ -38,10 +38,10 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
         }
     };
     if !BACKENDS.contains(&backend) {
-        return Err(error(format!("unknown; known are {}", BACKENDS.join(", "))));
+        return Err(error(format!("unknown; must be one of {}", BACKENDS.join(", "))));
     }
     if index.is_some() && matches!(backend, "flex" | "ndarray") {
-        return Err(error(format!("`{backend}` is the CPU and takes no number")));
+        return Err(error(format!("`{backend}` runs on the CPU and takes no device number")));
     }
     match backend {
         #[cfg(feature = "flex")]
@@ -112,7 +112,7 @@ fn cuda(name: &str, index: usize) -> Result<Device, ModelError> {
     let device = Device::cuda(index);
     let probe = device.clone();
     let works = std::panic::catch_unwind(move || burn::tensor::Tensor::<1>::zeros([1], &probe).into_data()).is_ok();
-    let problem = "there is no such GPU, or no working driver".to_owned();
+    let problem = "no such GPU, or no working driver".to_owned();
     if works { Ok(device) } else { Err(ModelError::Device { name: name.to_owned(), problem }) }
 }
 
@@ -127,9 +127,11 @@ fn gpu(name: &str, index: Option<usize>, api: burn::tensor::wgpu::WgpuBackend) -
         return Ok(device.clone());
     }
     let kind = index.map_or(burn::tensor::DeviceKind::DefaultDevice, burn::tensor::DeviceKind::DiscreteGpu);
-    let device = Device::wgpu_options().device_kind(kind).graphics_api(api).init().map_err(|error| {
-        ModelError::Device { name: name.to_owned(), problem: format!("{error}; is there a GPU with a working driver?") }
-    })?;
+    let device =
+        Device::wgpu_options().device_kind(kind).graphics_api(api).init().map_err(|error| ModelError::Device {
+            name: name.to_owned(),
+            problem: format!("{error}; check that there is a GPU with a working driver"),
+        })?;
     devices.insert(name.to_owned(), device.clone());
     Ok(device)
 }
@@ -167,7 +169,7 @@ mod tests {
         assert!(Precision::F32.check(&device).is_ok());
         for precision in [Precision::Bf16, Precision::F16] {
             let message = precision.check(&device).unwrap_err().to_string();
-            assert_eq!(message, format!("precision `{precision}`: the device does not compute in it, but in f32"));
+            assert_eq!(message, format!("precision `{precision}`: not supported by this device, which supports f32"));
         }
     }
 }

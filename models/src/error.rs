@@ -10,7 +10,7 @@ pub enum ModelError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// What the system reported.
         source: std::io::Error,
     },
     /// A checkpoint's `config.json` asks for something that is not computed exactly here, or is malformed.
@@ -18,12 +18,12 @@ pub enum ModelError {
     Config {
         /// The configuration file.
         path: PathBuf,
-        /// Name of the field as it stands in the file.
+        /// Name of the field in the file.
         field: String,
-        /// What is wrong with it and what would be accepted.
+        /// What is wrong and what would be accepted.
         problem: String,
     },
-    /// A file of a model's folder is truncated, malformed, not as it was recorded, or does not fit the others.
+    /// A file of a model's folder is truncated, malformed, does not match its checksum, or does not fit the others.
     #[error("{}: {problem}", path.display())]
     Damaged {
         /// The file or the model folder.
@@ -39,19 +39,19 @@ pub enum ModelError {
         /// What is wrong and which feature or name helps.
         problem: String,
     },
-    /// A precision was asked for in which the device does not compute.
-    #[error("precision `{asked}`: the device does not compute in it, but in {}", listed(possible))]
+    /// The device does not support the precision that was asked for.
+    #[error("precision `{asked}`: not supported by this device, which supports {}", listed(possible))]
     Precision {
         /// The precision.
         asked: Precision,
-        /// Those in which it does.
+        /// Those that the device supports.
         possible: Vec<Precision>,
     },
     /// An input that the model cannot take: an empty prompt, a token outside the vocabulary.
     #[error("{0}")]
     Input(String),
-    /// What the model computed for an input is infinite or not a number.
-    #[error("the model's {0} are not numbers; its weights are damaged, or too large for 16 bits")]
+    /// What the model computed for an input is NaN or infinite.
+    #[error("the model's {0} contain NaN or infinite values; its weights may be damaged, or too large for 16 bits")]
     NotFinite(&'static str),
 }
 

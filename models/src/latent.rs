@@ -16,13 +16,13 @@ const ROPE_BASE: f64 = 1000.0;
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum ThoughtKind {
-    /// Attention over the hidden states: the method.
+    /// Attention over the hidden states: the published method.
     LatentAttention,
-    /// The last hidden state as it is.
+    /// The last hidden state, unchanged.
     ///
     /// It has no parameters.
     LastHidden,
-    /// One learnt embedding per thought.
+    /// One learned embedding per thought.
     ///
     /// It is the same for every prompt.
     Constants,

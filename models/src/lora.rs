@@ -27,21 +27,21 @@ pub struct LoraConfig {
     pub base: Option<String>,
 }
 
-/// A [`LoraConfig`] as a user asks for it: what is not given is usual.
+/// A [`LoraConfig`] as a user requests it; what is not given has the usual value.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct LoraRequest {
-    /// Freeze the backbone and train low-rank adapters of this rank on its projections, which takes a fraction of the
-    /// memory; 16 is usual. Its checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
+    /// Freeze the backbone and train low-rank adapters (LoRA) of this rank on its projections, with a fraction of the
+    /// memory; 16 is usual. Checkpoints hold the adapters in PEFT's layout; `init --base RUN` merges them
     #[cfg_attr(feature = "clap", arg(id = "lora_rank", long = "lora-rank", value_name = "RANK"))]
     pub rank: Option<usize>,
-    /// The adapters are multiplied by this over the rank [default: twice the rank]
+    /// Scale of the adapters, which are multiplied by ALPHA / RANK [default: twice the rank]
     #[cfg_attr(
         feature = "clap",
         arg(id = "lora_alpha", long = "lora-alpha", value_name = "ALPHA", requires = "lora_rank")
     )]
     pub alpha: Option<f64>,
-    /// The projections to adapt [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]
+    /// Projections to adapt [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]
     #[cfg_attr(
         feature = "clap",
         arg(
@@ -84,13 +84,13 @@ impl LoraConfig {
     /// One that does not; the message names it.
     pub fn check(&self) -> Result<(), ModelError> {
         if self.rank == 0 || self.rank > MOST_RANK {
-            return Err(ModelError::Input(format!("a LoRA rank of {} is not between 1 and {MOST_RANK}", self.rank)));
+            return Err(ModelError::Input(format!("the LoRA rank must be from 1 to {MOST_RANK}, got {}", self.rank)));
         }
         if !self.alpha.is_finite() {
-            return Err(ModelError::Input(format!("a LoRA alpha of {} is not a number", self.alpha)));
+            return Err(ModelError::Input(format!("the LoRA alpha must be finite, got {}", self.alpha)));
         }
         if self.targets.is_empty() {
-            return Err(ModelError::Input("there is no projection to adapt by LoRA".into()));
+            return Err(ModelError::Input("LoRA needs at least one projection to adapt".into()));
         }
         Ok(())
     }

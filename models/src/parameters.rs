@@ -64,7 +64,7 @@ impl Parameters {
             (Some(tensor), _) if tensor.shape == shape => tensor.values,
             (Some(tensor), _) => {
                 let (config, stored) = (self.config, tensor.shape);
-                let problem = format!("tensor `{name}` has shape {stored:?}, {config} asks for {shape:?}");
+                let problem = format!("tensor `{name}` has shape {stored:?}, but {config} requires {shape:?}");
                 return Err(ModelError::damaged(&self.path, problem));
             }
             (None, Some(seed)) => init.draw(shape.iter().product(), name, seed),
@@ -82,7 +82,7 @@ impl Parameters {
             Some(name) => Err(ModelError::damaged(
                 &self.path,
                 format!(
-                    "holds {} tensors that {} does not account for, the first is `{name}`",
+                    "contains {} tensors that {} does not account for; the first is `{name}`",
                     self.stored.len(),
                     self.config
                 ),

@@ -60,7 +60,7 @@ impl FromStr for Precision {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let named = Self::ALL.into_iter().find(|precision| precision.to_string() == text);
-        named.ok_or_else(|| format!("`{text}` is no precision; known are f32, bf16 and f16"))
+        named.ok_or_else(|| format!("`{text}` is not a precision; must be f32, bf16 or f16"))
     }
 }
 

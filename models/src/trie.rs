@@ -30,7 +30,7 @@ pub enum TrieError {
     #[error("item {0} of the catalog has no tokens")]
     NoTokens(usize),
     /// An item's tokens are the beginning of another's.
-    #[error("the tokens of item {0} are the beginning of those of item {1}; every item needs an end token")]
+    #[error("the tokens of item {0} are a prefix of those of item {1}; every item needs an end token")]
     Prefix(usize, usize),
 }
 

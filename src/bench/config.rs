@@ -17,13 +17,13 @@ pub struct BenchConfig {
     pub rows: BenchRows,
     /// A token file with the catalog, where that of the rows has none.
     pub catalog: Option<PathBuf>,
-    /// What the model is read by, if not by the objective that it was trained for.
+    /// Objective to score titles by; absent, that of the model's training.
     pub objective: Option<ObjectiveKind>,
-    /// What the blocks multiply in.
+    /// Matmul precision.
     pub precision: Precision,
-    /// Where to compute.
+    /// Device to compute on.
     pub device: String,
-    /// Seed of everything random.
+    /// Random seed.
     pub seed: u64,
     /// What to time.
     pub timed: Timed,
@@ -45,7 +45,7 @@ pub enum Timed {
     Sft {
         /// How they train.
         steps: StepConfig,
-        /// Rank of low-rank adapters that train in the place of the backbone.
+        /// Rank of low-rank adapters that train instead of the backbone.
         lora_rank: Option<usize>,
     },
     /// Steps of stage 2, whose batch is counted in rollouts.
@@ -61,10 +61,10 @@ pub enum Timed {
         users: usize,
         /// Users searched at once.
         batch: usize,
-        /// Beams of the search.
+        /// Beam width.
         beams: usize,
     },
-    /// What a request waits, by the kind and length of reasoning.
+    /// Request latency, by kind and length of reasoning.
     Latency(RequestConfig),
 }
 
@@ -73,15 +73,15 @@ pub enum Timed {
 pub struct StepConfig {
     /// Steps.
     pub steps: usize,
-    /// Rows of a step, or rollouts.
+    /// Rows or rollouts per step.
     pub batch: usize,
-    /// Prompts that run through the model at once.
+    /// Prompts per forward pass.
     pub micro_batch: usize,
     /// Learning rate.
     pub learning_rate: f64,
-    /// Whether activations are computed again in the backward pass.
+    /// Whether activations are recomputed in the backward pass.
     pub gradient_checkpointing: bool,
-    /// What the weights that do not train are kept in.
+    /// Precision in which frozen weights are stored.
     pub frozen_weights: Precision,
 }
 
@@ -92,9 +92,9 @@ pub struct RequestConfig {
     pub users: usize,
     /// Users of a request; each number is timed.
     pub batches: Vec<usize>,
-    /// How often every user asks.
+    /// Number of requests of every user.
     pub rounds: usize,
-    /// Beams of the search.
+    /// Beam width.
     pub beams: usize,
 }
 
@@ -119,7 +119,7 @@ impl BenchConfig {
             return Err(BenchError::Setting("steps, batch, micro, group, users and beams must be at least 1".into()));
         }
         if batches.iter().any(|&batch| batch > MOST_ROWS) {
-            return Err(BenchError::Setting(format!("batch goes up to {MOST_ROWS}")));
+            return Err(BenchError::Setting(format!("batch must be at most {MOST_ROWS}")));
         }
         if let Timed::Grpo { steps: StepConfig { batch, .. }, config } = &self.timed {
             config.check()?;
@@ -149,7 +149,7 @@ impl StepConfig {
         match self.learning_rate.is_finite() && self.learning_rate >= 0.0 {
             true => Ok(()),
             false => Err(BenchError::Setting(format!(
-                "a learning rate of {:?} must be 0 or a positive number",
+                "the learning rate must be 0 or a positive number, got {:?}",
                 self.learning_rate
             ))),
         }
@@ -164,7 +164,7 @@ impl Timed {
         }
     }
 
-    /// What the weights that do not train are kept in.
+    /// Precision in which frozen weights are stored.
     pub(super) fn frozen_weights(&self) -> Precision {
         match self {
             Self::Sft { steps, .. } | Self::Grpo { steps, .. } => steps.frozen_weights,

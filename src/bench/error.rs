@@ -18,7 +18,7 @@ pub enum BenchError {
     /// The model's folder, or the device.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A setting that makes no sense.
+    /// An invalid setting.
     #[error("{0}")]
     Setting(String),
 }

@@ -32,7 +32,7 @@ pub(super) fn requests(
     let positions = model.backbone.config().max_positions;
     if most > positions {
         return Err(BenchError::Setting(format!(
-            "a chain of 128 tokens needs {most} positions; the model has {positions}"
+            "a chain of 128 tokens needs {most} positions, but the model has {positions}"
         )));
     }
     let kind = match model.source.kind() {

@@ -16,25 +16,25 @@ use crate::recommend::{RecommenderConfig, add_items};
 Example: latentr3 add-items --model shop --items new.csv
          latentr3 add-items --model shop --id SKU-99 --title \"turquoise lamp\"
 
-A language model recommends them by their titles at once. Counts and SASRec know nothing of them until `fit` reads orders of them. \
-A server takes them up when it loads its folder again.")]
+A language model recommends new items by their titles at once. Counts and SASRec cannot, until `fit` reads orders of \
+them. A running server includes them after it reloads its folder.")]
 pub(super) struct AddItemsArgs {
-    /// The shop's folder (`latentr3 fit`)
+    /// Shop folder (`latentr3 fit`)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// File with ids and titles, of any kind that `fit` takes as --items
+    /// File with ids and titles, in any format that `fit` accepts for --items
     #[arg(long, value_name = "FILE", required_unless_present = "id")]
     items: Option<PathBuf>,
-    /// Column of ids [default: as in the items of the shop, or item_id or id]
+    /// Column of ids [default: as in the shop's file of items, else item_id or id]
     #[arg(long, value_name = "NAME", requires = "items")]
     item_column: Option<String>,
-    /// Column of titles [default: as in the items of the shop, or title]
+    /// Column of titles [default: as in the shop's file of items, else title]
     #[arg(long, value_name = "NAME", requires = "items")]
     title_column: Option<String>,
     /// Id of a single item
     #[arg(long, conflicts_with = "items", requires = "title", allow_hyphen_values = true)]
     id: Option<String>,
-    /// Its title
+    /// Title of that item
     #[arg(long, requires = "id", allow_hyphen_values = true)]
     title: Option<String>,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub(super) fn run(args: &AddItemsArgs) -> Result<(), CliError> {
             read_items(file, &RawConfig { catalog_column, title_column, ..columns })?
         }
         (None, Some(id), Some(title)) => vec![Item { id: id.clone(), title: title.clone() }],
-        _ => return Err(CliError::Usage("--items, or --id and --title, are needed".into())),
+        _ => return Err(CliError::Usage("give --items, or --id and --title".into())),
     };
     let (recommender, added) = add_items(&config, &items)?;
     let all = recommender.catalog().catalog.len();

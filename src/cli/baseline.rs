@@ -1,4 +1,4 @@
-//! `latentr3 baseline`: what a recommender should beat.
+//! `latentr3 baseline`: baselines to beat.
 
 use std::path::PathBuf;
 
@@ -19,15 +19,17 @@ pub(super) struct BaselineArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The items by how often they were chosen in training, the same list for everybody
+    /// Rank items by their number of training interactions: the same list for every user
     Popularity(CountingArgs),
-    /// The user's own last items again, newest first, then the popular ones
+    /// Repeat the user's last items, newest first, followed by popular items
     Recent(CountingArgs),
-    /// Each of the user's items votes for what followed it in training. The P-th item from the newest (P = 1) gives an
-    /// item that came D items after it 1 / (P^position-decay D^distance-decay) votes, and popularity has as many votes
-    /// as the smoothing. What is not given is chosen by NDCG@10 on validation users
+    /// Rank items by counts of item transitions in training (a Markov model)
+    ///
+    /// Each item of a user's history votes for the items that followed it in training. The P-th newest item (P = 1 for
+    /// the newest) gives an item that came D items after it 1 / (P^position-decay D^distance-decay) votes. Popularity
+    /// adds --smoothing votes. Values that are not given are chosen by NDCG@10 on validation users.
     Transition(TransitionArgs),
-    /// A transformer over the ids of the user's last items, trained from nothing (Kang and McAuley, arXiv 1808.09781)
+    /// Rank items with SASRec, a transformer over item ids (Kang and McAuley, arXiv 1808.09781)
     Sasrec(SasRecArgs),
 }
 
@@ -46,13 +48,13 @@ struct CountingArgs {
 struct TransitionArgs {
     #[command(flatten)]
     counting: CountingArgs,
-    /// Exponent of an item's place in the history [default: chosen on validation]
+    /// Exponent of an item's position in the history [default: chosen on validation]
     #[arg(long, value_name = "EXPONENT")]
     position_decay: Option<f64>,
-    /// Exponent of the distance between two items of a training row [default: chosen on validation]
+    /// Exponent of the distance between two items in a training row [default: chosen on validation]
     #[arg(long, value_name = "EXPONENT")]
     distance_decay: Option<f64>,
-    /// Votes that popularity has, more than 0 [default: chosen on validation]
+    /// Votes for popularity, above 0 [default: chosen on validation]
     #[arg(long, value_name = "VOTES")]
     smoothing: Option<f64>,
 }

@@ -13,8 +13,8 @@ use crate::train::grpo::{EstimatorKind, GrpoConfig, SampleKind};
 /// Options of `bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Times the code that `sft`, `grpo` and `evaluate` run. Rows are taken in the order of the file; the optimiser is AdamW at a \
-constant rate with gradients clipped to norm 1."
+    after_help = "Times the code that `sft`, `grpo` and `evaluate` run. Rows are taken in file order. The optimiser is \
+AdamW with a constant learning rate and gradients clipped to norm 1."
 )]
 pub(super) struct BenchArgs {
     /// What to time
@@ -23,80 +23,79 @@ pub(super) struct BenchArgs {
     /// Hugging Face folder or run folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Token file; for eval and latency its first line is the catalog
+    /// Token file; for eval and latency, its first line is the catalog
     #[arg(long, value_name = "FILE", required_unless_present = "data")]
     tokens: Option<PathBuf>,
-    /// Prepared data instead: its training rows, or for eval and latency its test rows
+    /// Prepared data instead of a token file: its training rows, or for eval and latency its test rows
     #[arg(long, value_name = "PREPARED", conflicts_with = "tokens")]
     data: Option<PathBuf>,
-    /// Token file whose first line has the catalog, where that of --tokens has none: for the objective `catalog` in sft
-    /// and grpo
+    /// Token file whose first line is the catalog, for the objective `catalog` in sft and grpo if --tokens has none
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     catalog: Option<PathBuf>,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// Training steps, or rounds of latency over the users
+    /// Training steps; for latency, rounds of requests over the users
     #[arg(long, default_value_t = 3)]
     steps: usize,
-    /// Rows a step (sft), rollouts a step (grpo), users at once (eval, latency); 32, 64, 8, and both 1 and 16 if not
-    /// given
+    /// Rows per step (sft), rollouts per step (grpo) or users at once (eval, latency) [default: 32 for sft, 64 for
+    /// grpo, 8 for eval, both 1 and 16 for latency]
     #[arg(long)]
     batch: Option<usize>,
-    /// Prompts that run through the model at once, for grpo with all their samples
+    /// Prompts per forward pass; for grpo, each with all its samples
     #[arg(long, default_value_t = 8)]
     micro: usize,
-    /// Train low-rank adapters of this rank in the place of the backbone (sft)
+    /// Train low-rank adapters of this rank instead of the backbone (sft)
     #[arg(long, value_name = "RANK")]
     lora_rank: Option<usize>,
-    /// Compute activations again in the backward pass instead of keeping them
+    /// Recompute activations in the backward pass instead of storing them
     #[arg(long)]
     gradient_checkpointing: bool,
-    /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it
+    /// Matmul precision: f32, bf16 or f16, if the device supports it
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
-    /// What the weights that do not train are kept in (sft with --lora-rank, grpo): f32, bf16 or f16
+    /// Precision in which frozen weights are stored (sft with --lora-rank, grpo): f32, bf16 or f16
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     frozen_weights: Precision,
-    /// What the samples of a prompt are; with items, the whole model trains
+    /// What is sampled for each prompt (grpo); with items, the whole model trains
     #[arg(long, value_enum, default_value_t = SampleKind::Noise)]
     samples: SampleKind,
-    /// Samples of each prompt
+    /// Samples per prompt (grpo)
     #[arg(long, default_value_t = 8)]
     group: usize,
-    /// Standard deviation of the noise
+    /// Standard deviation of the noise (grpo)
     #[arg(long, default_value_t = 1.5)]
     sigma: f64,
-    /// How the gradient is estimated (grpo)
+    /// Gradient estimator (grpo)
     #[arg(long, value_enum, default_value_t = EstimatorKind::Likelihood)]
     estimator: EstimatorKind,
-    /// Learning rate
+    /// Learning rate (sft, grpo)
     #[arg(long, default_value_t = 1e-4)]
     lr: f64,
-    /// Users to rank the catalog for
+    /// Users to rank the catalog for (eval, latency)
     #[arg(long, default_value_t = 16)]
     users: usize,
-    /// Beams of the search
+    /// Beam width (eval, latency)
     #[arg(long, default_value_t = 10)]
     beams: usize,
-    /// Threads; 0 for one per core
+    /// Number of threads; 0 for one per core
     #[arg(long, default_value_t = 0)]
     pub(super) threads: usize,
-    /// Write per user [[token ids, ...], [scores, ...]]
+    /// Write the lists as JSON, per user [[token ids, ...], [scores, ...]] (eval)
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// Write the line into a file too
+    /// Also write the output line to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
     seed: SeedArg,
-    /// The options that the command line named.
+    /// Options given on the command line.
     #[arg(skip)]
     pub(super) given: Vec<String>,
 }
 
-/// Options that mean nothing to some of what is timed, and what they are for.
+/// Options that apply only to some benchmarks, and to which.
 const ONLY_FOR: [(&str, &[What]); 12] = [
     ("samples", &[What::Grpo]),
     ("steps", &[What::Sft, What::Grpo, What::Latency]),
@@ -114,13 +113,13 @@ const ONLY_FOR: [(&str, &[What]); 12] = [
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// Steps of stage 1
+    /// Training steps of stage 1
     Sft,
-    /// Steps of stage 2
+    /// Training steps of stage 2
     Grpo,
-    /// The search
+    /// Beam search
     Eval,
-    /// What a request waits, by the kind and length of reasoning, for one user and for 16 at once
+    /// Request latency by kind and length of reasoning, for one user and for 16 at once
     Latency,
 }
 
@@ -129,7 +128,7 @@ impl BenchArgs {
         let rows = match (&self.data, &self.tokens) {
             (Some(data), _) => BenchRows::Prepared(data.clone()),
             (None, Some(tokens)) => BenchRows::Tokens(tokens.clone()),
-            (None, None) => return Err(CliError::Usage("--tokens or --data is needed".into())),
+            (None, None) => return Err(CliError::Usage("give --tokens or --data".into())),
         };
         Ok(BenchConfig {
             model: self.model.clone(),
@@ -177,11 +176,11 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     config.check()?;
     for (option, of) in ONLY_FOR {
         if args.given.iter().any(|given| given == option) && !of.contains(&args.what) {
-            note(&format!("note: --{} changes nothing of what is timed here", option.replace('_', "-")));
+            note(&format!("note: --{} has no effect on what is timed here", option.replace('_', "-")));
         }
     }
     if args.dump.is_some() && args.what != What::Eval {
-        return Err(CliError::Usage("--dump is for eval".into()));
+        return Err(CliError::Usage("--dump works only with eval".into()));
     }
     check_json(args.dump.as_deref())?;
     check_json(args.json.as_deref())?;

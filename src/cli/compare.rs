@@ -16,27 +16,28 @@ use crate::text;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: latentr3 compare SFT=sft-0.json,sft-1.json,sft-2.json LatentR3=grpo-0.json,grpo-1.json,grpo-2.json\n\n\
-Runs of several seeds show whether the training makes a difference; a single run each shows only whether these two models differ."
+Runs of several seeds show whether the training makes a difference. A single run of each shows only whether these \
+models differ."
 )]
 pub(super) struct CompareArgs {
-    /// Each model with its runs, one for each seed: what `evaluate --json` wrote, or run folders with
-    /// evaluations/test.json. Without a name the first file's is taken
+    /// Models to compare, each with its runs, one per seed: files written by `evaluate --json`, or run folders with
+    /// evaluations/test.json. NAME defaults to the name of the first run
     #[arg(required = true, value_name = "[NAME=]RUN,RUN")]
     models: Vec<OsString>,
-    /// Count a hit on the item, or on any item of its title
+    /// Count a hit on the target item only, or on any item with its title
     #[arg(long, value_enum, value_parser = names_of::<By>(), default_value_t = By::Item)]
     by: By,
-    /// Metrics, as hr@10,ndcg@10; all that the lists are long enough for if not given. The more there are, the more is
-    /// corrected for
+    /// Metrics, as in hr@10,ndcg@10 [default: all that the lists are long enough for]. The more metrics, the stronger
+    /// the correction of p
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<Metric>,
     /// Compare every other model with this one instead of the first
     #[arg(long, value_name = "NAME", conflicts_with = "all_pairs")]
     against: Option<String>,
-    /// Compare each model with each
+    /// Compare every pair of models
     #[arg(long)]
     all_pairs: bool,
-    /// Resamples of the users, and sign flips
+    /// Bootstrap resamples of the users, and sign flips
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     resamples: usize,
     /// Write the comparisons as JSON
@@ -53,7 +54,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     for group in &groups {
         for (other, run) in equal_runs(group) {
             let [run, other] = [run, other].map(|run| run.path.display());
-            note(&format!("warning: {other} and {run} are of the same weights, as if `{}` had a run less", group.name));
+            note(&format!("warning: {other} and {run} have the same weights: `{}` has one run fewer", group.name));
         }
     }
     let metrics = chosen_metrics(&args.metrics, &groups);
@@ -78,7 +79,7 @@ fn read_group(argument: &OsString) -> Result<Group, CliError> {
         _ => (None, vec![PathBuf::from(argument)]),
     };
     if name.is_some_and(|name| name.trim().is_empty()) || paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(CliError::Usage(format!("`{}` is no model; write NAME=RUN,RUN", argument.display())));
+        return Err(CliError::Usage(format!("`{}` is not a model; write NAME=RUN,RUN", argument.display())));
     }
     let first = if paths[0].is_dir() { paths[0].file_name() } else { paths[0].file_stem() };
     let first = first.unwrap_or(paths[0].as_os_str()).to_string_lossy().into_owned();

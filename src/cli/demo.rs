@@ -15,15 +15,15 @@ use crate::outputs::check_free;
 /// Options of `demo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The synthetic listeners alternate between two bands and go through each band's albums in order; one choice in ten is random. \
-What comes next therefore depends on the last choice but one, which popularity cannot know. What is made of them is what \
-`latentr3 fit` makes of a file of orders: a folder that `recommend` takes."
+    after_help = "The synthetic listeners alternate between two bands and go through each band's albums in order; one \
+choice in ten is random. The next album therefore depends on the one before the last, which popularity cannot capture. \
+The result is a folder for `recommend`, as `latentr3 fit` makes it from a file of orders."
 )]
 pub(super) struct DemoArgs {
-    /// Folder to make; the first free of latentr3-demo, latentr3-demo-2, ... if not given
+    /// Folder to create [default: latentr3-demo, or latentr3-demo-2 and so on if that exists]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write the models' metrics and the choice as JSON
+    /// Write the metrics of all models and the choice as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

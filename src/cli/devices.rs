@@ -13,19 +13,19 @@ use crate::text;
 /// Options of `devices`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The check runs a small model through everything that training and decoding do, forward and backward, and compares \
-with what PyTorch computed in float64; where a device computes in 16 bits (--precision), how far those are off is printed, too. \
-Each device runs in a process of its own, for a broken driver may take its process with it. The program ends with code 1 if \
-a device fails. What works and what does not: docs/which-backend.md."
+    after_help = "The check runs all operations of training and decoding on a small model, forward and backward, and \
+compares the results with PyTorch's in float64. If a device supports 16 bits (--precision), their errors are printed \
+as well. Each device is checked in a process of its own, because a broken driver may crash it. The exit code is 1 if a \
+device fails. docs/which-backend.md lists what works."
 )]
 pub(super) struct DevicesArgs {
-    /// Devices to list, as `--device` takes them elsewhere; all that are compiled in if none is given
+    /// Devices to list, named as for --device [default: all that are compiled in]
     #[arg(value_name = "DEVICE")]
     names: Vec<String>,
-    /// Check each device
+    /// Verify what each device computes
     #[arg(long)]
     check: bool,
-    /// Check with this golden folder instead of the built-in one
+    /// Use this golden folder for the check instead of the built-in one
     #[arg(long, value_name = "DIR", requires = "check")]
     golden: Option<PathBuf>,
     /// Write the table as JSON

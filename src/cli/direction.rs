@@ -13,26 +13,26 @@ use crate::text;
 /// Options of `direction`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Nothing is trained. Each figure is the cosine of an estimator's gradient, by all parameters that make the thought, with the \
-derivative of the reward itself over the same samples (--estimator pathwise): 1 is up the expected reward, -1 down. docs/stage-2.md derives why they \
-differ."
+    after_help = "Nothing is trained. Each number is the cosine between an estimator's gradient and the derivative of \
+the reward itself over the same samples (--estimator pathwise), for all parameters that make the thought: 1 points up \
+the expected reward, -1 down. docs/stage-2.md derives why they differ."
 )]
 pub(super) struct DirectionArgs {
-    /// Hugging Face folder or run folder, of a model with one thought
+    /// Hugging Face folder or run folder of a model with one thought
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Prepared data
     #[arg(long, value_name = "PREPARED")]
     data: PathBuf,
-    /// Training prompts, drawn by --seed
+    /// Number of training prompts, drawn at random by --seed
     #[arg(long, default_value_t = 32)]
     prompts: usize,
-    /// Noisy samples of each, drawn by --seed, beside the one without noise
+    /// Noisy samples per prompt, drawn at random by --seed, in addition to the noise-free one
     #[arg(long, default_value_t = 32)]
     samples: usize,
     #[command(flatten)]
     noise: SampleArgs,
-    /// Write the figures as JSON
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

@@ -35,7 +35,7 @@ pub enum CliError {
     #[error("{}", of_recommendation(.0))]
     Recommend(#[from] RecommendError),
     /// The user stopped a run, which is saved.
-    #[error("stopped after step {step}, which is saved; go on with `latentr3 {command} --resume {}`{also}", run.display())]
+    #[error("stopped and saved after step {step}; resume with `latentr3 {command} --resume {}`{also}", run.display())]
     Interrupted {
         /// The command that goes on.
         command: &'static str,
@@ -47,7 +47,7 @@ pub enum CliError {
         step: usize,
     },
     /// The user stopped `fit`; what was done is saved.
-    #[error("stopped; go on with `latentr3 fit --resume {}`", .0.display())]
+    #[error("stopped; resume with `latentr3 fit --resume {}`", .0.display())]
     FitStopped(PathBuf),
     /// Nothing can be served.
     #[cfg(feature = "serve")]
@@ -80,8 +80,8 @@ pub enum CliError {
 /// helps.
 fn remedy(error: &RunError) -> String {
     match error {
-        RunError::NoExamples => "; is --limit 0?".into(),
-        RunError::NoValidation => "; give one --guidance-scale".into(),
+        RunError::NoExamples => "; check that --limit is not 0".into(),
+        RunError::NoValidation => "; give a single --guidance-scale".into(),
         RunError::NoThoughts { .. } => ": `latentr3 sft --thoughts 1`".into(),
         RunError::OtherTokenizer { .. } => " (--tokenizer)".into(),
         RunError::TooLong { .. } => " (--max-tokens)".into(),
@@ -89,12 +89,12 @@ fn remedy(error: &RunError) -> String {
             let command = if stage == "sasrec" { "baseline sasrec" } else { stage };
             format!("; resume it with `latentr3 {command} --resume`")
         }
-        RunError::OtherData { .. } => "; give the folder with --data if it was moved".into(),
-        RunError::EvaluationStopped => "; the same command does it".into(),
+        RunError::OtherData { .. } => "; if the data was moved, give its folder with --data".into(),
+        RunError::EvaluationStopped => "; rerun the command".into(),
         RunError::NotEvaluated { .. } | RunError::EvaluatedBefore { .. } => {
-            "; `latentr3 evaluate --model RUN --split test` makes one".into()
+            "; run `latentr3 evaluate --model RUN --split test`".into()
         }
-        RunError::Train(TrainError::Exists { .. }) => "; give another --out, or go on with it by --resume".into(),
+        RunError::Train(TrainError::Exists { .. }) => "; give another --out, or resume it with --resume".into(),
         _ => String::new(),
     }
 }
@@ -105,7 +105,7 @@ fn of_run(error: &RunError) -> String {
         RunError::OtherSetting { setting, .. } => {
             let option = format!("--{}", setting.replace('_', "-"));
             let problem = error.to_string().replacen(setting, &option, 1);
-            format!("{problem}: leave {option} out, or start another run")
+            format!("{problem}: leave {option} out, or start a new run")
         }
         error => format!("{error}{}", remedy(error)),
     }
@@ -138,7 +138,7 @@ fn of_recommendation(error: &RecommendError) -> String {
         RecommendError::NoHistory => format!("{error} (--history, --history-id, --users)"),
         RecommendError::NoData { .. } => format!("{error} (--data)"),
         RecommendError::OtherGuidance { .. } => {
-            format!("{error}; choose it anew with `latentr3 evaluate --guidance`, or search without: --no-guidance")
+            format!("{error}; choose it again with `latentr3 evaluate --guidance`, or search without it: --no-guidance")
         }
         other => other.to_string(),
     }

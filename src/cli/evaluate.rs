@@ -19,50 +19,50 @@ use crate::text;
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
-    /// Hugging Face folder or run folder; or a shop's, whose language model is evaluated as it was tried, before it was
-    /// trained on everything
+    /// Hugging Face folder or run folder; or a shop folder, whose language model is evaluated as it was before it was
+    /// retrained on all data
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Prepared data; a shop's folder has its own
+    /// Prepared data; a shop folder has its own
     #[arg(long, value_name = "PREPARED")]
     data: Option<PathBuf>,
-    /// Which rows; choose settings on valid, report test
+    /// Split to evaluate; choose settings on valid, report test
     #[arg(long, value_parser = names_of::<Split>())]
     split: Split,
-    /// Beams of the search, and length of the list
+    /// Beam width, and length of the list
     #[arg(long, default_value_t = 10)]
     beams: usize,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// How titles are found; free text is read by the objective `vocabulary`
+    /// How titles are found; grounding always uses the objective `vocabulary`
     #[arg(long, value_enum, default_value_t = DecodeArg::Trie)]
     decode: DecodeArg,
     #[command(flatten)]
     guidance: Option<GuidanceRequest>,
-    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1;
-    /// with the objective `catalog` 0, the only value]
+    /// Divide the sum of log-probabilities by the number of tokens to this power: 1 ranks by the mean, 0 by the sum
+    /// [default: 1; with the objective `catalog` 0, the only value allowed]
     #[arg(long, value_name = "POWER")]
     length_penalty: Option<f64>,
-    /// Leave out of a user's list what the user's history has
+    /// Exclude the items of a user's history from the list
     #[arg(long)]
     exclude_history: bool,
-    /// Think this many thoughts instead of as many as the model was trained with; 0 shows what the thought changes
+    /// Use this many thoughts instead of as many as the model was trained with; 0 shows what the thought contributes
     #[arg(long)]
     thoughts: Option<usize>,
-    /// Evaluate this many users, drawn at random by --seed
+    /// Evaluate only this many users, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Users searched at once; changes memory and speed, and results by rounding only
+    /// Users searched at once; affects memory and speed, and results only by rounding
     #[arg(long, value_name = "USERS", default_value_t = 16, visible_alias = "batch")]
     micro_batch: usize,
-    /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little
+    /// Matmul precision: f32, bf16 or f16, if the device supports it; changes results slightly
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
-    /// Evaluate only a part of the users, as 2/4 for the second of four processes; with `--json`, `latentr3 merge`
-    /// makes the whole of all parts
+    /// Evaluate only a shard of the users, as in 2/4 for the second of four; `latentr3 merge` merges the --json files
+    /// of all shards
     #[arg(long, value_name = "I/N", default_value_t = Shard::WHOLE, hide_default_value = true)]
     shard: Shard,
-    /// Write the figures and every user's rank as JSON
+    /// Write the metrics and every user's rank as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
@@ -73,9 +73,9 @@ pub(super) struct EvaluateArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DecodeArg {
-    /// A beam search over the prefix tree of the catalog
+    /// Beam search over the prefix tree of the catalog
     Trie,
-    /// Free text, and the titles whose embeddings are nearest to it (BIGRec)
+    /// Free text, and then the titles with the nearest embeddings (BIGRec)
     Grounding,
 }
 
@@ -86,9 +86,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let searches = args.guidance.is_some() || args.length_penalty.is_some() || args.exclude_history;
     if args.decode == DecodeArg::Grounding && searches {
         return Err(CliError::Usage(
-            "--guidance, --length-penalty and --exclude-history are for the search over the tree; free text knows none \
-             of them"
-                .into(),
+            "--guidance, --length-penalty and --exclude-history apply only to the search, not to free text".into(),
         ));
     }
     check_json(args.json.as_deref())?;
@@ -98,7 +96,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let result = request.carry_out(&mut |event| match event {
         EvaluationEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),
         EvaluationEvent::OtherObjective { .. } if args.decode == DecodeArg::Grounding => {
-            note("note: free text is read by the objective `vocabulary`, whatever the model was trained for")
+            note("note: free text uses the objective `vocabulary`, whatever the model was trained for")
         }
         EvaluationEvent::OtherObjective { trained, read } => note_other_objective(trained, read),
         EvaluationEvent::NotRecorded(error) => note_not_recorded(error),
@@ -114,7 +112,7 @@ impl EvaluateArgs {
     fn request(&self) -> Result<EvaluationRequest, CliError> {
         let trial = if Shop::is_one(&self.model) { Some(Trial::of(&self.model)?) } else { None };
         let trial = trial.as_ref();
-        let needs_data = || CliError::Usage("--data is needed: the model is no shop's folder".into());
+        let needs_data = || CliError::Usage("--data is required: the model is not a shop folder".into());
         let data = self.data.as_ref().or(trial.map(|trial| &trial.data)).ok_or_else(needs_data)?;
         Ok(EvaluationRequest {
             model: trial.map_or(&self.model, |trial| &trial.model).clone(),
@@ -150,6 +148,6 @@ pub(super) fn note_not_recorded(error: &InputError) {
 /// Says so where the test split was read before.
 pub(super) fn note_read_before(split: &str, times: usize) {
     if split == Split::Test.name() && times > 0 {
-        note(&format!("note: readings of the test split for this run before: {times}; choose settings on valid"));
+        note(&format!("note: earlier evaluations of this run on the test split: {times}; choose settings on valid"));
     }
 }

@@ -14,29 +14,29 @@ use crate::text;
 /// Options of `experiment`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A step whose result is kept already is skipped, and so is all that only it would need; a result of another command, of other \
-inputs or of other steps before it does not count. Whatever stops the program, the same command goes on: training steps from their last \
-checkpoint, others from their start."
+    after_help = "A step is skipped if its result exists, and so are the steps that only it needs. A result counts \
+only if it is from the same command, inputs and preceding steps. If the program is stopped, rerun the same command: \
+training steps resume from their last checkpoint, others start over."
 )]
 pub(super) struct ExperimentArgs {
-    /// The experiment's file
+    /// Experiment file (TOML)
     file: PathBuf,
-    /// Where steps make their folders; may be deleted at any time
+    /// Folder in which steps write their models and data; may be deleted at any time
     #[arg(long, value_name = "DIR", default_value = "experiments/work")]
     work: PathBuf,
-    /// Where results are kept [default: a folder named after the file, in `results` beside it]
+    /// Folder for results [default: one named after the file, in `results` beside it]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// Something that the experiment needs, as NAME=PATH
+    /// Input that the experiment needs, as NAME=PATH
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
     input: Vec<(String, String)>,
-    /// Only those steps to be kept whose names contain one of these, and what they need
+    /// Run only the result steps whose names contain PART, and what they need; can be repeated
     #[arg(long, value_name = "PART", allow_hyphen_values = true)]
     only: Vec<String>,
-    /// Stop after so many minutes, in the middle of a step if need be
+    /// Stop after this many minutes, if need be in the middle of a step
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     minutes: Option<f64>,
-    /// Say what the experiment is about and what would be done, and print the tables of what is, without its charts
+    /// Print what the experiment is about, the remaining steps and the tables of existing results; run nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -51,7 +51,7 @@ fn input(text: &str) -> Result<(String, String), String> {
 
 fn minutes(text: &str) -> Result<f64, String> {
     let minutes = text.parse().ok().filter(|minutes| (0.0..1e6).contains(minutes));
-    minutes.ok_or_else(|| "a number of minutes below a million".into())
+    minutes.ok_or_else(|| "must be a number of minutes from 0 to a million".into())
 }
 
 pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {

@@ -8,17 +8,16 @@ use crate::run::export_tensorboard;
 
 /// Options of `export`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Then `tensorboard --logdir RUNS` shows the curves of all runs in the folder RUNS.\n\nExample: latentr3 export tensorboard run-sft run-grpo"
-)]
+#[command(after_help = "`tensorboard --logdir RUNS` then shows all runs in the folder RUNS.\n\n\
+Example: latentr3 export tensorboard run-sft run-grpo")]
 pub(super) struct ExportArgs {
-    /// The form: tensorboard, event files that TensorBoard, trackio and aim read
+    /// Format: tensorboard, event files for TensorBoard, trackio and aim
     #[arg(value_enum)]
     form: Form,
     /// Run folders
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Write into DIR/NAME-OF-THE-RUN instead of RUN/tensorboard
+    /// Write to DIR/NAME-OF-THE-RUN instead of RUN/tensorboard
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -35,11 +34,11 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), CliError> {
         let name = run.canonicalize().ok().and_then(|run| run.file_name().map(PathBuf::from));
         let folder = match (&args.out, name) {
             (Some(out), Some(name)) => out.join(name),
-            (Some(_), None) => return Err(CliError::Usage(format!("{}: there is no such run", run.display()))),
+            (Some(_), None) => return Err(CliError::Usage(format!("{}: no such run", run.display()))),
             (None, _) => run.join("tensorboard"),
         };
         if folders.contains(&folder) {
-            let problem = "two of the runs have the same name, and --out takes one of each; export them one by one";
+            let problem = "two of the runs have the same name, which --out cannot tell apart; export them one by one";
             return Err(CliError::Usage(problem.into()));
         }
         folders.push(folder);

@@ -22,17 +22,17 @@ Example: latentr3 fit --data orders.csv --items items.csv --domain products --ou
          latentr3 recommend --model shop --history-id SKU-1
          latentr3 fit --from shop --data newer.csv --out shop-2
 
-Columns are found by parts of their names and by their content; what was found is shown, and each can be named. The newest rows \
-validate and test: by time where the dates are real ones over more than a month, else each user's last two choices. Counts of \
-item transitions, SASRec and a language model are trained within the time, and the one with the best NDCG@10 on validation users \
-is trained once more on everything.")]
+Columns are detected by name and content and printed; options override them. The newest rows validate and test: by \
+time if the column has real dates over more than a month, else each user's last two interactions. Counts of item \
+transitions, SASRec and a language model are trained within the time limit. The one with the best NDCG@10 on \
+validation users, or a simpler one that trails by no more than the standard error, is retrained on all data.")]
 pub(super) struct FitArgs {
     #[command(flatten)]
     config: FitConfig,
-    /// Go on with the work in this folder
+    /// Resume the work in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "out", "model"])]
     resume: Option<PathBuf>,
-    /// Write the models' metrics and the choice as JSON
+    /// Write the metrics of all models and the choice as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
     let config = match &args.resume {
         Some(folder) => FitConfig { minutes: *minutes, ..FitConfig::read(folder)? },
         None if [data, out].iter().any(|path| path.as_os_str().is_empty()) => {
-            return Err(CliError::Usage("--data and --out, or --resume, are needed".into()));
+            return Err(CliError::Usage("give --data and --out, or --resume".into()));
         }
         None => {
             check_free(out)?;
@@ -102,11 +102,11 @@ impl Display {
     pub(super) fn show(&mut self, event: FitEvent) {
         match event {
             FitEvent::Training(stage, RunEvent::Training(Event::Step { step, steps, .. })) => {
-                self.advance(format!("training {stage}"), [step, steps], "steps at most")
+                self.advance(format!("training {stage}"), [step, steps], "steps (may stop early)")
             }
             FitEvent::Training(_, RunEvent::Training(_) | RunEvent::Ready { .. }) => {}
             FitEvent::Ranking { model, split, done, all } => {
-                self.advance(format!("ranking by {model} on {}", split.name()), [done, all], "users")
+                self.advance(format!("ranking with {model} on {}", split.name()), [done, all], "users")
             }
             event => self.say(&text::of_fit_event(&event)),
         }

@@ -10,65 +10,65 @@ use crate::train::grpo::{AdvantageKind, AdvantageOver, EstimatorKind, GrpoConfig
 /// Options of `grpo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The defaults are the published settings (arXiv 2505.19092) but for the objective, which is the model's; `--recipe latentr3` is all of them. \
-Watch perplexity_growth, noise_norm and thought_norm in metrics.jsonl: sigma is absolute and can drown the thought of a small model; \
---sigma-relative cannot. The best checkpoint is chosen by validation loss and may be the start itself. docs/stage-2.md tells more."
+    after_help = "The defaults are the published settings (arXiv 2505.19092), except for the objective, which is the \
+model's. `--recipe latentr3` sets that too. Watch perplexity_growth, noise_norm and thought_norm in metrics.jsonl: \
+--sigma is absolute and can drown the thought of a small model; --sigma-relative cannot. The best checkpoint is \
+selected by validation loss and may be the starting one. See docs/stage-2.md."
 )]
 pub(super) struct GrpoArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// Rollouts a step: prompts times group
+    /// Rollouts per step: prompts times group
     #[arg(long, default_value_t = 256)]
     rollouts: usize,
-    /// What the samples of a prompt are
+    /// What is sampled for each prompt
     #[arg(long, value_enum, default_value_t = SampleKind::Noise)]
     samples: SampleKind,
-    /// Samples of each prompt; the first is free of noise
+    /// Samples per prompt; the first noise sample is noise-free. For items, the maximum length of the list
     #[arg(long, default_value_t = 8)]
     group: usize,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// Train by a published set of settings
+    /// Use a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
     recipe: Option<Recipe>,
     #[command(flatten)]
     items: ItemsConfig,
     #[command(flatten)]
     noise: SampleArgs,
-    /// How the gradient is estimated
+    /// Gradient estimator
     #[arg(long, value_enum, default_value_t = EstimatorKind::Likelihood)]
     estimator: EstimatorKind,
-    /// What a reward is compared with [default: batch, of items group]
+    /// Baseline with which a reward is compared [default: batch; group with --samples items]
     #[arg(long, value_enum)]
     advantage: Option<AdvantageKind>,
-    /// Whose rewards that is taken over: all prompts of the batch, or, as in the authors' script, two at a time
+    /// Prompts over which the advantages of noise samples are computed
     #[arg(long, value_enum, value_name = "OVER", default_value_t = AdvantageOver::Batch)]
     advantage_over: AdvantageOver,
-    /// Clip the probability ratio below 1 minus this
+    /// Clip the probability ratio from below, at 1 minus this
     #[arg(long, default_value_t = 0.2)]
     clip_low: f64,
-    /// Clip the probability ratio above 1 plus this
+    /// Clip the probability ratio from above, at 1 plus this
     #[arg(long, default_value_t = 0.28)]
     clip_high: f64,
-    /// Weight of the KL divergence to the model as it was at the start: of the target's tokens, or with --estimator
-    /// score of the thought
+    /// Weight of the KL divergence from the starting model: of the target tokens, or with --estimator score of the
+    /// thought
     #[arg(long, default_value_t = 0.0)]
     kl: f64,
-    /// Updates made on one rollout
+    /// Optimiser updates per batch of rollouts
     #[arg(long, default_value_t = 1)]
     updates: usize,
-    /// Which training rows to reinforce: all, which stage 1 has trained on, or those that its --hold-out left
+    /// Training rows to reinforce
     #[arg(long, value_enum, default_value_t = TrainRows::All)]
     rows: TrainRows,
-    /// Train the backbone too, not only the source of the thoughts
+    /// Train the backbone as well, not only the source of the thoughts
     #[arg(long)]
     train_backbone: bool,
-    /// Stop when a step's estimate of the KL divergence of the target's tokens to the model as it was at the start is
-    /// larger
+    /// Stop when the KL divergence from the starting model, estimated on the target tokens of one step, exceeds this
     #[arg(long, value_name = "DIVERGENCE")]
     max_kl: Option<f64>,
-    /// Stop when the perplexity without noise is this many times what it was at the start; without this option a run
-    /// only warns, at 1.5 times [if given without FACTOR: 1.5]
+    /// Stop when the noise-free perplexity exceeds FACTOR times that at the start [FACTOR if omitted: 1.5]. Without
+    /// this option, a run only warns, at 1.5 times
     #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1.5")]
     stop_on_collapse: Option<f64>,
     #[command(flatten)]
@@ -83,11 +83,11 @@ pub(super) struct SampleArgs {
     /// Standard deviation of the noise on each coordinate of the thought
     #[arg(long, default_value_t = 1.5)]
     sigma: f64,
-    /// Instead of --sigma: the noise's norm as a share of the thought's; 0.3 is a beginning
+    /// Norm of the noise as a fraction of the thought's norm, instead of --sigma; 0.3 is a good start
     #[arg(long, value_name = "SHARE", conflicts_with = "sigma")]
     sigma_relative: Option<f64>,
-    /// Larger perplexities count as this one, so that a hopeless target cannot take all of its batch's advantage; by
-    /// default the largest float32, where the published reward overflows
+    /// Largest perplexity in a reward, so that a hopeless target cannot dominate the advantages of its batch [default:
+    /// the largest float32, where the published reward overflows]
     #[arg(long, value_name = "PERPLEXITY", default_value_t = f64::from(f32::MAX), hide_default_value = true)]
     max_perplexity: f64,
 }
@@ -126,7 +126,7 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
     if args.run.is_new() {
         config.check_rollouts(args.rollouts)?;
     } else if args.run.names("rollouts") && !args.run.names("group") {
-        let problem = "--rollouts beside --resume needs --group too, or leave both out: the run has them";
+        let problem = "with --resume, --rollouts needs --group too; or leave both out, for the run has them";
         return Err(CliError::Usage(problem.into()));
     }
     let stage = StageConfig::Grpo { config, rows: args.rows, held_out: None };

@@ -12,25 +12,26 @@ use crate::run::{InitRequest, ModelOrigin, ModelSizes};
 /// Options of `init`.
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// Folder to make, in Hugging Face's layout
+    /// Folder to create, in Hugging Face's layout
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The tokenizer.json of the model, for instance the one in a prepared folder
+    /// The model's tokenizer: a tokenizer.json, such as that of prepared data, or a model folder or hub name that has
+    /// one
     #[arg(long, value_name = "FILE|MODEL", required_unless_present = "base")]
     tokenizer: Option<PathBuf>,
-    /// The token that ends a target; found in the tokenizer or the files beside it if not given
+    /// Token that ends a target [default: found in the tokenizer or the files beside it]
     #[arg(long, value_name = "TEXT")]
     end_token: Option<String>,
-    /// Take this model and its tokenizer instead: a folder, a run, or a name on the hub. Low-rank adapters are merged
-    /// into its weights; a model that knows nothing of thoughts gets a fresh latent attention
+    /// Start from this model and its tokenizer: a folder, a run, or a name on the hub. Low-rank adapters are merged
+    /// into the weights; a model without thoughts gets a new latent attention
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["tokenizer", "end_token", "arch", "hidden", "layers", "heads", "kv_heads", "ff", "max_positions"])]
     base: Option<PathBuf>,
     #[command(flatten)]
     sizes: ModelSizes,
-    /// What the weights are rounded to and written as: f32, bf16 or f16; whoever reads them computes in float32
+    /// Precision in which the weights are stored: f32, bf16 or f16; they are converted to float32 when loaded
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     dtype: Precision,
-    /// Thoughts that the model's latent attention has [default: those of --base and whatever makes them, else 1]
+    /// Number of thoughts [default: as in --base, else 1]
     #[arg(long)]
     thoughts: Option<usize>,
     #[command(flatten)]
@@ -48,7 +49,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
             let (tokenizer, end_token) = (tokenizer.clone(), args.end_token.clone());
             ModelOrigin::Random { tokenizer, end_token, sizes: args.sizes.clone() }
         }
-        (None, None) => return Err(CliError::Usage("--tokenizer is needed".into())),
+        (None, None) => return Err(CliError::Usage("--tokenizer is required".into())),
     };
     let (out, device) = (args.out.clone(), args.device.device.clone());
     let (thoughts, dtype, seed) = (args.thoughts, args.dtype, args.seed.seed);

@@ -46,7 +46,7 @@ pub(super) fn interrupted() -> &'static AtomicBool {
                 while !flag.load(Ordering::Relaxed) {
                     std::thread::sleep(SOON);
                 }
-                note("stopping as soon as nothing is lost by it; once more stops at once");
+                note("stopping once progress is saved; interrupt again to stop at once");
             });
         }
         flag

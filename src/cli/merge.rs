@@ -12,14 +12,14 @@ use crate::text;
 /// Options of `merge`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each part is what `latentr3 evaluate --shard I/N --json FILE` wrote, on whatever machine. The whole is the same as \
-one process would have made on one of them."
+    after_help = "Each file is the output of `latentr3 evaluate --shard I/N --json FILE`, from any machine. The merged \
+result equals that of a single process that evaluates all users."
 )]
 pub(super) struct MergeArgs {
-    /// The JSON files of all parts, in any order
+    /// JSON files of all shards, in any order
     #[arg(required = true, value_name = "FILE")]
     parts: Vec<PathBuf>,
-    /// Write the figures and every user's rank as JSON
+    /// Write the metrics and every user's rank as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -44,10 +44,11 @@ use crate::runtime::{use_threads, with_awake_threads};
 #[command(
     name = "latentr3",
     version,
-    after_help = "Start with `latentr3 demo`: it makes a recommender from synthetic data in a minute. Then `latentr3 fit` makes one of yours."
+    after_help = "Start with `latentr3 demo`: it builds a recommender from synthetic data in a minute. Then run \
+`latentr3 fit` on your own data."
 )]
 pub struct Cli {
-    /// No progress and no tables
+    /// Show no progress and no tables
     #[arg(long, global = true, help_heading = "Common options")]
     quiet: bool,
     #[command(subcommand)]
@@ -56,21 +57,21 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a recommender from synthetic data, as `fit` makes one of yours
+    /// Build a recommender from synthetic data, as `fit` builds one from yours
     Demo(demo::DemoArgs),
-    /// Make a recommender from a file of orders: try counts, SASRec and a language model, and keep the best
+    /// Build a recommender from a file of orders: try counts, SASRec and a language model, and keep the best
     Fit(fit::FitArgs),
-    /// Read and tokenise a data set, and write the folder that the other commands use
+    /// Read, split and tokenise a data set; the other commands use the resulting folder
     Prepare(prepare::PrepareArgs),
-    /// Make a model: with random weights, or from another one, with adapters merged or a latent attention added
+    /// Create a model: with random weights, or from another one by merging adapters or adding a latent attention
     Init(init::InitArgs),
     /// Pretrain a model on the training histories
     Pretrain(train_args::PretrainArgs),
-    /// Stage 1: fine-tune model and latent attention on the training rows
+    /// Stage 1: fine-tune the model and its latent attention on the training rows
     Sft(train_args::SftArgs),
     /// Stage 2: reinforce the latent attention with the modified GRPO
     Grpo(grpo_args::GrpoArgs),
-    /// Compare the gradient of each of stage 2's estimators with the true gradient of the reward
+    /// Compare the gradient of each stage 2 estimator with the true reward gradient
     Direction(direction::DirectionArgs),
     /// Rank the catalog for each user of a split and report HR@k and NDCG@k
     Evaluate(evaluate::EvaluateArgs),
@@ -80,33 +81,32 @@ enum Command {
     Merge(merge::MergeArgs),
     /// Test whether one model is significantly better than another, over users and seeds
     Compare(compare::CompareArgs),
-    /// Run the remaining steps of an experiment file, and print its tables
+    /// Run the remaining steps of an experiment file and print its tables
     Experiment(experiment::ExperimentArgs),
-    /// Recommend items for a history of titles
+    /// Recommend items for the history of one or many users
     Recommend(recommend::RecommendArgs),
-    /// Add items to a shop's catalog, to be recommended by their titles without training
+    /// Add items to a shop's catalog, so that they can be recommended by their titles without training
     AddItems(add_items::AddItemsArgs),
-    /// Serve recommendations over HTTP, with a page to try them
+    /// Serve recommendations over HTTP, with a web page to try them
     #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
-    /// Write a report on runs as one HTML page: metrics, learning curves, speed, popularity, and what thoughts attend
-    /// to
+    /// Write an HTML report on runs: metrics, learning curves, speed, popularity, and what thoughts attend to
     Report(report_page::ReportArgs),
-    /// Write the metrics of runs for other tools: TensorBoard
+    /// Export the metrics of runs for TensorBoard
     Export(export::ExportArgs),
-    /// Print the log-probabilities of the targets in a token file, as JSON lines
+    /// Print the log-probabilities of the targets in a token file as JSON lines
     Score(score::ScoreArgs),
     /// List the devices that this program was built for; with --check, verify what each computes
     Devices(devices::DevicesArgs),
-    /// Measure training steps, search and request latency on a token file; prints one JSON line
+    /// Benchmark training steps, the search or request latency, and print one JSON line
     Bench(bench::BenchArgs),
 }
 
 /// The option of commands that compute.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeviceArg {
-    /// Where to compute: flex, ndarray, wgpu, vulkan, metal or cuda, as compiled in; several GPUs are told apart by a
-    /// number from 0, as in cuda:1, which for wgpu, vulkan and metal counts the discrete ones
+    /// Device: flex, ndarray, wgpu, vulkan, metal or cuda, if compiled in. A number selects one of several GPUs, from
+    /// 0, as in cuda:1; wgpu, vulkan and metal count discrete GPUs only
     #[arg(long, default_value = default_device(), help_heading = "Common options")]
     pub device: String,
 }
@@ -114,7 +114,7 @@ pub(crate) struct DeviceArg {
 /// The option of commands that draw something at random.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SeedArg {
-    /// Seed of everything random
+    /// Random seed
     #[arg(long, default_value_t = 0, help_heading = "Common options")]
     pub seed: u64,
 }
@@ -122,9 +122,8 @@ pub(crate) struct SeedArg {
 /// The option of commands that read a model by an objective.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ObjectiveArg {
-    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, so
-    /// that scores are log-probabilities of items; or `vocabulary`, all tokens, as published [default: what the model
-    /// was trained for]
+    /// Which tokens a title's tokens compete with: `catalog`, those that the prefix tree allows, so that scores are
+    /// log-probabilities of items; `vocabulary`, all, as published [default: the objective of training]
     #[arg(long, value_name = "OBJECTIVE")]
     pub objective: Option<ObjectiveKind>,
 }

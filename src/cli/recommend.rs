@@ -18,57 +18,58 @@ use crate::text;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: latentr3 recommend --model RUN --data PREPARED --history \"Hot Rocks\" --history \"Kansas\"\n\n\
-A file of --users is a table (.csv) with the columns user and item, one row for each choice, a user's oldest first; or JSON lines, \
-{\"user\": \"u\", \"history\": [\"id\", ..]} or with \"titles\". The answers are JSON lines, in --json or on standard output."
+--users takes a table (.csv) with the columns user and item, one row per interaction, oldest first; or JSON lines, \
+{\"user\": \"u\", \"history\": [\"id\", ..]} or with \"titles\". The answers are JSON lines, in the --json file or on \
+standard output."
 )]
 pub(super) struct RecommendArgs {
-    /// A shop's folder (`latentr3 fit`); or a language model's, in Hugging Face's layout or of a run
+    /// Shop folder (`latentr3 fit`), Hugging Face folder or run folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Prepared data: the catalog and the prompt's wording; a shop's folder has its own
+    /// Prepared data: the catalog and the prompt's wording; a shop folder has its own
     #[arg(long, value_name = "PREPARED")]
     data: Option<PathBuf>,
-    /// A title that was chosen, oldest first; may be given again and again. Who has chosen nothing yet gets what is
-    /// popular in a shop
+    /// Title from the user's history, oldest first; repeat the option for each. Without a history, a shop recommends
+    /// popular items
     #[arg(long, value_name = "TITLE", allow_hyphen_values = true)]
     history: Vec<String>,
-    /// An item that was chosen, by its id, oldest first; may be given again and again
+    /// Item id from the user's history, oldest first; repeat the option for each
     #[arg(long, value_name = "ID", allow_hyphen_values = true, conflicts_with = "history")]
     history_id: Vec<String>,
-    /// A file with the histories of many users, all of whom get a list
+    /// File with the histories of many users; each gets a list
     #[arg(long, value_name = "FILE", conflicts_with_all = ["history", "history_id"])]
     users: Option<PathBuf>,
-    /// Titles to recommend
+    /// Number of titles to recommend
     #[arg(long, default_value_t = 10)]
     top: usize,
-    /// Leave out what the history has; a shop does so anyway, unless it was made with --repeat-history
+    /// Exclude items of the history; a shop does so anyway, unless it was built with --repeat-history
     #[arg(long)]
     exclude_history: bool,
-    /// Recommend again what the history has
+    /// Allow items of the history to be recommended again
     #[arg(long, conflicts_with = "exclude_history")]
     repeat_history: bool,
-    /// Leave out the items whose ids this file has, one a line
+    /// Exclude the items whose ids are in this file, one per line
     #[arg(long, value_name = "FILE")]
     exclude: Option<PathBuf>,
-    /// Recommend only items whose ids this file has, one a line
+    /// Recommend only items whose ids are in this file, one per line
     #[arg(long, value_name = "FILE")]
     only: Option<PathBuf>,
-    /// Say why: how often a title followed those of the history, or how much the thought attends to each
+    /// Explain each title: how often it followed those of the history, or how much the thought attends to each of them
     #[arg(long)]
     why: bool,
     /// Search without the guide that `evaluate --guidance` last chose for the run
     #[arg(long)]
     no_guidance: bool,
-    /// Beams of the search [default: as many as titles, and at least 10]
+    /// Beam width [default: the number of titles, at least 10]
     #[arg(long)]
     beams: Option<usize>,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// Rank by the sum of log-probabilities divided by the tokens to this power: 1 is the mean, 0 the sum [default: 1;
-    /// with the objective `catalog` 0, the only value]
+    /// Divide the sum of log-probabilities by the number of tokens to this power: 1 ranks by the mean, 0 by the sum
+    /// [default: 1; with the objective `catalog` 0, the only value allowed]
     #[arg(long, value_name = "POWER")]
     length_penalty: Option<f64>,
-    /// What the blocks multiply in: f32, bf16 or f16, where the device computes in it; changes results a little
+    /// Matmul precision: f32, bf16 or f16, if the device supports it; changes results slightly
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
     /// Write the recommendations as JSON
@@ -80,7 +81,7 @@ pub(super) struct RecommendArgs {
 
 pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     if args.top == 0 || args.beams.is_some_and(|beams| beams < args.top) {
-        return Err(CliError::Usage("--top must be at least 1 and --beams at least as many".into()));
+        return Err(CliError::Usage("--top must be at least 1, and --beams at least as large as --top".into()));
     }
     let check = if args.users.is_some() { check_recommendations } else { check_result };
     args.json.as_deref().map_or(Ok(()), check)?;
@@ -96,7 +97,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
     };
     let guidance = if args.no_guidance { None } else { ChosenGuidance::of_run(&args.model)? };
     if let Some(guidance) = guidance.as_ref().filter(|_| !is_quiet()) {
-        note(&format!("note: guided by {}, as the last evaluation of the run chose", guidance.guide));
+        note(&format!("note: guided by {}, as chosen by the run's last guided evaluation", guidance.guide));
     }
     let recommender = Recommender::load(&RecommenderConfig {
         model: args.model.clone(),
@@ -121,7 +122,7 @@ pub(super) fn run(args: &RecommendArgs) -> Result<(), CliError> {
 /// Recommends to the user of the command line.
 fn one(args: &RecommendArgs, recommender: &Recommender, query: Query) -> Result<(), CliError> {
     for title in args.history.iter().filter(|title| !is_quiet() && !recommender.knows(title)) {
-        note(&format!("note: \"{title}\" is not in the catalog; its words are used all the same"));
+        note(&format!("note: \"{title}\" is not in the catalog; its words are used anyway"));
     }
     let ids = args.history_id.iter().cloned().map(Chosen::Id);
     let history = args.history.iter().cloned().map(Chosen::Title).chain(ids).collect();
@@ -136,8 +137,8 @@ fn one(args: &RecommendArgs, recommender: &Recommender, query: Query) -> Result<
     }
     if model != recommender.own() {
         note(&match history.is_empty() {
-            true => "note: there is no history, so this is what is popular".to_owned(),
-            false => format!("note: {} knows nothing of this history; {model} answers", recommender.own()),
+            true => "note: there is no history, so the list shows popular items".to_owned(),
+            false => format!("note: {} knows no item of this history, so the list is from {model}", recommender.own()),
         });
     }
     print(&text::of_recommendations(&recommendations))

@@ -12,20 +12,21 @@ use crate::report::{Report, ReportConfig, ReportEvent, is_page};
 /// Options of `report`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The page needs nothing but itself: open it in any browser, print it, send it. A run folder brings its evaluations; \
-results that `latentr3 evaluate --json` wrote elsewhere may stand beside it.\n\nExample: latentr3 report run-sft run-grpo --out report.html"
+    after_help = "The page is self-contained: open it in any browser, print it, send it. A run folder includes its \
+evaluations; add results that `latentr3 evaluate --json` wrote elsewhere.\n\n\
+Example: latentr3 report run-sft run-grpo --out report.html"
 )]
 pub(super) struct ReportArgs {
-    /// Run folders, shops' folders, and results of `latentr3 evaluate --json`
+    /// Run folders, shop folders, and results of `latentr3 evaluate --json`
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// The page to write
+    /// HTML file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Prepared data, for popularity and for the prompts to look into; if not given, where the first run found it
+    /// Prepared data, for popularity and example prompts [default: where the first run found it]
     #[arg(long, value_name = "PREPARED")]
     data: Option<PathBuf>,
-    /// Prompts of the test split to look into, drawn at random by --seed; 0 for none, which needs no model
+    /// Test prompts whose attention is shown, drawn at random by --seed; 0 for none, which needs no model
     #[arg(long, value_name = "N", default_value_t = 3)]
     examples: usize,
     #[command(flatten)]
@@ -48,7 +49,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
     };
     let Report { html, runs, evaluations } = config.make(&mut |event| match event {
         ReportEvent::LookingInto { prompts, run } if !is_quiet() => {
-            note(&format!("report: looking into {prompts} prompts with {}", run.display()))
+            note(&format!("report: computing attention for {prompts} prompts with {}", run.display()))
         }
         ReportEvent::LookingInto { .. } => {}
         ReportEvent::NoView(error) => note(&format!("report: {error}")),

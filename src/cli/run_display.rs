@@ -8,9 +8,9 @@ use crate::train::Event;
 /// Shows a run of a language model.
 pub(super) struct RunDisplay {
     progress: Progress,
-    /// What the headline of a step is: the loss, or the reward.
+    /// Name of a step's headline metric: loss or reward.
     unit: &'static str,
-    /// What the loss of a model is that knows nothing, where it is in nats per item.
+    /// Loss of a uniform model, if the loss is in nats per item.
     uniform: Option<f64>,
     is_shown: bool,
 }

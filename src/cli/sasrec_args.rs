@@ -20,8 +20,8 @@ use crate::train::{self, Event, RunPaths, World};
 /// Options of `baseline sasrec`.
 #[derive(Debug, Args)]
 #[command(after_help = "Trains on the training rows, keeps the epoch with the best NDCG@10 \
-on the validation rows, and evaluates it on --split. Give --out to train, --model to evaluate a run again, --resume to go on \
-with one that was stopped.")]
+on the validation rows, and evaluates it on --split. Use --out to train, --model to evaluate an existing run, and \
+--resume to continue one that was stopped.")]
 pub(super) struct SasRecArgs {
     /// Prepared data
     #[arg(long, value_name = "PREPARED", required_unless_present = "resume")]
@@ -40,14 +40,13 @@ pub(super) struct SasRecArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct RunArgs {
-    /// Run folder to make: train, then evaluate
+    /// Run folder to create: train, then evaluate
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
-    /// Run folder, or a folder with a model, to evaluate only
+    /// Run folder or model folder to evaluate without training
     #[arg(long, value_name = "RUN")]
     model: Option<PathBuf>,
-    /// Resume this run, then evaluate it; it resumes with its original settings and seed, and takes --data
-    /// if the data was moved
+    /// Run folder to resume with its original settings and seed, then evaluate; needs --data only if the data was moved
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 }
@@ -56,34 +55,34 @@ struct RunArgs {
 #[derive(Debug, Args)]
 #[group(multiple = true, conflicts_with_all = ["model", "resume"])]
 struct RecipeArgs {
-    /// Width of the embeddings
+    /// Embedding width
     #[arg(long, value_name = "WIDTH", default_value_t = 64)]
     hidden: usize,
-    /// Blocks of attention and feed-forward network
+    /// Transformer blocks
     #[arg(long, default_value_t = 2)]
     layers: usize,
     /// Attention heads
     #[arg(long, default_value_t = 1)]
     heads: usize,
-    /// Width within the feed-forward networks [default: as --hidden]
+    /// Inner width of the feed-forward networks [default: as --hidden]
     #[arg(long, value_name = "WIDTH")]
     ff: Option<usize>,
-    /// Share of the activations that training sets to zero; the sparser the data, the more
+    /// Dropout rate; sparser data needs more
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     dropout: f64,
-    /// Passes over the training rows at most
+    /// Maximum number of passes over the training rows
     #[arg(long, default_value_t = 300)]
     epochs: usize,
-    /// Rows a step
+    /// Rows per step
     #[arg(long, default_value_t = 256)]
     batch: usize,
     /// Learning rate
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
-    /// Stop after this many epochs without a better NDCG@10 on the validation rows
+    /// Early stopping: stop after this many epochs without a better NDCG@10 on the validation rows
     #[arg(long, value_name = "EPOCHS", default_value_t = 10)]
     patience: usize,
-    /// What is minimised at the end of each history
+    /// Loss at the end of each history
     #[arg(long, value_enum, default_value_t = SasRecLoss::Softmax)]
     loss: SasRecLoss,
 }
@@ -104,7 +103,7 @@ pub(super) fn trained(args: &SasRecArgs) -> Result<(Prepared, PathBuf), CliError
             shown(&run, &prepared, folder, |context| run.resume(&prepared, folder, device, context))?;
             Ok((prepared, folder.clone()))
         }
-        _ => Err(CliError::Usage("--data and one of --out, --model and --resume are needed".into())),
+        _ => Err(CliError::Usage("give --resume, or --data with --out or --model".into())),
     }
 }
 
@@ -140,13 +139,13 @@ fn shown(
         }
         RunEvent::Training(Event::Validated { step, validation, is_best }) => {
             let (epoch, ndcg, best) = (step / per_epoch, validation.score, best(is_best));
-            progress.say(&format!("epoch {epoch}: valid NDCG@10 {ndcg:.4}{best}"))
+            progress.say(&format!("epoch {epoch}: validation NDCG@10 {ndcg:.4}{best}"))
         }
         RunEvent::Training(Event::Skipped { .. } | Event::Alarmed { .. }) | RunEvent::Ready { .. } => {}
     };
     let world = World::alone();
     let mut context = RunContext { world: &world, interrupted: interrupted(), observer: &mut observer };
-    let also = " and the options from --split on, which say what is evaluated then";
+    let also = " and the options of the evaluation, from --split on";
     let end = train(&mut context).map_err(|error| CliError::of_run(error, "baseline sasrec", also))?;
     progress.say(&text::of_sasrec(&end, RunPaths(folder), per_epoch));
     Ok(())

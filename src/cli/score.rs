@@ -9,25 +9,24 @@ use crate::run::ScoreRequest;
 
 /// Options of `score`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = r#"The file has a JSON object a line, {"prompt": [ids], "target": [ids]}; a line of the output is {"log_probs": [..], "sum": .., "mean": ..},
-with a log-probability for each token of the target. With the objective `catalog` a token that is the only one the catalog allows has 0, the sum is
-log p(item), and the mean is over the choices."#
-)]
+#[command(after_help = r#"A line of --tokens is {"prompt": [ids], "target": [ids]}. A line of the output is
+{"log_probs": [..], "sum": .., "mean": ..}, with one log-probability per token of the target.
+
+With the objective `catalog`, sum is log p(item). A token that is the only one the catalog allows has log-probability 0
+and does not count for mean."#)]
 pub(super) struct ScoreArgs {
     /// Hugging Face folder or run folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Token file
+    /// Token file: one JSON object per line, with the fields prompt and target
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// Token file whose first line has the catalog, for the objective `catalog` where the first line of --tokens has
-    /// none
+    /// Token file whose first line is the catalog, for the objective `catalog` if --tokens has none
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// Rows that run through the model at once
+    /// Rows per forward pass
     #[arg(long, value_name = "ROWS", default_value_t = 16)]
     micro_batch: usize,
     #[command(flatten)]

@@ -17,22 +17,22 @@ use crate::text;
 /// What to evaluate on, and where the result goes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct EvaluationArgs {
-    /// Which rows; choose settings on valid, report test
+    /// Split to evaluate; choose settings on valid, report test
     #[arg(long, value_parser = names_of::<Split>())]
     pub split: Split,
-    /// Evaluate this many users, drawn at random by --seed
+    /// Evaluate only this many users, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Length of the lists
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
-    /// Leave out of a user's list what the user's history has
+    /// Exclude the items of a user's history from the list
     #[arg(long)]
     exclude_history: bool,
-    /// Users scored at once; changes memory and speed, and results by rounding only
+    /// Users scored at once; affects memory and speed, and results only by rounding
     #[arg(long, value_name = "USERS", default_value_t = 256, visible_alias = "users")]
     micro_batch: usize,
-    /// Write the figures and every user's rank as JSON
+    /// Write the metrics and every user's rank as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

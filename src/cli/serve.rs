@@ -22,22 +22,23 @@ use crate::serve::{ServeConfig, ServeError, Server};
 Example: latentr3 serve --model shop
          curl -s localhost:8080/v1/recommend -H 'Content-Type: application/json' -d '{\"history\": [\"SKU-1\"], \"top\": 3}'
 
-The page at / is for people, /openapi.json describes all routes, /metrics is for Prometheus. The log has a JSON line for each request; \
-with --quiet for failures only. Ctrl-C lets requests that are there end. SIGHUP, or POST /admin/reload, loads the folder again.")]
+Open / in a browser to try it; /openapi.json describes all routes, and /metrics is for Prometheus. The log has one \
+JSON line per request, or with --quiet per failure. Ctrl-C shuts down after open requests are answered. SIGHUP or POST \
+/admin/reload reloads the folder.")]
 pub(super) struct ServeArgs {
-    /// A shop's folder (`latentr3 fit`); or a language model's, in Hugging Face's layout or of a run
+    /// Shop folder (`latentr3 fit`), Hugging Face folder or run folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Prepared data; a shop's folder has its own
+    /// Prepared data; a shop folder has its own
     #[arg(long, value_name = "PREPARED")]
     data: Option<PathBuf>,
-    /// Address to listen at; 0.0.0.0 or :: for all that this machine has
+    /// Address to listen on; 0.0.0.0 or :: for all addresses of this machine
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Port to listen at; 0 for any that is free
+    /// Port to listen on; 0 for any free port
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// What clients must send as `Authorization: Bearer KEY`
+    /// Key that clients must send as `Authorization: Bearer KEY`
     #[arg(long, value_name = "KEY", env = "LATENTR3_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
     #[command(flatten)]

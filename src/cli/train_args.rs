@@ -23,19 +23,18 @@ pub(super) struct RunArgs {
     /// Prepared data (see `latentr3 prepare`)
     #[arg(long, value_name = "PREPARED", required_unless_present_any = ["resume", "config"])]
     data: Option<PathBuf>,
-    /// Run folder to make: checkpoints, metrics, configuration
+    /// Run folder to create, for checkpoints, metrics and configuration
     #[arg(long, value_name = "RUN", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Resume this run from its last checkpoint with its original settings; the only other options it takes are --data
-    /// if the data was moved, another --device, --micro-batch or --gradient-checkpointing where memory is short, and
-    /// --max-steps to end later or earlier
+    /// Resume this run from its last checkpoint with its original settings. Only --data (if it was moved), --device,
+    /// --micro-batch, --gradient-checkpointing and --max-steps may change
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "out"])]
     resume: Option<PathBuf>,
-    /// Take from this file what the command line does not say: TOML with options (lr = 1e-3), or the run.json of a run
+    /// Read options that the command line omits from this file: TOML (lr = 1e-3), or the run.json of a run
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
-    /// This is one of several processes that train together, each on its share of every batch: `mpirun -n 4 latentr3
-    /// ...`; any number of them goes on with a run
+    /// Train as one of several processes, each on its part of every batch: `mpirun -n 4 latentr3 ...`. A run can be
+    /// resumed with another number of processes
     #[arg(long)]
     mpi: bool,
     /// Write the result as JSON
@@ -45,7 +44,7 @@ pub(super) struct RunArgs {
     device: DeviceArg,
     #[command(flatten)]
     seed: SeedArg,
-    /// The options that the command line named.
+    /// Options given on the command line.
     #[arg(skip)]
     pub(super) given: Vec<String>,
 }
@@ -78,13 +77,11 @@ impl RunArgs {
 
 /// Options of `pretrain`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Stands in for the language model that the method presumes, where a model begins with random weights."
-)]
+#[command(after_help = "The method assumes a pretrained language model. This stage makes one from random weights.")]
 pub(super) struct PretrainArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// Windows a step [default: 32]
+    /// Windows per step [default: 32]
     #[arg(long)]
     batch: Option<usize>,
     #[command(flatten)]
@@ -98,9 +95,8 @@ pub(super) struct PretrainArgs {
 /// The option of commands that train a model for an objective.
 #[derive(Debug, Clone, Args)]
 struct TrainedObjectiveArg {
-    /// What a title's tokens compete with: `catalog`, those that the catalog's prefix tree allows in their place, with
-    /// a loss in nats per item; or `vocabulary`, all tokens, as published, with a loss per token. The checkpoint
-    /// records it [default: catalog]
+    /// Which tokens a title's tokens compete with: `catalog`, those that the prefix tree allows (loss in nats per
+    /// item); `vocabulary`, all, as published (loss per token). The checkpoint records it [default: catalog]
     #[arg(long, value_name = "OBJECTIVE")]
     objective: Option<ObjectiveKind>,
 }
@@ -108,31 +104,30 @@ struct TrainedObjectiveArg {
 /// Options of `sft`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The defaults are the published settings (arXiv 2505.19092) but for the objective; `--recipe latentr3` is all of them. `--thoughts 0` is the \
-plain model, the baseline."
+    after_help = "The defaults are the published settings (arXiv 2505.19092), except for the objective and for a model \
+from scratch. `--recipe latentr3` uses all published settings. `--thoughts 0` trains the plain model, the baseline."
 )]
 pub(super) struct SftArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// Thoughts before the target
+    /// Number of thoughts before the target
     #[arg(long, default_value_t = 1)]
     thoughts: usize,
-    /// Where a thought comes from
+    /// What computes a thought
     #[arg(long, value_enum, default_value_t = ThoughtKind::LatentAttention)]
     source: ThoughtKind,
-    /// Rows a step [default: 128; for a model from scratch 64]
+    /// Rows per step [default: 128; 64 for a model from scratch]
     #[arg(long)]
     batch: Option<usize>,
     #[command(flatten)]
     objective: TrainedObjectiveArg,
-    /// With the objective `catalog`, divide the logits by this in the loss: a number, or `adaptive` (MSL, arXiv
-    /// 2504.04178)
+    /// Temperature of the loss with the objective `catalog`: a number, or `adaptive` (MSL, arXiv 2504.04178)
     #[arg(long, value_name = "TEMPERATURE", default_value_t = Temperature::default())]
     temperature: Temperature,
-    /// Leave this share of the training rows, drawn at random, to stage 2: grpo --rows held-out
+    /// Hold out this fraction of the training rows, drawn at random, for stage 2 (grpo --rows held-out)
     #[arg(long, value_name = "SHARE")]
     hold_out: Option<f64>,
-    /// Train by a published set of settings
+    /// Use a published set of settings
     #[arg(long, value_enum, conflicts_with = "objective")]
     recipe: Option<Recipe>,
     #[command(flatten)]
@@ -150,8 +145,8 @@ pub(super) struct SftArgs {
 /// How a stage that freezes the backbone keeps it.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct FrozenArgs {
-    /// What the matrices that do not train (sft with --lora-rank, grpo) are rounded to and kept in: f32, bf16 or f16,
-    /// where the device has it; half the memory, and a run's checkpoints hold the rounded weights
+    /// Precision in which frozen matrices (sft with --lora-rank, grpo) are stored: f32, bf16 or f16, if the device
+    /// supports it. 16 bits halve their memory; a run's checkpoints hold the rounded weights
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     pub(super) frozen_weights: Precision,
 }
@@ -181,7 +176,7 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     };
     let objective = args.recipe.map(Recipe::objective).or(args.objective.objective).unwrap_or(ObjectiveKind::Catalog);
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
-        return Err(CliError::Usage("--temperature is for the objective `catalog`".into()));
+        return Err(CliError::Usage("--temperature applies only to the objective `catalog`".into()));
     }
     launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), defaults)
 }
@@ -200,7 +195,7 @@ pub(super) fn launch(
     let select = training.select.unwrap_or(defaults.select);
     let rank_sample = training.rank_sample(select);
     if select != Selection::Loss && rank_sample == 0 {
-        return Err(CliError::Usage(format!("--select {select} needs users to rank for: --rank-sample")));
+        return Err(CliError::Usage(format!("--select {select} needs users to rank for; give --rank-sample")));
     }
     let [model, data] = [&run.model, &run.data].map(|path| path.clone().unwrap_or_default());
     let description = RunDescription {
@@ -229,7 +224,7 @@ pub(super) fn launch(
             warn_of_software(&description.device)?;
             start(description, out, &mut context).map_err(|error| CliError::of_run(error, stage, ""))
         }
-        (None, None) => Err(CliError::Usage("--model, --data and --out are needed, or --resume".into())),
+        (None, None) => Err(CliError::Usage("give --model, --data and --out, or --resume".into())),
     };
     if let Ok(outcome) = &result {
         display.end(outcome);

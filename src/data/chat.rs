@@ -32,7 +32,7 @@ impl PromptTemplate {
         let (bos_token, eos_token) = (token("bos_token")?, token("eos_token")?);
         let text = render(&source, self.text(), bos_token, eos_token);
         let text = text.map_err(|error| unusable(format!("chat template: {error:#}")))?;
-        Self::parse(&text).map_err(|problem| unusable(format!("in the chat template {problem}")))
+        Self::parse(&text).map_err(|problem| unusable(format!("after applying the chat template, {problem}")))
     }
 }
 
@@ -55,9 +55,9 @@ fn read(tokenizer: &Path) -> Result<(String, String), DataError> {
     };
     match template.and_then(Value::as_str) {
         Some(template) => Ok((config.name, template.to_owned())),
-        None => {
-            Err(unusable(format!("no {TEMPLATE_FILE} and no chat_template of a tokenizer_config.json lies beside it")))
-        }
+        None => Err(unusable(format!(
+            "the folder has no {TEMPLATE_FILE} and no tokenizer_config.json with a chat_template"
+        ))),
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn drop_titles(interactions: &mut Interactions) -> Result<Dropped, Da
         let had_none = rows.is_empty();
         let kept: Vec<_> = rows.into_iter().filter_map(|row| move_row(row, &moved, split, &mut dropped)).collect();
         if kept.is_empty() && !(had_none && split != Split::Train) {
-            let reason = " is left without the items whose title is empty or HTML";
+            let reason = ": all were left out with the items whose title is empty or HTML";
             let path: &Path = interactions.files.get(split);
             return Err(DataError::EmptySplit { path: path.into(), split: split.name(), reason });
         }

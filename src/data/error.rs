@@ -1,4 +1,4 @@
-//! What can be wrong with data, said so that its owner can mend it.
+//! What can be wrong with data, in words that let its owner fix it.
 
 use std::path::{Path, PathBuf};
 
@@ -18,28 +18,29 @@ pub enum DataError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried.
+        /// What was attempted.
         action: &'static str,
-        /// Its answer.
+        /// What it reported.
         source: std::io::Error,
     },
-    /// The user did not want to go on; nothing was written.
+    /// The user stopped the command; nothing was written.
     #[error("stopped; nothing was written")]
     Interrupted,
-    /// A folder in none of the layouts that are understood.
+    /// A folder in none of the supported layouts.
     #[error(
-        "{}: no data set here; expected train.csv, valid.csv, test.csv and info.txt, NAME.inter and NAME.item, ratings.dat and \
-         movies.dat (or .csv), or a file of reviews beside one of items; or name the file of interactions itself",
+        "{}: no data set found; expected train.csv, valid.csv, test.csv and info.txt; or NAME.inter and NAME.item; \
+         or ratings.dat and movies.dat (or .csv); or a file of reviews and one of items; \
+         or give the file of interactions itself",
         dir.display()
     )]
     UnknownLayout {
         /// The folder.
         dir: PathBuf,
     },
-    /// A file of records in none of the forms that are understood.
+    /// A file of records in none of the supported formats.
     #[error(
-        "{}: its name does not say its form; expected .csv, .tsv, .json or .jsonl (with .gz or without), .parquet, .inter, .item, \
-         ratings.dat or movies.dat",
+        "{}: unknown file format; expected a name ending in .csv, .tsv, .json or .jsonl (optionally .gz), .parquet, \
+         .inter or .item, or ratings.dat or movies.dat",
         path.display()
     )]
     UnknownForm {
@@ -64,8 +65,8 @@ pub enum DataError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Interactions of which the filters leave none.
-    #[error("{}: no interaction is left ({steps})", path.display())]
+    /// The filters leave no interactions.
+    #[error("{}: no interactions are left ({steps})", path.display())]
     NothingLeft {
         /// The interactions.
         path: PathBuf,
@@ -74,7 +75,7 @@ pub enum DataError {
     },
     /// Interactions with none of the items that have titles.
     #[error(
-        "{}: no item of {} has a title here; is `{id}` the same in both, and `{title}` the title?",
+        "{}: no item of {} has a title here; check that `{id}` matches in both files and `{title}` holds the titles",
         path.display(),
         events.display()
     )]
@@ -89,7 +90,7 @@ pub enum DataError {
         events: PathBuf,
     },
     /// A folder with several data sets.
-    #[error("{}: more than one data set ({}); keep one in a folder", dir.display(), found.join(", "))]
+    #[error("{}: more than one data set ({}); keep one per folder", dir.display(), found.join(", "))]
     SeveralDataSets {
         /// The folder.
         dir: PathBuf,
@@ -97,7 +98,7 @@ pub enum DataError {
         found: Vec<String>,
     },
     /// A file that the layout needs.
-    #[error("{}: this file is missing; {needed_for}", path.display())]
+    #[error("{}: file not found; {needed_for}", path.display())]
     MissingFile {
         /// Where it should be.
         path: PathBuf,
@@ -111,7 +112,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A file that has a header and nothing else.
-    #[error("{}: there is a header but no row; at least one is needed", path.display())]
+    #[error("{}: the file has a header but no rows; at least one row is needed", path.display())]
     NoRows {
         /// The file.
         path: PathBuf,
@@ -125,7 +126,7 @@ pub enum DataError {
         line: usize,
     },
     /// A column that the header lacks.
-    #[error("{}, line 1: no column {column} among {}; add or rename it", path.display(), listed(found))]
+    #[error("{}, line 1: no column {column} among {}; add it or rename one", path.display(), listed(found))]
     MissingColumn {
         /// The file.
         path: PathBuf,
@@ -182,7 +183,7 @@ pub enum DataError {
         problem: CellProblem,
     },
     /// A split for which the data has no row.
-    #[error("{}: no row for the {split} split{reason}", path.display())]
+    #[error("{}: no rows for the {split} split{reason}", path.display())]
     EmptySplit {
         /// The file that the split is made from.
         path: PathBuf,
@@ -209,7 +210,8 @@ pub enum DataError {
     },
     /// A text that does not fit a model's input even when nothing more can be left out of it.
     #[error(
-        "{place}: {what} takes {tokens} tokens, more than the {max_tokens} allowed; allow more or shorten the title `{}`",
+        "{place}: {what} takes {tokens} tokens, more than the limit of {max_tokens}; \
+         raise the limit or shorten the title `{}`",
         shortened(title)
     )]
     TooLong {
@@ -255,8 +257,8 @@ pub enum DataError {
     /// A tokenizer of the hub.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// A token that should begin prompts and cannot be used.
-    #[error("token that begins texts: {problem}")]
+    /// A begin token (BOS) that cannot be used.
+    #[error("BOS token: {problem}")]
     BeginToken {
         /// What is wrong.
         problem: String,
@@ -283,9 +285,9 @@ pub enum DataError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A prompt that is not made of its row's history.
+    /// A prompt that does not match its row's history.
     #[error(
-        "the prompt of user `{}` is not what wording and tokenizer make of the history; prepare the data again",
+        "the prompt of user `{}` does not match its history, template and tokenizer; prepare the data again",
         shortened(user)
     )]
     OtherPrompt {
@@ -293,7 +295,7 @@ pub enum DataError {
         user: String,
     },
     /// An output folder that already holds something.
-    #[error("{}: exists already; choose another folder or remove it first", path.display())]
+    #[error("{}: already exists; choose another folder or remove it first", path.display())]
     OutputExists {
         /// The folder.
         path: PathBuf,
@@ -314,7 +316,7 @@ pub enum DataError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CellProblem {
     /// Not a Python list.
-    #[error("not a list as Python writes it: {0}")]
+    #[error("not a Python list: {0}")]
     List(#[from] ListError),
     /// No user.
     #[error("the user is empty; every row needs one")]
@@ -323,7 +325,7 @@ pub enum CellProblem {
     #[error("the item is empty; every row needs one")]
     EmptyItem,
     /// No number.
-    #[error("not a rating; it must be a number, or be left out")]
+    #[error("not a rating; it must be a number or be left out")]
     Rating,
     /// A history without items.
     #[error("the history is empty; remove the row")]
@@ -343,16 +345,16 @@ pub enum CellProblem {
         catalog: String,
     },
     /// An item's second entry in the catalog.
-    #[error("this id already stands in line {first_line}; keep one of the two")]
+    #[error("this id already appears in line {first_line}; keep one of the two")]
     DuplicateItem {
         /// Line of the first entry.
         first_line: usize,
     },
     /// An item without a title.
-    #[error("the item's title is empty; add one, or leave such items out")]
+    #[error("the item's title is empty; add one or leave such items out")]
     EmptyTitle,
     /// No number.
-    #[error("not a time; write seconds or milliseconds since 1970, or a date as in 2024-03-01 or 2024-03-01 17:30")]
+    #[error("not a time; write seconds or milliseconds since 1970, or a date such as 2024-03-01 or 2024-03-01 17:30")]
     Timestamp,
 }
 

@@ -60,7 +60,7 @@ impl Staging {
     /// Starts a folder that will be called `out`, which must not exist or be empty.
     pub(crate) fn start(out: &Path) -> Result<Self, DataError> {
         let Some(name) = out.file_name() else {
-            let problem = format!("`{}` names no folder that can be made", out.display());
+            let problem = format!("`{}` is not the name of a folder that can be created", out.display());
             return Err(DataError::Setting { setting: "out", problem });
         };
         if is_occupied(out) {

@@ -124,7 +124,7 @@ impl<'a> Parser<'a> {
             }
         };
         let Some(character) = char::from_u32(code) else {
-            return Err(self.error_at(start, format!("an escape with code {code:#x}, which is no Unicode character,")));
+            return Err(self.error_at(start, format!("the escape code {code:#x} is not a Unicode character")));
         };
         text.push(character);
         Ok(())
@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
             || (digits.starts_with(|c| matches!(c, '1'..='9')) && digits.chars().all(|c| c.is_ascii_digit()));
         match whole.parse() {
             Ok(number) if is_number => Ok(number),
-            _ => Err(self.error_at(start, format!("`{word}`, which is no 64-bit integer,"))),
+            _ => Err(self.error_at(start, format!("`{word}` is not a 64-bit integer"))),
         }
     }
 

@@ -35,7 +35,7 @@ impl PrepareConfig {
             if is_given {
                 return Err(DataError::Setting {
                     setting,
-                    problem: "comes after the split, which is all that is shown".into(),
+                    problem: "applies only after the split, where this summary ends; leave it out".into(),
                 });
             }
         }
@@ -98,7 +98,7 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
     let head = prompt.encode_head(&tokenizer)?;
     if head.len() == usize::from(begin_token.is_some()) {
         let path = config.template.clone().unwrap_or_default();
-        return Err(DataError::Template { path, problem: "the text before {history} has no token; add words".into() });
+        return Err(DataError::Template { path, problem: "the text before {history} has no tokens; add words".into() });
     }
 
     go_on()?;

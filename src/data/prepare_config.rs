@@ -21,52 +21,52 @@ pub struct PrepareConfig {
     /// Folder of the data, or a file of raw interactions.
     #[cfg_attr(feature = "clap", arg(long, value_name = "PATH"))]
     pub data: PathBuf,
-    /// Folder to make; it must not exist, or be empty.
+    /// Folder to create; it must be new or empty.
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_parser = any_path()))]
     #[serde(skip_serializing_if = "is_empty")]
     pub out: PathBuf,
-    /// What the items are, as the prompt calls them.
+    /// What the prompt calls the items, such as "office products".
     #[cfg_attr(feature = "clap", arg(long, default_value = "items"))]
     pub domain: String,
-    /// An existing tokenizer.json, or a model folder or a name on the hub with one; without it a byte-level BPE is
-    /// trained on the data.
+    /// Existing tokenizer: a tokenizer.json, or a model folder or hub name that has one [default: train a byte-level
+    /// BPE on the data].
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE|MODEL"))]
     pub tokenizer: Option<PathBuf>,
-    /// The token that ends a target; found in the tokenizer or the files beside it if not given.
+    /// Token that ends a target [default: found in the tokenizer or the files beside it].
     #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT"))]
     pub end_token: Option<String>,
-    /// Whether prompts begin with the tokenizer's token for the beginning of a text: as its model was trained (auto), or
-    /// always or never.
+    /// Whether prompts begin with the tokenizer's BOS token.
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t = Bos::Auto))]
     pub bos: Bos,
-    /// Put the wording into the markers of the tokenizer's chats, as the message of a user.
+    /// Wrap prompts in the tokenizer's chat template, as a user message.
     #[cfg_attr(feature = "clap", arg(long, requires = "tokenizer"))]
     pub chat: bool,
-    /// Most tokens of a tokenizer that is trained. The default spells common words of titles whole, and is small beside
-    /// the backbone of a model that is trained from random weights.
+    /// Largest vocabulary of a tokenizer trained on the data. The default keeps common words of titles whole and is
+    /// small beside the backbone of a model from scratch.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 4096))]
     pub vocab_size: usize,
-    /// Most titles in a prompt; the default is as published (arXiv 2505.19092).
+    /// Maximum number of titles in a prompt; the default is as published (arXiv 2505.19092).
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 10))]
     pub max_history: usize,
-    /// Most tokens of a prompt, which then loses its oldest titles, and of a pretraining window; the default is as
-    /// published (arXiv 2505.19092).
+    /// Maximum number of tokens in a prompt or pretraining window; a longer prompt loses its oldest titles. The default
+    /// is as published (arXiv 2505.19092).
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 512))]
     pub max_tokens: usize,
-    /// Most items in a pretraining window; the default is a little more than a full history and its target.
+    /// Maximum number of items in a pretraining window; the default is slightly more than a full history and its
+    /// target.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 12))]
     pub window: usize,
-    /// File with the prompt's wording; {history} stands for the titles, {domain} for the domain.
+    /// File with the prompt's wording; {history} stands for the titles, {domain} for the --domain.
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub template: Option<PathBuf>,
-    /// Leave out items whose title is HTML or empty.
+    /// Drop items whose title is HTML or empty.
     #[cfg_attr(feature = "clap", arg(long))]
     pub drop_markup_titles: bool,
-    /// Training users to keep; all without it.
+    /// Training users to keep; absent, all.
     #[cfg_attr(feature = "clap", arg(skip))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_users: Option<FewerUsers>,
-    /// Train on the rows of all splits, for a model that is served.
+    /// Use the rows of all splits for training, for a model to be served.
     #[cfg_attr(feature = "clap", arg(long))]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all_train: bool,

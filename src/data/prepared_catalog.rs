@@ -60,7 +60,7 @@ impl PreparedCatalog {
         let has = |token: &SpecialToken| tokenizer.id_to_token(token.id).as_ref() == Some(&token.text);
         let has_special = summary.begin_token.iter().chain([&summary.end_token]).all(has);
         if vocab_size(&tokenizer) != summary.vocab_size || !has_special {
-            return Err(DataError::prepared(&path, None, "another tokenizer than the data was prepared with"));
+            return Err(DataError::prepared(&path, None, "not the tokenizer that the data was prepared with"));
         }
         let (path, text) = files.read(folder::TEMPLATE)?;
         let template = PromptTemplate::parse(&text).map_err(|problem| DataError::prepared(&path, None, problem))?;
@@ -103,7 +103,7 @@ impl PreparedCatalog {
         }
         let catalog = self.catalog.with(items).map_err(|DuplicateId { second, .. }| DataError::AddedItem {
             id: items[second - self.catalog.len()].id.clone(),
-            problem: "the catalog has an item with this id".into(),
+            problem: "the catalog already has an item with this id".into(),
         })?;
         let encode = |item: &Item| encode_item(item, &self.tokenizer, &self.summary.end_token);
         let tokens = items.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
@@ -155,7 +155,7 @@ impl PreparedCatalog {
         let left_out = titles.len() - encoded.titles;
         let places = self.prompt.titles_of_tokens(&self.tokenizer, &titles[left_out..])?;
         if places.len() != encoded.tokens.len() {
-            let problem = "the tokenizer does not say which characters its tokens stand for".into();
+            let problem = "the tokenizer does not report which characters its tokens cover".into();
             return Err(DataError::Encode { text: self.prompt.render(&titles[left_out..]), problem });
         }
         Ok((encoded.tokens, places.into_iter().map(|place| place.map(|place| left_out + place)).collect()))

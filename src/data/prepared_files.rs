@@ -23,7 +23,7 @@ pub(super) fn read_dataset(files: &mut Files) -> Result<Dataset, DataError> {
     let damaged = |problem: serde_json::Error| DataError::prepared(&path, None, problem);
     let Version { format } = serde_json::from_str(&json).map_err(damaged)?;
     if format != folder::FORMAT {
-        let problem = format!("format {format}, while this program reads format {}", folder::FORMAT);
+        let problem = format!("format {format}, but this program reads format {}", folder::FORMAT);
         return Err(DataError::prepared(&path, None, problem));
     }
     serde_json::from_str(&json).map_err(damaged)
@@ -57,7 +57,7 @@ impl Files {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(DataError::MissingFile {
                     path,
-                    needed_for: "a folder that `latentr3 prepare` made has it",
+                    needed_for: "every folder made by `latentr3 prepare` has it",
                 });
             }
             Err(error) => return Err(DataError::io(&path, "read", error)),
@@ -84,7 +84,7 @@ impl Files {
             values.push(value.map_err(|problem| DataError::prepared(&path, Some(at + 1), problem))?);
         }
         if values.len() != expected {
-            let problem = format!("{} lines, while {} counts {expected}", values.len(), folder::DATASET);
+            let problem = format!("{} lines, but {} records {expected}", values.len(), folder::DATASET);
             return Err(DataError::prepared(&path, None, problem));
         }
         Ok(values)
@@ -118,7 +118,7 @@ impl Bounds {
         self.tokens(tokens)?;
         match tokens.iter().position(|&token| token == self.end_token) {
             Some(at) if at + 1 == tokens.len() => Ok(()),
-            _ => Err(format!("the end token {} must be last and nowhere else", self.end_token)),
+            _ => Err(format!("the end token {} must be last and appear nowhere else", self.end_token)),
         }
     }
 
@@ -140,7 +140,7 @@ impl Bounds {
 
     pub fn window(&self, window: &Window) -> Result<(), String> {
         if window.split == Split::Test {
-            return Err("a window either trains or validates".into());
+            return Err("a window must be for training or validation".into());
         }
         self.items(&window.items)
     }

@@ -42,7 +42,7 @@ impl PromptTemplate {
             (Some(history_at), 0) => Ok(Self { text: text.into(), history_at }),
             (first, more) => {
                 let times = more + usize::from(first.is_some());
-                Err(format!("the template must have {HISTORY} exactly once, and has it {times} times"))
+                Err(format!("the template must contain {HISTORY} exactly once, but has it {times} times"))
             }
         }
     }
@@ -140,7 +140,7 @@ impl Prompt {
         }
         fitting.ok_or_else(|| DataError::TooLong {
             place: place(),
-            what: "the prompt with the newest title alone",
+            what: "the prompt with only the newest title",
             tokens: tokens.len(),
             max_tokens,
             title: (*newest).into(),

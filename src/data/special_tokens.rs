@@ -31,17 +31,17 @@ pub struct SpecialToken {
     pub id: u32,
 }
 
-/// Whether a prompt begins with the tokenizer's token for the beginning of a text (BOS).
+/// Whether prompts begin with the tokenizer's BOS token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Bos {
-    /// As `transformers` does it for this tokenizer, and so as its model was trained.
+    /// As `transformers` does for this tokenizer, and hence as its model was trained.
     #[default]
     Auto,
-    /// With the token that the tokenizer's files name.
+    /// Always, with the token that the tokenizer's files name.
     Yes,
-    /// Without.
+    /// Never.
     No,
 }
 
@@ -105,7 +105,7 @@ impl SpecialToken {
             None => Self::of_post_processor(tokenizer)?,
             token => token,
         };
-        let none = || unusable("neither the tokenizer nor a tokenizer_config.json or config.json names one".into());
+        let none = || unusable("neither the tokenizer nor tokenizer_config.json nor config.json names one".into());
         token.ok_or_else(none).map(Some)
     }
 
@@ -125,7 +125,8 @@ impl SpecialToken {
             [] => Ok(None),
             [id] => Ok(Some(Self { text: tokenizer.id_to_token(id).unwrap_or_default(), id })),
             ref ids => {
-                let problem = format!("the tokenizer puts {} tokens in front of a text", ids.len());
+                let problem =
+                    format!("the tokenizer puts {} tokens in front of a text; only one is supported", ids.len());
                 Err(DataError::BeginToken { problem })
             }
         }
@@ -155,7 +156,7 @@ impl Beside {
         match self.content.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(token) => match token.as_str().or_else(|| token.get("content")?.as_str()) {
-                None => Err(format!("{}: {field} is neither a text nor an object with `content`", self.name)),
+                None => Err(format!("{}: {field} is neither a string nor an object with `content`", self.name)),
                 text => Ok(text),
             },
         }
@@ -168,11 +169,11 @@ impl Beside {
             Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
             Some(id) => id.as_u64(),
         };
-        let problem = || format!("{}: {field} is neither a token number nor a list of them", self.name);
+        let problem = || format!("{}: {field} is neither a token id nor a list of token ids", self.name);
         let number = id.ok_or_else(problem)?;
         let token = u32::try_from(number).ok().and_then(|id| Some((tokenizer.id_to_token(id)?, id)));
         let (text, id) =
-            token.ok_or_else(|| format!("{} says {field} {number}, which the tokenizer lacks", self.name))?;
+            token.ok_or_else(|| format!("{}: {field} is {number}, which is not in the tokenizer", self.name))?;
         Ok(Some(SpecialToken { text, id }))
     }
 }
@@ -245,9 +246,9 @@ mod tests {
         for (end, config, asked_for, wanted) in [
             ("</s>", None, Some("<end>"), "no token `<end>`"),
             ("<none>", None, None, "has none of"),
-            ("</s>", Some(r#"{"eos_token_id": 100000}"#), None, "which the tokenizer lacks"),
-            ("</s>", Some(r#"{"eos_token_id": -1}"#), None, "neither a token number"),
-            ("</s>", Some(r#"{"eos_token_id": []}"#), None, "neither a token number"),
+            ("</s>", Some(r#"{"eos_token_id": 100000}"#), None, "which is not in the tokenizer"),
+            ("</s>", Some(r#"{"eos_token_id": -1}"#), None, "neither a token id"),
+            ("</s>", Some(r#"{"eos_token_id": []}"#), None, "neither a token id"),
             ("</s>", Some("{"), None, "config.json"),
         ] {
             let error = end_of(end, config, asked_for).unwrap_err();

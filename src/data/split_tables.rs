@@ -27,7 +27,7 @@ pub(super) fn read(dir: &Path, options: &ReadOptions) -> Result<Interactions, Da
     let mut notes = Notes::default();
     let mut layout = Layout::SplitTables;
     let rows = Splits::try_make(|split| {
-        let file = TextFile::read(files.get(split), "train.csv, valid.csv and test.csv make one data set")?;
+        let file = TextFile::read(files.get(split), "the data set consists of train.csv, valid.csv and test.csv")?;
         let table = Table::open(&file)?;
         if split == Split::Train {
             layout = table.layout();

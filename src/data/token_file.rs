@@ -66,7 +66,7 @@ impl TokenFile {
             match serde_json::from_slice(line) {
                 Ok(Line::Catalog { catalog, eos }) => {
                     if file.catalog.is_some() || !file.rows.is_empty() {
-                        return Err(error("the catalog may only stand in the first line"));
+                        return Err(error("the catalog may appear only in the first line"));
                     }
                     if let Some(item) = catalog.iter().position(|item| item.last() != Some(&eos)) {
                         return Err(error(&format!(
@@ -145,11 +145,11 @@ impl TokenFile {
         for row in &self.rows {
             let tokens = row.prompt.len() + model.thoughts() + row.target.len();
             let problem = if tokens > positions {
-                format!("has {tokens} tokens, thoughts included; the model has {positions} positions")
+                format!("has {tokens} tokens including thoughts, more than the model's {positions} positions")
             } else if let Some(token) =
                 row.prompt.iter().chain(&row.target).find(|&&token| token as usize >= vocabulary)
             {
-                format!("has token {token}, outside the model's vocabulary of {vocabulary}")
+                format!("has token {token}, which is outside the model's vocabulary of {vocabulary}")
             } else if let Err(error) = objective.size(&row.target) {
                 error.to_string()
             } else {

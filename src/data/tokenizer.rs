@@ -28,11 +28,12 @@ const MAX_VOCAB_SIZE: usize = 1 << 24;
 /// If `vocab_size` is below [`MIN_VOCAB_SIZE`] or above 2^24.
 pub fn train_bpe<S: AsRef<str> + Sync>(texts: &[S], vocab_size: usize) -> Result<Tokenizer, DataError> {
     if vocab_size < MIN_VOCAB_SIZE {
-        let problem = format!("{vocab_size} tokens are too few; the bytes and the end token take {MIN_VOCAB_SIZE}");
+        let problem =
+            format!("{vocab_size} tokens are too few; the bytes and the end token alone take {MIN_VOCAB_SIZE}");
         return Err(DataError::Setting { setting: "vocab_size", problem });
     }
     if vocab_size > MAX_VOCAB_SIZE {
-        let problem = format!("{vocab_size} tokens are too many; at most {MAX_VOCAB_SIZE} can be trained");
+        let problem = format!("{vocab_size} tokens are too many; the maximum is {MAX_VOCAB_SIZE}");
         return Err(DataError::Setting { setting: "vocab_size", problem });
     }
     let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()

@@ -83,8 +83,11 @@ impl Examination {
         let wrong: Vec<&str> =
             deviations.iter().filter(|deviation| !deviation.holds()).map(|deviation| deviation.what.as_str()).collect();
         if let Some(first) = wrong.first() {
-            report.problem =
-                Some(format!("computes wrong numbers: {} of {} figures, {first} first", wrong.len(), deviations.len()));
+            report.problem = Some(format!(
+                "computes wrong numbers: {} of {} checks failed, {first} first",
+                wrong.len(),
+                deviations.len()
+            ));
         }
         let has = |precision: &Precision| !is_software && precision.check(&opened).is_ok();
         for precision in [Precision::Bf16, Precision::F16].into_iter().filter(has) {

@@ -92,17 +92,17 @@ impl Evaluation {
     /// What in it cannot be, whatever was evaluated; none of what the program itself wrote.
     pub(crate) fn contradiction(&self) -> Option<String> {
         if self.users != self.ranks.len() {
-            return Some(format!("{} ranks of {} users", self.ranks.len(), self.users));
+            return Some(format!("{} ranks for {} users", self.ranks.len(), self.users));
         }
         let shown = self.ranks.iter().flat_map(|user| user.list.iter().flatten());
         if let Some(item) = shown.copied().find(|&item| item as usize >= self.items) {
-            return Some(format!("item {item} in a list, of {} in the catalog", self.items));
+            return Some(format!("a list has item {item}, but the catalog has only {}", self.items));
         }
         let figures =
             [&self.by_item, &self.by_title, &self.popularity].into_iter().flat_map(|by| by.hr.iter().chain(&by.ndcg));
         let mut figures = figures.filter_map(|(k, figure)| Some((k, (*figure)?)));
         let wrong = figures.find(|(_, figure)| !(0.0..=1.0).contains(figure));
-        wrong.map(|(k, figure)| format!("{figure:?} as a share, at {k}"))
+        wrong.map(|(k, figure)| format!("a metric at {k} is {figure:?}, which is not between 0 and 1"))
     }
 
     /// All figures of some users.

@@ -67,7 +67,7 @@ impl FromStr for Metric {
         match parts {
             Some((name, k)) if k > 0 && name == "hr" => Ok(Self::Hr(k)),
             Some((name, k)) if k > 0 && name == "ndcg" => Ok(Self::Ndcg(k)),
-            _ => Err(format!("`{text}` is no metric; write hr@10 or ndcg@10")),
+            _ => Err(format!("`{text}` is not a metric; write for example hr@10 or ndcg@10")),
         }
     }
 }

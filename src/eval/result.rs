@@ -48,21 +48,21 @@ pub struct EvaluationResult {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// Two results are not of one evaluation.
-    #[error("number {0} and the first one are not parts of one evaluation: they differ in {1}")]
+    #[error("result {0} and the first one are not parts of the same evaluation: they differ in {1}")]
     Different(usize, &'static str),
     /// A part is given twice.
-    #[error("part {0} is there twice")]
+    #[error("part {0} is given twice")]
     Twice(Shard),
     /// Parts are missing.
-    #[error("{0} of {1} parts are there")]
+    #[error("only {0} of {1} parts are given")]
     Missing(usize, usize),
     /// Without them there is no popularity, and no group of targets.
     #[error(
-        "the results have no counts of their items, which an experiment does not keep: merge what the evaluations wrote"
+        "the results have no item counts, which an experiment does not keep; merge the files that the evaluations wrote"
     )]
     NoItemCounts,
     /// The ranks of all parts are not those of all users.
-    #[error("the parts hold the ranks of {0} of {1} users")]
+    #[error("the parts have ranks for {0} of {1} users")]
     Ranks(usize, usize),
 }
 

@@ -24,7 +24,7 @@ pub fn load_sasrec(folder: &Path, prepared: &PreparedCatalog, device: &Device) -
     let config = model.config();
     let is_other = config.catalog.as_ref().is_some_and(|name| *name != prepared.catalog.fingerprint());
     if is_other || config.items != prepared.catalog.len() {
-        let problem = "is a model of another catalog than the data's; train one on this data".into();
+        let problem = "was trained on another catalog than this data's; train a model on this data".into();
         return Err(ModelError::Damaged { path: folder.to_owned(), problem });
     }
     Ok(model)

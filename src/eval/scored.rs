@@ -46,7 +46,7 @@ pub fn evaluate_scores<E>(
 const LEFT_OUT: f32 = f32::NEG_INFINITY;
 
 fn found(item: usize, scores: &[f32], catalog: &Catalog, length: usize) -> Found {
-    assert_eq!(scores.len(), catalog.len(), "a score for every item");
+    assert_eq!(scores.len(), catalog.len(), "every item needs a score");
     let mut titles = vec![f32::NEG_INFINITY; catalog.titles()];
     for (place, &score) in scores.iter().enumerate() {
         let title = &mut titles[catalog.title_groups()[place]];

@@ -52,7 +52,7 @@ impl FromStr for Shard {
         let numbers = text.split_once('/').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         match numbers {
             Some((number, count)) if (1..=count).contains(&number) => Ok(Self { number, count }),
-            _ => Err(format!("`{text}` is no part; write 2/4 for the second of four")),
+            _ => Err(format!("`{text}` is not a part; write for example 2/4 for the second of four")),
         }
     }
 }

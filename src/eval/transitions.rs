@@ -53,7 +53,7 @@ impl TransitionConfig {
             ("smoothing", smoothing, 1e-6),
         ] {
             if !(least..=1e6).contains(&value) {
-                return Err(format!("the {name} is {value:?}; it must be from {least} to 1000000"));
+                return Err(format!("the {name} must be from {least} to 1000000, got {value:?}"));
             }
         }
         Ok(())

@@ -229,8 +229,10 @@ fn begin(folder: &WorkFolder, step: &Step, json: &Path) -> Result<Vec<String>, E
     remove(json)?;
     if let Some(made) = step.makes.as_ref().map(|makes| folder.work.join(makes)) {
         if made.exists() && !folder.state_file(step).exists() {
-            let problem =
-                format!("is there, and not of the step `{}`; move it away or work in another folder", step.name);
+            let problem = format!(
+                "already exists and was not made by the step `{}`; move it away or use another work folder",
+                step.name
+            );
             return Err(InputError::new(made, problem).into());
         }
         let run_file = RunPaths(&made).description();

@@ -59,7 +59,7 @@ impl Chart {
         let none = Bindings::new();
         let mut chart = self.clone();
         if !is_plain(&chart.file) || !chart.file.ends_with(".svg") {
-            return Err(PlanError(format!("`{}` is no name for a chart, such as `hr.svg`", chart.file)));
+            return Err(PlanError(format!("`{}` is not a valid chart name; use one such as `hr.svg`", chart.file)));
         }
         for point in chart.lines.iter_mut().flat_map(|line| &mut line.points) {
             point.steps = [steps_called(&point.x, &none, matrix)?, steps_called(&point.y, &none, matrix)?];

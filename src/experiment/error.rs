@@ -4,7 +4,7 @@ use crate::input_error::InputError;
 use crate::models::ModelError;
 use crate::run::RunError;
 
-/// Why an experiment's file makes no sense.
+/// Why an experiment's file is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PlanError(pub(super) String);
@@ -28,7 +28,7 @@ pub enum ExperimentError {
     #[error("input `{0}` is given twice")]
     InputTwice(String),
     /// An input that the experiment does not have.
-    #[error("no input is called {name}; there are: {}", known.join(", "))]
+    #[error("the experiment has no input named {name}; it has: {}", known.join(", "))]
     UnknownInput {
         /// What it is called.
         name: String,
@@ -36,10 +36,10 @@ pub enum ExperimentError {
         known: Vec<String>,
     },
     /// No step to be kept has one of these parts in its name.
-    #[error("no step that is kept has {} in its name", .0.join(" or "))]
+    #[error("no kept step has {} in its name", .0.join(" or "))]
     NoSuchStep(Vec<String>),
     /// A step failed.
-    #[error("step `{step}` failed; what it said is in {}", log.display())]
+    #[error("step `{step}` failed; its output is in {}", log.display())]
     Step {
         /// Its name.
         step: String,
@@ -47,7 +47,7 @@ pub enum ExperimentError {
         log: PathBuf,
     },
     /// The user stopped it.
-    #[error("stopped in step `{step}`; the same command goes on")]
+    #[error("stopped in step `{step}`; rerun the command to resume")]
     Stopped {
         /// The step that was not done.
         step: String,

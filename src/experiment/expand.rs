@@ -29,7 +29,7 @@ pub(super) fn expand(text: &str, bindings: &Bindings, later: &BTreeSet<&str>) ->
                 expanded.push_str(value);
                 is_done = false;
             } else {
-                return Err(PlanError(format!("`{text}`: nothing is called {{{name}}} here")));
+                return Err(PlanError(format!("`{text}`: {{{name}}} is not defined here")));
             }
             rest = &rest[open + length + 1..];
         }
@@ -39,7 +39,7 @@ pub(super) fn expand(text: &str, bindings: &Bindings, later: &BTreeSet<&str>) ->
         }
         text = expanded;
     }
-    Err(PlanError(format!("`{text}`: values that mention each other have no end")))
+    Err(PlanError(format!("`{text}`: values refer to each other without end")))
 }
 
 /// Every combination of the values of those dimensions of the matrix that `text` mentions.
@@ -100,7 +100,7 @@ mod tests {
             assert!(expand(text, &bindings).unwrap_err().to_string().contains(part));
         }
         let circle = [("a", "{b}"), ("b", "{a}")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        assert!(expand("{a}", &circle).unwrap_err().to_string().contains("no end"));
+        assert!(expand("{a}", &circle).unwrap_err().to_string().contains("without end"));
     }
 
     #[test]

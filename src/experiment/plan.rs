@@ -94,7 +94,9 @@ impl Experiment {
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let plan: Self = toml::from_str(text).map_err(|error| PlanError(error.to_string().trim_end().to_owned()))?;
         match plan.minutes {
-            Some(minutes) if !(0.0..1e9).contains(&minutes) => Err(PlanError(format!("minutes are {minutes:?}"))),
+            Some(minutes) if !(0.0..1e9).contains(&minutes) => {
+                Err(PlanError(format!("minutes must be at least 0 and below 1e9, got {minutes:?}")))
+            }
             _ => Ok(plan),
         }
     }
@@ -112,12 +114,12 @@ impl Experiment {
             for bindings in combinations(&template.name, &self.matrix)? {
                 let step = template.step(bindings, self, &steps, &places)?;
                 if places.insert(step.name.clone(), steps.len()).is_some() {
-                    return Err(PlanError(format!("two steps are called `{}`", step.name)));
+                    return Err(PlanError(format!("two steps are named `{}`", step.name)));
                 }
                 if let Some(other) = steps.iter().find(|other| other.overwrites(&step)) {
                     let (name, other) = (&step.name, &other.name);
                     return Err(PlanError(format!(
-                        "steps `{other}` and `{name}` make one folder, or one within another"
+                        "steps `{other}` and `{name}` make the same folder, or one inside the other's"
                     )));
                 }
                 steps.push(step);
@@ -182,15 +184,15 @@ impl StepTemplate {
         let none = BTreeSet::new();
         let name = expand(&self.name, &bindings, &none)?;
         if !is_plain(&name) {
-            return Err(PlanError(format!("`{name}` is no name for a step: letters, digits, `-`, `_` and `.` only")));
+            return Err(PlanError(format!(
+                "`{name}` is not a valid step name; use only letters, digits, `-`, `_` and `.`"
+            )));
         }
         let makes = self.makes.as_ref().map(|makes| expand(makes, &bindings, &none)).transpose()?;
         if let Some(makes) = &makes {
             let is_within = Path::new(makes).components().all(|part| matches!(part, Component::Normal(_)));
             if !is_within || makes.is_empty() {
-                return Err(PlanError(format!(
-                    "step `{name}` makes `{makes}`, which is not within the working folder"
-                )));
+                return Err(PlanError(format!("step `{name}` makes `{makes}`, which is outside the work folder")));
             }
             bindings.insert("makes".into(), makes.clone());
         }
@@ -198,7 +200,10 @@ impl StepTemplate {
         let later: BTreeSet<&str> = inputs.keys().map(String::as_str).chain(["json", "results"]).collect();
         let rows: Vec<Row> = self.reads.iter().map(|row| row.expanded(&bindings, matrix)).collect::<Result<_, _>>()?;
         if let Some(row) = rows.iter().find(|row| row.within.is_some()) {
-            return Err(PlanError(format!("step `{name}` reads `{}` whole: `within` is for tables", row.name)));
+            return Err(PlanError(format!(
+                "step `{name}` must read all of `{}`; `within` is only for tables",
+                row.name
+            )));
         }
         let mut command: Vec<String> = Vec::new();
         for word in self.run.split_whitespace() {
@@ -209,7 +214,7 @@ impl StepTemplate {
         }
         let place = |need: &String| {
             let place = places.get(need).copied();
-            place.ok_or_else(|| PlanError(format!("step `{name}` needs `{need}`, which is no step before it")))
+            place.ok_or_else(|| PlanError(format!("step `{name}` needs `{need}`, which is not an earlier step")))
         };
         let need = |need: &String| place(&expand(need, &bindings, &none)?);
         let needs: Vec<usize> = self.needs.iter().map(need).collect::<Result<_, _>>()?;
@@ -220,11 +225,13 @@ impl StepTemplate {
         }
         if self.keep && !command.iter().any(|word| word.contains("{json}")) {
             return Err(PlanError(format!(
-                "step `{name}` keeps a result that its command does not write: `--json {{json}}`"
+                "step `{name}` keeps a result that its command does not write; add `--json {{json}}`"
             )));
         }
         if self.lists && !self.keep {
-            return Err(PlanError(format!("step `{name}` keeps lists of a result that is not kept: `keep = true`")));
+            return Err(PlanError(format!(
+                "step `{name}` keeps lists of a result that is not kept; add `keep = true`"
+            )));
         }
         let sources = || needs.iter().chain(&reads).map(|&at| &before[at]);
         let is_used = |input: &&String| command.iter().any(|word| word.contains(&format!("{{{input}}}")));
@@ -298,13 +305,13 @@ mod tests {
             assert!(message.contains(part), "{message}");
         };
         refused("needs = [\"prepared-{data}\"]", "needs = [\"later\"]", "needs `later`");
-        refused("prepared/{data}\"\n        [[", "../{data}\"\n        [[", "not within");
+        refused("prepared/{data}\"\n        [[", "../{data}\"\n        [[", "outside the work folder");
         refused("sft-{data}-{seed}\"\n        run", "sft-{data}\"\n        run", "{seed}");
-        refused("name = \"sft-{data}-{seed}\"", "name = \"a/b-{seed}-{data}\"", "no name for a step");
+        refused("name = \"sft-{data}-{seed}\"", "name = \"a/b-{seed}-{data}\"", "not a valid step name");
         refused("[[step]]", "[[stop]]", "stop");
         refused("seed = [0, 1]", "seed = [0, 0]", "two steps");
-        refused("makes = \"runs/sft-{data}-{seed}\"", "makes = \"runs/sft-{data}\"", "make one folder");
-        refused("makes = \"runs/sft-{data}-{seed}\"", "makes = \"prepared/albums/{seed}\"", "within another");
+        refused("makes = \"runs/sft-{data}-{seed}\"", "makes = \"runs/sft-{data}\"", "make the same folder");
+        refused("makes = \"runs/sft-{data}-{seed}\"", "makes = \"prepared/albums/{seed}\"", "inside the other's");
         refused(
             "needs = [\"prepared-{data}\"]",
             "reads = [{ name = \"x\", results = \"prepared-{data}\" }]",
@@ -313,13 +320,13 @@ mod tests {
         refused(
             "needs = [\"prepared-{data}\"]",
             "reads = [{ name = \"x\", results = \"prepared-{data}\", within = \"hr\" }]",
-            "`within` is for tables",
+            "`within` is only for tables",
         );
         refused("y = \"sft-albums-{seed}\"", "y = \"prepared-albums\"", "chart `HR@10` shows `prepared-albums`");
-        refused("hr.svg", "../hr.svg", "no name for a chart");
+        refused("hr.svg", "../hr.svg", "not a valid chart name");
         refused("keep = true", "lists = true", "of a result that is not kept");
         refused("--json {json}", "{reads", "never closed");
-        refused("--json {json}", "", "does not write: `--json {json}`");
+        refused("--json {json}", "", "does not write; add `--json {json}`");
         refused("results = \"sft-{data}-{seed}\"", "results = \"sfd-{data}-{seed}\"", "shows `sfd-albums-0`");
     }
 

@@ -72,7 +72,7 @@ impl ExperimentRequest {
             let word = step.command.first().map_or("", String::as_str);
             if !is_command(word) {
                 let name = &step.name;
-                return Err(problem(format!("step `{name}` runs `{word}`, which is no command for a step")).into());
+                return Err(problem(format!("step `{name}` runs `{word}`, which is not a command for steps")).into());
             }
         }
         let tables = experiment.tables().map_err(senseless)?;

@@ -89,7 +89,7 @@ impl Kept {
     /// No figures of an evaluation, or ranks that are missing or damaged.
     pub fn evaluation(file: &Path) -> Result<EvaluationResult, ModelError> {
         let problem = |path: &Path, error: &dyn std::fmt::Display| {
-            ModelError::Input(format!("{}: is no kept evaluation: {error}", path.display()))
+            ModelError::Input(format!("{}: is not a kept evaluation: {error}", path.display()))
         };
         let mut kept: Self = serde_json::from_value(read_json(file)?).map_err(|error| problem(file, &error))?;
         let step = file.file_stem().unwrap_or_default().to_string_lossy();
@@ -105,7 +105,7 @@ impl Kept {
         let users = result.evaluation.users;
         let ranks = unpacked(&packed, users).map_err(|error| problem(&ranks_file, &error))?;
         if ranks.len() != users {
-            return Err(problem(&ranks_file, &format!("it has not as many ranks as there are users, {users}")));
+            return Err(problem(&ranks_file, &format!("it does not have one rank for each of the {users} users")));
         }
         result.evaluation.ranks = ranks;
         Ok(result)

@@ -95,7 +95,7 @@ impl FitConfig {
             return Ok(None);
         };
         let own = own_tokenizer(&model_folder(model)?)?;
-        let problem = "it has no tokenizer.json".to_owned();
+        let problem = "has no tokenizer.json".to_owned();
         own.map(Some).ok_or_else(|| RunError::OtherTokenizer { model: model.clone(), problem })
     }
 
@@ -200,7 +200,7 @@ impl Fit<'_> {
 
     /// The shop of data that is too little to try anything.
     fn without_trial(&self, observer: &mut dyn FnMut(FitEvent)) -> Result<Shop, RunError> {
-        let why = "too little data to hold any of it out, so nothing was tried";
+        let why = "too little data to hold any out, so no other model was tried";
         observer(FitEvent::Chosen(Candidate::Transition, why));
         let data = self.config.out.join("data");
         if !data.exists() {
@@ -263,7 +263,7 @@ impl Fit<'_> {
         found.sasrec = bench.train_sasrec(rankings.prepared, &self.clock, &mut train)?;
         match found.sasrec.clone() {
             Some(model) => drop(add(&mut found, &Ranked::Sasrec(&model.run), observer)?),
-            None => observer(FitEvent::LeftOut(Candidate::Sasrec, "an epoch takes longer than there is time")),
+            None => observer(FitEvent::LeftOut(Candidate::Sasrec, "an epoch would take longer than the time left")),
         }
 
         let trained = bench.train(&self.clock, &mut |name, event| observer(FitEvent::Training(name, event)))?;
@@ -319,7 +319,7 @@ impl Fit<'_> {
             sasrec.map_or(0.0, |model| model.seconds() * growth) + model.map_or(0.0, |model| model.seconds(rows));
         let left = self.clock.share(1.0).as_secs_f64();
         if seconds > left {
-            let why = format!("it would take {seconds:.0} seconds, and {left:.0} are left");
+            let why = format!("it would take {seconds:.0} seconds, but only {left:.0} are left");
             observer(FitEvent::NotRefitted(&why));
         } else {
             observer(FitEvent::Refitting);

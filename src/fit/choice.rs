@@ -40,7 +40,7 @@ pub(super) fn choose(tried: &[Tried]) -> (Candidate, String) {
         }
     }
     let Some(best) = best else {
-        return (Candidate::Popularity, "nothing was tried".into());
+        return (Candidate::Popularity, "no model was tried".into());
     };
     let is_as_good = |one: &&Tried| {
         let (lead, error) = best.lead(one);
@@ -53,8 +53,8 @@ pub(super) fn choose(tried: &[Tried]) -> (Candidate, String) {
         false => {
             let (lead, error) = best.lead(chosen);
             format!(
-                "its NDCG@10 on {users} validation users is {ndcg_10:.4}; {} leads by {lead:.4}, which is within the standard error of \
-                 {error:.4}, and it is simpler",
+                "its NDCG@10 on {users} validation users is {ndcg_10:.4}; {} leads by {lead:.4}, within the standard \
+                 error of {error:.4}, but is more complex",
                 best.model
             )
         }

@@ -15,7 +15,7 @@ use crate::run::{RunError, absolute, lasting};
 /// The file of a shop's folder with what was asked for.
 const FILE: &str = "fit.json";
 
-/// Whose recommender to make, of what, and in what time.
+/// What `fit` reads and writes, and its time limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
@@ -23,36 +23,41 @@ pub struct FitConfig {
     /// Folder of the data, or a file of raw interactions (see `latentr3 prepare --help`).
     #[cfg_attr(feature = "clap", arg(long, value_name = "PATH", default_value = "", hide_default_value = true, value_parser = any_path()))]
     pub data: PathBuf,
-    /// How raw interactions are read, as far as it is given; the rest is guessed, and nothing is left out unless it is
-    /// asked for.
+    /// How raw interactions are read. What is not given is detected; nothing is filtered out unless asked for.
     #[cfg_attr(feature = "clap", command(flatten))]
     pub raw: RawConfig,
-    /// What the items are, as the prompt calls them.
+    /// What the prompt calls the items, such as "office products".
     #[cfg_attr(feature = "clap", arg(long, default_value = Self::DOMAIN))]
     pub domain: String,
-    /// Folder to make.
+    /// Folder to create.
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_parser = any_path()))]
     pub out: PathBuf,
-    /// Minutes that it may take, and when it is resumed from then on.
+    /// Time limit in minutes; with --resume, it starts anew.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 30.0))]
     pub minutes: f64,
-    /// A pretrained language model to fine-tune: Hugging Face folder or run folder [default: a small one from random
-    /// weights].
+    /// Pretrained language model to fine-tune, a Hugging Face folder or run folder [default: a small model from
+    /// scratch].
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub model: Option<PathBuf>,
-    /// A shop to go on from: its interactions and items join those of the data, and its language model is the one that
-    /// is trained further.
+    /// Shop folder to continue from: its interactions and items are merged with the data, and its language model is
+    /// trained further.
     #[cfg_attr(feature = "clap", arg(skip))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
-    /// Leave out of the lists what a user has chosen before, in every metric and when recommending (as an option:
-    /// recommend it again).
-    #[cfg_attr(feature = "clap", arg(long = "repeat-history", action = clap::ArgAction::SetFalse))]
+    /// Whether lists exclude the items of the user's history, in every metric and when recommending.
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long = "repeat-history",
+            action = clap::ArgAction::SetFalse,
+            help = "Keep the items of a user's history in the lists, in every metric and when recommending"
+        )
+    )]
     pub exclude_history: bool,
-    /// Where to compute.
+    /// Device to compute on.
     #[cfg_attr(feature = "clap", arg(skip))]
     pub device: String,
-    /// Seed of everything random.
+    /// Random seed.
     #[cfg_attr(feature = "clap", arg(skip))]
     pub seed: u64,
 }
@@ -100,11 +105,11 @@ impl FitConfig {
     pub(super) fn check(&self) -> Result<(), RunError> {
         let refused = |problem: String| Err(ModelError::Input(problem).into());
         if self.from.is_some() && self.model.is_some() {
-            return refused("model: is that of the shop to go on from; none can be given beside it".into());
+            return refused("model: cannot be given together with a shop to continue from, whose model is used".into());
         }
         match (0.01..=1e5).contains(&self.minutes) {
             true => Ok(()),
-            false => refused(format!("minutes: is {}; must be from 0.01 to 100000", self.minutes)),
+            false => refused(format!("minutes: must be from 0.01 to 100000, got {}", self.minutes)),
         }
     }
 }

@@ -47,7 +47,7 @@ impl FitConfig {
         };
         let shop = Shop::read(from)?;
         let [old_events, old_items] = files(from);
-        let problem = "holds no interactions: the shop was made of rows with histories, which cannot be joined";
+        let problem = "has no interactions to continue from: the shop was made from rows with histories";
         let (Some(columns), Some(read), true) = (&shop.columns, read, old_events.is_file()) else {
             return Err(InputError::new(from, problem).into());
         };

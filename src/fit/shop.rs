@@ -113,7 +113,7 @@ impl Shop {
         let paths = [Some(&mut shop.data), shop.language_model.as_mut(), shop.sasrec.as_mut()];
         for path in paths.into_iter().flatten() {
             if !within(path) {
-                let problem = format!("`{}` is not within the folder", path.display());
+                let problem = format!("`{}` is outside the folder", path.display());
                 return Err(InputError::new(&path, problem).into());
             }
             *path = folder.join(&*path);

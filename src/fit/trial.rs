@@ -31,7 +31,7 @@ impl Trial {
     /// A damaged folder, and one in which no language model was tried.
     pub fn of(folder: &Path) -> Result<Self, RunError> {
         let shop = Shop::read(folder)?;
-        let problem = "has no trial of a language model: too little data, or its folder `trial` was deleted";
+        let problem = "has no trial of a language model: there was too little data, or its folder `trial` was deleted";
         let model = trial_model(folder)?.ok_or_else(|| InputError::new(folder, problem))?;
         let guide = |chosen: ChosenGuidance| match GuideSource::from(chosen.guide.as_str()) {
             GuideSource::Transition => chosen,

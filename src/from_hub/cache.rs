@@ -87,7 +87,7 @@ impl Hub {
             return Ok(cached);
         }
         if self.is_offline {
-            let obstacle = "HF_HUB_OFFLINE forbids downloading it; unset it to do so";
+            let obstacle = "HF_HUB_OFFLINE forbids downloading it; unset HF_HUB_OFFLINE to allow it";
             return Err(error(HubProblem::NotCached { cache: self.cache.clone(), obstacle }));
         }
         self.download(name, part).map_err(error)

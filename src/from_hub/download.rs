@@ -109,7 +109,7 @@ impl<'a> Remote<'a> {
                     let index = folder.join(INDEX_FILE);
                     let damaged = |error| self.io(&index, std::io::Error::new(ErrorKind::InvalidData, error));
                     for shard in shards(&index).map_err(damaged)? {
-                        let missing = HubProblem::NoFile { file: "file of weights that its index names" };
+                        let missing = HubProblem::NoFile { file: "weights file that its index names" };
                         commits.push(self.fetch(&shard)?.ok_or(missing)?);
                     }
                 }
@@ -171,7 +171,7 @@ impl<'a> Remote<'a> {
         let (commit, etag, size) = (metadata.commit_hash().to_owned(), metadata.etag(), metadata.size() as u64);
         // Both become names of files.
         if [&commit, etag].iter().any(|name| name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.')) {
-            return Err(Failure::Final(self.hub.network("the hub's answer names no commit or file")));
+            return Err(Failure::Final(self.hub.network("its answer names no commit or file")));
         }
         let repository = self.hub.repository(self.name);
         let pointer = repository.join("snapshots").join(&commit).join(file);
@@ -212,12 +212,12 @@ impl<'a> Remote<'a> {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    let problem = format!("nothing has come for {} seconds", PATIENCE.as_secs());
+                    let problem = format!("no data received for {} seconds", PATIENCE.as_secs());
                     return Err(Failure::Final(self.hub.network(problem)));
                 }
             }
         }
-        let lost = || Failure::Final(self.hub.network("the download ended without a word"));
+        let lost = || Failure::Final(self.hub.network("the download ended unexpectedly"));
         ends.recv().map_err(|_| lost())?.map_err(|error| self.failure(file, error))
     }
 

@@ -1,10 +1,10 @@
-//! Why a model of the hub cannot be had.
+//! Why a model of the hub is not available.
 
 use std::path::PathBuf;
 
-/// Why a model of the hub cannot be had, and what helps.
+/// Why a model of the hub is not available, and what helps.
 #[derive(Debug, thiserror::Error)]
-#[error("{name}: no such folder; as a model of the hub {problem}")]
+#[error("{name}: no such folder, and not available from the Hugging Face Hub: {problem}")]
 pub struct HubError {
     /// The name.
     pub name: String,
@@ -24,9 +24,9 @@ pub enum HubProblem {
         /// What forbids a download, and how to allow it.
         obstacle: &'static str,
     },
-    /// The hub wants to know who asks.
+    /// The hub denies access.
     #[error(
-        "it may not be read (status {status}): check the spelling; for a private model set HF_TOKEN to a token that may \
+        "access denied (status {status}); check the spelling. For a private model set HF_TOKEN to a token that may \
          read it, for a gated one accept its terms on its page first"
     )]
     Refused {
@@ -40,21 +40,21 @@ pub enum HubProblem {
         endpoint: String,
     },
     /// There is no such revision.
-    #[error("it has no revision `{revision}`; name a branch, a tag or a commit that it has, or none")]
+    #[error("it has no revision `{revision}`; give an existing branch, tag or commit, or none")]
     NoRevision {
         /// The revision.
         revision: String,
     },
     /// It lacks a file.
-    #[error("it has no {file}, which is needed")]
+    #[error("it has no {file}, which is required")]
     NoFile {
         /// The file, and what else could take its place.
         file: &'static str,
     },
     /// The hub or the network fails.
     #[error(
-        "{endpoint} cannot be read ({problem}); check the network, or HF_ENDPOINT. What was downloaded is kept: the \
-         same command goes on from there"
+        "{endpoint} cannot be read ({problem}); check the network or HF_ENDPOINT. What was downloaded is kept: rerun \
+         the command to continue"
     )]
     Network {
         /// The hub.
@@ -64,33 +64,34 @@ pub enum HubProblem {
     },
     /// The disk is full.
     #[error(
-        "there is no room for it in {} ({problem}); free some, or set HF_HUB_CACHE to a folder on another disk. What \
-         was downloaded is kept: the same command goes on from there",
+        "there is no room for it in {} ({problem}); free some space, or set HF_HUB_CACHE to a folder on another disk. \
+         What was downloaded is kept: rerun the command to continue",
         cache.display()
     )]
     NoRoom {
         /// The cache.
         cache: PathBuf,
-        /// What the system says.
+        /// What the system reports.
         #[source]
         problem: std::io::Error,
     },
-    /// A file is not what the hub says it is.
+    /// A file does not match what the hub reports.
     #[error(
-        "{file} has not the length or the SHA-256 that the hub says; it was removed. Try again, or another HF_ENDPOINT"
+        "{file} does not have the length or SHA-256 that the hub reports and was removed; try again, or use another \
+         HF_ENDPOINT"
     )]
     WrongSum {
         /// The file.
         file: String,
     },
-    /// The revision went from commit to commit while it was downloaded.
-    #[error("its revision `{revision}` was changed meanwhile; try again")]
+    /// The revision moved to another commit during the download.
+    #[error("its revision `{revision}` changed during the download; try again")]
     Changed {
         /// The revision.
         revision: String,
     },
-    /// Another program downloads it, too.
-    #[error("another program downloads {file}; wait for it, then try again")]
+    /// Another program is downloading it.
+    #[error("another program is downloading {file}; wait for it, then try again")]
     Busy {
         /// The file.
         file: String,
@@ -100,13 +101,13 @@ pub enum HubProblem {
     Cache {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// What the system reports.
         source: std::io::Error,
     },
 }
 
 impl HubProblem {
-    /// Whether it is a failure, which may pass, and not what was asked for.
+    /// Whether it is a failure, which may pass, and not a wrong request.
     pub fn is_failure(&self) -> bool {
         match self {
             Self::Network { .. } | Self::NoRoom { .. } | Self::WrongSum { .. } => true,

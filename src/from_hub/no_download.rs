@@ -6,7 +6,7 @@ use super::{Hub, HubName, HubProblem};
 impl Hub {
     /// Nothing can be downloaded.
     pub(super) fn download(&self, _: &HubName, _: Part) -> Result<Cached, HubProblem> {
-        let obstacle = "this program was built without downloads (feature `hub`)";
+        let obstacle = "this program was built without downloads; build it with the feature `hub`";
         Err(HubProblem::NotCached { cache: self.cache.clone(), obstacle })
     }
 

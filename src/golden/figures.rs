@@ -92,7 +92,7 @@ impl Figures {
             || !figures.updates().into_iter().all(fits)
         {
             return Err(refused(
-                "its prompts, targets, noise and rollouts are not as many, or it has no gradients".into(),
+                "its prompts, targets, noise and rollouts differ in number, or it has no gradients".into(),
             ));
         }
         Ok(figures)

@@ -65,7 +65,8 @@ impl Golden {
         let figures = Figures::read(&path)?;
         let model = hub::load(folder, device)?;
         if !figures.fit(model.backbone.config().d_model) {
-            let problem = "its noise and log-probabilities are not of equal groups, of the model's width and of the targets' lengths";
+            let problem =
+                "its noise and log-probabilities do not match equal groups, the model's width and the targets' lengths";
             return Err(GoldenError::Figures { path, problem: problem.into() });
         }
         Ok(Self { model, figures })

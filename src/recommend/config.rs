@@ -14,17 +14,17 @@ pub struct RecommenderConfig {
     /// Prepared data: the catalog and the prompt's wording, and for counts as a guide the training rows. A shop's
     /// folder has its own.
     pub data: Option<PathBuf>,
-    /// What the language model is read by, if not by the objective that it was trained for.
+    /// Objective to score titles by; absent, that of the language model's training.
     pub objective: Option<ObjectiveKind>,
-    /// What guides the search, as an evaluation chose it; see [`ChosenGuidance::of_run`]. A shop's folder says itself.
+    /// Guide of the search, as chosen by an evaluation; see [`ChosenGuidance::of_run`]. A shop's folder has its own.
     pub guidance: Option<ChosenGuidance>,
-    /// Beams of the search, if not as many as titles are asked for, and at least 10.
+    /// Beam width; absent, the number of titles, at least 10.
     pub beams: Option<usize>,
-    /// Exponent of the length in a title's score, if not the objective's.
+    /// Exponent of the length in a title's score; absent, that of the objective.
     pub length_penalty: Option<f64>,
-    /// What the language model's blocks multiply in.
+    /// Matmul precision of the language model.
     pub precision: Precision,
-    /// Where to compute.
+    /// Device to compute on.
     pub device: String,
 }
 

@@ -24,7 +24,7 @@ pub enum RecommendError {
     /// The catalog.
     #[error(transparent)]
     Trie(#[from] TrieError),
-    /// How the search is guided was chosen on other data.
+    /// The guidance of the search was chosen on other data.
     #[error("{}: is not the data on which the model's guidance was chosen", data.display())]
     OtherGuidance {
         /// The data.
@@ -42,7 +42,7 @@ pub enum RecommendError {
         id: String,
     },
     /// A language model without the catalog that it recommends from.
-    #[error("{}: is no shop's folder; a model alone needs prepared data to recommend from", model.display())]
+    #[error("{}: is not a shop folder; a model alone needs prepared data to recommend from", model.display())]
     NoData {
         /// The model's folder.
         model: PathBuf,
@@ -51,7 +51,7 @@ pub enum RecommendError {
     #[error("documents: {0}")]
     Document(DataError),
     /// A text that is longer than the language model can read.
-    #[error("documents: with the history the longest has {tokens} tokens; the model has {positions} positions")]
+    #[error("documents: with the history, the longest has {tokens} tokens, but the model has {positions} positions")]
     LongDocument {
         /// Tokens of prompt and text.
         tokens: usize,
@@ -59,27 +59,27 @@ pub enum RecommendError {
         positions: usize,
     },
     /// Texts that only a language model can rank.
-    #[error("documents: `{title}` is no title of the catalog, and there is no language model to read it")]
+    #[error("documents: `{title}` is not a title in the catalog, and there is no language model to read it")]
     UnknownDocument {
         /// The text.
         title: String,
     },
     /// An item was to be added that the catalog has under another title.
-    #[error("item `{id}`: the catalog has it as `{title}`")]
+    #[error("item `{id}`: the catalog already has it as `{title}`")]
     OtherTitle {
         /// The item's id.
         id: String,
         /// Its title.
         title: String,
     },
-    /// Items were to be added to what is no shop.
-    #[error("{}: is no shop's folder; items can be added to a shop only", folder.display())]
+    /// Items were to be added to something that is not a shop.
+    #[error("{}: is not a shop folder; items can be added only to a shop", folder.display())]
     NoShop {
         /// The folder.
         folder: PathBuf,
     },
     /// A history without an item.
-    #[error("history: is empty; a model needs at least one item or title")]
+    #[error("history: must have at least one item or title")]
     NoHistory,
     /// A file of added items that cannot be read or locked.
     #[error("{}: {source}", path.display())]
@@ -90,6 +90,6 @@ pub enum RecommendError {
         source: std::io::Error,
     },
     /// A list of another length than a search can give.
-    #[error("top: is {0}; it must be from 1 to {most}", most = MOST_ITEMS)]
+    #[error("top: must be from 1 to {most}, got {0}", most = MOST_ITEMS)]
     Top(usize),
 }

@@ -66,7 +66,7 @@ fn table(path: &Path, text: &str) -> Result<Vec<UserHistory>, InputError> {
     for row in reader.deserialize() {
         let Row { user, item } = row.map_err(|error| {
             let line = error.position().map(|position| position.line() as usize);
-            InputError { line, ..InputError::new(path, format!("is no row of user and item: {error}")) }
+            InputError { line, ..InputError::new(path, format!("is not a row of user and item: {error}")) }
         })?;
         let place = *places.entry(user.clone()).or_insert_with(|| {
             users.push(UserHistory { user, history: Vec::new() });
@@ -81,7 +81,7 @@ fn lines(path: &Path, text: &str) -> Result<Vec<UserHistory>, InputError> {
     let mut users = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let error = |problem: String| InputError::new(path, problem).at_line(at + 1);
-        let line: Line = serde_json::from_str(line).map_err(|cause| error(format!("is no history: {cause}")))?;
+        let line: Line = serde_json::from_str(line).map_err(|cause| error(format!("is not a history: {cause}")))?;
         let Line { user, history, titles } = line;
         if history.is_empty() == titles.is_empty() {
             return Err(error("needs either `history` with ids or `titles`".into()));
@@ -121,12 +121,12 @@ mod tests {
     #[test]
     fn a_line_that_is_no_history_is_named() {
         for (name, text, problem) in [
-            ("h.csv", "user,thing\nu,a\n", "h.csv:2: is no row of user and item"),
-            ("h.csv", "user,item\nu,a\nv\n", "h.csv:3: is no row"),
-            ("h.jsonl", "{\"user\": \"u\", \"history\": [\"a\"]}\n{\"user\": 3}\n", "h.jsonl:2: is no history"),
+            ("h.csv", "user,thing\nu,a\n", "h.csv:2: is not a row of user and item"),
+            ("h.csv", "user,item\nu,a\nv\n", "h.csv:3: is not a row"),
+            ("h.jsonl", "{\"user\": \"u\", \"history\": [\"a\"]}\n{\"user\": 3}\n", "h.jsonl:2: is not a history"),
             ("h.jsonl", "{\"user\": \"u\"}\n", "h.jsonl:1: needs either"),
             ("h.jsonl", "{\"user\": \"u\", \"history\": [\"a\"], \"titles\": [\"A\"]}\n", "h.jsonl:1: needs either"),
-            ("h.jsonl", "[]\n", "h.jsonl:1: is no history"),
+            ("h.jsonl", "[]\n", "h.jsonl:1: is not a history"),
         ] {
             let error = read(name, text).unwrap_err();
             assert!(error.starts_with(problem), "{error}");

@@ -140,12 +140,12 @@ fn results_in(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
 /// Reads an evaluation that is not a part of one.
 fn read_whole(path: &Path) -> Result<EvaluationResult, RunError> {
     if !path.exists() {
-        return Err(InputError::new(path, "there is no such run folder and no such result").into());
+        return Err(InputError::new(path, "no such run folder or result").into());
     }
     let result = read_result(path)?;
     if result.shard != Shard::WHOLE {
         let part = result.shard;
-        let problem = format!("is part {part} of an evaluation; make the whole of all parts with `latentr3 merge`");
+        let problem = format!("is part {part} of an evaluation; combine all parts with `latentr3 merge`");
         return Err(InputError::new(path, problem).into());
     }
     Ok(result)

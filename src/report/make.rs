@@ -90,7 +90,7 @@ impl ReportConfig {
             return Ok(Ok(Prepared::load(data)?));
         }
         let Some(folder) = contents.runs().find_map(|(_, run)| run.data()) else {
-            return Ok(Err("no run says where its data lies, and none was named".into()));
+            return Ok(Err("no run records where its data is, and none was given".into()));
         };
         let gone = |error| format!("prepared data not found; name it if it was moved ({error})");
         Ok(Prepared::load(&folder).map_err(gone))
@@ -105,7 +105,7 @@ impl ReportConfig {
     ) -> Result<Result<Examples<'a>, String>, RunError> {
         let rows = sample(prepared.rows.get(SPLIT), Some(self.examples), self.seed);
         if rows.is_empty() {
-            return Ok(Err(format!("no example was asked for, or the {} split is empty", SPLIT.name())));
+            return Ok(Err(format!("no examples were requested, or the {} split is empty", SPLIT.name())));
         }
         let objective = prepared.objective(ObjectiveKind::Catalog)?;
         let mut models: Vec<(usize, Result<Vec<View>, String>)> = Vec::new();
@@ -116,7 +116,7 @@ impl ReportConfig {
                 // The page has other things to tell of a run whose model cannot be read.
                 None => self.view(&run.path, prepared, &objective, &rows).unwrap_or_else(|error| {
                     observer(ReportEvent::NoView(&error));
-                    Err(format!("whose model cannot be looked into: {error}"))
+                    Err(format!("whose model cannot be examined: {error}"))
                 }),
             };
             models.push((subject, seen));
@@ -142,7 +142,7 @@ impl ReportConfig {
 /// Why a run's model cannot look at the data's prompts.
 fn why_not(run: &Run, prepared: &Prepared) -> Option<&'static str> {
     if !["pretrain", "sft", "grpo"].contains(&run.stage()) {
-        return Some("which is no language model");
+        return Some("which is not a language model");
     }
     if run.data_files() != *prepared.files() {
         return Some("which was made with other data");

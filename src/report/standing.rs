@@ -49,8 +49,9 @@ impl Standing {
         if !file.exists() {
             return Ok(None);
         }
-        let progress: Progress = serde_json::from_value(read_json(&file)?)
-            .map_err(|error| InputError::new(&file, format!("is damaged or of another version: {error}")))?;
+        let progress: Progress = serde_json::from_value(read_json(&file)?).map_err(|error| {
+            InputError::new(&file, format!("is damaged or was written by another version: {error}"))
+        })?;
         let Progress { step, best, best_step, finished, stopped, seconds, .. } = progress;
         let best = best.map(|best| match (best.metric("valid_loss"), best.metric("valid_perplexity")) {
             (Some(loss), Some(perplexity)) => Best::Loss { loss, perplexity },

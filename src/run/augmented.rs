@@ -12,18 +12,19 @@ use crate::train::{Example, Guards, LocalBatch, Optimizer, Stage, StepReport, Tr
 /// Marks the generators of what is drawn.
 const AUGMENT: u64 = 0x4155_474d_0000_0000;
 
-/// How the histories of training rows are changed, anew in each epoch. One of which all titles would be left out keeps the last.
+/// How the histories of training rows are changed, anew in each epoch. A history that would lose all titles keeps the
+/// last.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Against over-fitting"))]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Regularization"))]
 pub struct Augmentation {
-    /// Leave each title of a training row's history out with this probability, anew in each epoch.
+    /// Probability of dropping each title from a training row's history, anew in each epoch.
     #[cfg_attr(
         feature = "clap",
         arg(id = "drop_history", long = "drop-history", value_name = "PROBABILITY", default_value_t = 0.0)
     )]
     pub drop: f64,
-    /// Let each title of a training row's history change places with the next one with this probability.
+    /// Probability of swapping each title of a training row's history with the next one, anew in each epoch.
     #[cfg_attr(
         feature = "clap",
         arg(id = "swap_history", long = "swap-history", value_name = "PROBABILITY", default_value_t = 0.0)
@@ -45,7 +46,7 @@ impl Augmentation {
     pub fn check(&self) -> Result<(), String> {
         for (name, value) in [("drop", self.drop), ("swap", self.swap)] {
             if !(0.0..1.0).contains(&value) {
-                return Err(format!("the probability to {name} a title is {value:?}; it must be from 0 to below 1"));
+                return Err(format!("the probability to {name} a title must be at least 0 and below 1, got {value:?}"));
             }
         }
         Ok(())

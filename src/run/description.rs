@@ -94,7 +94,7 @@ impl RunDescription {
         let refused = |field, problem: String| Err(TrainError::Config { field, problem }.into());
         self.train.check()?;
         if self.select != Selection::Loss && self.rank_sample == 0 {
-            return refused("select", format!("is {}, which needs users to rank for (rank_sample)", self.select));
+            return refused("select", format!("{} needs users to rank for; set rank_sample", self.select));
         }
         match &self.stage {
             StageConfig::Pretrain { regularization } => Ok(regularization.check()?),
@@ -102,7 +102,7 @@ impl RunDescription {
                 regularization.check()?;
                 temperature.check()?;
                 if self.objective == Some(ObjectiveKind::Vocabulary) && *temperature != Temperature::default() {
-                    return refused("temperature", "is for the objective `catalog`".into());
+                    return refused("temperature", "applies only to the objective `catalog`".into());
                 }
                 if let Err(problem) = augmentation.check() {
                     return refused("augmentation", problem);

@@ -134,12 +134,14 @@ impl DirectionRequest {
     ///
     /// One that does not.
     pub fn check(&self) -> Result<(), TrainError> {
-        let refused = |problem: String| Err(TrainError::Config { field: "prompts", problem });
-        if self.prompts == 0 || self.config.group < 2 {
-            return refused("and samples must be at least 1".into());
+        let refused = |field, problem: String| Err(TrainError::Config { field, problem });
+        for (field, number) in [("prompts", self.prompts), ("samples", self.config.group.saturating_sub(1))] {
+            if number == 0 {
+                return refused(field, "must be at least 1".into());
+            }
         }
         if self.prompts.saturating_mul(self.config.group) > MOST_ROLLOUTS {
-            return refused(format!("times samples goes up to {MOST_ROLLOUTS}"));
+            return refused("prompts", format!("prompts times samples must be at most {MOST_ROLLOUTS}"));
         }
         self.config.check()
     }

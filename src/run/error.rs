@@ -29,19 +29,22 @@ pub enum RunError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// No example is left to train on.
-    #[error("there is nothing to train on")]
+    #[error("there are no examples to train on")]
     NoExamples,
-    /// No user is left to choose a setting by.
-    #[error("there are no validation users to choose by")]
+    /// There are no validation users to choose a setting on.
+    #[error("there are no validation users to choose a setting on")]
     NoValidation,
-    /// Stage 2 needs a model that thinks.
+    /// Stage 2 needs a model with thoughts.
     #[error("{}: has no thoughts to reinforce; fine-tune it with thoughts first", model.display())]
     NoThoughts {
         /// The model's folder.
         model: PathBuf,
     },
-    /// Stage 2 is to train on what stage 1 held out, and there is no such thing.
-    #[error("{}: {problem}; stage 2 can reinforce what the stage 1 that it begins with held out of the same data", model.display())]
+    /// Stage 2 is to train on rows that stage 1 held out, and there are none.
+    #[error(
+        "{}: {problem}; training on held-out rows needs a stage 1 model that held out rows of the same data",
+        model.display()
+    )]
     NothingHeldOut {
         /// The model's folder.
         model: PathBuf,
@@ -66,7 +69,8 @@ pub enum RunError {
     },
     /// The prompts are too long for the model.
     #[error(
-        "{}: sequences of up to {tokens} tokens do not fit the model's {positions} positions; prepare the data with shorter prompts",
+        "{}: sequences of up to {tokens} tokens do not fit the model's {positions} positions; \
+         prepare the data with shorter prompts",
         model.display()
     )]
     TooLong {
@@ -85,8 +89,8 @@ pub enum RunError {
         /// The command that made it.
         stage: String,
     },
-    /// The data is not what the run began with.
-    #[error("{}: was made with other data than {} holds now: {differ} differ", run.display(), data.display())]
+    /// The data differs from what the run began with.
+    #[error("{}: was made with other data than {} has now: {differ} differ", run.display(), data.display())]
     OtherData {
         /// The run's folder.
         run: PathBuf,
@@ -95,7 +99,7 @@ pub enum RunError {
         /// Names of the files that differ.
         differ: String,
     },
-    /// A run goes on with its own settings.
+    /// A run resumes with its original settings.
     #[error("{setting} is {asked} here and {recorded} in the run; a run resumes with its original settings")]
     OtherSetting {
         /// The setting.
@@ -112,16 +116,16 @@ pub enum RunError {
         run: PathBuf,
     },
     /// The result of a run to compare is not its best model's.
-    #[error("{}: has an evaluation of an earlier best model", run.display())]
+    #[error("{}: its evaluation is of an earlier best model", run.display())]
     EvaluatedBefore {
         /// The run's folder.
         run: PathBuf,
     },
     /// An evaluation was asked to stop; nothing of it is kept.
-    #[error("stopped before the evaluation was done")]
+    #[error("stopped before the evaluation finished")]
     EvaluationStopped,
     /// The run was asked to stop and saved what it did.
-    #[error("stopped after step {step}, which is saved")]
+    #[error("stopped after step {step}; the run is saved")]
     Interrupted {
         /// The run's folder.
         run: PathBuf,

@@ -107,7 +107,7 @@ impl EvaluationRequest {
         }
         check_fit(&model, &self.model, &prepared)?;
         if is_run(&self.model) && weight_files(&self.model)? != model_files {
-            let problem = "went on while its best model was read; evaluate it once more";
+            let problem = "its best model changed while it was being read; evaluate it again";
             return Err(InputError::new(&self.model, problem).into());
         }
         let log = EvaluationLog::open(&self.model).unwrap_or_else(|error| {

@@ -134,7 +134,7 @@ pub fn read_result(path: &Path) -> Result<EvaluationResult, RunError> {
     let bytes = std::fs::read(path).map_err(|error| InputError::new(path, error.to_string()))?;
     let problem = |error: serde_json::Error| {
         let line = (error.line() > 0).then(|| error.line());
-        InputError { line, ..InputError::new(path, format!("is no result of an evaluation: {error}")) }
+        InputError { line, ..InputError::new(path, format!("is not an evaluation result: {error}")) }
     };
     let value: Value = serde_json::from_slice(&bytes).map_err(problem)?;
     let result: EvaluationResult = match value.get("command") {
@@ -142,12 +142,12 @@ pub fn read_result(path: &Path) -> Result<EvaluationResult, RunError> {
         None => serde_json::from_slice(&bytes).map_err(problem)?,
     };
     if let Some(problem) = result.evaluation.contradiction() {
-        return Err(InputError::new(path, format!("contradicts itself: {problem}")).into());
+        return Err(InputError::new(path, format!("is inconsistent: {problem}")).into());
     }
     match result.evaluation.ranks.iter().find_map(|user| Some((user, user.wrong_rank()?))) {
         None => Ok(result),
         Some((user, rank)) => {
-            let problem = format!("{rank} is no rank, from 1 (user `{}`, row {})", user.user, user.row);
+            let problem = format!("{rank} is not a rank; ranks start at 1 (user `{}`, row {})", user.user, user.row);
             Err(InputError::new(path, problem).into())
         }
     }

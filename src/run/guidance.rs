@@ -71,25 +71,26 @@ impl GuideSource {
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct GuidanceRequest {
-    /// What guides the search: `transition`, counts of item transitions, or a SASRec run (`latentr3 baseline sasrec`);
-    /// D3 is the latter with --objective vocabulary --length-penalty 0.
+    /// Guide the search with a collaborative model: `transition` for counts of item transitions, or a SASRec run
+    /// (`latentr3 baseline sasrec`). SASRec with --objective vocabulary --length-penalty 0 is D3.
     #[cfg_attr(
         feature = "clap",
         arg(id = "guidance", long = "guidance", value_name = "transition|SASREC_RUN", required = false)
     )]
     pub guide: GuideSource,
-    /// How the language model's distribution over items and the guide's become one: their weighted product or mixture;
-    /// of several the one with the best NDCG@10 on validation users is taken, as with the next two options.
+    /// How to combine the language model's distribution over items with the guide's: product or mixture, weighted by
+    /// --guidance-scale. Of several values, as of the next two options, the best by NDCG@10 on validation users is
+    /// used.
     #[cfg_attr(feature = "clap", arg(id = "guidance_kind", long = "guidance-kind", value_name = "KINDS", value_delimiter = ',', default_values_t = [GuidanceKind::Product], requires = "guidance"))]
     pub kinds: Vec<GuidanceKind>,
-    /// The language model's share in a guided search, from 0 to 1.
+    /// Weight of the language model in a guided search, from 0 to 1.
     #[cfg_attr(feature = "clap", arg(id = "guidance_scale", long = "guidance-scale", value_name = "SCALES", value_delimiter = ',', default_values_t = Self::SCALES, requires = "guidance"))]
     pub scales: Vec<f64>,
-    /// Weight of popularity, in votes, where transitions guide; chosen when kind and scale are, which are chosen with
-    /// the first one. Their other two weights are chosen by what counts alone rank best.
+    /// Votes for popularity if transitions guide. Chosen after kind and scale, which are chosen with the first value.
+    /// The two decay exponents are those with which counts alone rank best.
     #[cfg_attr(feature = "clap", arg(id = "guidance_smoothing", long = "guidance-smoothing", value_name = "VOTES", value_delimiter = ',', default_values_t = Self::SMOOTHING, requires = "guidance"))]
     pub smoothing: Vec<f64>,
-    /// Validation users to choose by.
+    /// Number of validation users for these choices.
     #[cfg_attr(
         feature = "clap",
         arg(
@@ -130,7 +131,7 @@ impl GuidanceRequest {
             TransitionConfig { smoothing, ..Default::default() }.check().map_err(refused)?;
         }
         match self.scales.iter().find(|scale| !(0.0..=1.0).contains(*scale)) {
-            Some(scale) => Err(refused(format!("the guidance scale is {scale}; it must be from 0 to 1"))),
+            Some(scale) => Err(refused(format!("the guidance scale must be from 0 to 1, got {scale}"))),
             None => Ok(()),
         }
     }

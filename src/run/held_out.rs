@@ -23,10 +23,10 @@ pub struct HeldOut {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainRows {
-    /// All of them, which stage 1 has trained on.
+    /// All training rows.
     #[default]
     All,
-    /// Those that stage 1 was told to hold out.
+    /// Only the rows that stage 1 held out (sft --hold-out).
     HeldOut,
 }
 
@@ -41,7 +41,7 @@ impl HeldOut {
             true => Ok(()),
             false => Err(TrainError::Config {
                 field: "hold_out",
-                problem: format!("is {:?}; must be above 0 and below 1", self.share),
+                problem: format!("must be above 0 and below 1, got {:?}", self.share),
             }),
         }
     }

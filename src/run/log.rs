@@ -39,13 +39,13 @@ impl Log {
         let lines = text[..whole].split_inclusive(|&byte| byte == b'\n').enumerate();
         for (at, line) in lines.filter(|(_, line)| !line.trim_ascii().is_empty()) {
             let damaged = |problem: String| InputError::new(path, problem).at_line(at + 1);
-            let line: Map<String, Value> =
-                serde_json::from_slice(line).map_err(|error| damaged(format!("is no line of a run's log: {error}")))?;
+            let line: Map<String, Value> = serde_json::from_slice(line)
+                .map_err(|error| damaged(format!("is not a line of a run log: {error}")))?;
             let Some(step) = line.get("step").and_then(Value::as_u64).map(|step| step as usize) else {
-                return Err(damaged("is no line of a run's log: it has no step".into()));
+                return Err(damaged("is not a line of a run log: it has no step".into()));
             };
             if step < log.steps {
-                return Err(damaged(format!("step {step} stands after step {}", log.steps)));
+                return Err(damaged(format!("step {step} comes after step {}", log.steps)));
             }
             log.steps = step;
             log.skipped += usize::from(line.contains_key("skipped"));
@@ -121,13 +121,13 @@ mod tests {
     #[test]
     fn a_damaged_line_is_named() {
         for (text, problem) in [
-            ("{\"step\":1}\n{\"step\":\n{\"step\":3}\n", "metrics.jsonl:2: is no line of a run's log: EOF"),
-            ("{\"step\":1}\n{\"loss\":1}\n", "metrics.jsonl:2: is no line of a run's log: it has no step"),
-            ("[1]\n", "metrics.jsonl:1: is no line"),
-            ("\u{1}\u{2}\n", "metrics.jsonl:1: is no line"),
-            ("{\"step\":-1}\n", "metrics.jsonl:1: is no line"),
-            ("{\"step\":2}\n{\"step\":1}\n", "metrics.jsonl:2: step 1 stands after step 2"),
-            ("{\"step\":1,\"loss\":1e999}\n", "metrics.jsonl:1: is no line"),
+            ("{\"step\":1}\n{\"step\":\n{\"step\":3}\n", "metrics.jsonl:2: is not a line of a run log: EOF"),
+            ("{\"step\":1}\n{\"loss\":1}\n", "metrics.jsonl:2: is not a line of a run log: it has no step"),
+            ("[1]\n", "metrics.jsonl:1: is not a line"),
+            ("\u{1}\u{2}\n", "metrics.jsonl:1: is not a line"),
+            ("{\"step\":-1}\n", "metrics.jsonl:1: is not a line"),
+            ("{\"step\":2}\n{\"step\":1}\n", "metrics.jsonl:2: step 1 comes after step 2"),
+            ("{\"step\":1,\"loss\":1e999}\n", "metrics.jsonl:1: is not a line"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(problem), "{error}");

@@ -63,13 +63,13 @@ pub fn load_model(path: &Path, device_name: &str) -> Result<LatentRecommender, R
     let folder = model_folder(path)?;
     if !folder.exists() {
         let problem = match folder == path {
-            true => "there is no such model folder; give a Hugging Face folder or a run folder",
+            true => "no such model folder; give a Hugging Face folder or a run folder",
             false => "the run has no best checkpoint yet",
         };
         return Err(InputError::new(folder, problem).into());
     }
     if !["config.json", hub::ADAPTER_CONFIG_FILE].iter().any(|file| folder.join(file).exists()) {
-        let problem = "is no model folder: it has neither config.json nor adapter_config.json";
+        let problem = "is not a model folder: it has neither config.json nor adapter_config.json";
         return Err(InputError::new(folder, problem).into());
     }
     Ok(hub::load(&folder, &device)?)
@@ -139,7 +139,7 @@ pub fn check_fit(model: &LatentRecommender, path: &Path, prepared: &PreparedCata
     let config = model.backbone.config();
     if prepared.vocab_size > config.vocab_size {
         let problem = format!(
-            "the data's tokenizer has {} tokens, the model's vocabulary only {}",
+            "the data's tokenizer has {} tokens, but the model's vocabulary only {}",
             prepared.vocab_size, config.vocab_size
         );
         return Err(RunError::OtherTokenizer { model: folder, problem });

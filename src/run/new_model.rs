@@ -48,29 +48,29 @@ pub enum ModelOrigin {
     },
 }
 
-/// Sizes of a new model; the tokenizer gives the rest.
+/// Sizes of a new model; the tokenizer determines the rest.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct ModelSizes {
-    /// Family of the backbone.
+    /// Architecture of the backbone.
     #[cfg_attr(feature = "clap", arg(id = "arch", long = "arch", value_enum, default_value_t = Architecture::Qwen2))]
     pub architecture: Architecture,
     /// Width of the hidden states.
     #[cfg_attr(feature = "clap", arg(id = "hidden", long = "hidden", value_name = "WIDTH", default_value_t = 256))]
     pub d_model: usize,
-    /// Transformer layers.
+    /// Number of transformer layers.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 4))]
     pub layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 4))]
     pub heads: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 2))]
     pub kv_heads: usize,
-    /// Width inside the gated MLP.
+    /// Inner width of the gated MLP.
     #[cfg_attr(feature = "clap", arg(id = "ff", long = "ff", value_name = "WIDTH", default_value_t = 768))]
     pub d_ff: usize,
-    /// Longest sequence, in tokens.
+    /// Maximum sequence length in tokens.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 1024))]
     pub max_positions: usize,
 }

@@ -162,7 +162,7 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
         let model_now = weight_files(&description.model)?;
         if let Some(names) = differences(&description.model_files, &model_now) {
             let problem = format!(
-                "has no checkpoint yet, and the model it began with is not what {} holds now: {names} differ",
+                "the run has no checkpoint yet, and the model in {} has changed since the run began: {names} differ",
                 description.model.display()
             );
             return Err(InputError::new(RunPaths(folder).description(), problem).into());
@@ -234,7 +234,7 @@ fn held_out_before(model: &Path, data_files: &BTreeMap<String, String>) -> Resul
         Some((_, false)) => {
             Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "was trained on other data" })
         }
-        _ => Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "held no training rows out" }),
+        _ => Err(RunError::NothingHeldOut { model: model.to_owned(), problem: "held out no training rows" }),
     }
 }
 

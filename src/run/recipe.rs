@@ -4,8 +4,8 @@ use crate::models::ObjectiveKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Recipe {
-    /// LatentR3 as published (arXiv 2505.19092): the objective `vocabulary`, and of every option that is not given the
-    /// published value.
+    /// LatentR3 as published (arXiv 2505.19092): the objective `vocabulary`, and the published value of every option
+    /// that is not given.
     Latentr3,
 }
 

@@ -16,14 +16,15 @@ use crate::train::{Found, RunPaths};
 /// A run's description as `run.json` holds it.
 pub(super) fn to_json(description: &impl Serialize) -> Result<Value, RunError> {
     // All but a path can be written as JSON.
-    let refused = |_| ModelError::Input("a run records its paths as text, and one of these is not UTF-8".into());
+    let refused = |_| ModelError::Input("a run records its paths as text, but one of them is not UTF-8".into());
     Ok(serde_json::to_value(description).map_err(refused)?)
 }
 
 /// A run's description from what its `run.json` holds.
 pub(super) fn from_json<D: DeserializeOwned>(run: &Path, recorded: Value) -> Result<D, RunError> {
     serde_json::from_value(recorded).map_err(|error| {
-        InputError::new(RunPaths(run).description(), format!("is damaged or of another version: {error}")).into()
+        InputError::new(RunPaths(run).description(), format!("is damaged or was written by another version: {error}"))
+            .into()
     })
 }
 
@@ -53,7 +54,7 @@ pub(super) fn damage<M>(found: &Found<M>) -> Vec<String> {
     let mut damage: Vec<String> = found.damaged.iter().map(ToString::to_string).collect();
     if !damage.is_empty() {
         let step = found.trained.progress.step;
-        damage.push(format!("going on from {}, step {step}, instead", found.folder.display()));
+        damage.push(format!("resuming from {}, step {step}, instead", found.folder.display()));
     }
     damage
 }

@@ -61,7 +61,7 @@ impl SasRecRun {
     pub fn read(folder: &Path, data: Option<&Path>) -> Result<(Self, Prepared), RunError> {
         let value = RunFolder::description(folder)?;
         if value["stage"] != STAGE {
-            return Err(InputError::new(RunPaths(folder).description(), "is no run of `baseline sasrec`").into());
+            return Err(InputError::new(RunPaths(folder).description(), "is not a run of `baseline sasrec`").into());
         }
         let description: Self = from_json(folder, value)?;
         description.train.check()?;

@@ -52,7 +52,7 @@ impl FromStr for Selection {
         match text.parse::<Metric>() {
             Ok(metric) if metric.cutoff() <= Self::MOST_PLACES => Ok(Self::Ranking(metric)),
             _ => Err(format!(
-                "`{text}` is nothing to select by; write loss, ndcg@10 or hr@10, for lists up to {}",
+                "`{text}` cannot be selected by; write loss, or for example ndcg@10 or hr@10, with lists of up to {}",
                 Self::MOST_PLACES
             )),
         }

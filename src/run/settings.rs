@@ -7,7 +7,7 @@ use super::error::RunError;
 use crate::models::ModelError;
 
 /// The settings of training, and where each stands in a run's description.
-pub const SETTINGS: [(&str, &str); 59] = [
+pub const SETTINGS: [(&str, &str); 60] = [
     ("epochs", "/train/epochs"),
     ("lr", "/train/learning_rate"),
     ("warmup", "/train/warmup"),
@@ -53,6 +53,7 @@ pub const SETTINGS: [(&str, &str); 59] = [
     ("add_target", "/stage/config/items/target"),
     ("hint", "/stage/config/items/hint"),
     ("guide", "/stage/config/items/guide"),
+    ("proposals", "/stage/config/items/proposals"),
     ("anchor", "/stage/config/items/anchor"),
     ("sigma", "/stage/config/sigma"),
     ("sigma_relative", "/stage/config/sigma_relative"),

@@ -36,7 +36,8 @@ impl RunDescription {
             let place = SETTINGS.iter().find(|(setting, _)| *setting == option).map(|(_, pointer)| *pointer);
             match place.filter(|_| !value.is_object()) {
                 Some(_) if SHORT.contains(&option.as_str()) => {
-                    let problem = format!("{name}: is for the command line; here give what run.json has in its place");
+                    let problem =
+                        format!("{name}: is only for the command line; here give what run.json has in its place");
                     return Err(unusable(problem));
                 }
                 // On the command line they mean never.
@@ -71,13 +72,13 @@ impl RunDescription {
         }
         let stage = merged.pointer("/stage/name").and_then(Value::as_str);
         if stage != Some(self.stage.name()) {
-            let problem = format!("is of the stage {}, not {}", stage.unwrap_or("?"), self.stage.name());
+            let problem = format!("is for the stage {}, not {}", stage.unwrap_or("?"), self.stage.name());
             return Err(unusable(problem));
         }
         let description: Self = serde_json::from_value(merged).map_err(|error| unusable(error.to_string()))?;
         for (name, path) in [("model", &description.model), ("data", &description.data)] {
             if path.as_os_str().is_empty() {
-                return Err(unusable(format!("names no {name}, and the command line does not either")));
+                return Err(unusable(format!("names no {name}, and neither does the command line")));
             }
         }
         description.check()?;
@@ -103,7 +104,9 @@ fn fill_in(merged: &mut Value, own: &Value, is_given: &dyn Fn(&str) -> bool) -> 
         let (rollouts, group) =
             (number(own, "/train/batch") * number(own, "/stage/config/group"), number(merged, "/stage/config/group"));
         if group == 0 || !rollouts.is_multiple_of(group) {
-            return Err(format!("has groups of {group} samples, and {rollouts} rollouts are no multiple of that"));
+            return Err(format!(
+                "has groups of {group} samples, but {rollouts} rollouts are not a multiple of {group}"
+            ));
         }
         put(merged, "/train/batch", json!(rollouts / group));
     }

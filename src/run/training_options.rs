@@ -16,82 +16,82 @@ pub(super) const KEPT: usize = 3;
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct TrainingOptions {
-    /// Passes over the training examples at most [default: 10 for pretrain, 3 for sft, 1 for grpo; for a model from
-    /// scratch 24 for pretrain, and for sft as many as show 200,000 rows, from 4 to 20]
+    /// Maximum number of passes over the training examples [default: 10 for pretrain, 3 for sft, 1 for grpo; for a
+    /// model from scratch 24 for pretrain, and for sft enough to show 200,000 rows, from 4 to 20]
     #[cfg_attr(feature = "clap", arg(long))]
     pub epochs: Option<usize>,
-    /// Highest learning rate [default: 1e-3 for pretrain, 3e-4 for sft, 5e-5 for grpo; for a model from scratch 1.5e-3 for
+    /// Peak learning rate [default: 1e-3 for pretrain, 3e-4 for sft, 5e-5 for grpo; for a model from scratch 1.5e-3 for
     /// pretrain, 6e-4 for sft]
     #[cfg_attr(feature = "clap", arg(long))]
     pub lr: Option<f64>,
-    /// Steps until the learning rate is at its highest [default: 20; for grpo the smaller of 200 and a tenth of all]
+    /// Warm-up steps, over which the learning rate rises to its peak [default: 20; for grpo a tenth of all steps, at
+    /// most 200]
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS"))]
     pub warmup: Option<usize>,
-    /// Select the best model by this on the validation rows: loss (the default), or over the users of --rank-sample a
-    /// metric of the ranked catalog such as hr@10 or ndcg@10 (the default for sft of a model from scratch)
+    /// Criterion for the best model: the validation loss (the default), or a ranking metric such as hr@10 or ndcg@10
+    /// over the users of --rank-sample (ndcg@10 is the default for sft of a model from scratch)
     #[cfg_attr(feature = "clap", arg(long, value_name = "METRIC"))]
     pub select: Option<Selection>,
-    /// Stop after this many validations without a better model; 0 for never [default: 1, for grpo 0; for a model from
-    /// scratch 2 for pretrain, 4 for sft]
+    /// Early stopping: stop after this many validations without a better model; 0 for never [default: 1; 0 for grpo;
+    /// for a model from scratch 2 for pretrain, 4 for sft]
     #[cfg_attr(feature = "clap", arg(long, value_name = "VALIDATIONS"))]
     pub patience: Option<usize>,
-    /// Prompts that run through the model at once, for grpo with all their samples; changes memory and speed, and
-    /// results by rounding only
+    /// Prompts per forward pass; for grpo, each with all its samples. Affects memory and speed, and results only by
+    /// rounding
     #[cfg_attr(feature = "clap", arg(long, value_name = "ROWS", default_value_t = 32))]
     pub micro_batch: usize,
-    /// Compute activations again in the backward pass instead of keeping them; changes memory and speed, not results,
-    /// and may be given beside --resume
+    /// Recompute activations in the backward pass instead of storing them. Affects memory and speed, not results; can
+    /// be combined with --resume
     #[cfg_attr(feature = "clap", arg(long))]
     pub gradient_checkpointing: bool,
-    /// What the blocks multiply in, forward and backward: f32, bf16 or f16, where the device computes in it; weights,
-    /// losses, rewards and checkpoints stay f32
+    /// Matmul precision, forward and backward: f32, bf16 or f16, if the device supports it. Weights, losses, rewards
+    /// and checkpoints stay in f32
     #[cfg_attr(feature = "clap", arg(long, value_name = "PRECISION", default_value_t = Precision::F32))]
     pub precision: Precision,
-    /// How the learning rate falls after the warm-up [default: linear for sft, cosine for pretrain, grpo and
-    /// a model from scratch]
+    /// Learning rate schedule after warm-up [default: linear for sft; cosine for pretrain, grpo and a model from
+    /// scratch]
     #[cfg_attr(feature = "clap", arg(long, value_parser = names_of::<Schedule>()))]
     pub schedule: Option<Schedule>,
-    /// Decoupled weight decay on matrices
+    /// Decoupled weight decay, on matrices only
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.0))]
     pub weight_decay: f64,
-    /// Validate and save an exponential average of the weights with this decay instead of the weights as they are, as
-    /// 0.99; 0 for none
+    /// Validate and save an exponential moving average of the weights with this decay, such as 0.99; 0 for the weights
+    /// themselves
     #[cfg_attr(feature = "clap", arg(long, value_name = "DECAY"))]
     pub average: Option<f64>,
-    /// Largest global norm of the gradients
+    /// Clip the gradients to this global norm
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 1.0))]
     pub clip_norm: f64,
-    /// Validations in an epoch at most, equally far apart, or in the whole run where that is shorter [default: 1, for
-    /// grpo 10]
+    /// Maximum number of validations per epoch, or per run if that is shorter, evenly spaced [default: 1; 10 for grpo]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub validations: Option<usize>,
-    /// Steps between checkpoints, besides those at validations
+    /// Steps between checkpoints, in addition to those at validations
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS", default_value_t = 50))]
     pub checkpoint_every: usize,
-    /// Keep a checkpoint of every so many steps as RUN/step-N, besides RUN/last and RUN/best
+    /// Keep a checkpoint every STEPS steps as RUN/step-N, in addition to RUN/last and RUN/best
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS"))]
     pub keep_every: Option<usize>,
-    /// Kept checkpoints at most; the oldest go
+    /// Maximum number of checkpoints that --keep-every keeps; the oldest are deleted
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = KEPT, requires = "keep_every"))]
     pub keep_limit: usize,
-    /// What to do when a loss, reward or gradient is not finite: stop and name the rows, or skip the step and count;
-    /// ten skipped in a row stop the run all the same
+    /// What to do if a loss, reward or gradient is NaN or infinite: stop and name the rows, or skip the step. Ten
+    /// skipped steps in a row stop the run in any case
     #[cfg_attr(feature = "clap", arg(long, value_enum, value_parser = names_of::<OnNonfinite>(), default_value_t = OnNonfinite::Stop))]
     pub on_nonfinite: OnNonfinite,
-    /// Stop after this many steps, for trials
+    /// Stop after this many steps, for quick trials
     #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS"))]
     pub max_steps: Option<usize>,
-    /// Train on this many examples, drawn at random, for trials
+    /// Train on only this many examples, drawn at random, for quick trials
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub limit: Option<usize>,
-    /// Validate on this many examples, drawn at random
+    /// Validate on only this many examples, drawn at random
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub valid_limit: Option<usize>,
-    /// At each validation also rank the catalog for this many validation users, drawn at random [default: 0, or 500
-    /// where --select needs them]
+    /// Rank the catalog for this many validation users, drawn at random, at each validation [default: 0; 500 if
+    /// --select needs them]
     #[cfg_attr(feature = "clap", arg(long, value_name = "USERS"))]
     pub rank_sample: Option<usize>,
-    /// At each validation show what the model recommends to this many validation users, drawn at random
+    /// Show recommendations for this many validation users, drawn at random, at each validation
     #[cfg_attr(feature = "clap", arg(long, value_name = "USERS", default_value_t = 3))]
     pub sample_users: usize,
 }

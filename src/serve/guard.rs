@@ -31,22 +31,26 @@ fn check(shared: &Shared, request: &Request) -> Result<(), Problem> {
     let host = text(header::HOST).unwrap_or_default();
     // A foreign name that leads to this machine (DNS rebinding) is not this server's.
     if shared.access.is_loopback && !is_loopback(host) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "Host: this server answers to localhost only"));
+        return Err(Problem::new(StatusCode::FORBIDDEN, "Host: this server answers only requests to localhost"));
     }
     if let Some(origin) = text(header::ORIGIN)
         && origin.split_once("://").is_none_or(|(_, origin)| !origin.eq_ignore_ascii_case(host))
     {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "Origin: pages of other servers may not ask this one"));
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "Origin: requests from pages of other servers are not allowed",
+        ));
     }
     let path = request.uri().path();
     let changes = path.starts_with("/admin") || (path == "/v1/items" && request.method() == Method::POST);
     let is_open = !changes && !path.starts_with("/v1") && path != "/info";
     match &shared.access.api_key {
-        None if changes && !shared.access.is_loopback => {
-            Err(Problem::new(StatusCode::FORBIDDEN, "without a key only this machine may change what is served"))
-        }
+        None if changes && !shared.access.is_loopback => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "changing what is served needs an API key, unless the server listens only to this machine",
+        )),
         Some(key) if !is_open && !has_key(headers, key) => {
-            Err(Problem::new(StatusCode::UNAUTHORIZED, "Authorization: must be `Bearer` and the server's key"))
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "Authorization: must be `Bearer` followed by the server's key"))
         }
         _ => Ok(()),
     }

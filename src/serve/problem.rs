@@ -38,7 +38,7 @@ impl Problem {
         Self { status, field: None, message: message.into() }
     }
 
-    /// A request that makes no sense.
+    /// An invalid request.
     pub fn of_field(field: &'static str, message: impl Into<String>) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, field: Some(field), message: message.into() }
     }
@@ -74,7 +74,7 @@ impl From<RecommendError> for Problem {
                 Self { status: StatusCode::NOT_FOUND, ..Self::of_field("documents", error.to_string()) }
             }
             _ => {
-                tracing::error!(error = %error, "failed");
+                tracing::error!(error = %error, "request failed");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the model failed; the log says why")
             }
         }

@@ -53,7 +53,7 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// The system gives no threads.
-    #[error("cannot start: {0}")]
+    #[error("cannot start the server: {0}")]
     Start(std::io::Error),
 }
 
@@ -66,7 +66,7 @@ impl Reloader {
     /// loaded they go on, and the log says why.
     pub async fn reload(&self) {
         if let Err(problem) = self.0.reload().await {
-            tracing::error!(error = problem.message, "not loaded");
+            tracing::error!(error = problem.message, "reload failed");
         }
     }
 }

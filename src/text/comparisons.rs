@@ -20,13 +20,13 @@ pub fn of_comparisons(comparisons: &Comparisons) -> String {
         text += &format!("\n{} ({}) against {} ({})\n", first.other, runs[1], first.baseline, runs[0]);
         let of_runs = |comparison: &Comparison| comparison.runs_like_these.map(|of_runs| of_runs.evidence);
         if pair.iter().all(|comparison| of_runs(comparison).is_some()) {
-            text += "\nThe training, for users and seeds like these\n";
+            text += "\nRetrained models (users and seeds vary)\n";
             text += &evidence_table(pair, |comparison| of_runs(comparison).unwrap_or(comparison.these_runs));
         }
-        text += "\nThese runs, for users like these\n";
+        text += "\nFixed models (users vary)\n";
         text += &evidence_table(pair, |comparison| comparison.these_runs);
         if let Some(differences) = run_table(pair) {
-            text += "\nDifference of each run and the baseline's of the same place\n";
+            text += "\nDifferences between paired runs, in the given order\n";
             text += &differences;
         }
         text += &comparisons
@@ -36,7 +36,8 @@ pub fn of_comparisons(comparisons: &Comparisons) -> String {
             .map(list_line)
             .collect::<String>();
         if first.runs_like_these.is_none() {
-            text += "\nOf the training this says nothing: two runs of one model differ too. It takes several seeds of both.\n";
+            text += "\nThis says nothing about the training: two runs of one model differ too. \
+                     Use several seeds of both.\n";
         }
     }
     text
@@ -44,7 +45,7 @@ pub fn of_comparisons(comparisons: &Comparisons) -> String {
 
 fn evidence_table(pair: &[Comparison], evidence: impl Fn(&Comparison) -> Evidence) -> String {
     let names = pair.first().map_or(["", ""], |first| [&first.baseline, &first.other]);
-    let head = ["", names[0], names[1], "difference", "95% interval", "p", "p (Holm)"];
+    let head = ["", names[0], names[1], "difference", "95% CI", "p", "p (Holm)"];
     let row = |comparison: &Comparison| {
         let Evidence { interval, p, p_holm } = evidence(comparison);
         vec![
@@ -74,9 +75,8 @@ fn run_table(pair: &[Comparison]) -> Option<String> {
 
 fn list_line(lists: &OtherLists) -> String {
     let percent = |share: f64| format!("{:.1}%", 100.0 * share);
-    let paired = lists
-        .between_paired_runs
-        .map_or(String::new(), |share| format!(", {} between runs in the same place", percent(share)));
+    let paired =
+        lists.between_paired_runs.map_or(String::new(), |share| format!(", {} between paired runs", percent(share)));
     let of_runs = [(&lists.baseline, lists.between_baseline_runs), (&lists.other, lists.between_other_runs)];
     let of_runs = of_runs.map(|(name, share)| {
         share.map_or(String::new(), |share| format!(", {} between two runs of {name}", percent(share)))

@@ -9,17 +9,17 @@ pub fn of_raw_summary(summary: &RawSummary) -> String {
         rows.push([vec![step.step.clone()], numbers.to_vec()].concat());
     }
     let most = summary.history_lengths.iter().copied().max().unwrap_or(0).max(1);
-    let mut histogram = vec![["choices in a history", "rows", ""].map(str::to_owned).to_vec()];
+    let mut histogram = vec![["history length", "rows", ""].map(str::to_owned).to_vec()];
     for (at, &count) in summary.history_lengths.iter().enumerate() {
         histogram.push(vec![(at + 1).to_string(), count.to_string(), format!("{:<40}", "#".repeat(count * 40 / most))]);
     }
     let several = match summary.items_with_several_titles {
         0 => String::new(),
-        count => format!("; {count} items have several titles, of which the first is used"),
+        count => format!("; {count} items have several titles; the first is used"),
     };
     let cold = match summary.cold_rows_dropped {
         0 => String::new(),
-        count => format!("; {count} cold rows left out"),
+        count => format!("; {count} cold-start rows dropped"),
     };
     format!(
         "{}\n{} training, {} validation and {} test rows{cold}; density {:.5}%{several}\n\n{}",
@@ -45,7 +45,7 @@ pub fn of_summary(summary: &Summary) -> String {
             part.users.to_string(),
             format!("{} ({:.1}%)", part.cold_targets, 100.0 * part.cold_share),
             format!("{:.1}", part.history.mean),
-            format!("{:.1} (most {})", part.prompt_tokens.mean, part.prompt_tokens.max),
+            format!("{:.1} (max {})", part.prompt_tokens.mean, part.prompt_tokens.max),
             part.shortened_prompts.to_string(),
         ]);
     }
@@ -54,15 +54,15 @@ pub fn of_summary(summary: &Summary) -> String {
     let dropped = match dropped.markup_items + dropped.untitled_items {
         0 => String::new(),
         items => format!(
-            "; left out {items} items, {} rows that chose them and {} whose history was nothing else",
+            "; dropped {items} items, {} rows with them as target and {} rows with no other history",
             sum(&dropped.rows_by_item),
             sum(&dropped.rows_by_history)
         ),
     };
     let notes = [
-        (summary.notes.titles_unlike_catalog, "titles in rows differ from the catalog's, which is used"),
-        (summary.notes.users_without_test, "users have training rows only: two choices are too few to leave one out"),
-        (summary.notes.users_without_rows, "users have no row: a single choice has no history"),
+        (summary.notes.titles_unlike_catalog, "titles in rows differ from the catalog's; the catalog's are used"),
+        (summary.notes.users_without_test, "users have training rows only: with two interactions none is held out"),
+        (summary.notes.users_without_rows, "users have no row: one interaction has no history"),
     ];
     let notes: String =
         notes.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}\n")).collect();
@@ -70,8 +70,8 @@ pub fn of_summary(summary: &Summary) -> String {
     let begin = summary.begin_token.as_ref();
     let begin = begin.map_or_else(String::new, |token| format!(", prompts begin with `{}` ({})", token.text, token.id));
     format!(
-        "{raw}{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles are markup{}\n\
-         {} tokens{begin}, the end token is `{}` ({}); an item has {:.1} tokens, at most {}\n{notes}",
+        "{raw}{}\n{} users, {} items, {} titles ({} of them shared by {} items), {} titles contain HTML{}\n\
+         vocabulary of {} tokens{begin}, end token `{}` ({}); {:.1} tokens per item, at most {}\n{notes}",
         table(&rows),
         summary.users,
         summary.items,

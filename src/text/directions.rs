@@ -15,8 +15,8 @@ pub fn of_directions(directions: &Directions) -> String {
     }
     let Directions { prompts, samples, thought_norm, noise_norm, reward_noise_free, reward_noisy, .. } = directions;
     format!(
-        "{prompts} prompts, {samples} noisy samples of each; norm of the thought {thought_norm:.2}, of the noise {noise_norm:.2}; \
-         reward {reward_noise_free:.3} without noise, {reward_noisy:.3} with it\n{}",
+        "{prompts} prompts, {samples} noisy samples each; mean norm of thoughts {thought_norm:.2}, of noise \
+         {noise_norm:.2}; mean reward {reward_noise_free:.3} without noise, {reward_noisy:.3} with noise\n{}",
         table(&rows)
     )
 }

@@ -10,11 +10,11 @@ pub fn of_evaluation(result: &EvaluationResult) -> String {
         [("model", &evaluation.by_item), ("by title", &evaluation.by_title), ("popularity", &evaluation.popularity)];
     let part = match result.shard {
         Shard::WHOLE => String::new(),
-        shard => format!(" (part {shard} of {})", result.users_of_all_parts),
+        shard => format!(" (shard {shard} of {} users)", result.users_of_all_parts),
     };
     let objective = match (evaluation.method.objective, result.trained_objective) {
         (Some(objective), Some(trained)) if objective != trained => {
-            format!("objective {objective}, the model was trained for {trained}\n")
+            format!("objective {objective}; the model was trained for {trained}\n")
         }
         (Some(objective), _) => format!("objective {objective}\n"),
         (None, _) => String::new(),
@@ -30,12 +30,12 @@ pub fn of_evaluation(result: &EvaluationResult) -> String {
     let shown = evaluation.exposure.as_ref().map_or(String::new(), |exposure| {
         let Exposure { k, average_popularity, coverage, gini, entropy } = exposure;
         format!(
-            "first {k} places: chosen {average_popularity:.1} times in training, coverage {coverage:.4}, Gini {gini:.4}, \
-             entropy {entropy:.2} bits\n"
+            "first {k} places: {average_popularity:.1} training interactions per item, coverage {coverage:.4}, \
+             Gini {gini:.4}, entropy {entropy:.2} bits\n"
         )
     });
     format!(
-        "{}\nby the popularity of the user's item\n{}{shown}{objective}{users} users{part} in {time}, {speed:.1} users/s\n",
+        "{}\nby popularity of the target\n{}{shown}{objective}{users} users{part} in {time}, {speed:.1} users/s\n",
         of_rankings(&rankings),
         of_rankings(&groups)
     )
@@ -60,7 +60,7 @@ pub fn of_guidance(guidance: &ChosenGuidance) -> String {
     let ChosenGuidance { kind, scale, transition, ndcg, users, .. } = guidance;
     let smoothing = transition.map_or(String::new(), |transition| format!(", smoothing {}", transition.smoothing));
     let ndcg = ndcg.unwrap_or(f64::NAN);
-    format!("guidance by {kind}, scale {scale}{smoothing}: NDCG {ndcg:.4} on {users} validation users")
+    format!("guidance {kind}, scale {scale}{smoothing}: NDCG {ndcg:.4} on {users} validation users")
 }
 
 /// How transitions are counted, as it was chosen on validation, by the options that give it.

@@ -5,7 +5,7 @@ use crate::report::duration;
 pub fn of_experiment(experiment: &Experiment) -> String {
     let mut text = format!("{}\n\n{}\n", experiment.title, experiment.about.trim());
     if let Some(minutes) = experiment.minutes {
-        text += &format!("\nplanned to take {minutes} minutes\n");
+        text += &format!("\nplanned duration: {minutes} minutes\n");
     }
     for (name, what) in &experiment.inputs {
         text += &format!("--input {name}=PATH: {what}\n");
@@ -18,9 +18,9 @@ pub fn of_step_event(event: &StepEvent) -> String {
     match event {
         StepEvent::Begun { step, place, due } => format!("step {place} of {due}: {}", step.name),
         StepEvent::TakenOver { step, twin } => {
-            format!("{} is of the same model as {twin}, and has its result", step.name)
+            format!("{} has the same model as {twin} and takes its result", step.name)
         }
-        StepEvent::Waiting(step) => format!("waiting for another experiment to carry out `{}`", step.name),
+        StepEvent::Waiting(step) => format!("waiting for another experiment to finish `{}`", step.name),
         StepEvent::Done { step, seconds } => format!("{} took {}", step.name, duration(*seconds)),
     }
 }

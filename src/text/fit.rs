@@ -12,7 +12,7 @@ fn of_columns(raw: &RawConfig) -> String {
     let titles = match (&raw.items, &raw.catalog_column) {
         (Some(file), Some(id)) => {
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            format!("{} of {file}, whose items are in `{id}`", name(&raw.title_column))
+            format!("{} of {file} (item column `{id}`)", name(&raw.title_column))
         }
         _ => name(&raw.title_column),
     };
@@ -21,7 +21,7 @@ fn of_columns(raw: &RawConfig) -> String {
         _ => "each user's last two choices validate and test",
     };
     let (user, item, time) = (name(&raw.user_column), name(&raw.item_column), name(&raw.time_column));
-    format!("columns: users {user}, items {item}, times {time}, titles {titles}; {split}")
+    format!("columns: user {user}, item {item}, time {time}, title {titles}; {split}")
 }
 
 /// What happens in the work on a shop, in a line.
@@ -30,7 +30,7 @@ pub fn of_fit_event(event: &FitEvent) -> String {
         FitEvent::Guessed(raw) => of_columns(raw),
         FitEvent::Prepared(Summary { users, items, splits, .. }) => {
             let Splits { train, valid, test } = Splits::make(|split| splits.get(split).rows);
-            format!("{users} users, {items} items; {train} rows train, {valid} validate, {test} test")
+            format!("{users} users, {items} items; {train} training, {valid} validation and {test} test rows")
         }
         FitEvent::Training(stage, RunEvent::Warning(text)) => format!("warning: {stage}: {text}"),
         FitEvent::Training(stage, _) => format!("training {stage}"),
@@ -38,10 +38,10 @@ pub fn of_fit_event(event: &FitEvent) -> String {
         FitEvent::Ranked(model, split, Metrics { users, ndcg_10, hr_10, .. }) => {
             format!("{model} on {users} {} users: NDCG@10 {ndcg_10:.4}, HR@10 {hr_10:.4}", split.name())
         }
-        FitEvent::LeftOut(model, why) => format!("{model} is left out: {why}"),
-        FitEvent::Chosen(model, why) => format!("chosen: {model}, for {why}"),
-        FitEvent::Refitting => "the chosen model once more, on everything".into(),
-        FitEvent::NotRefitted(why) => format!("the chosen model is not trained on everything: {why}"),
+        FitEvent::LeftOut(model, why) => format!("skipping {model}: {why}"),
+        FitEvent::Chosen(model, why) => format!("chose {model}: {why}"),
+        FitEvent::Refitting => "retraining the chosen model on all data".into(),
+        FitEvent::NotRefitted(why) => format!("not retraining the chosen model on all data: {why}"),
     }
 }
 
@@ -67,11 +67,9 @@ pub fn of_shop(shop: &Shop, folder: &Path) -> String {
     text += &format!("* {}: {}.\n", shop.chosen, shop.why);
     if !shop.models.is_empty() {
         text += match shop.refitted {
-            true => {
-                "The metrics, with 95% intervals over the users, are of the models before the last training, on everything.\n"
-            }
-            false => "The metrics have 95% intervals over the users.\n",
+            true => "Metrics, with 95% confidence intervals over users, are from before the retraining on all data.\n",
+            false => "Metrics have 95% confidence intervals over users.\n",
         };
     }
-    text + &format!("{} is the recommender, made in {}\n", folder.display(), duration(shop.seconds))
+    text + &format!("the recommender is in {}, built in {}\n", folder.display(), duration(shop.seconds))
 }

@@ -10,7 +10,7 @@ use crate::train::{Progress, RunPaths, Validation};
 /// are equally likely, where the loss is in such.
 pub fn of_validation(validation: &Validation, uniform: Option<f64>) -> String {
     let figure = |name: &str| validation.metric(name).unwrap_or(f64::NAN);
-    let uniform = uniform.map_or_else(String::new, |nats| format!(" nats per item (all alike: {nats:.2})"));
+    let uniform = uniform.map_or_else(String::new, |nats| format!(" nats per item (uniform: {nats:.2})"));
     let at_ten = |name: &str| validation.metrics.get(name)?.get("10")?.as_f64();
     let ranking = match (at_ten("valid_hr"), at_ten("valid_ndcg")) {
         (Some(hr), Some(ndcg)) => format!(", HR@10 {hr:.4}, NDCG@10 {ndcg:.4}"),
@@ -30,8 +30,8 @@ pub fn of_samples(validation: &Validation) -> Vec<String> {
     };
     let titles = |titles: &[String]| titles.iter().map(title).collect::<Vec<_>>().join(" | ");
     let line = |Sample { after, chose, rank, top, .. }: Sample| {
-        let place = rank.map_or_else(|| "not found".to_owned(), |rank| format!("place {rank}"));
-        format!("  after {}: {}; chose {} ({place})", titles(&after), titles(&top), title(&chose))
+        let place = rank.map_or_else(|| "not found".to_owned(), |rank| format!("rank {rank}"));
+        format!("  after {}: recommends {}; target {} ({place})", titles(&after), titles(&top), title(&chose))
     };
     samples.unwrap_or_default().into_iter().map(line).collect()
 }
@@ -43,7 +43,7 @@ const LONGEST_TITLE: usize = 40;
 pub fn of_outcome(outcome: &RunOutcome) -> String {
     let RunOutcome { stopped, steps, best_step, skipped, seconds, run, .. } = outcome;
     format!(
-        "{} after {steps} steps{} in {}; the best model, of step {}, is {}",
+        "{} after {steps} steps{} in {}; best model: step {}, {}",
         if stopped.is_some() { "stopped" } else { "done" },
         if *skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() },
         duration(*seconds),
@@ -55,7 +55,7 @@ pub fn of_outcome(outcome: &RunOutcome) -> String {
 /// How a run of SASRec ended in a folder, in a line.
 pub fn of_sasrec(end: &Progress, run: RunPaths, steps_per_epoch: usize) -> String {
     format!(
-        "done after {} epochs in {}; the best, epoch {} with an NDCG@10 of {:.4} on valid, is {}",
+        "done after {} epochs in {}; best model: epoch {}, validation NDCG@10 {:.4}, {}",
         end.step / steps_per_epoch,
         duration(end.seconds),
         end.best_step.unwrap_or(end.step) / steps_per_epoch,

@@ -86,10 +86,10 @@ fn what_is_no_plain_adapter_is_refused() {
         ..LoraConfig::of_rank(rank)
     };
     for (config, part) in [
-        (config(0, &["q_proj"]), "rank of 0"),
+        (config(0, &["q_proj"]), "got 0"),
         (config(1, &["proj"]), "`proj`"),
-        (config(1, &[]), "no proj"),
-        (config(17, &["k_proj"]), "more than"),
+        (config(1, &[]), "at least one projection"),
+        (config(17, &["k_proj"]), "exceeds both"),
     ] {
         let error = model.clone().with_lora(&config, 0).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

@@ -82,7 +82,9 @@ fn what_cannot_be_added_is_refused_and_adds_nothing() {
         std::fs::write(&file, text).unwrap();
         refuse(&["add-items", "--model", &shop, "--items", &file])
     };
-    assert!(add("sku,product_name\nN-1,fine\nS-1,another title\n").contains("item `S-1`: the catalog has it as"));
+    assert!(
+        add("sku,product_name\nN-1,fine\nS-1,another title\n").contains("item `S-1`: the catalog already has it as")
+    );
     assert!(add("sku,product_name\n,nobody\n").contains("line 2"));
     assert!(add("sku\nN-1\n").contains("title"));
     let long = format!("item_id,title\nN-1,{}\n", "\u{1f980} ".repeat(100));
@@ -94,7 +96,7 @@ fn what_cannot_be_added_is_refused_and_adds_nothing() {
     std::fs::write(folder.path().join("shop/added.jsonl"), "{\"id\": 3}\n").unwrap();
     assert!(refuse(&["recommend", "--model", &shop]).contains("added.jsonl:1: is damaged"));
     std::fs::write(folder.path().join("shop/added.jsonl"), "{\"id\": \"S-1\", \"title\": \"again\"}\n").unwrap();
-    assert!(refuse(&["recommend", "--model", &shop]).contains("the catalog has an item with this id"));
+    assert!(refuse(&["recommend", "--model", &shop]).contains("the catalog already has an item with this id"));
 }
 
 #[test]

@@ -195,7 +195,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_overwritten() {
     expect(&["--data", &data, "--out", &run], &["run", "exists", "--resume"]);
     expect(&["--data", &data, "--model", &run, "--lr", "0.1"], &["--lr", "--model"]);
     expect(&["--resume", &run, "--epochs", "9"], &["--epochs", "--resume"]);
-    expect(&["--data", &data, "--out", &out, "--heads", "5"], &["heads is 5"]);
+    expect(&["--data", &data, "--out", &out, "--heads", "5"], &["heads must divide"]);
     expect(&["--data", &data, "--out", &out, "--dropout", "1"], &["dropout"]);
     expect(&["--data", &data, "--out", &out, "--hidden", "99999999999"], &["d_model"]);
     expect(&["--data", &data, "--out", &out, "--batch", "0"], &["batch"]);

@@ -106,7 +106,7 @@ fn a_download_that_is_cut_goes_on_where_it_was() {
     let later = "later";
     hub.set(Faults { cuts: usize::MAX, cut_after: 1_000, ..Faults::default() });
     let try_it = || hub.latentr3(&w.path(later), &["init", "--base", MODEL, "--out", &w.path("second")]);
-    assert!(said(&try_it(), 1).contains("goes on from there"));
+    assert!(said(&try_it(), 1).contains("rerun the command to continue"));
     hub.asked();
     hub.set(Faults::default());
     made(&try_it());
@@ -123,7 +123,7 @@ fn large_files_may_lie_elsewhere_and_are_what_they_should_be() {
     };
     hub.set(Faults { wrong_sum: true, ..Faults::default() });
     let message = said(&init("wrong"), 1);
-    assert!(message.contains("model.safetensors has not") && message.contains("SHA-256"), "{message}");
+    assert!(message.contains("model.safetensors does not have") && message.contains("SHA-256"), "{message}");
     assert!(!Path::new(&w.path("wrong")).exists());
     hub.set(Faults { redirects: true, token: Some("secret"), ..Faults::default() });
     made(&init("made"));

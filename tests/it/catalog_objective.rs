@@ -109,9 +109,9 @@ fn a_target_outside_the_catalog_and_a_token_outside_the_vocabulary_are_errors() 
     let model = small_model(1, 7);
     let state = model.prefill(&[PROMPTS[0]]).unwrap();
     let error = model.target_log_probs(&state, None, &[&[3, END]], &objective(&items())).unwrap_err().to_string();
-    assert!(error.contains("no title of the catalog"), "{error}");
+    assert!(error.contains("not a title in the catalog"), "{error}");
     let beyond = objective(&[vec![3, END], vec![40, END]]);
     let error = model.target_log_probs(&state, None, &[&[3, END]], &beyond).unwrap_err().to_string();
-    assert!(error.contains("token 40") && error.contains("ends at 40"), "{error}");
+    assert!(error.contains("token 40") && error.contains("vocabulary of 40"), "{error}");
     assert!(beam_search(&model, &beyond, &PROMPTS, BeamConfig::default()).is_err());
 }

@@ -35,7 +35,7 @@ fn the_whole_way_from_data_to_recommendations() {
     // The run has it too, and knows that it was read.
     assert_eq!(w.json("grpo/evaluations/test.json"), result);
     let again = latentr3(&["evaluate", "--model", &model, "--data", &data, "--split", "test", "--thoughts", "0"]);
-    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("for this run before: 1"));
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("on the test split: 1"));
     assert_eq!(w.json("grpo/evaluations/test.json"), result, "a model without its thought is not the run's");
     succeed(&[
         "evaluate",
@@ -113,10 +113,10 @@ fn the_parts_of_an_evaluation_make_the_whole_of_one_process() {
     let coarse = evaluate("coarse.json", &["--shard", "2/3", "--precision", "bf16"]);
     for (parts, problem) in [
         (vec![&first, &second], "2 of 3 parts"),
-        (vec![&first, &second, &second], "2/3 is there twice"),
+        (vec![&first, &second, &second], "2/3 is given twice"),
         (vec![&first, &other, &third], "differ in beams"),
         (vec![&first, &coarse, &third], "differ in precision"),
-        (vec![&w.path("prepared/dataset.json")], "no result of an evaluation"),
+        (vec![&w.path("prepared/dataset.json")], "not an evaluation result"),
     ] {
         let args = [&["merge", "--json", &merged], &parts.iter().map(|part| part.as_str()).collect::<Vec<_>>()[..]];
         let message = refuse(&args.concat());
@@ -201,7 +201,7 @@ fn the_score_points_up_the_expected_reward_and_more_so_the_more_samples_there_ar
     }
     succeed(&["init", "--base", &model, "--thoughts", "0", "--out", &w.path("silent")]);
     let message = refuse(&["direction", "--model", &w.path("silent"), "--data", &data]);
-    assert!(message.contains("thinks"), "{message}");
+    assert!(message.contains("with thoughts"), "{message}");
 }
 
 #[test]

@@ -55,11 +55,11 @@ fn models_of_several_runs_are_compared_by_both_questions() {
     for part in [
         "test, by item: 6 rows of 6 users",
         "Latent R3 (2 runs) against SFT (2 runs)",
-        "The training, for users and seeds like these",
-        "These runs, for users like these",
+        "Retrained models (users and seeds vary)",
+        "Fixed models (users vary)",
         "HR@10   0.3333     0.8333     +0.5000",
         "run 2",
-        "Lists that differ: 0.0% between the models, 0.0% between runs in the same place, 0.0% between two runs of SFT",
+        "Lists that differ: 0.0% between the models, 0.0% between paired runs, 0.0% between two runs of SFT",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -105,7 +105,7 @@ fn single_runs_are_named_after_their_files_and_say_nothing_of_the_training() {
     let b = files.write("odd,name=x.json", [Some(1.0); 6], as_is);
     let said = succeed(&["compare", &a, &b]);
     assert!(said.contains("odd,name=x (1 run) against first (1 run)"), "{said}");
-    assert!(!said.contains("The training,") && said.contains("It takes several seeds of both"), "{said}");
+    assert!(!said.contains("Retrained models") && said.contains("Use several seeds of both"), "{said}");
     assert!(said.contains("NDCG@10") && !said.contains("@20") && !said.contains("NDCG@1 "), "{said}");
     assert!(succeed(&["compare", &a, &b, "--against", "odd,name=x"]).contains("first (1 run) against odd"));
     assert_eq!(succeed(&["compare", &a, &b, "--quiet"]), "");
@@ -115,7 +115,7 @@ fn single_runs_are_named_after_their_files_and_say_nothing_of_the_training() {
     });
     let output = crate::common::program::latentr3(&["compare", &format!("A={a},{same}"), &b]);
     let warning = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && warning.contains("are of the same weights"), "{warning}");
+    assert!(output.status.success() && warning.contains("have the same weights"), "{warning}");
 }
 
 #[test]
@@ -138,29 +138,29 @@ fn what_cannot_be_compared_is_refused() {
         ),
         (
             vec![good.clone(), changed("rank.json", |result| result["ranks"][2]["rank"] = json!(-3.5))],
-            vec!["rank.json", "-3.5 is no rank"],
+            vec!["rank.json", "-3.5 is not a rank"],
         ),
         (
             vec![good.clone(), changed("part.json", |result| result["shard"] = json!("1/2"))],
             vec!["part.json", "part 1/2", "latentr3 merge"],
         ),
         (vec![good.clone()], vec!["at least two models"]),
-        (vec![good.clone(), format!("A={good}")], vec!["good.json is there twice"]),
-        (vec![format!("A={good}"), format!("A={other}")], vec!["two models are called `A`"]),
-        (vec![good.clone(), format!("={other}")], vec!["is no model; write NAME=RUN,RUN"]),
-        (vec![good.clone(), format!("A={other},")], vec!["is no model; write NAME=RUN,RUN"]),
+        (vec![good.clone(), format!("A={good}")], vec!["good.json is given twice"]),
+        (vec![format!("A={good}"), format!("A={other}")], vec!["two models are named `A`"]),
+        (vec![good.clone(), format!("={other}")], vec!["is not a model; write NAME=RUN,RUN"]),
+        (vec![good.clone(), format!("A={other},")], vec!["is not a model; write NAME=RUN,RUN"]),
         (vec![good.clone(), paths("nowhere.json")], vec!["nowhere.json"]),
-        (vec![good.clone(), paths("prepared/dataset.json")], vec!["dataset.json", "no result of an evaluation"]),
+        (vec![good.clone(), paths("prepared/dataset.json")], vec!["dataset.json", "not an evaluation result"]),
         (vec![good.clone(), paths("base")], vec!["base", "has no evaluations/test.json"]),
         (
             vec![good.clone(), other.clone(), "--metrics".into(), "hr@20".into()],
-            vec!["HR@20 needs longer lists than those of 10 items"],
+            vec!["HR@20 needs lists longer than 10 items"],
         ),
-        (vec![good.clone(), other.clone(), "--metrics".into(), "map@10".into()], vec!["`map@10` is no metric"]),
-        (vec![good.clone(), other.clone(), "--resamples".into(), "0".into()], vec!["0 resamples"]),
+        (vec![good.clone(), other.clone(), "--metrics".into(), "map@10".into()], vec!["`map@10` is not a metric"]),
+        (vec![good.clone(), other.clone(), "--resamples".into(), "0".into()], vec!["got 0"]),
         (
             vec![good.clone(), other.clone(), "--against".into(), "third".into()],
-            vec!["no model is called `third`; there are `good`, `other`"],
+            vec!["no model is named `third`; the models are `good`, `other`"],
         ),
         (
             vec![good.clone(), other.clone(), "--against".into(), "good".into(), "--all-pairs".into()],

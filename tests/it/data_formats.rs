@@ -150,10 +150,10 @@ fn errors_name_file_line_column_value_and_remedy() {
         ("  ,['A'],B,[0],1", "line 3, column `user_id`: the user is empty"),
         (
             "u,['A,B,[0],1",
-            "line 3, column `history_item_title`: not a list as Python writes it: expected the quote that ends the string, found the end at character 4; the value is `['A`",
+            "line 3, column `history_item_title`: not a Python list: expected the quote that ends the string, found the end at character 4; the value is `['A`",
         ),
-        ("u,nan,B,[0],1", "line 3, column `history_item_title`: not a list"),
-        ("u,['A'],B,array([0]),1", "line 3, column `history_item_id`: not a list"),
+        ("u,nan,B,[0],1", "line 3, column `history_item_title`: not a Python list"),
+        ("u,['A'],B,array([0]),1", "line 3, column `history_item_id`: not a Python list"),
         ("u,['A'],B,[0],1,2", "line 3: 6 fields instead of 5"),
         ("u,['A'],B", "line 3: 3 fields instead of 5"),
         ("u,\"['A'],B,[0],1\nu,['A'],B,[0],1", "line 3: 2 fields instead of 5"),
@@ -222,7 +222,7 @@ fn files_that_are_missing_empty_or_only_a_header_are_named() {
 #[test]
 fn bad_item_lists_are_refused() {
     for (info, wanted) in [
-        ("A\t0\nB\t1\nC\t0\n", "info.txt, line 3, column `id`: this id already stands in line 1"),
+        ("A\t0\nB\t1\nC\t0\n", "info.txt, line 3, column `id`: this id already appears in line 1"),
         ("A\t0\n \t1\n", "info.txt, line 2, column `title`: the item's title is empty"),
         ("A\t0\nx\tB\t1\n", "info.txt, line 2: 3 fields instead of 2"),
         ("x\tA\t0\nB\t1\n", "info.txt, line 2: 2 fields instead of 3"),
@@ -275,16 +275,20 @@ fn bad_recbole_files_are_refused() {
         (
             item,
             format!("{good}u\t1\t5\tlate\n"),
-            "toy.inter, line 3, column `timestamp`: not a time; write seconds or milliseconds since 1970, or a date as in 2024-03-01 or 2024-03-01 17:30; the value is `late`",
+            "toy.inter, line 3, column `timestamp`: not a time; write seconds or milliseconds since 1970, or a date such as 2024-03-01 or 2024-03-01 17:30; the value is `late`",
         ),
         (item, format!("{good}u\t1\t5\n"), "toy.inter, line 3: 3 fields instead of 4"),
-        (item, INTER.into(), "toy.inter: there is a header but no row"),
+        (item, INTER.into(), "toy.inter: the file has a header but no rows"),
         (item, INTER.replace("timestamp", "when"), "`time` or `date` among `user_id`, `item_id`, `rating`, `when`"),
-        (item, good.clone(), "toy.inter: no row for the train split: a row needs a choice and a history"),
-        (item, format!("{good}u\t2\t5\t2\n"), "toy.inter: no row for the valid split: too few rows are left"),
+        (item, good.clone(), "toy.inter: no rows for the train split: a row needs an interaction and"),
+        (
+            item,
+            format!("{good}u\t2\t5\t2\n"),
+            "toy.inter: no rows for the valid split: the filters and the split leave too few rows",
+        ),
         (item, String::new(), "toy.inter: the file is empty"),
         (untitled, good.clone(), "`product_title` among `item_id`, `year`"),
-        ("item_id:token\ttitle:token_seq\n", good.clone(), "toy.item: there is a header but no row"),
+        ("item_id:token\ttitle:token_seq\n", good.clone(), "toy.item: the file has a header but no rows"),
         ("item_id:token\ttitle:token_seq\n1\t\n", good.clone(), "toy.item: no item of"),
     ] {
         let error = Interactions::read(atomic(item, inter).path(), &options()).unwrap_err().to_string();

@@ -59,7 +59,7 @@ fn a_device_without_a_precision_is_refused_before_anything_is_loaded() {
         (vec!["bench", "sft", "--model", &model, "--tokens", &data], "bf16"),
     ] {
         let message = refuse(&[&args[..], &["--device", "ndarray", "--precision", precision]].concat());
-        let expected = format!("precision `{precision}`: the device does not compute in it, but in f32");
+        let expected = format!("precision `{precision}`: not supported by this device, which supports f32");
         assert!(message.contains(&expected), "{args:?}: {message}");
         let message = refuse(&[&args[..], &["--device", "ndarray", "--precision", "f32"]].concat());
         assert!(message.contains("model") || message.contains("data"), "{args:?}: {message}");

@@ -318,11 +318,14 @@ fn over_many_samples_it_is_the_slope_of_the_expected_reward() {
 #[test]
 fn what_makes_no_sense_is_refused_by_name() {
     let refused = [
-        (GrpoConfig { train_backbone: true, ..config(4, 1.0) }, "estimator: is score"),
-        (config(4, 0.0), "sigma: is 0"),
-        (GrpoConfig { sigma_relative: Some(0.0), ..config(4, 1.0) }, "sigma_relative: is 0"),
-        (GrpoConfig { max_kl: Some(-1.0), ..Default::default() }, "max_kl: is -1"),
-        (GrpoConfig { stop_on_collapse: Some(1.0), ..Default::default() }, "stop_on_collapse: is 1"),
+        (GrpoConfig { train_backbone: true, ..config(4, 1.0) }, "estimator: score needs"),
+        (config(4, 0.0), "sigma: must be positive"),
+        (GrpoConfig { sigma_relative: Some(0.0), ..config(4, 1.0) }, "sigma_relative: must be positive"),
+        (GrpoConfig { max_kl: Some(-1.0), ..Default::default() }, "max_kl: must be a positive number, got -1"),
+        (
+            GrpoConfig { stop_on_collapse: Some(1.0), ..Default::default() },
+            "stop_on_collapse: must be a finite number above 1, got 1",
+        ),
     ];
     for (config, message) in refused {
         let error = config.check().unwrap_err().to_string();

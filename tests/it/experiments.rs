@@ -91,7 +91,7 @@ fn what_is_done_is_skipped_and_what_is_missing_is_made() {
         succeed(&["compare", &w.path("results/eval-0.json"), &w.path("results/eval-1.json"), "--metrics", "hr@10"]);
     assert!(said.contains("eval-1"), "{said}");
     let message = refuse(&["merge", &w.path("results/eval-1.json"), "--json", &w.path("merged.json")]);
-    assert!(message.contains("no counts of their items"), "{message}");
+    assert!(message.contains("no item counts"), "{message}");
 
     let compared = w.json("results/compared.json");
     assert_eq!(compared["result"]["models"][1]["runs"][0], "{results}/eval-1.json");
@@ -184,7 +184,7 @@ fn what_no_step_made_is_left_alone() {
     std::fs::create_dir_all(w.path("work/runs/sft-0")).unwrap();
     std::fs::write(w.path("work/runs/sft-0/mine"), "precious").unwrap();
     let message = refuse(&command(&paths, &[]));
-    assert!(message.contains("runs/sft-0") && message.contains("not of the step"), "{message}");
+    assert!(message.contains("runs/sft-0") && message.contains("was not made by the step"), "{message}");
     assert_eq!(w.bytes("work/runs/sft-0/mine"), b"precious");
 }
 
@@ -252,7 +252,7 @@ fn what_cannot_be_run_says_why() {
     let message = refuse(&alone);
     assert!(message.contains("--input made=PATH: a folder with prepared data and a model"), "{message}");
     for (more, part) in [
-        (["--input", "mode=."], "no input is called mode; there are: made"),
+        (["--input", "mode=."], "no input named mode; it has: made"),
         (["--only", "sfd"], "sfd"),
         (["--minutes", "nan"], "number of minutes"),
     ] {
@@ -265,7 +265,7 @@ fn what_cannot_be_run_says_why() {
         ("title =", "titel =", "titel"),
         ("needs = [\"sft-{seed}\"]", "needs = [\"x\"]", "needs `x`"),
         ("seed = [0, 1]", "seed = [[0], 1]", "neither text nor a number"),
-        ("run = \"sft", "run = \"experiment", "runs `experiment`, which is no command for a step"),
+        ("run = \"sft", "run = \"experiment", "runs `experiment`, which is not a command for steps"),
         ("run = \"sft", "run = \"rm", "runs `rm`"),
         ("[matrix]", "minutes = nan\n[matrix]", "minutes"),
     ] {

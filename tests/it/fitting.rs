@@ -50,7 +50,7 @@ pub fn shop() -> &'static Path {
         let [orders, items, out, json] = ["orders.csv", "items.csv", "shop", "shop.json"].map(path);
         let args = ["fit", "--data", &orders, "--items", &items, "--out", &out, "--minutes", "0.3", "--json", &json];
         let said = succeed(&args);
-        assert!(said.contains("validation NDCG@10") && said.contains("is the recommender"), "{said}");
+        assert!(said.contains("validation NDCG@10") && said.contains("the recommender is in"), "{said}");
         folder
     })
     .path()
@@ -275,13 +275,13 @@ fn a_shop_goes_on_from_another_with_newer_orders_and_items() {
     assert!(!next.join("trial/pretrain").exists());
 
     let refuses = |more: &[&str]| refuse(&[&["fit", "--data", &newer, "--out", &path("other")], more].concat());
-    assert!(refuses(&["--from", from, "--model", &path("model")]).contains("model: is that of the shop"));
+    assert!(refuses(&["--from", from, "--model", &path("model")]).contains("model: cannot be given together"));
     assert!(refuses(&["--from", &path("nowhere")]).contains("from"));
     std::fs::remove_dir_all(path("other")).ok();
     let bare = path("bare");
     std::fs::create_dir(&bare).unwrap();
     std::fs::copy(first.join("shop.json"), Path::new(&bare).join("shop.json")).unwrap();
-    assert!(refuses(&["--from", &bare]).contains("holds no interactions"));
+    assert!(refuses(&["--from", &bare]).contains("has no interactions"));
     assert!(!Path::new(&path("other")).exists());
 }
 

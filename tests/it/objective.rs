@@ -93,16 +93,16 @@ fn token_files_are_scored_by_the_catalog_of_their_first_line_or_of_another_file(
     // A target that is no title, and a tree beyond the vocabulary: file and line.
     std::fs::write(&tokens, format!("{items}{{\"prompt\": [3], \"target\": [5,6,0]}}\n")).unwrap();
     let message = refuse(&score);
-    assert!(message.contains("tokens, line 2") && message.contains("no title of the catalog"), "{message}");
+    assert!(message.contains("tokens, line 2") && message.contains("not a title in the catalog"), "{message}");
     for command in ["sft", "grpo"] {
         let message = refuse(&["bench", command, "--model", &model, "--tokens", &tokens, "--objective", "catalog"]);
-        assert!(message.contains("tokens, line 2") && message.contains("no title of the catalog"), "{message}");
+        assert!(message.contains("tokens, line 2") && message.contains("not a title in the catalog"), "{message}");
     }
     std::fs::write(&tokens, rows).unwrap();
     for (items, wanted) in [
         ("{\"catalog\": [[5,0],[9999,0]], \"eos\": 0}\n", "token 9999"),
         ("{\"catalog\": [], \"eos\": 0}\n", "empty"),
-        ("{\"catalog\": [[0,0],[0]], \"eos\": 0}\n", "the beginning of"),
+        ("{\"catalog\": [[0,0],[0]], \"eos\": 0}\n", "a prefix of"),
         (rows, "must be the catalog"),
     ] {
         std::fs::write(&catalog, items).unwrap();

@@ -20,11 +20,11 @@ fn json_replaces_results_and_nothing_else() {
     for (command, file, part) in [
         (&evaluate[..], "base/model.safetensors", "not written by this command"),
         (&recommend, "prepared/catalog.jsonl", "not written by this command"),
-        (&recommend, "base/config.json", "a part of something"),
-        (&evaluate, "prepared/dataset.json", "a part of something"),
+        (&recommend, "base/config.json", "is part of a model"),
+        (&evaluate, "prepared/dataset.json", "is part of a model"),
         (&prepare, "data/train.csv", "not written by this command"),
-        (&compare, "b.json", "is read here"),
-        (&["merge", &first, "--json"], "a.json", "is read here"),
+        (&compare, "b.json", "is an input of this command"),
+        (&["merge", &first, "--json"], "a.json", "is an input of this command"),
         (&["report", &first, "--out"], "b.json", "not written by this command"),
     ] {
         let before = w.bytes(file);
@@ -51,7 +51,7 @@ fn a_run_is_resumed_by_its_own_command() {
 #[test]
 fn a_negative_number_is_a_value() {
     let w = Workshop::new();
-    for (option, part) in [("--lr", "learning_rate: is -1"), ("--clip-norm", "clip_norm: is -1")] {
+    for (option, part) in [("--lr", "learning_rate: must be"), ("--clip-norm", "clip_norm: must be")] {
         let mut args = w.train("sft", "base", "out", &[]);
         args.extend([option, "-1"].map(str::to_owned));
         let message = refuse(&words(&args));
@@ -60,7 +60,7 @@ fn a_negative_number_is_a_value() {
     let data = w.path("prepared");
     let message =
         refuse(&["baseline", "sasrec", "--data", &data, "--split", "valid", "--out", &w.path("out"), "--lr", "-1"]);
-    assert!(message.contains("learning_rate: is -1"), "{message}");
+    assert!(message.contains("learning_rate: must be"), "{message}");
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn bench_says_which_options_change_nothing() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let said = bench("eval", &["--users", "2", "--micro", "4"]);
-    assert!(said.contains("--micro changes nothing") && !said.contains("--users"), "{said}");
-    assert!(bench("sft", &["--steps", "1", "--batch", "2", "--sigma", "1"]).contains("--sigma changes nothing"));
+    assert!(said.contains("--micro has no effect") && !said.contains("--users"), "{said}");
+    assert!(bench("sft", &["--steps", "1", "--batch", "2", "--sigma", "1"]).contains("--sigma has no effect"));
 }
 
 /// A model's weights are hashed by whoever loads them; who only names them believes the record.
@@ -139,9 +139,9 @@ fn what_contradicts_itself_is_no_result() {
     let page =
         |file: &str| ["report", &w.path(file), "--out", &w.path("page.html"), "--examples", "0"].map(str::to_owned);
     for (pointer, value, part) in [
-        ("/users", 99.into(), "6 ranks of 99 users"),
-        ("/by_item/hr/1", 2.0.into(), "2.0 as a share, at 1"),
-        ("/ranks/0/list/0/0", 4_000_000.into(), "item 4000000 in a list"),
+        ("/users", 99.into(), "6 ranks for 99 users"),
+        ("/by_item/hr/1", 2.0.into(), "a metric at 1 is 2.0"),
+        ("/ranks/0/list/0/0", 4_000_000.into(), "a list has item 4000000"),
     ] {
         let mut result = w.json("result.json");
         *result.pointer_mut(pointer).unwrap() = value;

@@ -114,7 +114,7 @@ fn frozen_weights_in_16_bits_compute_as_if_rounded() {
             assert!(kept.lora().is_none() || dtype_of(&kept.clone().merged()) == FloatDType::F32);
         }
         let error = plain.clone().with_frozen_weights(precision).unwrap_err();
-        assert!(error.to_string().contains("all of them train"), "{error}");
+        assert!(error.to_string().contains("all weights are trained"), "{error}");
     }
 }
 

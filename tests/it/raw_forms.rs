@@ -218,7 +218,7 @@ fn the_same_files_give_the_same_bytes_and_a_dry_run_makes_nothing() {
         assert!(fs::read(Path::new(&a).join(file)).unwrap() == fs::read(Path::new(&b).join(file)).unwrap(), "{file}");
     }
     let said = succeed(&["prepare", "--data", &data, "--dry-run", "--k-core", "6"]);
-    assert!(said.contains("6-core") && said.contains("choices in a history"), "{said}");
+    assert!(said.contains("6-core") && said.contains("history length"), "{said}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
 }
 

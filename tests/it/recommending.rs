@@ -127,7 +127,7 @@ fn the_program_recommends_by_id_by_title_and_to_all_users_of_a_file() {
     one(&["--history-id", id]);
     for (more, part) in [
         (vec!["--history-id", "nothing"], "history: the catalog has no item `nothing`"),
-        (vec!["--users", &lists], "is no history"),
+        (vec!["--users", &lists], "is not a history"),
         (vec!["--history", title, "--history-id", id], "cannot be used with"),
         (vec![], "--history"),
     ] {
@@ -159,7 +159,7 @@ fn a_run_recommends_with_the_guide_that_its_evaluation_chose() {
     std::fs::write(w.path("prepared/template.txt"), "Another wording: {history}").unwrap();
     let fixed = ["recommend", "--model", &model, "--data", &data, "--history-id", id.as_str().unwrap()];
     assert!(
-        refuse(&fixed).contains("prepared: is not the data on which the model's guidance was chosen; choose it anew")
+        refuse(&fixed).contains("prepared: is not the data on which the model's guidance was chosen; choose it again")
     );
     succeed(&[&fixed[..], &["--no-guidance"]].concat());
 }

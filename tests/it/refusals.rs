@@ -18,14 +18,14 @@ fn what_is_wrong_with_data_is_said_with_the_option_that_helps() {
     let with = |more: &[&'static str]| [&two[..], more].concat();
     prepare("a.csv", "who,what\nu,i\n", &[], &["no column `user_id`", "(--user-column)"]);
     prepare("b.csv", "user_id,item_id,timestamp\nu,i,1\n", &[], &["no column `title`", "(--title-column)", "--items"]);
-    prepare("c.csv", &orders.replace("One", ""), &["--min-rating", "6"], &["no interaction is left", "--min-rating"]);
+    prepare("c.csv", &orders.replace("One", ""), &["--min-rating", "6"], &["no interactions are left", "--min-rating"]);
     prepare("d.csv", orders, &["--max-history", "0"], &["--max-history: must be at least 1"]);
     prepare("e.csv", orders, &["--split-ratio", "1000001:1:1"], &["--split-ratio: must be three"]);
-    prepare("f.csv", orders, &with(&["--min-history", "4"]), &["no row for the", "--min-history"]);
-    prepare("g.csv", orders, &with(&["--max-tokens", "5"]), &["more than the 5 allowed", "(--max-tokens)"]);
+    prepare("f.csv", orders, &with(&["--min-history", "4"]), &["no rows for the", "--min-history"]);
+    prepare("g.csv", orders, &with(&["--max-tokens", "5"]), &["more than the limit of 5", "(--max-tokens)"]);
     prepare("h.csv", orders, &with(&["--end-token", "<stop>"]), &["end token: ", "(--end-token)"]);
     prepare("i.csv", orders, &with(&["--vocab-size", "9"]), &["--vocab-size: 9 tokens are too few"]);
-    prepare("j.csv", orders, &with(&["--train-users", "1", "--dry-run"]), &["--train-users: comes after"]);
+    prepare("j.csv", orders, &with(&["--train-users", "1", "--dry-run"]), &["--train-users: applies only after"]);
 }
 
 #[test]
@@ -54,14 +54,14 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     expect(&["score", "--model", &base, "--tokens", &w.path("nowhere")], &["nowhere"]);
     expect(
         &["grpo", "--model", &base, "--data", &prepared, "--out", &out, "--rollouts", "10"],
-        &["rollouts: is 10", "multiple"],
+        &["rollouts: must be", "multiple"],
     );
     // Values that make no sense.
     let sft = |more: &[&'static str]| [&["sft", "--model", &base, "--data", &prepared, "--out", &out], more].concat();
     expect(&sft(&["--limit", "0"]), &["--limit"]);
     expect(&sft(&["--thoughts", "18446744073709551615"]), &["too many"]);
     expect(&sft(&["--lr", "NaN"]), &["learning_rate"]);
-    expect(&sft(&["--precision", "f64"]), &["--precision", "f32, bf16 and f16"]);
+    expect(&sft(&["--precision", "f64"]), &["--precision", "f32, bf16 or f16"]);
     expect(&sft(&["--json", "nowhere/result.json"]), &["nowhere/result.json", "no such folder"]);
     expect(&["demo", "--out", &data], &["data", "exists"]);
     expect(&["bench", "sft", "--model", &base, "--tokens", &out, "--threads", "99999999"], &["99999999 threads"]);
@@ -84,7 +84,7 @@ fn bad_input_is_refused_with_its_name_and_nothing_is_overwritten() {
     std::fs::write(w.path("base/model.safetensors"), &weights[..weights.len() / 2]).unwrap();
     expect(
         &["recommend", "--model", &base, "--data", &prepared, "--history", "x"],
-        &["model.safetensors", "cut short"],
+        &["model.safetensors", "truncated"],
     );
     std::fs::write(w.path("base/config.json"), "{").unwrap();
     expect(&["recommend", "--model", &base, "--data", &prepared, "--history", "x"], &["config.json"]);

@@ -72,7 +72,7 @@ fn a_run_reinforces_what_stage_1_held_out_and_resumes_with_identical_results() {
     let refused = |model: &str, more: &[&'static str]| {
         refuse(&words(&w.train("grpo", model, "refused", &[&["--samples", "items"], more].concat())))
     };
-    assert!(refused("plain", &["--rows", "held-out"]).contains("held no training rows out"));
+    assert!(refused("plain", &["--rows", "held-out"]).contains("held out no training rows"));
     assert!(refused("sft", &["--advantage", "batch"]).contains("advantage"));
     assert!(refused("sft", &["--reward", "fame"]).contains("hit, rank, ndcg"));
     assert!(refused("sft", &["--reward", "guide"]).contains("guide"));

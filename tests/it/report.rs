@@ -189,7 +189,7 @@ fn a_model_that_cannot_be_read_leaves_the_rest_of_the_page() {
     run(&w.train("sft", "base", "bad", &["--epochs", "1"]));
     std::fs::write(w.path("bad/best/model.safetensors"), "torn").unwrap();
     let page = report(&w, &["good", "bad"], &[]);
-    assert!(page.contains("whose model cannot be looked into") && page.matches("<article").count() == 3);
+    assert!(page.contains("whose model cannot be examined") && page.matches("<article").count() == 3);
 }
 
 #[test]
@@ -202,9 +202,12 @@ fn a_baseline_stands_beside_the_models() {
     succeed(&[&["baseline", "sasrec", "--out", &out, "--epochs", "3", "--hidden", "8"], &fixed[..]].concat());
     succeed(&[&["baseline", "transition", "--json", &transition], &fixed[..]].concat());
     let page = report(&w, &["sft", "sasrec", "transition.json"], &[]);
-    for part in
-        ["Baseline: SASRec", "Validation NDCG@10", "mean cross-entropy over the catalog", "which is no language model"]
-    {
+    for part in [
+        "Baseline: SASRec",
+        "Validation NDCG@10",
+        "mean cross-entropy over the catalog",
+        "which is not a language model",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     // How a list was made is said where others were made otherwise, unless the name says it.
@@ -218,7 +221,7 @@ fn a_run_alone_without_evaluations_or_data_still_has_a_page() {
     let w = Workshop::new();
     run(&w.train("sft", "base", "sft", &["--epochs", "1"]));
     let page = report(&w, &["sft"], &["--examples", "0"]);
-    assert!(page.contains("No evaluation was given") && page.contains("no example was asked for"));
+    assert!(page.contains("No evaluation was given") && page.contains("no examples were requested"));
     // Data that was moved is missed by name, and found by name.
     std::fs::rename(w.path("prepared"), w.path("moved")).unwrap();
     let page = report(&w, &["sft"], &[]);
@@ -278,7 +281,7 @@ fn what_is_damaged_is_named_with_its_line_and_no_page_is_written() {
     };
     expect(&[&w.path("nowhere")], &["nowhere", "no such run folder"]);
     expect(&[&w.path("base")], &["base", "run.json"]);
-    expect(&[&w.path("data/info.txt")], &["info.txt:1", "no result"]);
+    expect(&[&w.path("data/info.txt")], &["info.txt:1", "not an evaluation result"]);
     expect(&[&sft, "--data", &w.path("nowhere")], &["nowhere"]);
     let evaluate = ["evaluate", "--model", &sft, "--data", &data, "--split", "test", "--quiet", "--json", &part];
     succeed(&[&evaluate[..], &["--shard", "1/2"]].concat());
@@ -301,7 +304,7 @@ fn what_is_damaged_is_named_with_its_line_and_no_page_is_written() {
     let log = w.bytes("sft/metrics.jsonl");
     let second = log.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     damage("sft/metrics.jsonl", &[&log[..second], b"{\"step\": \n", &log[second..]].concat(), &["metrics.jsonl:2"]);
-    damage("sft/metrics.jsonl", &[&log[..], b"{\"step\": 0}\n"].concat(), &["metrics.jsonl:", "stands after"]);
+    damage("sft/metrics.jsonl", &[&log[..], b"{\"step\": 0}\n"].concat(), &["metrics.jsonl:", "comes after"]);
     damage("sft/run.json", b"{", &["run.json"]);
     damage("sft/last/progress.json", b"{}", &["progress.json"]);
     damage("sft/evaluations/test.json", b"{\n}", &["test.json:2"]);

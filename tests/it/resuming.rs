@@ -122,7 +122,7 @@ fn a_run_in_16_bits_goes_on_as_it_began() {
     }
     assert_ne!(w.bytes("f32/metrics.jsonl"), w.bytes("whole-sft/metrics.jsonl"));
     let message = refuse(&words(&w.train("sft", "base", "all", &[&SFT[..], &frozen].concat())));
-    assert!(message.contains("all of them train"), "{message}");
+    assert!(message.contains("all weights are trained"), "{message}");
     for file in ["model.safetensors", "optimizer.safetensors"] {
         let [f32, bf16] = ["f32", "whole-sft"].map(|name| w.bytes(&format!("{name}/last/{file}")));
         let header = |bytes: &[u8]| {
@@ -169,7 +169,7 @@ fn a_trial_that_ended_goes_on_for_more_steps() {
     assert_eq!(w.json("short/last/progress.json")["step"], 9);
     assert!(w.bytes("short/last/model.safetensors") == w.bytes("long/last/model.safetensors"));
     // It has done more by now.
-    assert!(refuse(&[&resume("sft", &short)[..], &["--max-steps", "7"]].concat()).contains("has done 9 steps of 7"));
+    assert!(refuse(&[&resume("sft", &short)[..], &["--max-steps", "7"]].concat()).contains("has already done 9 steps"));
     succeed(&resume("sft", &short));
 }
 

@@ -160,7 +160,7 @@ impl AdamW {
             {
                 ((high as u32) << 16) | low as u32
             }
-            _ => return Err(error("holds no number of steps; it is not an optimiser's state".into())),
+            _ => return Err(error("is not an optimiser state: it has no step count".into())),
         };
         let mut moments = BTreeMap::new();
         let names: Vec<String> =
@@ -171,7 +171,7 @@ impl AdamW {
                 Some(StoredTensor { shape, values }) if shape.len() == 2 => {
                     Ok(Tensor::<2>::from_data(TensorData::new(values, [shape[0], shape[1]]), device))
                 }
-                _ => Err(error(format!("the {part} part of `{name}` is missing or misshapen"))),
+                _ => Err(error(format!("tensor `{name}.{part}` is missing or not a matrix"))),
             };
             let pair = Moments { first: take("first")?, second: take("second")? };
             if config.average.is_some() {
@@ -180,14 +180,14 @@ impl AdamW {
             moments.insert(name, pair);
         }
         if let Some(name) = tensors.keys().next() {
-            return Err(error(format!("tensor `{name}` does not belong to an optimiser's state")));
+            return Err(error(format!("tensor `{name}` is not part of an optimiser state")));
         }
         // What the folder holds as the model are the averages.
         let mut averages = Averages { of: &trained, found: BTreeMap::new() };
         visit_named(&saved, &mut averages);
         let averages = averages.found;
         if averages.len() < trained.len() || averages.iter().any(|(name, value)| value.dims() != trained[name].dims()) {
-            return Err(error("does not fit the model beside it".into()));
+            return Err(error("does not match the model in the same folder".into()));
         }
         let model = map_named(saved, &mut Replacer(&trained));
         Ok((Self { config, steps, moments, averages }, model))
@@ -208,14 +208,14 @@ impl AdamW {
                 _ => {
                     return Err(TrainError::run(
                         path,
-                        format!("the moments of `{name}` are missing or not of shape {shape:?}"),
+                        format!("the moments of `{name}` are missing or do not have shape {shape:?}"),
                     ));
                 }
             }
         }
         match self.moments.keys().find(|name| !shapes.contains_key(*name)) {
             None => Ok(()),
-            Some(name) => Err(TrainError::run(path, format!("has moments of `{name}`, which is not trained"))),
+            Some(name) => Err(TrainError::run(path, format!("contains moments of `{name}`, which is not trained"))),
         }
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn load<M: Trainable>(
 pub(crate) fn progress<P: DeserializeOwned>(folder: &Path) -> Result<P, TrainError> {
     let path = folder.join(PROGRESS_FILE);
     serde_json::from_value(files::read_json(&path)?)
-        .map_err(|error| TrainError::run(&path, format!("is damaged or of another version: {error}")))
+        .map_err(|error| TrainError::run(&path, format!("is damaged or was written by another version: {error}")))
 }
 
 /// Puts a whole new folder in the place of `target`; at every moment one of them is there or can be recovered.

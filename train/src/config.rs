@@ -63,14 +63,14 @@ pub struct Keep {
     pub limit: usize,
 }
 
-/// What to do with a step whose loss, reward or gradient is not finite. The model is not moved by it in any case.
+/// What to do with a step whose loss, reward or gradient is NaN or infinite. Such a step never changes the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum OnNonfinite {
     /// Stop the run.
     Stop,
-    /// Go on with the next batch, and count; ten in a row stop the run all the same.
+    /// Continue with the next batch and count the step; ten in a row stop the run in any case.
     Skip,
 }
 
@@ -100,7 +100,7 @@ impl Default for TrainConfig {
 }
 
 /// What most numbers must be.
-const POSITIVE: &str = "a positive number of single precision";
+const POSITIVE: &str = "a positive single-precision number";
 
 fn is_positive(value: f64) -> bool {
     (value as f32).is_finite() && value as f32 > 0.0
@@ -110,7 +110,7 @@ fn is_positive(value: f64) -> bool {
 pub(crate) fn check_positive(field: &'static str, value: f64) -> Result<(), TrainError> {
     match is_positive(value) {
         true => Ok(()),
-        false => Err(TrainError::config(field, format!("is {value:?}; must be {POSITIVE}"))),
+        false => Err(TrainError::config(field, format!("must be {POSITIVE}, got {value:?}"))),
     }
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn check_positive(field: &'static str, value: f64) -> Result<(), Trai
 pub(crate) fn check_not_negative(field: &'static str, value: f64) -> Result<(), TrainError> {
     match (value as f32).is_finite() && value >= 0.0 {
         true => Ok(()),
-        false => Err(TrainError::config(field, format!("is {value:?}; must be 0 or {POSITIVE}"))),
+        false => Err(TrainError::config(field, format!("must be 0 or {POSITIVE}, got {value:?}"))),
     }
 }
 
@@ -141,7 +141,7 @@ impl TrainConfig {
             ("keep.limit", self.keep.map_or(1, |keep| keep.limit)),
         ];
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err(TrainError::config(field, "is 0; must be at least 1"));
+            return Err(TrainError::config(field, "must be at least 1, got 0"));
         }
         check_positive("learning_rate", self.learning_rate)?;
         groups::check(&self.groups)?;
@@ -150,7 +150,8 @@ impl TrainConfig {
         check_share("average", self.optimizer.average.unwrap_or(0.0))?;
         let AdamWConfig { beta1, beta2, epsilon, .. } = self.optimizer;
         if !((0.0..1.0).contains(&beta1) && (0.0..1.0).contains(&beta2) && is_positive(epsilon)) {
-            let problem = format!("betas {beta1:?} and {beta2:?} must be in [0, 1) and epsilon {epsilon:?} positive");
+            let problem =
+                format!("the betas ({beta1:?}, {beta2:?}) must be in [0, 1) and epsilon ({epsilon:?}) positive");
             return Err(TrainError::config("optimizer", problem));
         }
         Ok(())

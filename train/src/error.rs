@@ -8,7 +8,7 @@ pub enum TrainError {
     /// The model could not be read, written or run.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A value of the configuration makes no sense.
+    /// A value of the configuration is invalid.
     #[error("{field}: {problem}")]
     Config {
         /// The field, as the configuration names it.
@@ -16,7 +16,7 @@ pub enum TrainError {
         /// What is wrong and what would be accepted.
         problem: String,
     },
-    /// A run folder cannot be made, or cannot be gone on with.
+    /// A run folder cannot be created or resumed.
     #[error("{}: {problem}", path.display())]
     Run {
         /// The file or folder.
@@ -24,13 +24,13 @@ pub enum TrainError {
         /// What is wrong and what to do.
         problem: String,
     },
-    /// A run is to be made in a folder that is in use.
-    #[error("{}: exists already", path.display())]
+    /// The folder of a new run is already in use.
+    #[error("{}: already exists", path.display())]
     Exists {
         /// The folder.
         path: PathBuf,
     },
-    /// The loss, a reward or a gradient is not a number.
+    /// The loss, a reward or a gradient is NaN or infinite.
     #[error("step {step}: the {what} is {value}{}; a smaller learning rate may help", named(rows))]
     NotFinite {
         /// The step, from 1; 0 before the first one.

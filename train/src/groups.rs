@@ -31,7 +31,7 @@ pub(crate) fn check(groups: &[ParameterGroup]) -> Result<(), TrainError> {
         None => Ok(()),
         Some(ParameterGroup { prefix, rate }) => Err(TrainError::config(
             "groups",
-            format!("has a rate of {rate:?} for `{prefix}`; must be 0 or a positive number"),
+            format!("the rate of `{prefix}` must be 0 or a positive number, got {rate:?}"),
         )),
     }
 }
@@ -52,7 +52,7 @@ pub(crate) fn freeze<M: Module>(model: M, groups: &[ParameterGroup]) -> Result<M
     let names = trained_shapes(&model);
     for ParameterGroup { prefix, .. } in groups {
         if !names.keys().any(|name| name.starts_with(prefix.as_str())) {
-            let problem = format!("has the prefix `{prefix}`, with which the name of no parameter that trains begins");
+            let problem = format!("no trained parameter has a name that begins with `{prefix}`");
             return Err(TrainError::config("groups", problem));
         }
     }

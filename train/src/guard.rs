@@ -80,12 +80,12 @@ impl Guards {
     /// One that does not; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
         if let Some(most) = self.max_kl.filter(|most| !(most.is_finite() && *most > 0.0)) {
-            return Err(TrainError::config("max_kl", format!("is {most}; must be a positive number")));
+            return Err(TrainError::config("max_kl", format!("must be a positive number, got {most}")));
         }
         match self.stop_on_collapse.filter(|factor| !(factor.is_finite() && *factor > 1.0)) {
             None => Ok(()),
             Some(factor) => {
-                Err(TrainError::config("stop_on_collapse", format!("is {factor}; must be a number above 1")))
+                Err(TrainError::config("stop_on_collapse", format!("must be a finite number above 1, got {factor}")))
             }
         }
     }
@@ -96,7 +96,7 @@ impl Guards {
         if let (Some(most), Some(kl)) = (self.max_kl, watched.kl)
             && kl > most
         {
-            let reason = format!("the KL divergence to the model at the start is {kl:.4}, more than {most}");
+            let reason = format!("the KL divergence from the starting model is {kl:.4}, above the limit of {most}");
             return Some(Alarm { reason, stops: true });
         }
         let growth = watch.growth()?;
@@ -115,7 +115,7 @@ impl Guards {
             return None;
         }
         watch.has_warned = true;
-        let reason = format!("the perplexity without noise is {growth:.2} times what it was at the start, {place}");
+        let reason = format!("the perplexity without noise is {growth:.2} times its starting value, {place}");
         Some(Alarm { reason, stops })
     }
 }

@@ -41,7 +41,7 @@ impl MpiWorld {
     pub fn begin() -> Result<Self, TrainError> {
         // Only the thread that trains calls MPI.
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)
-            .ok_or_else(|| TrainError::config("mpi", "was begun in this process already"))?;
+            .ok_or_else(|| TrainError::config("mpi", "is already initialised in this process"))?;
         let world = universe.world();
         Ok(Self { universe: ManuallyDrop::new(universe), world })
     }

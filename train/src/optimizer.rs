@@ -46,11 +46,12 @@ impl Optimizer {
         let world = batch.world;
         let gradients = update.gradients.all_reduce(&model, world);
         let Some(norm) = gradients.norm() else {
-            return Err(TrainError::config("loss", "has no gradient by any parameter that trains"));
+            return Err(TrainError::config("loss", "has no gradient with respect to any trained parameter"));
         };
         let (names, mut tensors) = update.metrics.unzip();
         if !agree(world, names.len()) {
-            let problem = "differ between ranks: name them by LocalUpdate::with_metrics, for a rank may have no rows";
+            let problem =
+                "differ between ranks: name them with LocalUpdate::with_metrics, because a rank may have no rows";
             return Err(TrainError::config("metrics", problem));
         }
         tensors.push(norm);

@@ -8,16 +8,17 @@ use crate::TrainError;
 /// [`Dropout`](latentr3_models::backbone::Dropout).
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Against over-fitting"))]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Regularization"))]
 pub struct Regularization {
-    /// Share of the values that are set to zero, of the embeddings and of what each attention and MLP adds
-    /// [default: 0; for a model from scratch 0.1].
+    /// Dropout rate on the embeddings and on the output of each attention and MLP [default: 0; 0.1 for a model from
+    /// scratch].
     #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0, hide_default_value = true))]
     pub dropout: f64,
-    /// Share of the weights within each attention that are set to zero.
+    /// Dropout rate on the attention weights.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0))]
     pub attention_dropout: f64,
-    /// Share of each choice's probability that all its tokens have alike in the loss, with the objective `catalog`.
+    /// Label smoothing with the objective `catalog`: fraction of a choice's probability spread evenly over all of its
+    /// tokens.
     #[cfg_attr(feature = "clap", arg(long, value_name = "SHARE", default_value_t = 0.0))]
     pub label_smoothing: f64,
 }
@@ -39,6 +40,6 @@ impl Regularization {
 pub(crate) fn check_share(field: &'static str, value: f64) -> Result<(), TrainError> {
     match (0.0..1.0).contains(&value) {
         true => Ok(()),
-        false => Err(TrainError::config(field, format!("is {value:?}; must be from 0 to below 1"))),
+        false => Err(TrainError::config(field, format!("must be at least 0 and below 1, got {value:?}"))),
     }
 }

@@ -184,9 +184,7 @@ impl RunFolder {
                 Err(error) => damaged.push(error.into()),
                 Ok(()) if trained.progress.step > step => damaged.push(TrainError::Run {
                     path: self.best(),
-                    problem: format!(
-                        "the best checkpoint, of step {step}, is missing; only a better one takes its place"
-                    ),
+                    problem: format!("the best checkpoint (step {step}) is missing; only a better one will replace it"),
                 }),
                 Ok(()) => {}
             }
@@ -291,8 +289,8 @@ impl RunFolder {
 
     fn log_is_short(&self, bytes: u64) -> TrainError {
         let problem = format!(
-            "is missing or shorter than the {bytes} bytes that a checkpoint counts on; put the whole file back, or begin a new run with \
-             this one as --model"
+            "is missing or shorter than the {bytes} bytes that the checkpoint expects; restore the whole file, \
+             or start a new run with this one as --model"
         );
         TrainError::run(self.paths().metrics(), problem)
     }

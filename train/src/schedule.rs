@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate falls after the warm-up.
+/// Learning rate schedule after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// It stays.
+    /// Constant.
     Constant,
-    /// In a straight line to zero at the end of the run.
+    /// Linear decay to zero at the end of the run.
     Linear,
-    /// Along half a cosine to zero at the end of the run.
+    /// Cosine decay to zero at the end of the run.
     Cosine,
 }
 

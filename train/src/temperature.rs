@@ -41,7 +41,7 @@ impl Temperature {
     pub fn check(&self) -> Result<(), TrainError> {
         match self {
             Self::Fixed(value) if !(0.01..=100.0).contains(value) => {
-                Err(TrainError::config("temperature", format!("is {value:?}; must be from 0.01 to 100")))
+                Err(TrainError::config("temperature", format!("must be from 0.01 to 100, got {value:?}")))
             }
             _ => Ok(()),
         }

@@ -92,7 +92,7 @@ impl Training<'_> {
         };
         let plan = Plan::new(self.config, self.train.len());
         if progress.step > plan.steps {
-            let problem = format!("has done {} steps of {}", progress.step, plan.steps);
+            let problem = format!("has already done {} steps, more than the {} configured", progress.step, plan.steps);
             return Err(TrainError::run(&folder, problem));
         }
         // A run that ended with its last step has more of them now.

@@ -46,7 +46,7 @@ impl World {
         #[cfg(feature = "mpi")]
         return Ok(Self { mpi: Some(crate::mpi::MpiWorld::begin()?) });
         #[cfg(not(feature = "mpi"))]
-        Err(TrainError::config("mpi", "is not compiled in; build with `--features mpi`"))
+        Err(TrainError::config("mpi", "not compiled in; build with `--features mpi`"))
     }
 
     /// The number of ranks.

@@ -6,13 +6,13 @@
 pub enum Architecture {
     /// Qwen2 and Qwen2.5: biases on query, key and value.
     Qwen2,
-    /// Qwen3: queries and keys are normed head by head before the rotation.
+    /// Qwen3: queries and keys are normalised per head before the rotation.
     Qwen3,
     /// Llama 1 to 3, TinyLlama, SmolLM2.
     Llama,
-    /// Mistral: Llama whose tokens see only a window; sequences within it are computed.
+    /// Mistral: Llama with a sliding window; only sequences within the window are supported.
     Mistral,
-    /// SmolLM3: Llama without rotation in some layers.
+    /// SmolLM3: Llama without rotary embedding in some layers.
     #[cfg_attr(feature = "clap", value(name = "smollm3"))]
     SmolLm3,
 }
@@ -49,7 +49,7 @@ impl Architecture {
         let known = Self::ALL.into_iter().find(|architecture| model_type == Some(architecture.model_type()));
         known.ok_or_else(|| {
             let names = Self::ALL.map(|architecture| format!("`{}`", architecture.model_type()));
-            let found = model_type.map_or_else(|| "is missing".to_owned(), |found| format!("is `{found}`"));
+            let found = model_type.map_or_else(|| "missing".to_owned(), |found| format!("`{found}` is not supported"));
             format!("{found}; must be one of {}", names.join(", "))
         })
     }

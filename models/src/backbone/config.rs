@@ -126,7 +126,7 @@ impl BackboneConfig {
         // The three matrices are those of the latent attention.
         let parameters = layers * per_layer + vocab_size * d_model + 3 * d_model * d_model;
         if parameters > MOST_PARAMETERS {
-            let problem = format!("the sizes add up to {parameters} parameters; at most {MOST_PARAMETERS} can be made");
+            let problem = format!("these sizes give {parameters} parameters; the maximum is {MOST_PARAMETERS}");
             return Err(ModelError::Input(problem));
         }
         Ok(config)

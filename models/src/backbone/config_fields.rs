@@ -31,16 +31,16 @@ impl Fields<'_> {
         if accepted.contains(value) {
             return Ok(());
         }
-        Err(self.error(field, format!("is {value}, which is not supported; must be {}", accepted[0])))
+        Err(self.error(field, format!("{value} is not supported; must be {}", accepted[0])))
     }
 
     pub fn size(&self, field: &str, default: Option<usize>) -> Result<usize, ModelError> {
         match (self.get(field), default) {
             (None, Some(default)) => Ok(default),
-            (None, None) => Err(self.error(field, "is missing")),
+            (None, None) => Err(self.error(field, "missing")),
             (Some(value), _) => match value.as_u64() {
                 Some(size) => in_range(size).map_err(|problem| self.error(field, problem)),
-                None => Err(self.error(field, format!("is {value}; must be a whole number from 1 to {LARGEST_SIZE}"))),
+                None => Err(self.error(field, format!("must be a whole number from 1 to {LARGEST_SIZE}, got {value}"))),
             },
         }
     }
@@ -60,7 +60,7 @@ impl Fields<'_> {
         match self.get(field) {
             None => Ok(default),
             Some(value) => {
-                value.as_bool().ok_or_else(|| self.error(field, format!("is {value}; must be true or false")))
+                value.as_bool().ok_or_else(|| self.error(field, format!("must be true or false, got {value}")))
             }
         }
     }
@@ -103,7 +103,7 @@ impl Fields<'_> {
         match asks.into_iter().find(|(_, asks)| *asks) {
             None => Ok(None),
             Some((field, _)) => {
-                let problem = "asks for a window, whose width `sliding_window` does not say";
+                let problem = "enables a sliding window, but `sliding_window` does not give its width";
                 width.map(Some).ok_or_else(|| self.error(field, problem))
             }
         }
@@ -114,7 +114,7 @@ impl Fields<'_> {
         let types = match self.get(field) {
             None => return Ok(false),
             Some(Value::Array(types)) if types.len() == layers => types,
-            Some(_) => return Err(self.error(field, format!("must be a list of {layers}, one for each layer"))),
+            Some(_) => return Err(self.error(field, format!("must be a list of {layers} entries, one per layer"))),
         };
         let is_sliding = |kind: &Value| match kind.as_str() {
             Some("full_attention") => Ok(false),
@@ -139,14 +139,14 @@ impl Fields<'_> {
                 return Ok(architecture.unrotated_layers(layers, interval));
             }
             Some(Value::Array(listed)) if listed.len() >= layers => &listed[..layers],
-            Some(_) => return Err(self.error(field, format!("must be a list of {layers}, one for each layer"))),
+            Some(_) => return Err(self.error(field, format!("must have an entry for each of the {layers} layers"))),
         };
         let mut unrotated = Vec::new();
         for (layer, rotated) in listed.iter().enumerate() {
             match rotated.as_u64() {
                 Some(0) => unrotated.push(layer),
                 Some(1) => {}
-                _ => return Err(self.error(field, format!("holds {rotated}; must hold 0 and 1"))),
+                _ => return Err(self.error(field, format!("entries must be 0 or 1, got {rotated}"))),
             }
         }
         Ok(unrotated)
@@ -163,10 +163,10 @@ impl Fields<'_> {
         let scaling = match scaling {
             None => return Ok((self.positive("rope_theta", default_theta)?, None)),
             Some(Value::Object(scaling)) => scaling,
-            Some(other) => return Err(error(format!("is {other}; must be an object"))),
+            Some(other) => return Err(error(format!("must be an object, got {other}"))),
         };
         if let Some(part) = scaling.get("partial_rotary_factor").filter(|part| part.as_f64() != Some(1.0)) {
-            return Err(error(format!("partial_rotary_factor is {part}, which is not supported; must be 1")));
+            return Err(error(format!("partial_rotary_factor {part} is not supported; must be 1")));
         }
         let theta = match scaling.get("rope_theta") {
             Some(_) => positive_in(scaling, "rope_theta", None).map_err(error)?,
@@ -188,8 +188,8 @@ impl Fields<'_> {
                 }
                 Ok((theta, Some(scaling)))
             }
-            Some(kind) => Err(error(format!("rope_type `{kind}` is not supported; known are `default` and `llama3`"))),
-            None => Err(error("has no rope_type".into())),
+            Some(kind) => Err(error(format!("rope_type `{kind}` is not supported; must be `default` or `llama3`"))),
+            None => Err(error("rope_type is missing".into())),
         }
     }
 }
@@ -200,7 +200,7 @@ fn positive_in(object: &Map<String, Value>, field: &str, default: Option<f64>) -
         (None, None) => return Err(format!("{field} is missing")),
         (Some(value), _) => value,
     };
-    let number = value.as_f64().ok_or_else(|| format!("is {value}; must be a number"));
+    let number = value.as_f64().ok_or_else(|| format!("must be a number, got {value}"));
     number.and_then(is_positive).map_err(|problem| format!("{field} {problem}"))
 }
 
@@ -208,12 +208,12 @@ pub(super) fn is_positive(number: f64) -> Result<f64, String> {
     if (number as f32).is_finite() && number as f32 > 0.0 {
         return Ok(number);
     }
-    Err(format!("is {number}; must be a positive number of single precision"))
+    Err(format!("must be a positive single-precision number, got {number}"))
 }
 
 pub(super) fn in_range(size: u64) -> Result<usize, String> {
     match size {
         1..=LARGEST_SIZE => Ok(size as usize),
-        _ => Err(format!("is {size}; must be from 1 to {LARGEST_SIZE}")),
+        _ => Err(format!("must be from 1 to {LARGEST_SIZE}, got {size}")),
     }
 }

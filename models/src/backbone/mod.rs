@@ -125,7 +125,7 @@ impl Backbone {
         if let Some(CommonHead { tokens, segment }) = head {
             done = tokens.len();
             if prompts.iter().any(|prompt| prompt.len() <= done || !prompt.starts_with(tokens)) {
-                return Err(ModelError::Input(format!("a prompt does not go on from the {done} tokens of the head")));
+                return Err(ModelError::Input(format!("a prompt does not extend the shared prefix of {done} tokens")));
             }
             state.push(segment.clone());
         }
@@ -149,7 +149,12 @@ impl Backbone {
     ///
     /// If the number of rows is not such a multiple.
     pub fn extend(&self, embeddings: Tensor<3>, lengths: &[usize], state: &PromptState) -> Result<Segment, ModelError> {
-        assert!(lengths.len().is_multiple_of(state.rows()), "{} rows for {} prompts", lengths.len(), state.rows());
+        assert!(
+            lengths.len().is_multiple_of(state.rows()),
+            "{} rows are not a multiple of {} prompts",
+            lengths.len(),
+            state.rows()
+        );
         let share = lengths.len() / state.rows();
         let starts: Vec<usize> = (0..lengths.len()).map(|row| state.lengths()[row / share]).collect();
         self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())
@@ -200,7 +205,7 @@ impl Backbone {
     ) -> Result<Segment, ModelError> {
         let (longest, most) = (positions.iter().max().map_or(0, |last| last + 1), self.config.max_positions);
         if longest > most {
-            let problem = format!("a sequence of {longest} tokens does not fit the model's {most} positions");
+            let problem = format!("a sequence of {longest} tokens exceeds the model's {most} positions");
             return Err(ModelError::Input(problem));
         }
         let [rows, tokens, d_model] = embeddings.dims();
@@ -259,7 +264,7 @@ impl Backbone {
     /// Makes sure that there are rows, that none is empty and that every id is in the vocabulary.
     pub(crate) fn check_tokens(&self, rows: &[&[u32]]) -> Result<(), ModelError> {
         if rows.is_empty() || rows.iter().any(|row| row.is_empty()) {
-            return Err(ModelError::Input("a batch needs at least one row and every row at least one token".into()));
+            return Err(ModelError::Input("a batch needs at least one row, and every row at least one token".into()));
         }
         let vocab_size = self.config.vocab_size;
         match rows.iter().flat_map(|row| row.iter()).find(|&&id| id as usize >= vocab_size) {

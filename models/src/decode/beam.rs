@@ -64,7 +64,7 @@ fn search_in_parts(
         search(model, rules, TitleStart::think(model, objective, model.prefill(prompts)?)?, terms)
     };
     if prompts.is_empty() {
-        return Err(ModelError::Input("a search needs a prompt".into()));
+        return Err(ModelError::Input("a search needs at least one prompt".into()));
     }
     Ok(prompts.chunks(at_once).enumerate().map(part).collect::<Result<Vec<_>, _>>()?.concat())
 }
@@ -88,7 +88,7 @@ pub fn beam_search_after(
 fn check_terms(terms: &[SearchTerms], prompts: usize) -> Result<(), ModelError> {
     match terms.len() == prompts {
         true => Ok(()),
-        false => Err(ModelError::Input(format!("terms of {} prompts for {prompts}", terms.len()))),
+        false => Err(ModelError::Input(format!("got search terms for {} prompts, expected {prompts}", terms.len()))),
     }
 }
 

@@ -59,7 +59,7 @@ impl TitleEmbeddings {
         let [_, titles] = nearness.dims();
         let values = host::read(nearness);
         if values.iter().any(|value| !value.is_finite()) {
-            return Err(ModelError::NotFinite("embeddings of titles"));
+            return Err(ModelError::NotFinite("title embeddings"));
         }
         Ok(values.chunks(titles).map(|row| self.titles.iter().map(|&title| row[title]).collect()).collect())
     }

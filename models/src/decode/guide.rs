@@ -67,11 +67,11 @@ impl Guide {
     /// outside 0 (the collaborative model alone) to 1 (the language model alone).
     pub fn new(trie: &ItemTrie, log_probs: &[f32], kind: GuidanceKind, scale: f64) -> Result<Self, ModelError> {
         if !(0.0..=1.0).contains(&scale) {
-            return Err(ModelError::Input(format!("the guidance scale is {scale}; it must be from 0 to 1")));
+            return Err(ModelError::Input(format!("the guidance scale must be from 0 to 1, got {scale}")));
         }
         if log_probs.len() != trie.item_count() || log_probs.iter().any(|value| !value.is_finite()) {
             return Err(ModelError::Input(format!(
-                "guidance needs a finite log-probability for each of {} items; there are {} values",
+                "guidance needs a finite log-probability for each of the {} items, got {} values",
                 trie.item_count(),
                 log_probs.len()
             )));

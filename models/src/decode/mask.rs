@@ -23,7 +23,7 @@ impl ItemMask {
     /// Not one value for each item of the tree.
     pub fn new(tree: &ItemTrie, allowed: Vec<bool>) -> Result<Self, ModelError> {
         if allowed.len() != tree.item_count() {
-            let problem = format!("a mask of {} items for a catalog of {}", allowed.len(), tree.item_count());
+            let problem = format!("a mask of {} items does not fit a catalog of {}", allowed.len(), tree.item_count());
             return Err(ModelError::Input(problem));
         }
         let mut open = vec![false; tree.node_count()];

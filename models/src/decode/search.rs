@@ -36,11 +36,11 @@ impl BeamConfig {
         }
         match self.length_penalty {
             Some(penalty) if !(-10.0..=10.0).contains(&penalty) => {
-                Err(ModelError::Input(format!("a length penalty of {penalty:?} is not between -10 and 10")))
+                Err(ModelError::Input(format!("the length penalty must be from -10 to 10, got {penalty:?}")))
             }
             Some(penalty) if penalty != 0.0 && objective == ObjectiveKind::Catalog => Err(ModelError::Input(format!(
-                "a length penalty of {penalty:?} does not go with the objective `catalog`, whose score is the logarithm of an item's \
-                 probability: it must be 0"
+                "the length penalty must be 0 for the objective `catalog`, whose scores are log-probabilities of items; \
+                 got {penalty:?}"
             ))),
             _ => Ok(()),
         }

@@ -66,7 +66,7 @@ pub fn recorded_checksums(folder: &Path) -> Result<Option<BTreeMap<String, Strin
     let text = String::from_utf8_lossy(&bytes);
     let checksum = |(at, line): (usize, &str)| match line.split_once("  ") {
         Some((sum, name)) if !name.contains(['/', '\\']) => Ok((name.to_owned(), sum.to_owned())),
-        _ => Err(ModelError::damaged(&path, format!("line {}: not a checksum and the name of a file", at + 1))),
+        _ => Err(ModelError::damaged(&path, format!("line {}: expected a checksum and a file name", at + 1))),
     };
     text.lines().enumerate().map(checksum).collect::<Result<_, _>>().map(Some)
 }
@@ -83,11 +83,11 @@ pub fn verify_checksums(folder: &Path) -> Result<(), ModelError> {
     for (name, sum) in &recorded {
         let file = folder.join(name);
         if !file.exists() {
-            return Err(ModelError::damaged(&file, format!("is missing, {SUMS_FILE} beside it names it")));
+            return Err(ModelError::damaged(&file, format!("is missing, but {SUMS_FILE} lists it")));
         }
         if file_sha256(&file)? != *sum {
             let problem = format!(
-                "is damaged: it is not what {SUMS_FILE} beside it was written for; \
+                "is damaged: its content does not match {SUMS_FILE}; \
                  if you changed it on purpose, delete {SUMS_FILE}"
             );
             return Err(ModelError::damaged(&file, problem));
@@ -96,7 +96,7 @@ pub fn verify_checksums(folder: &Path) -> Result<(), ModelError> {
     // A record that was cut short.
     match files(folder)?.iter().find(|name| name.ends_with(".safetensors") && !recorded.contains_key(*name)) {
         None => Ok(()),
-        Some(name) => Err(ModelError::damaged(&folder.join(SUMS_FILE), format!("has no checksum of {name}"))),
+        Some(name) => Err(ModelError::damaged(&folder.join(SUMS_FILE), format!("has no checksum for {name}"))),
     }
 }
 
@@ -145,6 +145,6 @@ mod tests {
         fs::write(folder.path().join("model.safetensors"), "weights").unwrap();
         fs::write(folder.path().join(SUMS_FILE), "").unwrap();
         let error = verify_checksums(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("no checksum of model.safetensors"), "{error}");
+        assert!(error.contains("no checksum for model.safetensors"), "{error}");
     }
 }

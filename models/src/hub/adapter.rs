@@ -83,21 +83,21 @@ impl AdapterConfig {
         for (field, is_plain) in kinds.into_iter().chain(others.map(|(field, _)| (field.as_str(), false))) {
             let value = &content[field];
             if !is_plain && !is_absent(value) {
-                return Err(error(field, format!("is {value}; only plain LoRA is computed here")));
+                return Err(error(field, format!("{value} is not supported; only plain LoRA is")));
             }
         }
         let rank = match content["r"].as_u64() {
             Some(rank) if rank > 0 && rank <= MOST_RANK as u64 => rank as usize,
-            _ => return Err(error("r", format!("is {}; must be from 1 to {MOST_RANK}", content["r"]))),
+            _ => return Err(error("r", format!("must be from 1 to {MOST_RANK}, got {}", content["r"]))),
         };
         let Some(alpha) = content["lora_alpha"].as_f64().filter(|alpha| alpha.is_finite()) else {
-            return Err(error("lora_alpha", format!("is {}; must be a number", content["lora_alpha"])));
+            return Err(error("lora_alpha", format!("must be a number, got {}", content["lora_alpha"])));
         };
         // Rank-stabilised: the product is divided by the root of the rank.
         let alpha = match &content["use_rslora"] {
             Value::Bool(true) => alpha * (rank as f64).sqrt(),
             Value::Bool(false) | Value::Null => alpha,
-            other => return Err(error("use_rslora", format!("is {other}; must be true or false"))),
+            other => return Err(error("use_rslora", format!("must be true or false, got {other}"))),
         };
         let names = content["target_modules"].as_array().into_iter().flatten();
         let targets = names.filter_map(|name| name.as_str().map(str::to_owned)).collect();
@@ -119,14 +119,14 @@ impl AdapterConfig {
         let named = self.lora.base.as_deref();
         let Some(base) = named.map(|base| folder.join(base)).filter(|base| is_model(base)) else {
             return Err(error(format!(
-                "is {}; must be a folder with the config.json and weights that the adapter was made for, or these must lie \
-                 beside the adapter",
-                named.map_or("missing".into(), |base| format!("`{base}`"))
+                "{}; give a folder with the config.json and weights of the adapter's model, or put these files beside \
+                 the adapter",
+                named.map_or("missing".into(), |base| format!("`{base}` is not a model folder"))
             )));
         };
         if base.join(ADAPTER_CONFIG_FILE).exists() {
             let base = base.display();
-            return Err(error(format!("is `{base}`, which has an adapter of its own; merge that one first")));
+            return Err(error(format!("`{base}` has an adapter of its own; merge that one first")));
         }
         Ok(base)
     }

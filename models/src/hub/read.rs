@@ -110,7 +110,7 @@ fn thoughts_of(
             _ => {
                 return Err(error(
                     THOUGHTS_FIELD,
-                    format!("is {value}; must be a whole number from 0 to {MOST_THOUGHTS}"),
+                    format!("must be a whole number from 0 to {MOST_THOUGHTS}, got {value}"),
                 ));
             }
         },
@@ -129,7 +129,7 @@ fn objective_of(folder: &Path, config: &BackboneConfig) -> Result<ObjectiveKind,
         Some(value) => value.as_str().unwrap_or_default().parse().map_err(|_| ModelError::Config {
             path: folder.join(CONFIG_FILE),
             field: OBJECTIVE_FIELD.into(),
-            problem: format!("is {value}; must be \"catalog\" or \"vocabulary\""),
+            problem: format!("must be \"catalog\" or \"vocabulary\", got {value}"),
         }),
     }
 }
@@ -147,13 +147,13 @@ pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
 fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let content = read_json(index)?;
     let Some(map) = content.get("weight_map").and_then(Value::as_object) else {
-        return Err(ModelError::damaged(index, "has no object `weight_map`"));
+        return Err(ModelError::damaged(index, "has no `weight_map` object"));
     };
     let file = |(tensor, shard): (&String, &Value)| {
         let shard = shard.as_str().filter(|name| !name.contains(['/', '\\']))?;
         Some((tensor.clone(), shard.to_owned()))
     };
-    let problem = "`weight_map` must map tensor names to names of files beside it";
+    let problem = "`weight_map` must map tensor names to names of files in the same folder";
     map.iter().map(file).collect::<Option<_>>().ok_or_else(|| ModelError::damaged(index, problem))
 }
 
@@ -170,12 +170,17 @@ fn read_weights(folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelEr
         let path = folder.join(shard);
         let mut own = read_tensors(&path)?;
         if let Some(name) = own.keys().find(|name| map.get(*name) != Some(shard)) {
-            return Err(ModelError::damaged(&path, format!("holds tensor `{name}`, which {INDEX_FILE} does not say")));
+            return Err(ModelError::damaged(
+                &path,
+                format!("contains tensor `{name}`, but {INDEX_FILE} does not place it there"),
+            ));
         }
         tensors.append(&mut own);
     }
     match map.keys().find(|name| !tensors.contains_key(*name)) {
         None => Ok(tensors),
-        Some(name) => Err(ModelError::damaged(&index, format!("names tensor `{name}`, which its shard does not hold"))),
+        Some(name) => {
+            Err(ModelError::damaged(&index, format!("lists tensor `{name}`, but its shard does not contain it")))
+        }
     }
 }

@@ -33,7 +33,10 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>, Model
             ModelError::damaged(path, format!("tensor `{name}` has type {dtype:?}; must be F32, F16 or BF16"))
         })?;
         if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-            return Err(ModelError::damaged(path, format!("tensor `{name}` holds {} at place {place}", values[place])));
+            return Err(ModelError::damaged(
+                path,
+                format!("tensor `{name}` contains {} at index {place}", values[place]),
+            ));
         }
         tensors.insert(name, StoredTensor { shape: shape.clone(), values });
     }
@@ -57,7 +60,7 @@ fn read_header(path: &Path, file: &mut File) -> Result<Metadata, ModelError> {
     file.read_exact(&mut header).map_err(ModelError::io(path))?;
     let header: Metadata = serde_json::from_slice(&header).map_err(|error| not_whole(path, error))?;
     if header.data_len() as u64 != rest - size {
-        let problem = format!("it has {} bytes of values, its header speaks of {}", rest - size, header.data_len());
+        let problem = format!("it has {} bytes of values, but its header declares {}", rest - size, header.data_len());
         return Err(not_whole(path, problem));
     }
     Ok(header)
@@ -66,7 +69,7 @@ fn read_header(path: &Path, file: &mut File) -> Result<Metadata, ModelError> {
 fn not_whole(path: &Path, problem: impl Display) -> ModelError {
     ModelError::damaged(
         path,
-        format!("is not a whole safetensors file ({problem}); it may be cut short, copy it again"),
+        format!("is not a complete safetensors file ({problem}); it may be truncated, so copy it again"),
     )
 }
 
@@ -145,7 +148,7 @@ pub fn write_tensors_as(path: &Path, mut tensors: Vec<PendingTensor>, precision:
         file.write_all(&header)?;
         for tensor in tensors {
             let values = (tensor.values)();
-            assert_eq!(values.len(), tensor.shape.iter().product::<usize>(), "the shape fits the values");
+            assert_eq!(values.len(), tensor.shape.iter().product::<usize>(), "the shape must fit the values");
             values.iter().try_for_each(|&value| match precision {
                 Precision::F32 => file.write_all(&value.to_le_bytes()),
                 Precision::Bf16 => file.write_all(&half::bf16::from_f32(value).to_le_bytes()),
@@ -181,6 +184,6 @@ mod tests {
         assert_eq!(write(Dtype::BF16, &brain).unwrap()["x"].values, [a, b]);
         assert!(write(Dtype::I16, &half).unwrap_err().to_string().contains("I16"));
         let broken = [1.0f32, f32::NAN].map(f32::to_le_bytes).concat();
-        assert!(write(Dtype::F32, &broken).unwrap_err().to_string().contains("NaN at place 1"));
+        assert!(write(Dtype::F32, &broken).unwrap_err().to_string().contains("NaN at index 1"));
     }
 }

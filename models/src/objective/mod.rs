@@ -127,7 +127,7 @@ impl Objective {
     ///
     /// There is none.
     pub fn tree(&self) -> Result<&ItemTrie, ModelError> {
-        self.tree.as_deref().ok_or_else(|| ModelError::Input("there is no catalog to search".into()))
+        self.tree.as_deref().ok_or_else(|| ModelError::Input("the objective has no catalog".into()))
     }
 
     /// With the catalog's objective the loss of a model that finds all titles equally likely, the logarithm of their
@@ -230,7 +230,7 @@ impl Objective {
         match (largest as usize) < vocab_size {
             true => Ok(()),
             false => Err(ModelError::Input(format!(
-                "the catalog has token {largest}, the model's vocabulary ends at {vocab_size}"
+                "the catalog has token {largest}, which is outside the model's vocabulary of {vocab_size}"
             ))),
         }
     }
@@ -240,7 +240,7 @@ impl Objective {
     /// token stands for one: it is certain.
     fn choices(&self, target: &[u32]) -> Result<(Vec<Choice>, Vec<u32>, usize), ModelError> {
         let tree = self.tree()?;
-        let not_there = || ModelError::Input(format!("the target {target:?} is no title of the catalog"));
+        let not_there = || ModelError::Input(format!("the target {target:?} is not a title in the catalog"));
         let (mut choices, mut inputs, mut titles) = (Vec::new(), Vec::new(), 0);
         let mut node = ItemTrie::ROOT;
         for (place, &token) in target.iter().enumerate() {

@@ -44,7 +44,7 @@ fn what_is_no_title_is_refused() {
     let objective = catalog(&[&[1, 2, END], &[3, END]]);
     for target in [&[1, END][..], &[1, 2], &[5], &[3, END, 1]] {
         let problem = objective.size(target).unwrap_err().to_string();
-        assert!(problem.contains("no title of the catalog"), "{problem}");
+        assert!(problem.contains("not a title in the catalog"), "{problem}");
     }
     assert!(Objective::vocabulary().with_kind(ObjectiveKind::Catalog).is_err());
     assert!(Objective::vocabulary().tree().is_err());

@@ -37,7 +37,7 @@ pub fn adamw(
     step: AdamWStep,
 ) -> (Tensor<2>, [Tensor<2>; 2]) {
     let size = value.dims();
-    assert!([&gradient, &first, &second].iter().all(|x| x.dims() == size), "all are of one size, {size:?}");
+    assert!([&gradient, &first, &second].iter().all(|x| x.dims() == size), "all tensors must have the shape {size:?}");
     let (value, first, second) = Dispatch::adamw(
         value.into_dispatch(),
         gradient.into_dispatch(),

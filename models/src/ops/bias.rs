@@ -13,7 +13,7 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 ///
 /// If `x` is not as wide as the bias.
 pub fn add_bias(x: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    assert_eq!(x.dims()[1], bias.dims()[0], "x is as wide as the bias");
+    assert_eq!(x.dims()[1], bias.dims()[0], "x must be as wide as the bias");
     Tensor::from_dispatch(Dispatch::add_bias(x.into_dispatch(), bias.into_dispatch()))
 }
 

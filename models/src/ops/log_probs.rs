@@ -20,8 +20,8 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 /// If the sizes do not fit together or one of them is 0. Ids must be below the vocabulary's size.
 pub fn log_probs(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
     let ([rows, width], [vocabulary, depth], [id_rows, chosen]) = (hidden.dims(), weight.dims(), ids.dims());
-    assert!(![rows, width, vocabulary, chosen].contains(&0), "no size may be 0");
-    assert_eq!((width, rows), (depth, id_rows), "hidden states as wide as the matrix, ids for each of them");
+    assert!(![rows, width, vocabulary, chosen].contains(&0), "sizes must not be 0");
+    assert_eq!((width, rows), (depth, id_rows), "hidden states must be as wide as the matrix, with ids for each");
     Tensor::from_dispatch(Dispatch::log_probs(hidden.into_dispatch(), weight.into_dispatch(), ids.into_dispatch()))
 }
 

@@ -71,7 +71,7 @@ impl RowMoves {
 /// If the moves are not for as many rows.
 pub fn move_rows(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
     let [rows, _] = x.dims();
-    assert_eq!(rows, moves.back.sources.len(), "moves of other rows");
+    assert_eq!(rows, moves.back.sources.len(), "the moves must be for as many rows");
     Tensor::from_dispatch(Dispatch::move_rows(x.into_dispatch(), moves.clone()))
 }
 

@@ -14,7 +14,7 @@ use super::route::{Generic, routed};
 ///
 /// If the two are not equally wide, or a row does not exist.
 pub fn pick_rows(a: Tensor<2>, b: Tensor<2>, rows: Tensor<1, Int>) -> Tensor<2> {
-    assert_eq!(a.dims()[1], b.dims()[1], "the tables are equally wide");
+    assert_eq!(a.dims()[1], b.dims()[1], "the tables must be equally wide");
     Tensor::from_dispatch(Dispatch::pick_rows(a.into_dispatch(), b.into_dispatch(), rows.into_dispatch()))
 }
 

@@ -13,7 +13,7 @@ use super::tape::{Operation, Run};
 ///
 /// If `x` and `weight` differ in width, or the width is 0.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
-    assert!(weight.dims() == [x.dims()[1]] && weight.dims()[0] > 0, "the weight is as wide as the rows");
+    assert!(weight.dims() == [x.dims()[1]] && weight.dims()[0] > 0, "the weight must be as wide as the rows");
     Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon))
 }
 

@@ -16,8 +16,8 @@ use super::tape::{BackwardInputs, Operation, Run};
 pub fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
     let ([rows, tokens, heads, width], [angle_rows, ..]) = (x.dims(), cos.dims());
     assert!(width.is_multiple_of(2) && ![rows, tokens, heads, width].contains(&0), "{:?} cannot be rotated", x.dims());
-    assert!(angle_rows == 1 || angle_rows == rows, "{angle_rows} rows of angles for {rows} rows");
-    assert_eq!((cos.dims(), sin.dims()), ([angle_rows, tokens, 1, width / 2], cos.dims()), "an angle for each pair");
+    assert!(angle_rows == 1 || angle_rows == rows, "{angle_rows} rows of angles do not fit {rows} rows");
+    assert_eq!((cos.dims(), sin.dims()), ([angle_rows, tokens, 1, width / 2], cos.dims()), "every pair needs an angle");
     Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
 }
 

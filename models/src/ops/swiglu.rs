@@ -13,7 +13,7 @@ use super::tape::{Operation, Run};
 ///
 /// If they are not of one size.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    assert_eq!(gate.dims(), up.dims(), "gate and up are of one size");
+    assert_eq!(gate.dims(), up.dims(), "gate and up must have the same shape");
     Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
 }
 

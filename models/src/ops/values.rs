@@ -128,7 +128,7 @@ pub(super) fn multiply(out: &mut [f32], row_stride: usize, keep: f32, scale: f32
 /// slices.
 fn check([a, b]: [Matrix; 2], row_stride: usize, room: usize) {
     let ([m, k], n) = (a.size, b.size[1]);
-    assert_eq!(b.size[0], k, "the inner sizes of a product differ");
+    assert_eq!(b.size[0], k, "the inner dimensions of the product differ");
     let end = |size: [usize; 2], strides: [usize; 2]| {
         if size.contains(&0) { 0 } else { (size[0] - 1) * strides[0] + (size[1] - 1) * strides[1] + 1 }
     };

@@ -45,7 +45,7 @@ impl LatentRecommender {
         if let Some((projection, size)) = adapted.iter().find(|(_, size)| config.rank > size[0].max(size[1])) {
             let rank = config.rank;
             return Err(ModelError::Input(format!(
-                "a LoRA rank of {rank} is more than both sides of `{projection}`, {size:?}"
+                "a LoRA rank of {rank} exceeds both dimensions of `{projection}`, {size:?}"
             )));
         }
         let weights = adapted.into_iter().map(|(projection, _)| format!("{projection}.weight")).collect();

@@ -256,8 +256,16 @@ impl LatentRecommender {
     ) -> Result<TargetLogProbs, ModelError> {
         self.backbone.check_tokens(targets)?;
         objective.check_vocabulary(&self.backbone)?;
-        assert!(targets.len().is_multiple_of(state.rows()), "{} targets for {} prompts", targets.len(), state.rows());
-        assert!(thought.as_ref().is_none_or(|thought| thought.dims()[0] == targets.len()), "a thought for each target");
+        assert!(
+            targets.len().is_multiple_of(state.rows()),
+            "{} targets are not a multiple of {} prompts",
+            targets.len(),
+            state.rows()
+        );
+        assert!(
+            thought.as_ref().is_none_or(|thought| thought.dims()[0] == targets.len()),
+            "every target needs a thought"
+        );
         let plan = objective.plan(targets)?;
         let Some(thought) = thought else {
             return self.predicted_as_trees(state, &plan, objective);
@@ -292,7 +300,12 @@ impl LatentRecommender {
     ) -> Result<TargetLogProbs, ModelError> {
         self.backbone.check_tokens(titles)?;
         objective.check_vocabulary(&self.backbone)?;
-        assert!(titles.len().is_multiple_of(start.rows()), "{} titles for {} prompts", titles.len(), start.rows());
+        assert!(
+            titles.len().is_multiple_of(start.rows()),
+            "{} titles are not a multiple of {} prompts",
+            titles.len(),
+            start.rows()
+        );
         let plan = objective.plan(titles)?.after(start.tokens.len());
         self.predicted_as_trees(&start.state, &plan, objective)
     }
@@ -348,6 +361,6 @@ fn source_kind(kind: ThoughtKind, thoughts: usize) -> Result<ThoughtKind, ModelE
     match thoughts {
         0 => Ok(ThoughtKind::LastHidden),
         1..=MOST_THOUGHTS => Ok(kind),
-        _ => Err(ModelError::Input(format!("{thoughts} thoughts are too many; a model has {MOST_THOUGHTS} at most"))),
+        _ => Err(ModelError::Input(format!("{thoughts} thoughts are too many; the maximum is {MOST_THOUGHTS}"))),
     }
 }

@@ -57,7 +57,7 @@ impl LatentRecommender {
         let model = map_named(self.train(), &mut frozen);
         if !frozen.found {
             return Err(ModelError::Input(format!(
-                "no weights to keep in {precision}: none are frozen, all of them train"
+                "only frozen weights can be kept in {precision}, but all weights are trained"
             )));
         }
         Ok(model)

@@ -46,16 +46,16 @@ impl SasRecConfig {
             ("heads", self.heads),
         ];
         if let Some((field, size)) = sizes.into_iter().find(|(_, size)| !(1..=MOST).contains(size)) {
-            return Some((field, format!("is {size}; must be from 1 to {MOST}")));
+            return Some((field, format!("must be from 1 to {MOST}, got {size}")));
         }
         if !(1..=i32::MAX as usize).contains(&self.items) {
-            return Some(("items", format!("is {}; must be from 1 to {}", self.items, i32::MAX)));
+            return Some(("items", format!("must be from 1 to {}, got {}", i32::MAX, self.items)));
         }
         if !self.d_model.is_multiple_of(self.heads) {
-            return Some(("heads", format!("is {}; must divide d_model, {}", self.heads, self.d_model)));
+            return Some(("heads", format!("must divide d_model ({}), got {}", self.d_model, self.heads)));
         }
         // As it is computed with: in single precision .99999999 is 1.
         let is_share = (0.0..1.0).contains(&(self.dropout as f32));
-        (!is_share).then(|| ("dropout", format!("is {}; must be from 0 to below 1", self.dropout)))
+        (!is_share).then(|| ("dropout", format!("must be at least 0 and below 1, got {}", self.dropout)))
     }
 }

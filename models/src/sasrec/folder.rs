@@ -30,7 +30,7 @@ impl SasRec {
         let mut content = files::read_json(&path)?;
         let kind = content.as_object_mut().and_then(|fields| fields.remove(KIND_FIELD)).unwrap_or_default();
         if kind != KIND {
-            return Err(error(KIND_FIELD, format!("is {kind}; a model of SASRec has `{KIND}`")));
+            return Err(error(KIND_FIELD, format!("must be `{KIND}` for a SASRec model, got {kind}")));
         }
         let config: SasRecConfig =
             serde_json::from_value(content).map_err(|cause| ModelError::damaged(&path, cause.to_string()))?;

@@ -111,7 +111,7 @@ impl SasRec {
         targets: &[usize],
         dropout: &mut Dropout,
     ) -> Result<Tensor<1>, ModelError> {
-        assert_eq!(histories.len(), targets.len(), "a target for each history");
+        assert_eq!(histories.len(), targets.len(), "every history needs a target");
         self.check(&[targets])?;
         let last = self.last(histories, dropout)?;
         let targets: Vec<i32> = targets.iter().map(|&target| target as i32).collect();
@@ -135,7 +135,7 @@ impl SasRec {
         items: &[usize],
         dropout: &mut Dropout,
     ) -> Result<Tensor<2>, ModelError> {
-        assert!(items.len().is_multiple_of(histories.len().max(1)), "as many items for each history");
+        assert!(items.len().is_multiple_of(histories.len().max(1)), "every history needs the same number of items");
         self.check(&[items])?;
         let last = self.last(histories, dropout)?;
         let ([rows, d_model], each) = (last.dims(), items.len() / histories.len());
@@ -173,7 +173,7 @@ impl SasRec {
     fn check(&self, histories: &[&[usize]]) -> Result<(), ModelError> {
         if histories.is_empty() || histories.iter().any(|history| history.is_empty()) {
             return Err(ModelError::Input(
-                "at least one history is needed and every one with at least one item".into(),
+                "a batch needs at least one history, and every history at least one item".into(),
             ));
         }
         let items = self.config.items;

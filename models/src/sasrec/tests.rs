@@ -100,7 +100,7 @@ fn what_no_model_can_be_or_take_is_refused() {
         change(&mut config);
         SasRec::new(config, 0, &device()).unwrap_err().to_string()
     };
-    assert!(refused(|config| config.heads = 3).contains("heads is 3"));
+    assert!(refused(|config| config.heads = 3).contains("heads must divide"));
     assert!(refused(|config| config.dropout = 1.0).contains("dropout"));
     assert!(refused(|config| config.dropout = f64::NAN).contains("dropout"));
     assert!(refused(|config| config.d_model = usize::MAX).contains("d_model"));
@@ -157,7 +157,7 @@ fn damaged_and_foreign_folders_are_refused_by_name() {
     fs::write(&config, &good).unwrap();
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() - 3]).unwrap();
-    assert!(refused().contains("cut short"));
+    assert!(refused().contains("truncated"));
     fs::write(&weights, &bytes).unwrap();
     files::write_checksums(folder.path()).unwrap();
     let mut flipped = bytes.clone();

@@ -193,8 +193,8 @@ fn settings_that_cannot_work_are_refused_and_leave_nothing() {
         ("vocab_size", |config| config.vocab_size = 256),
         ("out", |config| config.out = "..".into()),
         ("end token", |config| config.end_token = Some("<stop>".into())),
-        ("toy.inter, line 3 (user u): the prompt with the newest title alone takes", |config| config.max_tokens = 20),
-        ("allow more or shorten the title", |config| config.max_tokens = 20),
+        ("toy.inter, line 3 (user u): the prompt with only the newest title takes", |config| config.max_tokens = 20),
+        ("raise the limit or shorten the title", |config| config.max_tokens = 20),
         ("item `a`", |config| config.end_token = Some("9".into())),
         ("contains the end token `9`", |config| config.end_token = Some("9".into())),
     ] {
@@ -258,7 +258,7 @@ fn damaged_folders_are_refused() {
         if name.ends_with(".jsonl") {
             let last_line = content[..content.len() - 1].iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
             let error = load_with(name, Some(&content[..last_line])).unwrap_err().to_string();
-            assert!(error.contains("lines, while dataset.json counts"), "{error}");
+            assert!(error.contains("lines, but dataset.json records"), "{error}");
         }
     }
     for (name, line, wanted) in [
@@ -270,7 +270,7 @@ fn damaged_folders_are_refused() {
         ("train.jsonl", r#"{"user":"u","history":[0],"item":-1,"prompt":[1]}"#, "invalid value"),
         ("catalog.jsonl", r#"{"id":"a","title":"A","tokens":[1]}"#, "end token 0 must be last"),
         ("catalog.jsonl", r#"{"id":"a","title":"A","tokens":[0,0]}"#, "end token 0 must be last"),
-        ("windows.jsonl", r#"{"split":"test","items":[0]}"#, "either trains or validates"),
+        ("windows.jsonl", r#"{"split":"test","items":[0]}"#, "must be for training or validation"),
         ("windows.jsonl", r#"{"split":"train","items":[]}"#, "no items"),
     ] {
         let content = String::from_utf8(good[name].clone()).unwrap();
@@ -281,6 +281,6 @@ fn damaged_folders_are_refused() {
     let dataset = String::from_utf8(good["dataset.json"].clone()).unwrap();
     let newer = dataset.replace("\"format\": 3", "\"format\": 4");
     let error = load_with("dataset.json", Some(newer.as_bytes())).unwrap_err().to_string();
-    assert!(error.contains("format 4, while this program reads format 3"), "{error}");
+    assert!(error.contains("format 4, but this program reads format 3"), "{error}");
     assert!(Prepared::load(&config.out).is_ok());
 }

@@ -11,65 +11,72 @@ use crate::data::splits::Splits;
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Raw interactions"))]
 pub struct RawConfig {
-    /// File with the items' titles, if it is not found beside the interactions.
+    /// File with the items' titles [default: found beside the interactions].
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub items: Option<PathBuf>,
-    /// Column of users [default: the first there is of user_id, reviewerID, userId, user, customer_id].
+    /// Column of user ids [default: the first present of user_id, reviewerID, userId, user, customer_id].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub user_column: Option<String>,
-    /// Column of items, in both files [default: parent_asin, asin, item_id, movieId, item, product_id].
+    /// Column of item ids, in both files [default: parent_asin, asin, item_id, movieId, item, product_id].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub item_column: Option<String>,
-    /// Column of times: seconds since 1970, or milli-, micro- or nanoseconds, or dates [default: timestamp,
+    /// Column of timestamps: seconds, milli-, micro- or nanoseconds since 1970, or dates [default: timestamp,
     /// unixReviewTime, time, date].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub time_column: Option<String>,
-    /// Column of ratings, read only to leave out low ones [default: rating, overall].
+    /// Column of ratings, used only for --min-rating [default: rating, overall].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub rating_column: Option<String>,
     /// Column of titles [default: title, movie_title, name, item_title, product_title].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub title_column: Option<String>,
-    /// Column of items in the file of titles, where it is not called as in the interactions.
+    /// Column of item ids in the file of titles, if it has another name there.
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog_column: Option<String>,
-    /// Keep the items of that file that no interaction has, so that they can be recommended too.
+    /// Keep items in the file of titles that have no interactions, so that they can be recommended.
     #[cfg_attr(feature = "clap", arg(long))]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub whole_catalog: bool,
-    /// Leave out interactions with a lower rating, or with none; else all count, as in the published data.
+    /// Drop interactions with a lower rating or none [default: keep all, as in the published data].
     #[cfg_attr(feature = "clap", arg(long, value_name = "RATING"))]
     pub min_rating: Option<f64>,
-    /// Leave out interactions before this date, as in 2015-10-01; or with `fit` the folder of a shop to go on from.
+    /// Drop interactions before this date, as in 2015-10-01; for `fit`, a date or a shop folder to continue from.
     #[cfg_attr(feature = "clap", arg(long, value_name = "DATE"))]
     pub from: Option<String>,
-    /// Leave out interactions at this date or later.
+    /// Drop interactions on or after this date.
     #[cfg_attr(feature = "clap", arg(long, value_name = "DATE"))]
     pub until: Option<String>,
-    /// What becomes of an item that a user chooses again.
+    /// How to handle repeated interactions of a user with an item.
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t = Repeats::Keep))]
     pub repeats: Repeats,
-    /// Leave out users and items with fewer interactions, until all have so many [default: 5 as in the published data;
-    /// 1 for RecBole's files, which are filtered already].
+    /// Drop users and items with fewer than K interactions, until all have K [default: 5, as in the published data; 1
+    /// for RecBole's files, which are already filtered].
     #[cfg_attr(feature = "clap", arg(long, value_name = "K"))]
     pub k_core: Option<usize>,
-    /// Items that a history has at least.
+    /// Minimum number of items in a history.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 1))]
     pub min_history: usize,
-    /// How rows are split [default: temporal as in the published data, leave-one-out for RecBole's files].
+    /// How rows are split [default: temporal, as in the published data; leave-one-out for RecBole's files].
     #[cfg_attr(feature = "clap", arg(long, value_enum))]
     pub split: Option<SplitKind>,
-    /// Shares of training, validation and test rows by time.
+    /// Ratio of training, validation and test rows in a temporal split.
     #[cfg_attr(feature = "clap", arg(long, value_name = "A:B:C", default_value = "8:1:1", value_parser = parse_ratio))]
     pub split_ratio: [u32; 3],
-    /// Take HTML and its entities out of titles (as an option: leave them in).
-    #[cfg_attr(feature = "clap", arg(long = "keep-markup", action = clap::ArgAction::SetFalse))]
+    /// Whether HTML and its entities are removed from titles.
+    #[cfg_attr(
+        feature = "clap",
+        arg(
+            long = "keep-markup",
+            action = clap::ArgAction::SetFalse,
+            help = "Keep HTML and its entities in titles"
+        )
+    )]
     pub clean_titles: bool,
-    /// Characters of a title at most; a longer one is cut at a word.
+    /// Maximum number of characters in a title; a longer one is cut at a word.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 200))]
     pub max_title: usize,
-    /// How to handle validation and test rows whose item no training row has: keep or drop.
+    /// How to handle cold-start targets, validation and test rows whose item is in no training row: keep or drop them.
     #[cfg_attr(feature = "clap", arg(long = "cold-items", value_name = "keep|drop", default_value = "keep", value_parser = parse_cold, action = clap::ArgAction::Set))]
     pub drop_cold: bool,
 }
@@ -80,7 +87,7 @@ fn parse_ratio(text: &str) -> Result<[u32; 3], String> {
     let parts: Vec<u32> = text.split(':').map(|part| part.parse().unwrap_or(0)).collect();
     match <[u32; 3]>::try_from(parts) {
         Ok(parts) if !parts.contains(&0) => Ok(parts),
-        _ => Err("three whole numbers from 1, as in 8:1:1".into()),
+        _ => Err("must be three positive whole numbers, as in 8:1:1".into()),
     }
 }
 
@@ -90,7 +97,7 @@ fn parse_cold(text: &str) -> Result<bool, String> {
     match text {
         "keep" => Ok(false),
         "drop" => Ok(true),
-        _ => Err("write keep or drop".into()),
+        _ => Err("must be keep or drop".into()),
     }
 }
 
@@ -120,14 +127,14 @@ impl Default for RawConfig {
     }
 }
 
-/// How rows are dealt out to the splits.
+/// How rows are assigned to the splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitKind {
-    /// By the time of the choice, over all users: the oldest train, the newest test.
+    /// By time, over all users: the oldest rows train, the newest test.
     Temporal,
-    /// Each user's last choice tests, the one before it validates, the others train.
+    /// By user: the last interaction tests, the one before it validates, the others train.
     LeaveOneOut,
 }
 
@@ -146,17 +153,17 @@ pub struct Step {
     pub items: usize,
 }
 
-/// What becomes of choices that a user makes again.
+/// How to handle repeated interactions of a user with an item.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Repeats {
-    /// All stay, but for those with the same time.
+    /// Keep all, except those with the same timestamp.
     #[default]
     Keep,
-    /// The first one stays.
+    /// Keep the first one.
     First,
-    /// The last one stays.
+    /// Keep the last one.
     Last,
 }
 

@@ -106,7 +106,7 @@ impl<'a> Visitor<'a> for TextSeed {
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, _: A) -> Result<Text<'a>, A::Error> {
-        Err(A::Error::custom("a list stands where a string or a number should"))
+        Err(A::Error::custom("expected a string or a number, found a list"))
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
         [name] => {
             let items = path(name).with_extension("item");
             if !items.exists() {
-                let needed_for = "it has the titles of the items in the .inter file";
+                let needed_for = "it holds the titles of the items in the .inter file";
                 return Err(DataError::MissingFile { path: items, needed_for });
             }
             return Ok(Some(Found { layout: Layout::Recbole, events: path(name), items: Some(items) }));

@@ -50,7 +50,7 @@ impl RawConfig {
             let is_year = |text: &&str| [4, 8].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
             match text.as_deref().map(|text| Some(text.trim()).filter(|text| !is_year(text)).and_then(time::parse_time))
             {
-                Some(None) => Err(setting(name, "is no date; write it as 2024-03-01 or in seconds since 1970")),
+                Some(None) => Err(setting(name, "must be a date such as 2024-03-01, or seconds since 1970")),
                 found => Ok(found.flatten()),
             }
         };
@@ -100,7 +100,7 @@ fn collect(found: &mut Found, config: &RawConfig) -> Result<(Events, Vec<String>
     if found.items.is_none() && config.title_column.is_none() && has("parent_asin") && has("text") {
         let path = found.events.display();
         let problem =
-            format!("is needed: a `title` in {path} is the headline of a review; the items' are in Amazon's metadata");
+            format!("is required: `title` in {path} is the headline of a review; item titles are in Amazon's metadata");
         return Err(DataError::Setting { setting: "items", problem });
     }
     let mut events = events::read(&records, config, &filter)?;
@@ -143,9 +143,9 @@ pub(super) fn plan(
     let (mut places, notes) = split::split(&left, kind, config.split_ratio, [config.min_history, max_history]);
     let cold_rows_dropped = if config.drop_cold { drop_cold(&left, &mut places, sizes[1]) } else { 0 };
     for (split, reason) in [
-        (Split::Train, ": a row needs a choice and a history before it, of the least length asked for"),
-        (Split::Valid, ": too few rows are left by the filters and the split"),
-        (Split::Test, ": too few rows are left by the filters and the split"),
+        (Split::Train, ": a row needs an interaction and, before it, a history of at least the minimum length"),
+        (Split::Valid, ": the filters and the split leave too few rows"),
+        (Split::Test, ": the filters and the split leave too few rows"),
     ] {
         if places.get(split).is_empty() && (split == Split::Train || !all_train) {
             return Err(DataError::EmptySplit { path: found.events, split: split.name(), reason });

@@ -72,13 +72,13 @@ fn plain(field: &Field) -> Option<String> {
 }
 
 fn damaged(path: &Path, error: ParquetError) -> DataError {
-    DataError::Damaged { path: path.to_owned(), problem: format!("not a whole Parquet file: {error}") }
+    DataError::Damaged { path: path.to_owned(), problem: format!("not a complete Parquet file: {error}") }
 }
 
 /// Calls the library that reads Parquet, which panics on some damaged files: that is an error here, like any other
 /// damage.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
-    let problem = || ParquetError::General("its pages do not fit together".into());
+    let problem = || ParquetError::General("its pages are inconsistent".into());
     without_panic(read).unwrap_or_else(|| Err(problem())).map_err(|error| damaged(path, error))
 }
 

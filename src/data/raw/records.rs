@@ -238,7 +238,7 @@ impl Records {
     }
 
     fn bad_json(&self, line: usize, content: &[u8], problem: String) -> DataError {
-        let cut = if content.ends_with(b"\n") { "" } else { "; the file may have been cut off, copy it again" };
+        let cut = if content.ends_with(b"\n") { "" } else { "; the file may be truncated, so copy it again" };
         let problem = format!("is not a JSON object with plain fields: {problem}{cut}");
         DataError::Record { path: self.path.clone(), line, problem }
     }
@@ -255,7 +255,8 @@ impl Records {
         match error.kind() {
             FileTooLarge => DataError::Record { path: self.path.clone(), line, problem: error.to_string() },
             UnexpectedEof | InvalidData | InvalidInput => {
-                let problem = format!("cannot be unpacked ({error}); the file was cut off or damaged, copy it again");
+                let problem =
+                    format!("cannot be decompressed ({error}); the file is truncated or damaged, so copy it again");
                 DataError::Record { path: self.path.clone(), line, problem }
             }
             _ => DataError::io(&self.path, "read", error),
@@ -316,7 +317,7 @@ impl<R: Read> Read for Watched<R> {
         self.look_at(&buffer[..count]);
         self.since_record += count;
         if self.since_record > LONGEST_LINE {
-            let problem = format!("has more than {LONGEST_LINE} bytes; is there a quote that is never closed?");
+            let problem = format!("has more than {LONGEST_LINE} bytes; look for an unclosed quote");
             return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem));
         }
         if let Some(&last) = buffer[..count].iter().rev().find(|byte| !matches!(byte, b'\n' | b'\r')) {

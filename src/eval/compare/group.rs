@@ -29,19 +29,19 @@ pub enum CompareError {
     #[error("give at least two models to compare")]
     Models,
     /// Two models of one name.
-    #[error("two models are called `{0}`; write NAME=FILE,FILE to name them")]
+    #[error("two models are named `{0}`; write NAME=FILE,FILE to rename one")]
     SameName(String),
     /// A model that is asked for is not there.
-    #[error("no model is called `{0}`; there are {1}")]
+    #[error("no model is named `{0}`; the models are {1}")]
     UnknownName(String, String),
     /// A model without runs.
     #[error("`{0}` has no runs")]
     NoRuns(String),
     /// A run is there twice.
-    #[error("{} is there twice; a run counts once", .0.display())]
+    #[error("{} is given twice; each run may count only once", .0.display())]
     Twice(PathBuf),
     /// Part of an evaluation.
-    #[error("{} is part {shard} of an evaluation; `latentr3 merge` makes the whole of all parts", path.display())]
+    #[error("{} is part {shard} of an evaluation; combine all parts with `latentr3 merge`", path.display())]
     Part {
         /// The file.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum CompareError {
         difference: String,
     },
     /// A rank that is none.
-    #[error("{}: {rank} is no rank, from 1 (user `{user}`, row {row})", path.display())]
+    #[error("{}: {rank} is not a rank; ranks start at 1 (user `{user}`, row {row})", path.display())]
     Rank {
         /// The file.
         path: PathBuf,
@@ -71,10 +71,10 @@ pub enum CompareError {
         row: usize,
     },
     /// Too few users to say anything.
-    #[error("{0} users are too few to compare models on")]
+    #[error("{0} users are too few to compare models")]
     Users(usize),
     /// Lists too short for a metric.
-    #[error("{metric} needs longer lists than those of {beams} items")]
+    #[error("{metric} needs lists longer than {beams} items")]
     Cutoff {
         /// The metric.
         metric: Metric,
@@ -82,10 +82,10 @@ pub enum CompareError {
         beams: usize,
     },
     /// No metric.
-    #[error("there is no metric to compare")]
+    #[error("give at least one metric to compare")]
     NoMetrics,
     /// Too few or too many resamples.
-    #[error("{0} resamples: take from 100 to 1000000")]
+    #[error("the number of resamples must be from 100 to 1000000, got {0}")]
     Resamples(usize),
 }
 
@@ -146,7 +146,7 @@ fn difference(first: &EvaluationResult, other: &EvaluationResult) -> Option<Stri
     let is_other = |(a, b): &(&_, &_)| key(a) != key(b);
     let (a, b) = a.ranks.iter().zip(&b.ranks).find(is_other)?;
     Some(format!(
-        "users: row {} is of user `{}` and item `{}`, row {} of user `{}` and item `{}`",
+        "users: row {} has user `{}` and item `{}`, but in the other it is row {} with user `{}` and item `{}`",
         a.row, a.user, a.item, b.row, b.user, b.item
     ))
 }

@@ -78,7 +78,7 @@ pub(super) async fn find_items(
     let Parameters(FindRequest { q, limit }) =
         request.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
     if !(1..=MOST).contains(&limit) {
-        return Err(Problem::of_field("limit", format!("is {limit}; must be from 1 to {MOST}")));
+        return Err(Problem::of_field("limit", format!("must be from 1 to {MOST}, got {limit}")));
     }
     let served = shared.served();
     let catalog = served.recommender.catalog().catalog.items();

@@ -63,9 +63,9 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         .route("/admin/reload", post(operations::reload))
         .route("/openapi.json", get(operations::description))
         .route("/", get(operations::page))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not accept this method")
         })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn_with_state(shared.clone(), guard))
@@ -88,7 +88,7 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     let number = Number::deserialize(from)?;
     let written_with_point = || number.as_f64().filter(|value| value.fract() == 0.0 && (0.0..=1e15).contains(value));
     let value = number.as_u64().or_else(|| written_with_point().map(|value| value as u64));
-    let problem = || D::Error::custom(format!("`{number}` is not a whole number from 0"));
+    let problem = || D::Error::custom(format!("`{number}` is not a non-negative whole number"));
     value.and_then(|value| usize::try_from(value).ok()).ok_or_else(problem)
 }
 
@@ -102,7 +102,7 @@ fn whole_if_any<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::
 /// Refuses a list that is too long.
 fn check_length<T>(field: &'static str, list: &[T], most: usize) -> Result<(), Problem> {
     match list.len() > most {
-        true => Err(Problem::of_field(field, format!("is too long; at most {most}"))),
+        true => Err(Problem::of_field(field, format!("must have at most {most} entries"))),
         false => Ok(()),
     }
 }

@@ -131,11 +131,11 @@ impl RecommendRequest {
     /// A query for each history, and whether there may be several.
     fn queries(self, excludes_history: bool) -> Result<(Vec<Query>, bool), Problem> {
         if !(1..=MOST).contains(&self.top) {
-            return Err(Problem::of_field("top", format!("is {}; must be from 1 to {MOST}", self.top)));
+            return Err(Problem::of_field("top", format!("must be from 1 to {MOST}, got {}", self.top)));
         }
         let several = self.histories.is_some();
         if several && !(self.history.is_empty() && self.titles.is_empty()) {
-            return Err(Problem::conflict("histories", "cannot be given beside history or titles"));
+            return Err(Problem::conflict("histories", "cannot be combined with history or titles"));
         }
         let own = || {
             let ids = self.history.iter().cloned().map(Chosen::Id);

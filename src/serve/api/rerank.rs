@@ -127,7 +127,7 @@ impl RerankTexts {
         let lines = self.query.lines().map(str::trim).filter(|line| !line.is_empty());
         let history: Vec<Chosen> = lines.map(|title| Chosen::Title(title.to_owned())).collect();
         if history.is_empty() {
-            return Err(Problem::of_field("query", "is empty"));
+            return Err(Problem::of_field("query", "must not be empty"));
         }
         check_length("query", &history, LONGEST)?;
         let items = self.documents.iter().cloned().map(Chosen::Title).collect();
@@ -138,8 +138,8 @@ impl RerankTexts {
 
 fn check(field: &'static str, list: &[String], top_n: Option<usize>) -> Result<(), Problem> {
     match (list.is_empty(), top_n) {
-        (true, _) => Err(Problem::of_field(field, "is empty")),
-        (_, Some(0)) => Err(Problem::of_field("top_n", "is 0; must be at least 1")),
+        (true, _) => Err(Problem::of_field(field, "must not be empty")),
+        (_, Some(0)) => Err(Problem::of_field("top_n", "must be at least 1, got 0")),
         _ => check_length(field, list, LONGEST),
     }
 }

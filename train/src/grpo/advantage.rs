@@ -3,56 +3,55 @@ use serde::{Deserialize, Serialize};
 /// The advantages of a whole batch from its rewards, the groups one after the other, and the size of a group.
 pub type Advantage = Box<dyn Fn(&[f64], usize) -> Vec<f64> + Send + Sync>;
 
-/// What a reward is compared with.
+/// The baseline with which a reward is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum AdvantageKind {
-    /// The mean of the batch's samples without noise: the published one.
+    /// Mean of the batch's noise-free samples, as published.
     ///
     /// See [`batch_advantage`].
     Batch,
-    /// The mean of its own group: plain GRPO.
+    /// Mean of the prompt's own group: plain GRPO.
     ///
     /// See [`group_advantage`].
     Group,
-    /// Its own group's sample without noise.
+    /// The noise-free sample of the prompt's own group.
     ///
     /// See [`own_advantage`].
     Own,
-    /// The mean of all samples of the batch.
+    /// Mean of all samples of the batch.
     ///
     /// See [`pool_advantage`].
     Pool,
-    /// The mean of the group's other samples: RLOO (arXiv 2402.14740).
+    /// Mean of the group's other samples: RLOO (arXiv 2402.14740).
     ///
     /// See [`leave_one_out_advantage`].
     LeaveOneOut,
-    /// For items: the group's mean, and at each node of the catalog's tree the items that chose otherwise there.
+    /// For items: the group's mean, and at each node of the catalog's tree the mean of the node's children.
     ///
-    /// The two count half each. A child of a node has the mean reward of the items that came through it. That is
-    /// compared with the mean of the node's children and divided by their standard deviation (Sibling-GRPO in V-STAR,
-    /// arXiv 2602.10699).
+    /// The two count half each. A child's reward is the mean over the items below it. Its difference from the mean of
+    /// the node's children is divided by their standard deviation (Sibling-GRPO in V-STAR, arXiv 2602.10699).
     Sibling,
-    /// For items: the derivative of the expected reward over the list, without sampling noise.
+    /// For items: the expected reward of the list, which gives the exact derivative, without sampling noise.
     ///
     /// With `q`, the items' probabilities divided by their sum, the expected reward is `J = sum q_i R_i`, and its
     /// derivative by `log p_i` is `q_i (R_i - J)`.
     Expectation,
-    /// For items: reward-augmented maximum likelihood (arXiv 1609.00150), which draws the items that are made likelier
-    /// from the rewards: with the probability `exp(R_i)` divided by the list's sum of it.
+    /// For items: no baseline. Reward-augmented maximum likelihood (arXiv 1609.00150) weights items by the softmax of
+    /// their rewards over the list.
     Raml,
 }
 
-/// Whose rewards an advantage is taken over.
+/// The prompts over which advantages are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum AdvantageOver {
-    /// All prompts of the batch: the method as it is published.
+    /// All prompts of the batch, as published.
     #[default]
     Batch,
-    /// Two prompts at a time: the sixteen rollouts that the authors' script has together, on two devices.
+    /// Two prompts at a time: the sixteen rollouts that the authors' script processes together, on two devices.
     Micro,
 }
 

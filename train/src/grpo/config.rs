@@ -14,32 +14,32 @@ const LARGEST_GROUP: usize = 1 << 16;
 /// Most updates on one rollout, between which a run does not end.
 const MOST_UPDATES: usize = 1000;
 
-/// How the gradient of the expected reward is estimated; `docs/stage-2.md` derives them.
+/// Estimators of the gradient of the expected reward; `docs/stage-2.md` derives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum EstimatorKind {
-    /// The published one: the gradient of the target's likelihood, weighted by the advantage.
+    /// Gradient of the target's likelihood, weighted by the advantage, as published.
     ///
-    /// It goes back through the backbone.
+    /// It needs a backward pass through the backbone.
     Likelihood,
-    /// The gradient of the samples' own density, weighted by the advantage; no backward pass through the backbone.
+    /// Gradient of the samples' log-density, weighted by the advantage; needs no backward pass through the backbone.
     ///
-    /// The density is `N(r_k; r, sigma^2 I)`, and the gradient that of its logarithm (Williams, 1992).
+    /// The density is `N(r_k; r, sigma^2 I)` (Williams, 1992).
     Score,
-    /// The derivative of the reward at every sample, without an advantage.
+    /// Derivative of the reward at every sample, without an advantage.
     ///
     /// It is also called the reparameterised gradient (Kingma and Welling, arXiv 1312.6114).
     Pathwise,
 }
 
-/// What the samples of a prompt are.
+/// What is sampled for each prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum SampleKind {
-    /// Noise on the last thought, after which the target is scored: the published one.
+    /// The last thought with noise, after which the target is scored (as published).
     Noise,
-    /// The items that the search finds: a list, as a user sees it.
+    /// The items that the search finds: the list that a user would see.
     Items,
 }
 
@@ -162,7 +162,7 @@ impl GrpoConfig {
         match rollouts > 0 && rollouts.is_multiple_of(self.group) {
             true => Ok(()),
             false => {
-                let problem = format!("is {rollouts}; must be a multiple of the group's {} samples", self.group);
+                let problem = format!("must be a multiple of the group size {}, got {rollouts}", self.group);
                 Err(TrainError::config("rollouts", problem))
             }
         }
@@ -173,18 +173,19 @@ impl GrpoConfig {
         let problem = |field, problem: &str| Err(TrainError::config(field, problem));
         match &self.items {
             None if self.advantage.function(self.advantage_over).is_none() => {
-                problem("advantage", "is one of items; these samples are noise on the thought")
+                problem("advantage", "this kind is for items as samples, but the samples are noise on the thought")
             }
             None => Ok(()),
             Some(_) if !self.advantage.is_of_items() => problem(
                 "advantage",
-                "compares with samples without noise; of items there are group, leave-one-out, sibling, expectation and raml",
+                "this kind needs a noise-free sample; for items use group, leave-one-out, sibling, expectation or raml",
             ),
-            Some(_) if self.advantage_over != AdvantageOver::Batch => {
-                problem("advantage_over", "is of samples that are noise; a list of items is a group by itself")
-            }
+            Some(_) if self.advantage_over != AdvantageOver::Batch => problem(
+                "advantage_over",
+                "applies only when the samples are noise; with items, each list is its own group",
+            ),
             Some(_) if self.estimator != EstimatorKind::Likelihood => {
-                problem("estimator", "must be likelihood, for the samples are items and not noise")
+                problem("estimator", "must be likelihood when the samples are items")
             }
             Some(items) => items.check(self.group),
         }
@@ -199,10 +200,11 @@ impl GrpoConfig {
     /// Makes sure that something of a model would train.
     pub(super) fn check_trains(&self, start: &LatentRecommender) -> Result<(), TrainError> {
         if start.thoughts() == 0 && self.needs_thoughts() {
-            return Err(TrainError::config("thoughts", "is 0; stage 2 needs a model that thinks"));
+            return Err(TrainError::config("thoughts", "the model has none; stage 2 needs a model with thoughts"));
         }
         if !self.train_backbone && start.source.kind() == ThoughtKind::LastHidden {
-            let problem = "is off, and the last hidden state as thought has no parameters: nothing would train";
+            let problem =
+                "must be on: the thought is the last hidden state, which has no parameters, so nothing would train";
             return Err(TrainError::config("train_backbone", problem));
         }
         Ok(())
@@ -211,15 +213,15 @@ impl GrpoConfig {
     /// Makes sure that every value makes sense by itself.
     pub(super) fn check_values(&self) -> Result<(), TrainError> {
         if !(2..=LARGEST_GROUP).contains(&self.group) {
-            let problem = format!("is {}; a group has from 2 to {LARGEST_GROUP} samples", self.group);
+            let problem = format!("must be from 2 to {LARGEST_GROUP} samples, got {}", self.group);
             return Err(TrainError::config("group", problem));
         }
         if !(1..=MOST_UPDATES).contains(&self.updates) {
-            let problem = format!("is {}; a rollout has from 1 to {MOST_UPDATES}", self.updates);
+            let problem = format!("must be from 1 to {MOST_UPDATES} per rollout, got {}", self.updates);
             return Err(TrainError::config("updates", problem));
         }
         if !(self.max_perplexity >= 1.0 && self.max_perplexity <= f64::from(f32::MAX)) {
-            let problem = format!("is {:?}; must be from 1 to {:e}", self.max_perplexity, f32::MAX);
+            let problem = format!("must be from 1 to {:e}, got {:?}", f32::MAX, self.max_perplexity);
             return Err(TrainError::config("max_perplexity", problem));
         }
         let not_negative = [

@@ -30,9 +30,9 @@ impl Sample<'_> {
     ///
     /// It is noise.
     pub fn item(&self) -> Result<&Candidate, TrainError> {
-        self.list
-            .get(self.place)
-            .ok_or_else(|| TrainError::config("reward", "is one of items; these samples are noise on the thought"))
+        self.list.get(self.place).ok_or_else(|| {
+            TrainError::config("reward", "this reward needs items as samples, but the samples are noise on the thought")
+        })
     }
 }
 

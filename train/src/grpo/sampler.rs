@@ -286,7 +286,7 @@ impl Sampler<'_> {
 }
 
 pub(super) fn no_thoughts() -> TrainError {
-    TrainError::config("thoughts", "stage 2 needs a model that thinks")
+    TrainError::config("thoughts", "stage 2 needs a model with thoughts")
 }
 
 /// Puts a micro-batch's log-probabilities where its prompts' rollouts stand in the local batch.

@@ -81,7 +81,7 @@ impl Grpo {
         config.check()?;
         let Some(advantage) = config.advantage.function(config.advantage_over).filter(|_| config.items.is_none())
         else {
-            return Err(TrainError::config("items", "is set; this stage samples noise on the thought"));
+            return Err(TrainError::config("items", "must not be set: this stage samples noise on the thought"));
         };
         config.check_trains(start)?;
         config.estimator.estimator().check_model(start)?;
@@ -135,8 +135,7 @@ impl Grpo {
         noise: &[f32],
     ) -> Result<(Rollouts, LocalUpdate), TrainError> {
         if !self.estimator().updates_at_once(&self.config, model) {
-            let problem =
-                "is likelihood: an update from the pass that samples needs a frozen backbone, one thought and no kl";
+            let problem = "updating from the sampling pass needs a frozen backbone, one thought and no kl";
             return Err(TrainError::config("estimator", problem));
         }
         let (rollouts, thoughts) = self.sampler().sample(model, batch, noise, true)?;

@@ -14,8 +14,8 @@ pub enum SasRecLoss {
     /// Cross-entropy over the whole catalog.
     #[default]
     Softmax,
-    /// Binary cross-entropy of the item that followed and of one that did not, drawn evenly among those that the
-    /// history does not have (as published, arXiv 1808.09781)
+    /// Binary cross-entropy of the next item and one negative, drawn uniformly from the items outside the history (as
+    /// published, arXiv 1808.09781)
     Bce,
 }
 
@@ -23,15 +23,15 @@ pub enum SasRecLoss {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SasRecTrainConfig {
-    /// Passes over the training rows at most.
+    /// Maximum number of passes over the training rows.
     pub epochs: usize,
-    /// Rows a step.
+    /// Rows per step.
     pub batch: usize,
-    /// Learning rate; it stays.
+    /// Learning rate, constant.
     pub learning_rate: f64,
     /// Stop after this many epochs without a better validation.
     pub patience: usize,
-    /// What it minimises.
+    /// Loss to minimise.
     pub loss: SasRecLoss,
     /// Seed of the shuffling and of dropout.
     pub seed: u64,
@@ -71,7 +71,7 @@ impl SasRecTrainConfig {
     pub fn check(&self) -> Result<(), TrainError> {
         let at_least_one = [("epochs", self.epochs), ("batch", self.batch), ("patience", self.patience)];
         if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err(TrainError::config(field, "is 0; must be at least 1"));
+            return Err(TrainError::config(field, "must be at least 1, got 0"));
         }
         check_positive("learning_rate", self.learning_rate)
     }

@@ -42,7 +42,11 @@ pub fn attend_causally(
 ) -> Tensor<3> {
     check_sizes(&queries, &keys, &values, packing, &factors);
     let [key_rows, tokens, ..] = keys.dims();
-    assert_eq!((packing.lengths().len(), packing.tokens()), (key_rows, tokens), "every token has a query and a key");
+    assert_eq!(
+        (packing.lengths().len(), packing.tokens()),
+        (key_rows, tokens),
+        "queries and keys must have the same tokens"
+    );
     Tensor::from_dispatch(Dispatch::attend_causally(
         queries.into_dispatch(),
         keys.into_dispatch(),
@@ -72,10 +76,10 @@ pub fn attend_also(
     check_sizes(&queries, &keys, &values, packing, &factors);
     let ([places, heads, width], [segment_rows, length, ..]) = (queries.dims(), keys.dims());
     let rows = packing.lengths().len();
-    assert!(rows.is_multiple_of(segment_rows), "{rows} rows over {segment_rows} of the segment");
-    assert_eq!(before.dims(), [places, heads, width + 1], "what came before is the result of attention");
-    assert_eq!(lengths.len(), segment_rows, "every row of the segment has a length");
-    assert!(lengths.iter().all(|seen| (1..=length).contains(seen)), "a row has 1 to {length} keys: {lengths:?}");
+    assert!(rows.is_multiple_of(segment_rows), "{rows} rows are not a multiple of the segment's {segment_rows}");
+    assert_eq!(before.dims(), [places, heads, width + 1], "`before` must be the result of attention");
+    assert_eq!(lengths.len(), segment_rows, "every row of the segment needs a length");
+    assert!(lengths.iter().all(|seen| (1..=length).contains(seen)), "every row needs 1 to {length} keys: {lengths:?}");
     Tensor::from_dispatch(Dispatch::attend_also(
         before.into_dispatch(),
         queries.into_dispatch(),
@@ -90,12 +94,12 @@ pub fn attend_also(
 fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, packing: &Packing, factors: &WeightFactors) {
     let ([places, heads, width], [segment_rows, length, key_heads, key_width]) = (queries.dims(), keys.dims());
     let sizes = [places, heads, width, segment_rows, length, key_heads];
-    assert!(!sizes.contains(&0), "no size may be 0: {sizes:?}");
-    assert_eq!((keys.dims(), key_width), (values.dims(), width), "keys, values and queries are of one width");
-    assert_eq!(packing.lengths().iter().sum::<usize>(), places, "the rows have all queries");
-    assert!(heads.is_multiple_of(key_heads), "{heads} heads over {key_heads} key heads");
+    assert!(!sizes.contains(&0), "sizes must not be 0: {sizes:?}");
+    assert_eq!((keys.dims(), key_width), (values.dims(), width), "keys, values and queries must have the same width");
+    assert_eq!(packing.lengths().iter().sum::<usize>(), places, "the lengths must add up to the number of queries");
+    assert!(heads.is_multiple_of(key_heads), "{heads} heads are not a multiple of {key_heads} key heads");
     let weights = places * heads * length;
-    assert!(factors.as_ref().is_none_or(|factors| factors.len() == weights), "every weight has a factor");
+    assert!(factors.as_ref().is_none_or(|factors| factors.len() == weights), "every weight needs a factor");
 }
 
 /// The mixed values without their normalisers, `[tokens, heads * width]`.

@@ -55,7 +55,10 @@ impl Choices {
         let mut inner = Inner { groups: Vec::new(), rows: 0, outputs: 0 };
         let mut of_key = HashMap::new();
         for (key, tokens, wanted) in rows {
-            assert!(!tokens.is_empty() && wanted.is_none_or(|place| place < tokens.len()), "{wanted:?} of {tokens:?}");
+            assert!(
+                !tokens.is_empty() && wanted.is_none_or(|place| place < tokens.len()),
+                "place {wanted:?} is not in the choice {tokens:?}"
+            );
             let group = *of_key.entry(key).or_insert_with(|| {
                 inner.groups.push(Group { tokens: tokens.to_vec(), rows: Vec::new() });
                 inner.groups.len() - 1
@@ -69,7 +72,7 @@ impl Choices {
             inner.rows += 1;
             inner.outputs += if wanted.is_some() { 1 } else { tokens.len() };
         }
-        assert!(inner.rows > 0, "there must be a row");
+        assert!(inner.rows > 0, "there must be at least one row");
         Self(Arc::new(inner))
     }
 }
@@ -97,7 +100,7 @@ impl Group {
 /// If the sizes do not fit together. Tokens must be below the vocabulary's size.
 pub fn choice_log_probs(hidden: Tensor<2>, weight: Tensor<2>, choices: &Choices) -> Tensor<1> {
     let ([rows, width], [_, depth]) = (hidden.dims(), weight.dims());
-    assert_eq!((rows, width), (choices.0.rows, depth), "a choice for each row, rows as wide as the matrix");
+    assert_eq!((rows, width), (choices.0.rows, depth), "every row needs a choice and must be as wide as the matrix");
     Tensor::from_dispatch(Dispatch::choice_log_probs(hidden.into_dispatch(), weight.into_dispatch(), choices.clone()))
 }
 

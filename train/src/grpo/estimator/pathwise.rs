@@ -16,7 +16,8 @@ pub(super) struct Pathwise;
 impl Estimator for Pathwise {
     fn check(&self, config: &GrpoConfig) -> Result<(), TrainError> {
         if config.updates > 1 || config.kl > 0.0 || config.train_backbone {
-            let problem = "is pathwise, which has no ratio to go on with: a single update on each rollout, no kl, a frozen backbone";
+            let problem =
+                "pathwise needs a single update per rollout, no kl and a frozen backbone, because it has no ratio";
             return Err(TrainError::config("estimator", problem));
         }
         Ok(())
@@ -24,7 +25,7 @@ impl Estimator for Pathwise {
 
     fn check_model(&self, model: &LatentRecommender) -> Result<(), TrainError> {
         if model.thoughts() != 1 {
-            let problem = format!("is pathwise, which is for one thought; the model has {}", model.thoughts());
+            let problem = format!("pathwise needs a model with exactly one thought; this one has {}", model.thoughts());
             return Err(TrainError::config("estimator", problem));
         }
         Ok(())
@@ -48,7 +49,7 @@ impl Estimator for Pathwise {
         thoughts: Vec<Thoughts>,
     ) -> Result<LocalUpdate, TrainError> {
         let Some(slopes) = &rollouts.slopes else {
-            let problem = "is pathwise, which needs the derivative of the reward, and this reward has none";
+            let problem = "pathwise needs the derivative of the reward, and this reward has none";
             return Err(TrainError::config("estimator", problem));
         };
         let all = (batch.global.len() * setup.config.group) as f64;
@@ -64,6 +65,6 @@ impl Estimator for Pathwise {
         _: &LocalBatch,
         _: &Rollouts,
     ) -> Result<LocalUpdate, TrainError> {
-        Err(TrainError::config("estimator", "is pathwise, whose only update comes with its rollout"))
+        Err(TrainError::config("estimator", "pathwise has no further updates on a rollout"))
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Score;
 impl Estimator for Score {
     fn check(&self, config: &GrpoConfig) -> Result<(), TrainError> {
         if config.train_backbone {
-            let problem = "is score, which moves the thoughts by a fixed reward; a backbone that trains changes the reward: use likelihood";
+            let problem = "score needs a fixed reward, but training the backbone changes the reward; use likelihood";
             return Err(TrainError::config("estimator", problem));
         }
         let (field, spread) = match config.sigma_relative {
@@ -34,7 +34,10 @@ impl Estimator for Score {
             None => ("sigma", config.sigma),
         };
         if spread == 0.0 {
-            return Err(TrainError::config(field, "is 0; the score estimator learns from the noise"));
+            return Err(TrainError::config(
+                field,
+                "must be positive, got 0: the score estimator learns from the noise",
+            ));
         }
         Ok(())
     }
@@ -56,7 +59,7 @@ impl Estimator for Score {
         thoughts: Vec<Thoughts>,
     ) -> Result<LocalUpdate, TrainError> {
         let densities = rollouts.densities.as_ref().ok_or_else(|| {
-            TrainError::config("estimator", "is score, for which the rollouts must hold what they were drawn from")
+            TrainError::config("estimator", "score needs rollouts that keep the densities of their samples")
         })?;
         let names = ["loss", "ratio", "clip_share", "thought_kl"];
         let mut update =

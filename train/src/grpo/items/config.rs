@@ -15,12 +15,12 @@ const MOST_THOUGHTS: usize = 1 << 10;
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemsConfig {
-    /// With --samples items: what is rewarded, the sum of several with weights if they are given, as in hit,rank=0.5.
+    /// With --samples items: the reward, a sum of terms with optional weights, as in hit,rank=0.5.
     ///
-    /// Of an item: hit is 1 for the target; rank is a penalty for wrong items by their place, in lists that have the
-    /// target; ndcg is the target's gain at its place; guide is its log-probability by the model of --guide; entropy is
-    /// minus its log-probability by the model itself. Of a thought, with --thought-samples: perplexity is minus that of
-    /// the target; log-posterior is the logarithm of the target's share of the probability of its list.
+    /// Terms for items: hit is 1 for the target; rank penalises wrong items by their place, in lists with the target;
+    /// ndcg is the target's gain at its place; guide is the item's log-probability under the model of --guide; entropy
+    /// is minus its log-probability under the model itself. Terms for thoughts, with --thought-samples: perplexity is
+    /// minus the target's perplexity; log-posterior is the logarithm of the target's share of its list's probability.
     #[cfg_attr(
         feature = "clap",
         arg(
@@ -32,29 +32,29 @@ pub struct ItemsConfig {
         )
     )]
     pub rewards: Vec<RewardTerm>,
-    /// With --samples items: samples of each prompt's thought with noise of --sigma or --sigma-relative on all but the
-    /// first; each sample has a list of its own
+    /// With --samples items: number of thoughts sampled per prompt, each with its own list. All but the first have
+    /// noise of --sigma or --sigma-relative
     #[cfg_attr(
         feature = "clap",
         arg(id = "thought_samples", long = "thought-samples", value_name = "K", default_value_t = 1)
     )]
     pub thoughts: usize,
-    /// With --samples items: the target takes the last place of a list without it
+    /// With --samples items: put the target in the last place of a list that lacks it
     #[cfg_attr(feature = "clap", arg(id = "add_target", long = "add-target"))]
     pub target: bool,
-    /// With --samples items: give a prompt whose list is without the target the first N choices of the target, and
-    /// search once more from there; 0 for never (GenRec)
+    /// With --samples items: if a list lacks the target, fix the first N choices of the target and search again from
+    /// there; 0 for never (GenRec)
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub hint: usize,
-    /// With --reward guide: the collaborative model, `transition` for counts of the training rows, each without what the
-    /// row itself adds, or a SASRec run
+    /// With --reward guide: the collaborative model, a SASRec run or `transition` for counts of the training rows, in
+    /// which a row does not count for itself
     #[cfg_attr(feature = "clap", arg(long, value_name = "SASREC_RUN|transition"))]
     pub guide: Option<String>,
-    /// With --reward guide: so many places of each list, the last ones, go to the items that the guide holds likeliest
-    /// and the search has not found
+    /// With --reward guide: fill the last N places of each list with the guide's likeliest items that the search has
+    /// not found
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 0))]
     pub proposals: usize,
-    /// With --samples items: weight of the target's cross-entropy, in nats per item, beside the rewards
+    /// With --samples items: weight of the target's cross-entropy, in nats per item, in the loss
     #[cfg_attr(feature = "clap", arg(long, value_name = "WEIGHT", default_value_t = 0.0))]
     pub anchor: f64,
 }
@@ -71,27 +71,28 @@ impl ItemsConfig {
     /// Makes sure that every value makes sense for lists of `group` items.
     pub(in crate::grpo) fn check(&self, group: usize) -> Result<(), TrainError> {
         if self.rewards.is_empty() {
-            return Err(TrainError::config("reward", "is empty; an item earns at least one"));
+            return Err(TrainError::config("reward", "must name at least one reward"));
         }
         if self.guide.is_some() != self.rewards.iter().any(|term| term.kind == RewardKind::Guide) {
-            return Err(TrainError::config("guide", "goes with the reward guide, each of them with the other"));
+            return Err(TrainError::config("guide", "give both a guide and the reward `guide`, or neither"));
         }
         if self.proposals > 0 && self.guide.is_none() {
-            return Err(TrainError::config("proposals", "are a guide's, and there is none"));
+            return Err(TrainError::config("proposals", "need a guide, and none is given"));
         }
         if self.proposals > group {
-            let problem = format!("are {} of the group's {group} items", self.proposals);
+            let problem = format!("must not exceed the group size {group}, got {}", self.proposals);
             return Err(TrainError::config("proposals", problem));
         }
         if let Some(RewardTerm { weight, .. }) = self.rewards.iter().find(|term| !term.weight.is_finite()) {
-            return Err(TrainError::config("reward", format!("has the weight {weight}; it must be a finite number")));
+            return Err(TrainError::config("reward", format!("every weight must be finite, got {weight}")));
         }
         if !(1..=MOST_THOUGHTS).contains(&self.thoughts) {
-            let problem = format!("is {}; a prompt has from 1 to {MOST_THOUGHTS}", self.thoughts);
+            let problem = format!("must be from 1 to {MOST_THOUGHTS}, got {}", self.thoughts);
             return Err(TrainError::config("thought_samples", problem));
         }
         if self.thoughts == 1 && self.rewards.iter().any(|term| !term.kind.is_of_items()) {
-            let problem = "has one of thoughts, whose samples it compares; there is one sample of each";
+            let problem =
+                "perplexity and log-posterior compare samples of a thought; thought_samples must be at least 2";
             return Err(TrainError::config("reward", problem));
         }
         check_not_negative("anchor", self.anchor)
@@ -183,7 +184,7 @@ impl FromStr for RewardTerm {
         let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
         let kind = RewardKind::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
         let names = RewardKind::NAMES.map(|(name, _)| name).join(", ");
-        let kind = kind.ok_or_else(|| format!("`{name}` is no reward; there are {names}"))?;
+        let kind = kind.ok_or_else(|| format!("`{name}` is not a reward; must be one of {names}"))?;
         let weight = weight.parse().map_err(|_| format!("the weight `{weight}` of {name} is not a number"))?;
         Ok(Self { kind, weight })
     }

@@ -86,16 +86,15 @@ impl RankingGrpo {
     ) -> Result<Self, TrainError> {
         config.check()?;
         let Some(items) = config.items.clone() else {
-            return Err(TrainError::config("items", "is absent; this stage samples items"));
+            return Err(TrainError::config("items", "must be set: this stage samples items"));
         };
         if objective.kind() != ObjectiveKind::Catalog {
-            let problem =
-                format!("is {}; the samples are items, whose probabilities only catalog has", objective.kind());
+            let problem = format!("must be catalog when the samples are items, got {}", objective.kind());
             return Err(TrainError::config("objective", problem));
         }
         config.check_trains(start)?;
         if items.guide.is_some() && guide.is_none() {
-            return Err(TrainError::config("guide", "is not here; this stage has to be given one"));
+            return Err(TrainError::config("guide", "is configured but was not passed to the stage"));
         }
         let guide = guide.map(Guide::new);
         let reward = Box::new(items.item_reward(guide.clone()));
