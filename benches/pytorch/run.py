@@ -25,8 +25,8 @@ SMALL = [
     ("GRPO, 64 rollouts", "grpo", ["--batch", "64", "--group", "8"], True),
     ("evaluation, 10 beams", "eval", ["--users", "16", "--batch", "16"], True),
 ]
-# Of the catalog's objective only.
-LISTS = ("stage 2 on lists, 64 prompts x 16 items", "grpo", ["--samples", "items", "--group", "16", "--batch", "1024", "--micro", "32"], True)
+# Of the catalog's objective only; the published way takes minutes a step.
+LISTS = ("stage 2 on lists, 64 prompts x 16 items", "grpo", ["--samples", "items", "--group", "16", "--batch", "1024", "--micro", "32"], False)
 LARGE = [
     ("GRPO, 16 rollouts", "grpo", ["--batch", "16", "--steps", "2"], True),
     ("evaluation, 10 beams", "eval", ["--users", "4", "--batch", "4"], True),
@@ -72,7 +72,7 @@ def agreement(programs, what, model, tokens, both):
     still, figure = (["--sigma", "0"], "reward") if what == "grpo" and "items" not in both else ([], "loss")
     ours = programs.ours(what, model, tokens, [*both, *still])
     apart = losses = 0.0
-    for mode in ("shared", "naive"):
+    for mode in ("shared",) if "items" in both else ("shared", "naive"):
         theirs = programs.yardstick(what, model, tokens, [*both, *still, "--mode", mode])
         # The losses of stage 2 are sums about zero, so that they are compared by themselves.
         if "items" not in both:
