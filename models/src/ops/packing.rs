@@ -37,8 +37,12 @@ impl Packing {
     /// on its path only.
     pub fn of_trees(depths: &[Vec<usize>], tokens: usize) -> Self {
         let lengths: Vec<usize> = depths.iter().map(Vec::len).collect();
+        let packing = Self::new(&lengths, tokens);
+        if depths.iter().all(|depths| depths.iter().enumerate().all(|(token, &depth)| token == depth)) {
+            return packing;
+        }
         let mut hidden = vec![true; lengths.iter().sum::<usize>() * tokens];
-        let mut rows = hidden.chunks_exact_mut(tokens.max(1));
+        let mut rows = hidden.chunks_exact_mut(tokens);
         for depths in depths {
             let mut path = Vec::new();
             for (token, &depth) in depths.iter().enumerate() {
@@ -48,8 +52,7 @@ impl Packing {
                 path.iter().for_each(|&seen| hidden[seen] = false);
             }
         }
-        let is_tree = depths.iter().any(|depths| depths.iter().enumerate().any(|(token, &depth)| token != depth));
-        Self { hidden: is_tree.then(|| hidden.into()), ..Self::new(&lengths, tokens) }
+        Self { hidden: Some(hidden.into()), ..packing }
     }
 
     /// Tokens of each row.

@@ -96,7 +96,8 @@ impl RankingGrpo {
         if items.guide.is_some() && guide.is_none() {
             return Err(TrainError::config("guide", "is configured but was not passed to the stage"));
         }
-        let guide = guide.map(Guide::new);
+        let tree = objective.tree()?;
+        let guide = guide.map(|guide| Guide::new(guide, tree));
         let reward = Box::new(items.item_reward(guide.clone()));
         let thought_reward = items.thought_reward().map(|reward| Box::new(reward) as Box<dyn Reward>);
         let reference = config.needs_reference().then(|| start.valid());
