@@ -4,11 +4,9 @@
 //! with 4 layers; prompts have about 110 tokens, of which 45 are the same in all. `LATENTR3_TEST_DEVICE` chooses the
 //! device.
 
-use std::hint::black_box;
-
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use criterion::{Criterion, criterion_group, criterion_main};
+use divan::Bencher;
 use latentr3::models::backbone::{Architecture, BackboneConfig, NewBackbone};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::ops::{self, Packing, generic};
@@ -55,119 +53,168 @@ fn examples(count: usize) -> Vec<Example> {
         .collect()
 }
 
-fn model_parts(criterion: &mut Criterion) {
-    let model = model().valid();
-    let rows = examples(32);
-    let prompts: Vec<&[u32]> = rows.iter().map(|row| row.prompt.as_slice()).collect();
-    let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
-    criterion.bench_function("prefill, 32 prompts", |b| b.iter(|| model.prefill(&prompts).unwrap()));
-    let state = model.prefill(&prompts).unwrap();
-    let think = || model.think(&mut state.clone()).unwrap().unwrap();
-    criterion.bench_function("latent attention, 32 prompts", |b| b.iter(think));
-    criterion.bench_function("extend by 32 targets", |b| {
-        b.iter(|| model.target_log_probs(&state, Some(think()), &targets, &Objective::vocabulary()).unwrap());
-    });
-    let catalog: Vec<Vec<u32>> = examples(5000).into_iter().map(|row| row.target).collect();
-    let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&catalog).unwrap());
-    criterion.bench_function("beam search, 8 users, 10 beams, 5,000 items", |b| {
-        b.iter(|| beam_search(&model, &objective, &prompts[..8], BeamConfig::default()).unwrap());
-    });
+fn prompts(rows: &[Example]) -> Vec<&[u32]> {
+    rows.iter().map(|row| row.prompt.as_slice()).collect()
 }
 
-fn training_steps(criterion: &mut Criterion) {
-    let rows = examples(32);
-    let mut step = |name: &str, stage: &dyn Stage<LatentRecommender>, model: LatentRecommender, batch: &[&Example]| {
+fn main() {
+    divan::Divan::default().sample_count(10).main();
+}
+
+mod model_parts {
+    use super::*;
+
+    #[divan::bench(name = "prefill, 32 prompts")]
+    fn prefill(bencher: Bencher) {
+        let (model, rows) = (model().valid(), examples(32));
+        bencher.bench_local(|| model.prefill(&prompts(&rows)).unwrap());
+    }
+
+    #[divan::bench(name = "latent attention, 32 prompts")]
+    fn think(bencher: Bencher) {
+        let (model, rows) = (model().valid(), examples(32));
+        let state = model.prefill(&prompts(&rows)).unwrap();
+        bencher.bench_local(|| model.think(&mut state.clone()).unwrap().unwrap());
+    }
+
+    #[divan::bench(name = "latent attention and 32 targets")]
+    fn extend(bencher: Bencher) {
+        let (model, rows) = (model().valid(), examples(32));
+        let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
+        let state = model.prefill(&prompts(&rows)).unwrap();
+        bencher.bench_local(|| {
+            let thought = model.think(&mut state.clone()).unwrap().unwrap();
+            model.target_log_probs(&state, Some(thought), &targets, &Objective::vocabulary()).unwrap()
+        });
+    }
+
+    #[divan::bench(name = "beam search, 8 users, 10 beams, 5,000 items")]
+    fn search(bencher: Bencher) {
+        let (model, rows) = (model().valid(), examples(8));
+        let catalog: Vec<Vec<u32>> = examples(5000).into_iter().map(|row| row.target).collect();
+        let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&catalog).unwrap());
+        bencher.bench_local(|| beam_search(&model, &objective, &prompts(&rows), BeamConfig::default()).unwrap());
+    }
+}
+
+mod training_steps {
+    use super::*;
+
+    fn steps(bencher: Bencher, stage: &dyn Stage<LatentRecommender>, model: LatentRecommender, rows: &[Example]) {
         let adamw = AdamW::new(AdamWConfig::default());
         let mut optimizer =
             Optimizer { adamw, clip_norm: 1.0, learning_rate: 1e-4, groups: Vec::new(), step: 1, temperature: None };
         let world = World::alone();
+        let batch: Vec<&Example> = rows.iter().collect();
         let mut model = Some(model);
-        criterion.bench_function(name, |b| {
-            b.iter(|| {
-                let moved = stage
-                    .step(model.take().expect("it is put back"), &mut optimizer, &world.local_batch(batch))
-                    .unwrap()
-                    .0;
-                model = Some(moved);
-            });
+        bencher.bench_local(|| {
+            let before = model.take().expect("it is put back");
+            model = Some(stage.step(before, &mut optimizer, &world.local_batch(&batch)).unwrap().0);
         });
-    };
-    let batch: Vec<&Example> = rows.iter().collect();
-    step("SFT step, 32 prompts", &Sft::new(32, Objective::vocabulary()), model().train(), &batch);
-    let config = GrpoConfig::default();
-    let start = prepare_model(model(), &config);
-    let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();
-    step("GRPO step, 8 prompts, 8 samples", &stage, start, &batch[..8]);
+    }
+
+    #[divan::bench(name = "SFT, 32 prompts")]
+    fn sft(bencher: Bencher) {
+        steps(bencher, &Sft::new(32, Objective::vocabulary()), model().train(), &examples(32));
+    }
+
+    #[divan::bench(name = "GRPO, 8 prompts, 8 samples")]
+    fn grpo(bencher: Bencher) {
+        let config = GrpoConfig::default();
+        let start = prepare_model(model(), &config);
+        let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();
+        steps(bencher, &stage, start, &examples(8));
+    }
 }
 
-/// Forward and backward of an operation and of its generic body.
-fn both<const D: usize, const N: usize, const R: usize>(
-    criterion: &mut Criterion,
-    name: &str,
-    sizes: [[usize; D]; N],
-    operation: impl Fn([Tensor<D>; N]) -> Tensor<R>,
-    generic: impl Fn([Tensor<D>; N]) -> Tensor<R>,
-) {
-    let device = the_device().autodiff();
-    let inputs = sizes.map(|size| Tensor::<D>::random(size, Distribution::Uniform(-1.0, 1.0), &device).require_grad());
-    let mut group = criterion.benchmark_group(name);
-    group.bench_function("fused", |b| b.iter(|| black_box(operation(inputs.clone()).sum().backward())));
-    group.bench_function("generic", |b| b.iter(|| black_box(generic(inputs.clone()).sum().backward())));
-}
+mod operations {
+    use super::*;
 
-fn operations(criterion: &mut Criterion) {
-    both(
-        criterion,
-        "rms_norm",
-        [[2000, 256], [1, 256]],
-        |[x, weight]| ops::rms_norm(x, weight.squeeze_dim(0), 1e-6),
-        |[x, weight]| generic::rms_norm(x, weight.squeeze_dim(0), 1e-6),
-    );
-    both(
-        criterion,
-        "swiglu",
-        [[2000, 768]; 2],
-        |[gate, up]| ops::swiglu(gate, up),
-        |[gate, up]| generic::swiglu(gate, up),
-    );
-    let angles = || Tensor::<4>::ones([1, 70, 1, 32], &the_device());
-    both(
-        criterion,
-        "rotate",
-        [[30, 70, 4, 64]],
-        |[x]| ops::rotate(x, angles().cos(), angles().sin()),
-        |[x]| generic::rotate(x, angles().cos(), angles().sin()),
-    );
-    let packing = Packing::new(&[70; 30], 70);
-    both(
-        criterion,
-        "attend_causally",
-        [[30, 70, 4, 64], [30, 70, 2, 64], [30, 70, 2, 64]],
-        |[queries, keys, values]| ops::attend_causally(queries.flatten(0, 1), keys, values, &packing, None),
-        |[queries, keys, values]| generic::attend_causally(queries.flatten(0, 1), keys, values, &packing, None),
-    );
-    let ids = || Tensor::<2, Int>::ones([256, 1], &the_device());
-    both(
-        criterion,
-        "log_probs",
-        [[256, 256], [VOCABULARY, 256]],
-        |[hidden, weight]| ops::log_probs(hidden, weight, ids()),
-        |[hidden, weight]| generic::log_probs(hidden, weight, ids()),
-    );
-    for rows in [80, 2000] {
-        both(
-            criterion,
-            &format!("project, {rows} rows"),
-            [[rows, 256], [768, 256]],
+    const BODIES: [&str; 2] = ["fused", "generic"];
+
+    /// Forward and backward of an operation or of its generic body.
+    fn run<const D: usize, const N: usize, const R: usize>(
+        bencher: Bencher,
+        body: &str,
+        sizes: [[usize; D]; N],
+        operation: impl Fn([Tensor<D>; N]) -> Tensor<R>,
+        generic: impl Fn([Tensor<D>; N]) -> Tensor<R>,
+    ) {
+        let device = the_device().autodiff();
+        let drawn = |size| Tensor::<D>::random(size, Distribution::Uniform(-1.0, 1.0), &device).require_grad();
+        let inputs = sizes.map(drawn);
+        match body {
+            "fused" => bencher.bench_local(|| operation(inputs.clone()).sum().backward()),
+            _ => bencher.bench_local(|| generic(inputs.clone()).sum().backward()),
+        }
+    }
+
+    #[divan::bench(args = BODIES)]
+    fn rms_norm(bencher: Bencher, body: &str) {
+        run(
+            bencher,
+            body,
+            [[2000, 256], [1, 256]],
+            |[x, weight]| ops::rms_norm(x, weight.squeeze_dim(0), 1e-6),
+            |[x, weight]| generic::rms_norm(x, weight.squeeze_dim(0), 1e-6),
+        );
+    }
+
+    #[divan::bench(args = BODIES)]
+    fn swiglu(bencher: Bencher, body: &str) {
+        run(
+            bencher,
+            body,
+            [[2000, 768]; 2],
+            |[gate, up]| ops::swiglu(gate, up),
+            |[gate, up]| generic::swiglu(gate, up),
+        );
+    }
+
+    #[divan::bench(args = BODIES)]
+    fn rotate(bencher: Bencher, body: &str) {
+        let angles = || Tensor::<4>::ones([1, 70, 1, 32], &the_device());
+        run(
+            bencher,
+            body,
+            [[30, 70, 4, 64]],
+            |[x]| ops::rotate(x, angles().cos(), angles().sin()),
+            |[x]| generic::rotate(x, angles().cos(), angles().sin()),
+        );
+    }
+
+    #[divan::bench(args = BODIES)]
+    fn attend_causally(bencher: Bencher, body: &str) {
+        let packing = Packing::new(&[70; 30], 70);
+        run(
+            bencher,
+            body,
+            [[30, 70, 4, 64], [30, 70, 2, 64], [30, 70, 2, 64]],
+            |[queries, keys, values]| ops::attend_causally(queries.flatten(0, 1), keys, values, &packing, None),
+            |[queries, keys, values]| generic::attend_causally(queries.flatten(0, 1), keys, values, &packing, None),
+        );
+    }
+
+    #[divan::bench(args = BODIES)]
+    fn log_probs(bencher: Bencher, body: &str) {
+        let ids = || Tensor::<2, Int>::ones([256, 1], &the_device());
+        run(
+            bencher,
+            body,
+            [[256, 256], [VOCABULARY, 256]],
+            |[hidden, weight]| ops::log_probs(hidden, weight, ids()),
+            |[hidden, weight]| generic::log_probs(hidden, weight, ids()),
+        );
+    }
+
+    #[divan::bench(args = BODIES, consts = [80, 2000])]
+    fn project<const ROWS: usize>(bencher: Bencher, body: &str) {
+        run(
+            bencher,
+            body,
+            [[ROWS, 256], [768, 256]],
             |[x, weight]| ops::project(x, weight, Precision::F32),
             |[x, weight]| generic::project(x, weight, Precision::F32),
         );
     }
 }
-
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(10);
-    targets = model_parts, training_steps, operations
-}
-criterion_main!(benches);
