@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::model::{note_other_objective, warn_of_software};
 use super::outputs::{check_json, write_json};
-use super::terminal::{is_quiet, note, print};
+use super::terminal::{note, print, tell};
 use super::{CliError, DeviceArg, ObjectiveArg, SeedArg};
 use crate::bench::{BenchConfig, BenchEvent, BenchResult, BenchRows, RequestConfig, StepConfig, Timed};
 use crate::models::Precision;
@@ -20,8 +20,8 @@ pub(super) struct BenchArgs {
     /// What to time
     #[arg(value_enum)]
     what: What,
-    /// Hugging Face folder or run folder
-    #[arg(long, value_name = "DIR")]
+    /// Hugging Face folder, run folder or name on the hub
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Token file; for eval and latency, its first line is the catalog
     #[arg(long, value_name = "FILE", required_unless_present = "data")]
@@ -187,10 +187,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     warn_of_software(&args.device.device)?;
     let result = config.time(&mut |event| match event {
         BenchEvent::Loaded { trained, read } => note_other_objective(trained, read),
-        BenchEvent::Answered { done, all, users } if !is_quiet() => {
-            note(&format!("latency: request {done} of {all} with {users} users"))
+        BenchEvent::Answered { done, all, users } => {
+            tell(&format!("latency: request {done} of {all} with {users} users"))
         }
-        BenchEvent::Answered { .. } => {}
     })?;
     if let BenchResult::Search(found) = &result {
         write_json(args.dump.as_deref(), &found.dump())?;

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::CliError;
 use super::outputs::{check_json, write_json};
-use super::terminal::{is_quiet, note, print};
+use super::terminal::{is_quiet, print, tell};
 use crate::devices::{Examination, examine_apart};
 use crate::models::{ModelError, compiled_backends};
 use crate::text;
@@ -49,8 +49,8 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     }
     let mut reports = Vec::new();
     for name in &names {
-        if args.check && !is_quiet() {
-            note(&format!("checking {name}"));
+        if args.check {
+            tell(&format!("checking {name}"));
         }
         reports.push(examine_apart(name, args.in_process_command(name)?)?);
     }

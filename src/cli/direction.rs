@@ -18,8 +18,8 @@ the reward itself over the same samples (--estimator pathwise), for all paramete
 the expected reward, -1 down. docs/stage-2.md derives why they differ."
 )]
 pub(super) struct DirectionArgs {
-    /// Hugging Face folder or run folder of a model with one thought
-    #[arg(long, value_name = "DIR")]
+    /// Model with one thought: a Hugging Face folder, a run folder or a name on the hub
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Prepared data
     #[arg(long, value_name = "PREPARED")]

@@ -19,9 +19,9 @@ use crate::text;
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
-    /// Hugging Face folder or run folder; or a shop folder, whose language model is evaluated as it was before it was
+    /// Hugging Face folder, run folder or name on the hub; or a shop folder, whose language model is evaluated as it was before it was
     /// retrained on all data
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Prepared data; a shop folder has its own
     #[arg(long, value_name = "PREPARED")]

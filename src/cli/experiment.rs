@@ -5,7 +5,7 @@ use clap::{Args, CommandFactory};
 
 use super::error::INTERRUPTED;
 use super::interrupt::{interrupted, is_terminated, terminate};
-use super::terminal::{is_quiet, note, print};
+use super::terminal::{is_quiet, note, print, tell};
 use super::{Cli, CliError, DeviceArg};
 use crate::experiment::{ExperimentRequest, PlannedExperiment, Program, StepEvent};
 use crate::models::ModelError;
@@ -62,9 +62,7 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
         inputs: args.input.clone(),
         only: args.only.clone(),
     };
-    let program = Cli::command();
-    // A step may run every command but this.
-    let planned = request.plan(&|word| word != "experiment" && program.find_subcommand(word).is_some())?;
+    let planned = request.plan(&understood)?;
     if args.dry_run {
         print(&text::of_experiment(&planned.experiment))?;
         for step in planned.due() {
@@ -77,21 +75,12 @@ pub(super) fn run(args: &ExperimentArgs) -> Result<(), CliError> {
     for table in planned.tables()? {
         show(&format!("{table}\n"))?;
     }
-    if args.dry_run {
-        return Ok(());
-    }
-    for chart in planned.write_charts()? {
-        show(&format!("{}: {}\n", chart.title, chart.file.display()))?;
-    }
-    Ok(())
+    let charts = if args.dry_run { Vec::new() } else { planned.write_charts()? };
+    charts.iter().try_for_each(|chart| show(&format!("{}: {}\n", chart.title, chart.file.display())))
 }
 
 fn carry_out(args: &ExperimentArgs, planned: &PlannedExperiment) -> Result<(), CliError> {
-    let mut observer = |event: StepEvent| {
-        if !is_quiet() {
-            note(&text::of_step_event(&event));
-        }
-    };
+    let mut observer = |event: StepEvent| tell(&text::of_step_event(&event));
     let mut program = Program {
         path: std::env::current_exe().map_err(ModelError::io(Path::new("latentr3")))?,
         interrupted_code: INTERRUPTED,
@@ -113,13 +102,20 @@ fn carry_out(args: &ExperimentArgs, planned: &PlannedExperiment) -> Result<(), C
     Ok(())
 }
 
+/// Refuses what the program does not understand, and an experiment as a step of one.
+fn understood(words: &[String]) -> Result<(), String> {
+    let line = std::iter::once("latentr3").chain(words.iter().map(String::as_str));
+    match Cli::parser().try_get_matches_from(line) {
+        Ok(command) if command.subcommand_name() == Some("experiment") => Err("is an experiment itself".into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string().lines().next().unwrap_or_default().replacen("error: ", "", 1)),
+    }
+}
+
 /// Whether the command of these words computes somewhere.
 fn takes_device(words: &[String]) -> bool {
     let program = Cli::command();
-    let mut command = &program;
-    while let Some(subcommand) = words.iter().find_map(|word| command.find_subcommand(word)) {
-        command = subcommand;
-    }
+    let command = words.iter().fold(&program, |command, word| command.find_subcommand(word).unwrap_or(command));
     command.get_arguments().any(|argument| argument.get_long() == Some("device"))
 }
 

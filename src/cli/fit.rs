@@ -7,7 +7,7 @@ use clap::Args;
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::{check_json, write_json};
-use super::terminal::{Progress, is_quiet, note, print};
+use super::terminal::{Progress, is_quiet, print, tell};
 use super::{CliError, DeviceArg, SeedArg};
 use crate::fit::{FitConfig, FitEvent, Shop, fit};
 use crate::outputs::check_free;
@@ -94,9 +94,7 @@ impl Display {
 
     fn say(&mut self, line: &str) {
         self.progress = None;
-        if !is_quiet() {
-            note(line);
-        }
+        tell(line);
     }
 
     pub(super) fn show(&mut self, event: FitEvent) {

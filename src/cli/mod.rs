@@ -150,9 +150,13 @@ pub fn say(error: &CliError) {
 }
 
 impl Cli {
+    fn parser() -> clap::Command {
+        with_negative_numbers(with_samples(Self::command()))
+    }
+
     /// Reads the command line; ends the program with a message where it makes no sense.
     pub fn from_command_line() -> Self {
-        let matches = with_negative_numbers(with_samples(Self::command())).get_matches();
+        let matches = Self::parser().get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let list = match &mut cli.command {
             Command::Pretrain(args) => Some(&mut args.run.given),

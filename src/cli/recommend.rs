@@ -23,8 +23,8 @@ use crate::text;
 standard output."
 )]
 pub(super) struct RecommendArgs {
-    /// Shop folder (`latentr3 fit`), Hugging Face folder or run folder
-    #[arg(long, value_name = "DIR")]
+    /// Shop folder (`latentr3 fit`), Hugging Face folder, run folder or name on the hub
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Prepared data: the catalog and the prompt's wording; a shop folder has its own
     #[arg(long, value_name = "PREPARED")]

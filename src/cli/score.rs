@@ -15,8 +15,8 @@ use crate::run::ScoreRequest;
 With the objective `catalog`, sum is log p(item). A token that is the only one the catalog allows has log-probability 0
 and does not count for mean."#)]
 pub(super) struct ScoreArgs {
-    /// Hugging Face folder or run folder
-    #[arg(long, value_name = "DIR")]
+    /// Hugging Face folder, run folder or name on the hub
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Token file: one JSON object per line, with the fields prompt and target
     #[arg(long, value_name = "FILE")]

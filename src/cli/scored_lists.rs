@@ -7,7 +7,7 @@ use clap::Args;
 use super::evaluate::{note_not_recorded, note_read_before};
 use super::interrupt::interrupted;
 use super::outputs::{check_json, write_json};
-use super::terminal::{Progress, is_quiet, note, print};
+use super::terminal::{Progress, is_quiet, print, tell};
 use super::{CliError, SeedArg};
 use crate::data::{Prepared, Split};
 use crate::option_values::names_of;
@@ -57,8 +57,7 @@ impl EvaluationArgs {
     pub fn run(&self, baseline: Baseline, prepared: &Prepared) -> Result<(), CliError> {
         let mut progress = Progress::new(baseline.name());
         let result = self.request(baseline).carry_out(prepared, interrupted(), &mut |event| match event {
-            BaselineEvent::Chosen { config, ndcg } if !is_quiet() => note(&text::of_transition(&config, ndcg)),
-            BaselineEvent::Chosen { .. } => {}
+            BaselineEvent::Chosen { config, ndcg } => tell(&text::of_transition(&config, ndcg)),
             BaselineEvent::NotRecorded(error) => note_not_recorded(&error),
             BaselineEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),
             BaselineEvent::ReadBefore { times } => note_read_before(self.split.name(), times),

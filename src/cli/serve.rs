@@ -26,8 +26,8 @@ Open / in a browser to try it; /openapi.json describes all routes, and /metrics 
 JSON line per request, or with --quiet per failure. Ctrl-C shuts down after open requests are answered. SIGHUP or POST \
 /admin/reload reloads the folder.")]
 pub(super) struct ServeArgs {
-    /// Shop folder (`latentr3 fit`), Hugging Face folder or run folder
-    #[arg(long, value_name = "DIR")]
+    /// Shop folder (`latentr3 fit`), Hugging Face folder, run folder or name on the hub
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Prepared data; a shop folder has its own
     #[arg(long, value_name = "PREPARED")]

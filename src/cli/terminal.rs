@@ -48,6 +48,13 @@ pub(super) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", printable(line));
 }
 
+/// Writes a line of progress to standard error.
+pub(super) fn tell(line: &str) {
+    if !is_quiet() {
+        note(line);
+    }
+}
+
 /// Shows how much of a file is downloaded, if it is not a small one.
 pub(super) fn show_download(file: &str, done: u64, total: u64) {
     static SHOWN: Mutex<Option<Progress>> = Mutex::new(None);

@@ -56,24 +56,20 @@ pub struct WrittenChart {
 
 impl ExperimentRequest {
     /// Reads the experiment and finds what is due of it. A step is due if its result is to be kept and is not, or if
-    /// one that is due needs it. `is_command` tells of a word whether the program has such a command for steps.
+    /// one that is due needs it. `check` refuses the words of a step that the program does not understand.
     ///
     /// # Errors
     ///
     /// A file that makes no sense, inputs that it does not know or that cannot be read, and parts of names that no step
     /// has.
-    pub fn plan(&self, is_command: &dyn Fn(&str) -> bool) -> Result<PlannedExperiment, ExperimentError> {
+    pub fn plan(&self, check: &dyn Fn(&[String]) -> Result<(), String>) -> Result<PlannedExperiment, ExperimentError> {
         let problem = |problem: String| InputError::new(&self.file, problem);
         let senseless = |error: PlanError| problem(error.to_string());
         let text = fs::read_to_string(&self.file).map_err(|error| problem(format!("cannot be read: {error}")))?;
         let experiment = Experiment::parse(&text).map_err(senseless)?;
         let steps = experiment.steps().map_err(senseless)?;
         for step in &steps {
-            let word = step.command.first().map_or("", String::as_str);
-            if !is_command(word) {
-                let name = &step.name;
-                return Err(problem(format!("step `{name}` runs `{word}`, which is not a command for steps")).into());
-            }
+            check(&step.command).map_err(|refused| problem(format!("step `{}`: {refused}", step.name)))?;
         }
         let tables = experiment.tables().map_err(senseless)?;
         let charts = experiment.charts().map_err(senseless)?;

@@ -35,9 +35,9 @@ pub struct FitConfig {
     /// Time limit in minutes; with --resume, it starts anew.
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 30.0))]
     pub minutes: f64,
-    /// Pretrained language model to fine-tune, a Hugging Face folder or run folder [default: a small model from
-    /// scratch].
-    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
+    /// Pretrained language model to fine-tune: a Hugging Face folder, a run folder or a name on the hub [default: a
+    /// small model from scratch].
+    #[cfg_attr(feature = "clap", arg(long, value_name = "MODEL"))]
     pub model: Option<PathBuf>,
     /// Shop folder to continue from: its interactions and items are merged with the data, and its language model is
     /// trained further.

@@ -38,9 +38,11 @@ impl Problem {
         Self { status, field: None, message: message.into() }
     }
 
-    /// An invalid request.
+    /// An invalid request. A message that begins with its field loses it, for the answer has a place for it.
     pub fn of_field(field: &'static str, message: impl Into<String>) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, field: Some(field), message: message.into() }
+        let message = message.into();
+        let rest = message.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).map(str::to_owned);
+        Self { field: Some(field), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, rest.unwrap_or(message)) }
     }
 
     /// A request that contradicts itself or what there is.

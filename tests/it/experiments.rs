@@ -265,18 +265,33 @@ fn what_cannot_be_run_says_why() {
         ("title =", "titel =", "titel"),
         ("needs = [\"sft-{seed}\"]", "needs = [\"x\"]", "needs `x`"),
         ("seed = [0, 1]", "seed = [[0], 1]", "neither text nor a number"),
-        ("run = \"sft", "run = \"experiment", "runs `experiment`, which is not a command for steps"),
-        ("run = \"sft", "run = \"rm", "runs `rm`"),
+        ("\"sft --model", "\"experiment --dry-run x.toml\" # ", "step `sft-0`: is an experiment itself"),
+        ("run = \"sft", "run = \"rm", "unrecognized subcommand 'rm'"),
+        ("--epochs 2", "--epochs none", "step `sft-0`: invalid value 'none' for '--epochs"),
+        ("--epochs 2", "--epoch 2", "step `sft-0`: unexpected argument '--epoch'"),
         ("[matrix]", "minutes = nan\n[matrix]", "minutes"),
     ] {
         std::fs::write(file, EXPERIMENT.replace(from, to)).unwrap();
         let message = refuse(&command(&paths, &[]));
         assert!(message.contains("two-seeds.toml") && message.contains(part), "{message}");
     }
-    std::fs::write(file, EXPERIMENT.replace("--epochs 2", "--epochs none")).unwrap();
+    std::fs::write(file, EXPERIMENT.replace("--lr 3e-3", "--lr -1")).unwrap();
     let failed = latentr3(&command(&paths, &[]));
     let message = String::from_utf8_lossy(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1));
     assert!(message.contains("step `sft-0` failed") && message.contains("sft-0.txt"), "{message}");
-    assert!(String::from_utf8_lossy(&w.bytes("work/log/sft-0.txt")).contains("--epochs"));
+    assert!(String::from_utf8_lossy(&w.bytes("work/log/sft-0.txt")).contains("--lr"));
+}
+
+#[test]
+fn every_step_of_the_experiments_that_come_with_it_is_understood() {
+    let w = Workshop::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    assert!(files.len() > 10);
+    for file in files {
+        let file = file.to_str().unwrap();
+        succeed(&["experiment", file, "--dry-run", "--work", &w.path("work"), "--results", &w.path("results")]);
+    }
 }

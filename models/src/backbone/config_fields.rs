@@ -168,15 +168,16 @@ impl Fields<'_> {
         if let Some(part) = scaling.get("partial_rotary_factor").filter(|part| part.as_f64() != Some(1.0)) {
             return Err(error(format!("partial_rotary_factor {part} is not supported; must be 1")));
         }
+        let number =
+            |name: &str| positive_in(scaling, name, None).map_err(|problem| error(format!("{name} {problem}")));
         let theta = match scaling.get("rope_theta") {
-            Some(_) => positive_in(scaling, "rope_theta", None).map_err(error)?,
+            Some(_) => number("rope_theta")?,
             None => self.positive("rope_theta", default_theta)?,
         };
         let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
         match kind {
             Some("default") => Ok((theta, None)),
             Some("llama3") => {
-                let number = |name: &str| positive_in(scaling, name, None).map_err(error);
                 let scaling = RopeScaling {
                     factor: number("factor")?,
                     low_freq_factor: number("low_freq_factor")?,
@@ -197,11 +198,10 @@ impl Fields<'_> {
 fn positive_in(object: &Map<String, Value>, field: &str, default: Option<f64>) -> Result<f64, String> {
     let value = match (object.get(field), default) {
         (None | Some(Value::Null), Some(default)) => return Ok(default),
-        (None, None) => return Err(format!("{field} is missing")),
+        (None, None) => return Err("is missing".into()),
         (Some(value), _) => value,
     };
-    let number = value.as_f64().ok_or_else(|| format!("must be a number, got {value}"));
-    number.and_then(is_positive).map_err(|problem| format!("{field} {problem}"))
+    value.as_f64().ok_or_else(|| format!("must be a number, got {value}")).and_then(is_positive)
 }
 
 pub(super) fn is_positive(number: f64) -> Result<f64, String> {
