@@ -280,7 +280,7 @@ fn what_cannot_be_run_says_why() {
     let message = String::from_utf8_lossy(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1));
     assert!(message.contains("step `sft-0` failed") && message.contains("sft-0.txt"), "{message}");
-    assert!(String::from_utf8_lossy(&w.bytes("work/log/sft-0.txt")).contains("--lr"));
+    assert!(String::from_utf8_lossy(&w.bytes("work/log/sft-0.txt")).contains("learning_rate"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A real pretrained backbone, SmolLM2-135M-Instruct as a Hugging Face folder; opt in with its path:
 //!
-//! LATENTR3_SMOLLM2=path cargo test --workspace --release --features ndarray,wgpu --test it smollm2 -- --ignored
+//! LATENTR3_SMOLLM2=path cargo test --workspace --profile quick --features ndarray,wgpu --test it smollm2 -- --ignored
 
 use std::path::PathBuf;
 
