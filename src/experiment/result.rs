@@ -41,7 +41,7 @@ pub struct Kept {
     /// The step whose result this is too, where one and the same model would have been evaluated twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_as: Option<String>,
-    /// What the command wrote as JSON, without what it says of every user or item.
+    /// What the command wrote as JSON, without what it says of every user or item, or of sample users.
     pub result: Value,
 }
 
@@ -138,6 +138,10 @@ impl Kept {
             for field in LONG_FIELDS {
                 fields.shift_remove(field);
             }
+            if let Some(validation) = fields.get_mut("best_validation").and_then(Value::as_object_mut) {
+                // Histories and titles are the data's owner's to publish.
+                validation.shift_remove("samples");
+            }
         }
         write_json(&Self::file(results, step), &self)
     }
@@ -231,12 +235,8 @@ mod tests {
         assert!(unpacked(b"row,user", 2).is_err());
     }
 
-    #[test]
-    fn an_evaluation_is_kept_with_its_ranks_and_the_lists_that_were_asked_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let rank = json!({ "row": 0, "user": "u", "item": "i", "item_count": 1, "rank": 1.0, "title_rank": 1.0,
-            "popularity_rank": 2.0, "list": [[3]] });
-        let kept = Kept {
+    fn kept(result: Value) -> Kept {
+        Kept {
             latentr3: "0".into(),
             command: vec!["evaluate".into()],
             origin: Origin { recipe: String::new(), inputs: Default::default() },
@@ -244,8 +244,25 @@ mod tests {
             machine: String::new(),
             seconds: 1.0,
             same_as: None,
-            result: json!({ "by_item": {}, "ranks": [rank] }),
-        };
+            result,
+        }
+    }
+
+    #[test]
+    fn histories_of_sample_users_are_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let result = json!({ "best_validation": { "loss": 1.5, "samples": [{ "user": "u", "after": ["title"] }] } });
+        kept(result).write(folder.path(), "a", false).unwrap();
+        let read = Kept::read(folder.path(), "a").unwrap().unwrap();
+        assert_eq!(read.result, json!({ "best_validation": { "loss": 1.5 } }));
+    }
+
+    #[test]
+    fn an_evaluation_is_kept_with_its_ranks_and_the_lists_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let rank = json!({ "row": 0, "user": "u", "item": "i", "item_count": 1, "rank": 1.0, "title_rank": 1.0,
+            "popularity_rank": 2.0, "list": [[3]] });
+        let kept = kept(json!({ "by_item": {}, "ranks": [rank] }));
         assert!(!kept.has_ranks(folder.path(), "a", false), "there is no file");
         for (lists, has_lists) in [(false, false), (true, true)] {
             kept.clone().write(folder.path(), "a", lists).unwrap();
