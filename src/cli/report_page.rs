@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::model::warn_of_software;
-use super::terminal::{is_quiet, note, print};
+use super::terminal::{is_quiet, note, print, tell};
 use super::{CliError, DeviceArg, SeedArg};
 use crate::models::files::write_atomically;
 use crate::outputs::check_writable;
@@ -48,10 +48,9 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), CliError> {
         seed: args.seed.seed,
     };
     let Report { html, runs, evaluations } = config.make(&mut |event| match event {
-        ReportEvent::LookingInto { prompts, run } if !is_quiet() => {
-            note(&format!("report: computing attention for {prompts} prompts with {}", run.display()))
+        ReportEvent::LookingInto { prompts, run } => {
+            tell(&format!("report: computing attention for {prompts} prompts with {}", run.display()))
         }
-        ReportEvent::LookingInto { .. } => {}
         ReportEvent::NoView(error) => note(&format!("report: {error}")),
     })?;
     write_atomically(&args.out, html.as_bytes())?;

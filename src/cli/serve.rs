@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::interrupt::{hung_up, interrupted};
 use super::model::warn_of_software;
-use super::terminal::{is_quiet, note};
+use super::terminal::{is_quiet, tell};
 use super::{CliError, DeviceArg};
 use crate::recommend::RecommenderConfig;
 use crate::run::ChosenGuidance;
@@ -59,9 +59,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Start)?;
     runtime.block_on(async {
         let server = Server::start(&config).await?;
-        if !is_quiet() {
-            note(&format!("listening at http://{}", server.address()));
-        }
+        tell(&format!("listening at http://{}", server.address()));
         let (flag, again, reloader) = (interrupted(), hung_up(), server.reloader());
         server
             .run(async {

@@ -48,7 +48,7 @@ pub(super) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", printable(line));
 }
 
-/// Writes a line of progress to standard error.
+/// Writes a line to standard error unless the program is to be quiet.
 pub(super) fn tell(line: &str) {
     if !is_quiet() {
         note(line);

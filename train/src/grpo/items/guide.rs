@@ -25,17 +25,16 @@ pub trait ItemGuide: Send + Sync {
 #[derive(Clone)]
 pub(super) struct Guide {
     guide: Arc<dyn ItemGuide>,
-    /// Each title's leaf in the catalog's tree, and the items that have it.
-    titles: Arc<[(u32, Vec<u32>)]>,
+    /// Those of the catalog's tree.
+    leaves: Arc<[u32]>,
     /// By the example's row.
     known: Arc<Mutex<BTreeMap<usize, Arc<[f32]>>>>,
 }
 
 impl Guide {
     pub fn new(guide: Box<dyn ItemGuide>, tree: &ItemTrie) -> Self {
-        let leaves = (0..tree.node_count() as u32).filter(|&node| tree.is_leaf(node));
-        let titles = leaves.map(|leaf| (leaf, tree.items(leaf).to_vec())).collect();
-        Self { guide: guide.into(), titles, known: Arc::default() }
+        let leaves = (0..tree.node_count() as u32).filter(|&node| tree.is_leaf(node)).collect();
+        Self { guide: guide.into(), leaves, known: Arc::default() }
     }
 
     fn log_probs(&self, example: &Example) -> Result<Arc<[f32]>, TrainError> {
@@ -52,10 +51,10 @@ impl Guide {
     }
 
     /// The leaves of the likeliest titles, at most so many, best first; equal ones in the order of the tree.
-    pub fn proposals(&self, example: &Example, count: usize) -> Result<Vec<u32>, TrainError> {
+    pub fn proposals(&self, example: &Example, tree: &ItemTrie, count: usize) -> Result<Vec<u32>, TrainError> {
         let log_probs = self.log_probs(example)?;
-        let likely = |(leaf, items): &(u32, Vec<u32>)| (log_probability(&log_probs, items), *leaf);
-        let mut leaves: Vec<(f64, u32)> = self.titles.iter().map(likely).collect();
+        let likely = |&leaf: &u32| (log_probability(&log_probs, tree.items(leaf)), leaf);
+        let mut leaves: Vec<(f64, u32)> = self.leaves.iter().map(likely).collect();
         let by_probability = |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let count = count.min(leaves.len());
         if count < leaves.len() {

@@ -85,7 +85,7 @@ impl ListSearch<'_> {
         };
         let tree = self.objective.tree()?;
         // As many more as the list may have of them already.
-        for leaf in guide.proposals(row, self.items)? {
+        for leaf in guide.proposals(row, tree, self.items)? {
             let items = tree.items(leaf);
             if list.len() < self.items && !list.iter().any(|candidate| candidate.items == items) {
                 let proposed = self.candidate(row, tree.tokens(leaf), items.to_vec())?;
