@@ -42,8 +42,11 @@ impl<T> Walk<'_, T> {
             // A weight's adapter, under PEFT's names; Burn counts the factors from the output on.
             return rest.replace(".weight.lora.a", FACTOR_B).replace(".weight.lora.b", FACTOR_A);
         }
-        match path.strip_prefix("source.") {
-            Some(rest) => rest.replacen("LatentAttention.", "attention.", 1).replacen("Constants.", "thoughts.", 1),
+        if let Some(rest) = path.strip_prefix("source.") {
+            return rest.replacen("LatentAttention.", "attention.", 1).replacen("Constants.", "thoughts.", 1);
+        }
+        match path.strip_prefix("encoder.") {
+            Some(rest) => rest.replacen("Attention.", "", 1).replacen("Gru.layers.", "gru.", 1),
             None => path,
         }
     }

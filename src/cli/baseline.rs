@@ -29,7 +29,7 @@ enum Command {
     /// the newest) gives an item that came D items after it 1 / (P^position-decay D^distance-decay) votes. Popularity
     /// adds --smoothing votes. Values that are not given are chosen by NDCG@10 on validation users.
     Transition(TransitionArgs),
-    /// Rank items with SASRec, a transformer over item ids (Kang and McAuley, arXiv 1808.09781)
+    /// Rank items with SASRec, a transformer over item ids (Kang and McAuley, arXiv 1808.09781), or with GRU4Rec
     Sasrec(SasRecArgs),
 }
 

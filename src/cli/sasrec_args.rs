@@ -11,7 +11,7 @@ use super::terminal::{Progress, note};
 use super::{CliError, DeviceArg};
 use crate::data::Prepared;
 use crate::eval::sasrec_config;
-use crate::models::sasrec::SasRecConfig;
+use crate::models::sasrec::{EncoderKind, SasRecConfig};
 use crate::run::{RunContext, RunError, RunEvent, SasRecRun};
 use crate::text;
 use crate::train::sasrec::{SasRecLoss, SasRecTrainConfig};
@@ -55,10 +55,13 @@ struct RunArgs {
 #[derive(Debug, Args)]
 #[group(multiple = true, conflicts_with_all = ["model", "resume"])]
 struct RecipeArgs {
+    /// What reads a user's items: attention for SASRec, gru for GRU4Rec
+    #[arg(long, value_enum, default_value_t = EncoderKind::Attention)]
+    encoder: EncoderKind,
     /// Embedding width
     #[arg(long, value_name = "WIDTH", default_value_t = 64)]
     hidden: usize,
-    /// Transformer blocks
+    /// Transformer blocks, or layers of recurrent units
     #[arg(long, default_value_t = 2)]
     layers: usize,
     /// Attention heads
@@ -110,6 +113,7 @@ pub(super) fn trained(args: &SasRecArgs) -> Result<(Prepared, PathBuf), CliError
 impl RecipeArgs {
     fn run(&self, prepared: &Prepared, data: &Path, seed: u64) -> SasRecRun {
         let model = SasRecConfig {
+            encoder: self.encoder,
             d_model: self.hidden,
             d_ff: self.ff.unwrap_or(self.hidden),
             blocks: self.layers,

@@ -25,8 +25,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Options of `baseline sasrec` that a run which goes on has from its beginning.
-pub(crate) const OF_A_NEW_SASREC: [&str; 10] =
-    ["--hidden", "--layers", "--heads", "--ff", "--dropout", "--epochs", "--batch", "--lr", "--patience", "--loss"];
+pub(crate) const OF_A_NEW_SASREC: [&str; 11] = [
+    "--encoder",
+    "--hidden",
+    "--layers",
+    "--heads",
+    "--ff",
+    "--dropout",
+    "--epochs",
+    "--batch",
+    "--lr",
+    "--patience",
+    "--loss",
+];
 
 /// The program that carries out steps.
 pub struct Program<'a> {

@@ -153,7 +153,8 @@ impl BaselineRequest {
                     let histories: Vec<&[usize]> = rows.iter().map(|row| row.history.as_slice()).collect();
                     stop().and_then(|()| Ok(sasrec_scores(&model, &histories)?))
                 };
-                let result = self.evaluate(prepared, None, files, scores, observer)?;
+                let method = Method::named(model.config().encoder.model(), 0);
+                let result = self.evaluate(prepared, method, files, scores, observer)?;
                 let times = log.map_or(Ok(0), |log| log.record(&result, true))?;
                 if times > 0 {
                     observer(BaselineEvent::ReadBefore { times });
@@ -167,7 +168,8 @@ impl BaselineRequest {
             _ => None,
         };
         let scores = |rows: &[&PreparedRow]| stop().map(|()| counts.scores(rows));
-        self.evaluate(prepared, transition, BTreeMap::new(), scores, observer)
+        let method = Method { transition, ..Method::named(self.baseline.name(), 0) };
+        self.evaluate(prepared, method, BTreeMap::new(), scores, observer)
     }
 
     /// How transitions are counted: as it is given, or what is best on validation.
@@ -190,7 +192,7 @@ impl BaselineRequest {
     fn evaluate(
         &self,
         prepared: &Prepared,
-        transition: Option<TransitionConfig>,
+        method: Method,
         model_files: BTreeMap<String, String>,
         scores: impl FnMut(&[&PreparedRow]) -> Result<Vec<Vec<f32>>, RunError>,
         observer: &mut dyn FnMut(BaselineEvent),
@@ -198,7 +200,6 @@ impl BaselineRequest {
         let rows = sample(prepared.rows.get(self.split), self.limit, self.seed);
         let beam = BeamConfig { beams: self.top, ..Default::default() };
         let config = EvalConfig { beam, batch: self.batch, shard: Shard::WHOLE, exclude_history: self.exclude_history };
-        let method = Method { transition, ..Method::named(self.baseline.name(), 0) };
         let mut advance = |done: usize, all: usize| observer(BaselineEvent::Advanced { done, all });
         let evaluation = evaluate_scores(method, prepared, &rows, config, scores, &mut advance)?;
         Ok(EvaluationResult {

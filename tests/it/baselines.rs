@@ -73,6 +73,17 @@ fn sasrec_trains_and_is_evaluated_again_from_its_folder() {
 }
 
 #[test]
+fn gru4rec_trains_in_the_same_way_and_is_called_by_its_name() {
+    let w = Workshop::new();
+    let run = w.path("run");
+    let trained = baseline(&w, "sasrec", &[&["--encoder", "gru", "--out", &run], &RECIPE[..]].concat());
+    assert!(trained["by_item"]["hr"]["1"].as_f64().unwrap() >= 0.5, "{}", trained["by_item"]);
+    assert_eq!(trained["method"], "gru4rec");
+    let again = baseline(&w, "sasrec", &["--model", &run]);
+    assert_eq!([&again["by_item"], &again["method"]], [&trained["by_item"], &trained["method"]]);
+}
+
+#[test]
 fn sasrec_guides_a_search_at_a_scale_chosen_on_validation() {
     let w = Workshop::new();
     let [run, base, data, json] = ["run", "base", "prepared", "guided.json"].map(|name| w.path(name));

@@ -5,6 +5,28 @@ use serde::{Deserialize, Serialize};
 /// Most that a size of the model may be.
 const MOST: usize = 1 << 12;
 
+/// What makes of the items of a history what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum EncoderKind {
+    /// Causal self-attention: SASRec (arXiv 1808.09781).
+    #[default]
+    Attention,
+    /// Gated recurrent units: GRU4Rec (arXiv 1511.06939).
+    Gru,
+}
+
+impl EncoderKind {
+    /// The name of the model that has it, as results call it.
+    pub fn model(self) -> &'static str {
+        match self {
+            Self::Attention => "sasrec",
+            Self::Gru => "gru4rec",
+        }
+    }
+}
+
 /// Sizes of a [`SasRec`](super::SasRec).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,18 +36,21 @@ pub struct SasRecConfig {
     /// A name for the catalog, so that the model is not taken for one of another.
     #[serde(default)]
     pub catalog: Option<String>,
+    /// The encoder.
+    #[serde(default)]
+    pub encoder: EncoderKind,
     /// Newest items of a history that the model sees.
     pub max_history: usize,
     /// Width of the embeddings.
     pub d_model: usize,
-    /// Width within the feed-forward networks.
+    /// Width within the feed-forward networks of attention.
     pub d_ff: usize,
-    /// Blocks of attention and feed-forward network.
+    /// Blocks of attention and feed-forward network, or layers of recurrent units.
     pub blocks: usize,
     /// Heads of each attention.
     pub heads: usize,
-    /// Share of the values that training sets to zero: of the embeddings, and of what each attention and feed-forward
-    /// network adds.
+    /// Share of the values that training sets to zero: of the embeddings, and of what each attention, feed-forward
+    /// network or recurrent layer gives.
     pub dropout: f64,
 }
 
@@ -33,7 +58,17 @@ impl SasRecConfig {
     /// The usual sizes for a catalog: two blocks of one head, 64 wide, as in the paper, and its dropout for sparse
     /// data, a half.
     pub fn new(items: usize, max_history: usize) -> Self {
-        Self { items, catalog: None, max_history, d_model: 64, d_ff: 64, blocks: 2, heads: 1, dropout: 0.5 }
+        Self {
+            items,
+            catalog: None,
+            encoder: EncoderKind::Attention,
+            max_history,
+            d_model: 64,
+            d_ff: 64,
+            blocks: 2,
+            heads: 1,
+            dropout: 0.5,
+        }
     }
 
     /// The first field that makes no sense, and what is wrong with it.

@@ -1,37 +1,45 @@
 //! SASRec, a recommender that attends to the ids of a user's last items and knows no words: a baseline, and the
-//! collaborative model that guides a search (Kang and McAuley, arXiv 1808.09781).
+//! collaborative model that guides a search (Kang and McAuley, arXiv 1808.09781). With another encoder it is GRU4Rec.
 
+mod attention;
 mod block;
 mod config;
 mod folder;
+mod gru;
 
 use burn::module::Module;
-use burn::nn::LayerNorm;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 
+pub use attention::AttentionEncoder;
 pub use block::{Dropout, SasRecBlock};
-pub use config::SasRecConfig;
+pub use config::{EncoderKind, SasRecConfig};
+pub use gru::{GruEncoder, GruLayer};
 
 use crate::backbone::{Embedding, indices};
 use crate::ops::{self, Packing};
 use crate::parameters::Parameters;
 use crate::{ModelError, Precision};
-use block::layer_norm;
 
-/// The model: a causal transformer over item ids.
+/// The model: an encoder over item ids.
 #[derive(Module, Debug)]
 pub struct SasRec {
     /// Embeddings of the items, `[items, d_model]`, which also read out the scores.
     pub item_embedding: Embedding,
-    /// Embeddings of the places in a history, the oldest item's first, `[max_history, d_model]`.
-    pub position_embedding: Embedding,
-    /// The blocks, first to last.
-    pub blocks: Vec<SasRecBlock>,
-    /// The norm after the last block.
-    pub norm: LayerNorm,
+    /// What makes of the items of a history what follows.
+    pub encoder: Encoder,
     #[module(skip)]
     config: SasRecConfig,
+}
+
+/// The encoder of a [`SasRec`]; see [`EncoderKind`].
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per model")]
+pub enum Encoder {
+    /// Causal self-attention.
+    Attention(AttentionEncoder),
+    /// Gated recurrent units.
+    Gru(GruEncoder),
 }
 
 impl SasRec {
@@ -48,16 +56,12 @@ impl SasRec {
     }
 
     fn build(parameters: &mut Parameters, config: SasRecConfig, device: &Device) -> Result<Self, ModelError> {
-        let d_model = config.d_model;
-        let block = |index| SasRecBlock::build(parameters, &format!("blocks.{index}"), &config, device);
-        let blocks = (0..config.blocks).map(block).collect::<Result<_, _>>()?;
-        Ok(Self {
-            item_embedding: Embedding::build(parameters, "item_embedding", config.items, d_model)?,
-            position_embedding: Embedding::build(parameters, "position_embedding", config.max_history, d_model)?,
-            blocks,
-            norm: layer_norm(parameters, "norm", d_model, device)?,
-            config,
-        })
+        let encoder = match config.encoder {
+            EncoderKind::Attention => Encoder::Attention(AttentionEncoder::build(parameters, &config, device)?),
+            EncoderKind::Gru => Encoder::Gru(GruEncoder::build(parameters, &config)?),
+        };
+        let item_embedding = Embedding::build(parameters, "item_embedding", config.items, config.d_model)?;
+        Ok(Self { item_embedding, encoder, config })
     }
 
     /// The sizes of the model.
@@ -86,14 +90,12 @@ impl SasRec {
         self.check(&histories)?;
         let lengths: Vec<usize> = histories.iter().map(|history| history.len()).collect();
         let items: Vec<u32> = histories.iter().copied().flatten().map(|&item| item as u32).collect();
-        let places: Vec<u32> = lengths.iter().flat_map(|&length| 0..length as u32).collect();
         let packing = Packing::new(&lengths, lengths.iter().copied().max().unwrap_or(0));
-        let embed = |embedding: &Embedding, ids: &[u32]| embedding.forward(ids, 1).squeeze_dim::<2>(0);
-        let scale = (self.config.d_model as f64).sqrt();
-        let x = embed(&self.item_embedding, &items).mul_scalar(scale) + embed(&self.position_embedding, &places);
-        let blocks = self.blocks.iter();
-        let x = blocks.fold(dropout.apply(x), |x, block| block.forward(x, &packing, dropout));
-        Ok(self.norm.forward(x))
+        let items = self.item_embedding.forward(&items, 1).squeeze_dim(0);
+        Ok(match &self.encoder {
+            Encoder::Attention(encoder) => encoder.forward(items, &packing, dropout),
+            Encoder::Gru(encoder) => encoder.forward(items, &packing, dropout),
+        })
     }
 
     /// Log-probabilities of the targets, the items that followed the histories, `[histories]`.
