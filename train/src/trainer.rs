@@ -25,6 +25,43 @@ use crate::{Example, TrainError};
 const MOST_SKIPPED: usize = 10;
 
 /// A run: data, configuration and where it is kept.
+///
+/// # Example
+///
+/// ```
+/// # #[cfg(not(feature = "flex"))] fn main() {}
+/// # #[cfg(feature = "flex")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::atomic::AtomicBool;
+///
+/// use latentr3_models::backbone::{BackboneConfig, NewBackbone};
+/// use latentr3_models::{LatentRecommender, Objective, ThoughtKind, device};
+/// use latentr3_train::sft::Sft;
+/// use latentr3_train::{Event, Example, TrainConfig, Training, World};
+///
+/// let (config, thoughts) = (BackboneConfig::new(&NewBackbone::tiny(16, 0))?, ThoughtKind::LatentAttention);
+/// let model = LatentRecommender::new(config, thoughts, 1, 0, &device("flex")?)?;
+/// let row = |row: usize| Example { prompt: vec![1 + row as u32, 2, 3], target: vec![5 + row as u32, 0], item: row, row };
+/// let rows: Vec<Example> = (0..8).map(row).collect();
+/// let mut losses = Vec::new();
+/// let training = Training {
+///     config: &TrainConfig { epochs: 5, batch: 4, learning_rate: 1e-2, warmup: Some(0), ..Default::default() },
+///     train: &rows,
+///     valid: &rows,
+///     run: None, // or a `RunFolder`, which keeps checkpoints and a log
+///     world: &World::alone(),
+///     observer: &mut |event| {
+///         if let Event::Validated { validation, .. } = event {
+///             losses.push(-validation.score);
+///         }
+///     },
+///     interrupted: &AtomicBool::new(false),
+/// };
+/// let end = training.start(&Sft::new(4, Objective::vocabulary()), model)?;
+/// assert!(end.finished && losses.last() < losses.first());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Training<'a> {
     /// The configuration.
     pub config: &'a TrainConfig,

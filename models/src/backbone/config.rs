@@ -75,6 +75,15 @@ pub struct NewBackbone {
     pub end_token: u32,
 }
 
+impl NewBackbone {
+    /// A model for examples and tests: one block of two heads, 8 wide, for 32 positions.
+    pub fn tiny(vocab_size: usize, end_token: u32) -> Self {
+        let architecture = Architecture::Qwen2;
+        let (d_model, d_ff, heads) = (8, 16, 2);
+        Self { architecture, vocab_size, d_model, d_ff, layers: 1, heads, kv_heads: 1, max_positions: 32, end_token }
+    }
+}
+
 impl BackboneConfig {
     /// The configuration of a new model with tied embeddings.
     ///

@@ -24,6 +24,29 @@ const MOST_TOGETHER: usize = 1024;
 ///
 /// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, no catalog, no beam, a
 /// length penalty that does not go with the objective, or a model whose scores are not numbers.
+///
+/// # Example
+///
+/// ```
+/// # #[cfg(not(feature = "flex"))] fn main() {}
+/// # #[cfg(feature = "flex")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use latentr3_models::backbone::{BackboneConfig, NewBackbone};
+/// use latentr3_models::decode::{BeamConfig, ItemTrie, beam_search};
+/// use latentr3_models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind, device};
+///
+/// let (config, thoughts) = (BackboneConfig::new(&NewBackbone::tiny(16, 0))?, ThoughtKind::LatentAttention);
+/// let model = LatentRecommender::new(config, thoughts, 1, 0, &device("flex")?)?;
+/// // Three titles as tokens; two begin alike, and each ends with the end token.
+/// let catalog = ItemTrie::new(&[vec![5, 6, 0], vec![5, 7, 0], vec![8, 0]])?;
+/// let objective = Objective::new(ObjectiveKind::Catalog, catalog);
+/// let config = BeamConfig { beams: 3, ..Default::default() };
+/// let lists = beam_search(&model, &objective, &[&[1, 2, 3]], config)?;
+/// let probabilities: f64 = lists[0].iter().map(|item| item.score.exp()).sum();
+/// assert!(lists[0].len() == 3 && (probabilities - 1.0).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
 pub fn beam_search(
     model: &LatentRecommender,
     objective: &Objective,

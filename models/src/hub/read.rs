@@ -28,6 +28,25 @@ use crate::{LatentRecommender, ModelError, ObjectiveKind};
 ///
 /// Files missing, malformed, cut short or not as `SHA256SUMS` beside them records; a configuration that cannot be
 /// computed exactly; tensors missing, left over or of another shape. Each names the file and the field or tensor.
+///
+/// # Example
+///
+/// ```
+/// # #[cfg(not(feature = "flex"))] fn main() {}
+/// # #[cfg(feature = "flex")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use latentr3_models::backbone::{BackboneConfig, NewBackbone};
+/// use latentr3_models::{LatentRecommender, ThoughtKind, device, hub};
+///
+/// let (config, device) = (BackboneConfig::new(&NewBackbone::tiny(16, 0))?, device("flex")?);
+/// let model = LatentRecommender::new(config, ThoughtKind::LatentAttention, 2, 0, &device)?;
+/// # let temporary = tempfile::tempdir()?;
+/// # let folder = temporary.path().join("model");
+/// hub::save(&model, &folder)?;
+/// assert_eq!(hub::load(&folder, &device)?.thoughts(), 2);
+/// # Ok(())
+/// # }
+/// ```
 pub fn load(folder: &Path, device: &Device) -> Result<LatentRecommender, ModelError> {
     Ok(load_with_adapter(folder, device)?.merged())
 }

@@ -71,6 +71,38 @@ impl Grpo {
     /// # Errors
     ///
     /// A configuration that makes no sense, or a model of which nothing would train.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(not(feature = "flex"))] fn main() {}
+    /// # #[cfg(feature = "flex")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use latentr3_models::backbone::{BackboneConfig, NewBackbone};
+    /// use latentr3_models::{LatentRecommender, Objective, ThoughtKind, device};
+    /// use latentr3_train::grpo::{Grpo, GrpoConfig, Sample, prepare_model};
+    /// use latentr3_train::{AdamW, AdamWConfig, Example, Optimizer, Stage, World};
+    ///
+    /// let (sizes, thoughts) = (BackboneConfig::new(&NewBackbone::tiny(16, 0))?, ThoughtKind::LatentAttention);
+    /// let model = LatentRecommender::new(sizes, thoughts, 1, 0, &device("flex")?)?;
+    /// let config = GrpoConfig { group: 4, sigma: 0.3, ..Default::default() };
+    /// let model = prepare_model(model, &config); // only the latent attention trains
+    /// let stage = Grpo::new(config, 8, 0, &model, Objective::vocabulary())?
+    ///     .with_reward(|sample: &Sample| f64::from(sample.log_probs[0]));
+    /// let row = Example { prompt: vec![1, 2, 3], target: vec![5, 0], item: 0, row: 0 };
+    /// let mut optimizer = Optimizer {
+    ///     groups: Vec::new(),
+    ///     adamw: AdamW::new(AdamWConfig::default()),
+    ///     clip_norm: 1.0,
+    ///     learning_rate: 1e-4,
+    ///     step: 1,
+    ///     temperature: None,
+    /// };
+    /// let (_model, report) = stage.step(model, &mut optimizer, &World::alone().local_batch(&[&row]))?;
+    /// assert!(report.fault.is_none() && report.metrics.contains_key("reward_noise_free"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(
         config: GrpoConfig,
         micro_batch: usize,
