@@ -17,6 +17,7 @@ mod data_formats;
 mod decoding;
 mod device_reads;
 mod devices;
+mod documents;
 mod environment;
 mod estimators;
 mod experiments;
