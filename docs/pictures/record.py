@@ -1,6 +1,6 @@
 """Records what a command prints as an SVG in which the lines appear as they did, at some times the speed.
 
-    python docs/pictures/record.py docs/pictures/demo.svg 8 latentr3 demo --out /tmp/demo
+    python docs/pictures/record.py docs/pictures/demo.svg 6 latentr3 demo
 
 The command runs once; standard output and standard error are shown together. Reading the picture needs no script.
 """
@@ -11,7 +11,7 @@ import time
 from html import escape
 from pathlib import Path
 
-LINE, CHARACTER, WIDTH = 18, 7.4, 132
+LINE, CHARACTER, WIDTH = 18, 7.4, 152
 
 
 def record(command):

@@ -8,9 +8,11 @@ use super::fit::{Display, report};
 use super::interrupt::interrupted;
 use super::model::warn_of_software;
 use super::outputs::check_json;
+use super::terminal::{is_quiet, print};
 use super::{CliError, DeviceArg, SeedArg};
 use crate::demo::DemoConfig;
 use crate::outputs::check_free;
+use crate::text;
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -41,7 +43,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     let mut display = Display::default();
     let shop = config.carry_out(interrupted(), &mut |event| display.show(event));
     drop(display);
-    report(shop, &out, args.json.as_deref())
+    report(shop, &out, args.json.as_deref())?;
+    if is_quiet() { Ok(()) } else { print(text::AFTER_DEMO) }
 }
 
 fn free_folder() -> PathBuf {

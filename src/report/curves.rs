@@ -38,7 +38,7 @@ const fn figure(title: &'static str, note: &'static str, kind: Kind, names: Name
     Figure { title, note, names, kind }
 }
 
-const LIKELIHOOD: &str = "mean negative log-likelihood of a target token";
+const LIKELIHOOD: &str = "mean negative log-likelihood, per item or with the objective vocabulary per token";
 const TRAINING_LOSS: Figure = figure("Training loss", LIKELIHOOD, Kind::Stepwise, &[("loss", "")]);
 const VALIDATION: [Figure; 3] = [
     figure("Validation loss", LIKELIHOOD, Kind::Measured, &[("valid_loss", "")]),

@@ -27,7 +27,8 @@ pub struct Standing {
 /// The figures by which a run chose its best model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Best {
-    /// Of a language model: mean negative log-likelihood of a target token, and the targets' mean perplexity.
+    /// Of a language model: mean negative log-likelihood, per item or with the objective `vocabulary` per token, and the
+    /// targets' mean perplexity.
     Loss {
         /// The one that counts.
         loss: f64,

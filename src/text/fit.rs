@@ -45,6 +45,12 @@ pub fn of_fit_event(event: &FitEvent) -> String {
     }
 }
 
+/// What the demo leaves out.
+pub const AFTER_DEMO: &str = "
+Stage 2 (latentr3 grpo) reinforces the lists that users see, or a reward of your own. It is not part of the demo, because on
+our data it has gained nothing over more of stage 1: docs/results/stage-2.md.
+";
+
 /// What was tried and what was chosen, as a table with what it means.
 pub fn of_shop(shop: &Shop, folder: &Path) -> String {
     let with_interval = |figure: f64, [low, high]: [f64; 2]| format!("{figure:.4} ({low:.4} to {high:.4})");

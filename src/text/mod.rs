@@ -16,6 +16,6 @@ pub use devices::of_devices;
 pub use directions::of_directions;
 pub use evaluation::{of_evaluation, of_guidance, of_transition};
 pub use experiment::{of_experiment, of_missing_inputs, of_step_event};
-pub use fit::{of_fit_event, of_shop};
+pub use fit::{AFTER_DEMO, of_fit_event, of_shop};
 pub use run::{of_outcome, of_recommendations, of_samples, of_sasrec, of_validation};
 pub use table::{printable, table};
