@@ -62,7 +62,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
         tell(&format!("listening at http://{}", server.address()));
         let (flag, again, reloader) = (interrupted(), hung_up(), server.reloader());
         server
-            .run(async {
+            .run(async move {
                 while !flag.load(Ordering::Relaxed) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     if again.swap(false, Ordering::Relaxed) {

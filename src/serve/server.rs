@@ -113,27 +113,30 @@ impl Server {
         let Self { listener, shared, worker, .. } = self;
         let routes = routes(shared);
         let connections = GracefulShutdown::new();
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = &mut stop => break,
-            };
-            let Ok((stream, _)) = accepted else {
-                // Out of files, for instance: some will be closed.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            let service = TowerToHyperService::new(routes.clone());
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .serve_connection(TokioIo::new(stream), service);
-            let connection = connections.watch(connection);
-            tokio::spawn(async move {
-                // A client that breaks off has no answer to get.
-                let _ = connection.await;
-            });
+        {
+            // It may hold what the worker waits for, so it ends with this block.
+            let mut stop = std::pin::pin!(stop);
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = &mut stop => break,
+                };
+                let Ok((stream, _)) = accepted else {
+                    // Out of files, for instance: some will be closed.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                let service = TowerToHyperService::new(routes.clone());
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD)
+                    .serve_connection(TokioIo::new(stream), service);
+                let connection = connections.watch(connection);
+                tokio::spawn(async move {
+                    // A client that breaks off has no answer to get.
+                    let _ = connection.await;
+                });
+            }
         }
         drop((listener, routes));
         // What has not ended by then is given up.

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -79,7 +79,9 @@ fn a_server_that_is_asked_to_end_answers_first() {
     std::thread::sleep(Duration::from_millis(300));
     Command::new("kill").args(["-INT", &server.child.id().to_string()]).status().unwrap();
     assert_eq!(client.join().unwrap(), "HTTP/1.1 200");
+    let clock = Instant::now();
     assert!(server.child.wait().unwrap().success());
+    assert!(clock.elapsed() < Duration::from_secs(10), "nothing is left to wait for: {:?}", clock.elapsed());
 }
 
 #[test]
