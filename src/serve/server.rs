@@ -113,32 +113,30 @@ impl Server {
         let Self { listener, shared, worker, .. } = self;
         let routes = routes(shared);
         let connections = GracefulShutdown::new();
-        {
-            // It may hold what the worker waits for, so it ends with this block.
-            let mut stop = std::pin::pin!(stop);
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = &mut stop => break,
-                };
-                let Ok((stream, _)) = accepted else {
-                    // Out of files, for instance: some will be closed.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                };
-                let service = TowerToHyperService::new(routes.clone());
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD)
-                    .serve_connection(TokioIo::new(stream), service);
-                let connection = connections.watch(connection);
-                tokio::spawn(async move {
-                    // A client that breaks off has no answer to get.
-                    let _ = connection.await;
-                });
-            }
+        let mut stop = Box::pin(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut stop => break,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of files, for instance: some will be closed.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let service = TowerToHyperService::new(routes.clone());
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), service);
+            let connection = connections.watch(connection);
+            tokio::spawn(async move {
+                // A client that breaks off has no answer to get.
+                let _ = connection.await;
+            });
         }
-        drop((listener, routes));
+        // What asks to stop may hold what the worker waits for, as the reloader does.
+        drop((stop, listener, routes));
         // What has not ended by then is given up.
         let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
         let _ = tokio::time::timeout(GRACE, tokio::task::spawn_blocking(move || worker.join())).await;

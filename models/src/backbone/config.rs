@@ -76,7 +76,7 @@ pub struct NewBackbone {
 }
 
 impl NewBackbone {
-    /// A model for examples and tests: one block of two heads, 8 wide, for 32 positions.
+    /// A model for examples: one block of two heads, 8 wide, for 32 positions.
     pub fn tiny(vocab_size: usize, end_token: u32) -> Self {
         let architecture = Architecture::Qwen2;
         let (d_model, d_ff, heads) = (8, 16, 2);
