@@ -30,10 +30,9 @@ pub(super) fn isolated(text: &str) -> String {
     format!("<bdi>{}</bdi>", Text(text))
 }
 
-/// A share from 0 to 1 with four decimals, as in `.4375`.
+/// A share from 0 to 1 with four decimals.
 pub(super) fn share(value: f64) -> String {
-    let text = format!("{value:.4}");
-    text.strip_prefix('0').map_or(text.clone(), str::to_owned)
+    format!("{value:.4}")
 }
 
 /// A share with its standard error below, where there is one.
@@ -93,10 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_short() {
-        assert_eq!([0.4375, 1.0, 0.0, 0.99999].map(share), [".4375", "1.0000", ".0000", "1.0000"]);
-        assert_eq!(share_and_error(0.5, Some(0.05)), ".5000 <small>±.0500</small>");
-        assert_eq!(share_and_error(0.0, Some(0.0)), ".0000");
+    fn shares_have_four_decimals_and_their_errors_below() {
+        assert_eq!([0.4375, 1.0, 0.0, 0.99999].map(share), ["0.4375", "1.0000", "0.0000", "1.0000"]);
+        assert_eq!(share_and_error(0.5, Some(0.05)), "0.5000 <small>±0.0500</small>");
+        assert_eq!(share_and_error(0.0, Some(0.0)), "0.0000");
     }
 
     proptest! {
