@@ -12,7 +12,7 @@ use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::ops::{self, Packing, generic};
 use latentr3::models::random::generator;
 use latentr3::models::{LatentRecommender, Objective, ObjectiveKind, Precision, ThoughtKind, device};
-use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use latentr3::train::grpo::{Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
 use latentr3::train::{AdamW, AdamWConfig, Example, Optimizer, Stage, World};
 use rand::RngExt;
@@ -121,7 +121,7 @@ mod training_steps {
     #[divan::bench(name = "GRPO, 8 prompts, 8 samples")]
     fn grpo(bencher: Bencher) {
         let config = GrpoConfig::default();
-        let start = prepare_model(model(), &config);
+        let start = freeze_untrained(model(), &config);
         let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();
         steps(bencher, &stage, start, &examples(8));
     }

@@ -9,7 +9,7 @@ use super::steps::Steps;
 use crate::data::TokenFile;
 use crate::models::LoraConfig;
 use crate::run::{check_device, load_model};
-use crate::train::grpo::{self, prepare_model};
+use crate::train::grpo::{self, freeze_untrained};
 use crate::train::sft::Sft;
 
 impl BenchConfig {
@@ -42,7 +42,7 @@ impl BenchConfig {
                 BenchResult::Steps(Steps { config: steps, stage: &stage, group: None }.time(model, &file.rows)?)
             }
             Timed::Grpo { steps, config } => {
-                let model = prepare_model(model, config);
+                let model = freeze_untrained(model, config);
                 let stage = grpo::stage(config.clone(), steps.micro_batch, self.seed, &model, objective, None)?;
                 let group = Some(config.group);
                 BenchResult::Steps(Steps { config: steps, stage: stage.as_ref(), group }.time(model, &file.rows)?)

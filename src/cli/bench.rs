@@ -155,7 +155,7 @@ impl BenchArgs {
         match self.what {
             What::Sft => Timed::Sft { steps: steps(32), lora_rank: self.lora_rank },
             What::Grpo => {
-                let (items, advantage) = self.samples.usual();
+                let (items, advantage) = self.samples.defaults();
                 let config = GrpoConfig { group, sigma, estimator, advantage, ..Default::default() };
                 Timed::Grpo {
                     steps: steps(64),

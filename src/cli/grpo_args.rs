@@ -106,7 +106,7 @@ impl SampleArgs {
 }
 
 pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
-    let (items, usual) = args.samples.usual();
+    let (items, usual) = args.samples.defaults();
     let config = GrpoConfig {
         items: items.map(|_| args.items.clone()),
         estimator: args.estimator,

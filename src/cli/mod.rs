@@ -75,7 +75,7 @@ enum Command {
     Direction(direction::DirectionArgs),
     /// Rank the catalog for each user of a split and report HR@k and NDCG@k
     Evaluate(evaluate::EvaluateArgs),
-    /// Evaluate baselines: popularity, recency, item transitions, SASRec
+    /// Evaluate baselines: popularity, repeat-last, item transitions, SASRec, GRU4Rec
     Baseline(baseline::BaselineArgs),
     /// Merge evaluation shards
     Merge(merge::MergeArgs),

@@ -16,8 +16,8 @@ use crate::train::{Event, RunPaths, World};
 /// Steps after which a run's speed is known; the first ones are slower.
 const MEASURED: std::ops::Range<usize> = 3..13;
 
-/// What validations and checkpoints take, as a part of the time of the steps.
-const BESIDES: f64 = 0.25;
+/// Estimated time of validations and checkpoints, as a share of the time of the steps.
+const OVERHEAD: f64 = 0.25;
 
 /// The time that is left of all.
 #[derive(Debug, Clone, Copy)]
@@ -75,8 +75,8 @@ impl<'a> Stop<'a> {
         Self { deadline: Instant::now() + time, by_user, flag: AtomicBool::new(by_user.load(Ordering::Relaxed)) }
     }
 
-    /// To be called again and again.
-    pub fn look(&self) {
+    /// Sets the flag if the deadline has passed or the user asked to stop; to be called after every event.
+    pub fn check(&self) {
         if Instant::now() >= self.deadline || self.by_user.load(Ordering::Relaxed) {
             self.flag.store(true, Ordering::Relaxed);
         }
@@ -87,9 +87,9 @@ impl<'a> Stop<'a> {
     }
 }
 
-/// Trains a run in a folder for about a time: where its steps would take longer, it is begun anew with as many as there
-/// is time for, so that its learning rate falls to the end. A run that ended is taken as it is, one that was stopped
-/// goes on.
+/// Trains a run in a folder for about `time`. Where the measured speed shows that it would take longer, it starts again
+/// with as many steps as fit, so that the learning rate still falls to zero. A finished run is reused; one that was
+/// stopped resumes.
 pub(super) fn train_within(
     description: &RunDescription,
     run: &Path,
@@ -105,7 +105,7 @@ pub(super) fn train_within(
     loop {
         let began = Instant::now();
         let mut watch = Watch::default();
-        // Past its time by half a run ends with what it has.
+        // A run that takes one and a half times its time is stopped and keeps its best model.
         let stop = Stop::after(time.mul_f64(1.5), interrupted);
         let is_fitted = description.train.max_steps.is_some();
         let outcome = {
@@ -113,12 +113,12 @@ pub(super) fn train_within(
                 watch.see(&event);
                 let too_long = watch
                     .seconds()
-                    .is_some_and(|seconds| seconds * (1.0 + BESIDES) * watch.steps as f64 > time.as_secs_f64());
+                    .is_some_and(|seconds| seconds * (1.0 + OVERHEAD) * watch.steps as f64 > time.as_secs_f64());
                 if too_long && !is_fitted && watch.step == MEASURED.end {
                     stop.flag.store(true, Ordering::Relaxed);
                     watch.is_too_long = true;
                 }
-                stop.look();
+                stop.check();
                 observer(event);
             };
             let mut context = RunContext { world: &World::alone(), interrupted: &stop.flag, observer: &mut observe };
@@ -137,7 +137,7 @@ pub(super) fn train_within(
             Err(error @ RunError::Interrupted { .. }) if stop.is_by_user() => return Err(error),
             Err(RunError::Interrupted { .. }) if watch.is_too_long => {
                 let left = time.saturating_sub(began.elapsed()).as_secs_f64();
-                let step = watch.seconds().unwrap_or(1.0) * (1.0 + BESIDES);
+                let step = watch.seconds().unwrap_or(1.0) * (1.0 + OVERHEAD);
                 description.train.max_steps = Some(((left / step) as usize).max(1));
                 std::fs::remove_dir_all(run).map_err(ModelError::io(run))?;
                 continue;

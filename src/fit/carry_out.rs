@@ -46,7 +46,7 @@ pub enum FitEvent<'a> {
     Chosen(Candidate, &'a str),
     /// The best one trains once more on all interactions.
     Refitting,
-    /// It does not, and why.
+    /// The chosen model is not trained again, and why.
     NotRefitted(&'a str),
 }
 

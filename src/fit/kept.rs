@@ -29,8 +29,8 @@ impl FitConfig {
         files(&self.out)
     }
 
-    /// Keeps the data's interactions in the folder, joined with those of the shop that it goes on from, and says of what
-    /// and how the shop is made then. Rows with histories are used where they are.
+    /// Keeps the data's interactions in the folder, merged with those of the shop that it continues from, and returns the
+    /// configuration that the shop is made by. Rows with histories are used where they are.
     ///
     /// # Errors
     ///
@@ -61,8 +61,8 @@ impl FitConfig {
             true => PreparedCatalog::load(&shop.data)?.domain,
             false => self.domain.clone(),
         };
-        // Of what was trained before the shop was refitted: that has not seen the newest interactions, by which the next
-        // one is validated and tested where users have no newer ones.
+        // The trial's model, not the refitted one: it has not seen the newest interactions, which may be validation or
+        // test rows now.
         let model = trial_model(from)?;
         let raw = RawEvents::config(&items, &RawConfig { split: columns.split, ..config.raw.clone() });
         Ok(Self { data, raw, model, domain, ..config })

@@ -37,11 +37,11 @@ pub(super) struct Rankings<'a> {
 /// A candidate as it is ranked.
 pub(super) enum Ranked<'a> {
     Popularity,
-    /// Counts, chosen on validation where it is not given how.
+    /// Item transitions; without a configuration, its weights are chosen on validation.
     Transition(Option<TransitionConfig>),
     Sasrec(&'a std::path::Path),
     LanguageModel(&'a std::path::Path),
-    /// The language model with a guide, chosen on validation where it is not given how.
+    /// The guided language model; without settings of the guidance, they are chosen on validation.
     Guided(&'a std::path::Path, GuideSource, Option<(GuidanceKind, f64, f64)>),
 }
 
@@ -58,7 +58,7 @@ impl Ranked<'_> {
 }
 
 impl Rankings<'_> {
-    /// The result on a split, which is not computed again where it is there.
+    /// The result on a split; a stored one is reused.
     pub fn of(
         &self,
         ranked: &Ranked,

@@ -73,7 +73,7 @@ impl Workbench<'_> {
         let began = Instant::now();
         let stop = Stop::after(time, self.interrupted);
         let mut observe = |event: RunEvent| {
-            stop.look();
+            stop.check();
             observer("sasrec", event);
         };
         let mut context = RunContext { world: &World::alone(), interrupted: &stop.flag, observer: &mut observe };

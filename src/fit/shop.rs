@@ -40,7 +40,7 @@ pub struct Shop {
     pub language_model: Option<PathBuf>,
     /// SASRec, where there is one.
     pub sasrec: Option<PathBuf>,
-    /// How the language model is guided where that was chosen; a SASRec guide is that of the folder.
+    /// Guidance of the language model, if that was chosen; a SASRec guide is the one in `sasrec`.
     pub guidance: Option<ChosenGuidance>,
     /// Seconds that it took.
     pub seconds: f64,

@@ -4,7 +4,7 @@ use super::deviation::{Deviation, difference, figure, gradient_deviations, loss_
 use super::figures::{GrpoFigures, UpdateFigures};
 use super::{Deviations, Golden};
 use crate::models::Objective;
-use crate::train::grpo::{AdvantageKind, Grpo, GrpoConfig, Rollouts, baseline, prepare_model};
+use crate::train::grpo::{AdvantageKind, Grpo, GrpoConfig, Rollouts, baseline, freeze_untrained};
 use crate::train::{LocalUpdate, TrainError, World};
 
 /// Largest deviation of gradients of stage 2, whose rewards' differences cancel.
@@ -25,7 +25,7 @@ impl Golden {
         for (kind, expected) in [(AdvantageKind::Batch, batch_advantage), (AdvantageKind::Group, group_advantage)] {
             for micro_batch in [1, 64] {
                 let stage = self.stage(kind, 0.0, micro_batch)?;
-                let model = prepare_model(self.with_thoughts(1)?, stage.config());
+                let model = freeze_untrained(self.with_thoughts(1)?, stage.config());
                 let rollouts = stage.roll_out(&model, &local, &noise)?;
                 let flat =
                     |rows: &[Vec<f32>]| rows.iter().flatten().map(|&value| f64::from(value)).collect::<Vec<f64>>();
@@ -67,7 +67,7 @@ impl Golden {
             (AdvantageKind::Batch, clipped_with_kl),
         ] {
             let stage = self.stage(kind, expected.beta.unwrap_or(0.0), 1)?;
-            let model = prepare_model(self.with_thoughts(1)?, stage.config());
+            let model = freeze_untrained(self.with_thoughts(1)?, stage.config());
             let rollouts = Rollouts {
                 noise: self.noise(),
                 densities: None,

@@ -13,7 +13,7 @@ use crate::input_error::InputError;
 use crate::models::host::read;
 use crate::models::{LatentRecommender, Objective, ObjectiveKind};
 use crate::train::grpo::{
-    AdvantageKind, EstimatorKind, Grpo, GrpoConfig, Rollouts, group_noise, mean_of_samples, prepare_model,
+    AdvantageKind, EstimatorKind, Grpo, GrpoConfig, Rollouts, freeze_untrained, group_noise, mean_of_samples,
 };
 use crate::train::{Example, TrainError, World};
 
@@ -84,7 +84,7 @@ impl DirectionRequest {
         let group = config.group;
         let prepared = Prepared::load(&self.data)?;
         let model_files = weight_files(&self.model)?;
-        let model = prepare_model(load_model(&self.model, &self.device)?, config);
+        let model = freeze_untrained(load_model(&self.model, &self.device)?, config);
         check_fit(&model, &self.model, &prepared)?;
         let objective = prepared.objective(model.objective())?;
         let examples = prepared.examples(Split::Train);

@@ -18,7 +18,7 @@ use crate::data::{Prepared, Split};
 use crate::eval::sample;
 use crate::input_error::InputError;
 use crate::models::{LatentRecommender, LoraConfig, ThoughtKind, device, hub};
-use crate::train::grpo::{self, prepare_model};
+use crate::train::grpo::{self, freeze_untrained};
 use crate::train::sft::Sft;
 use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig};
 
@@ -269,7 +269,7 @@ fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunErr
 /// The stage's model with what does not train frozen, in the run's precisions.
 fn as_it_trains(model: LatentRecommender, description: &RunDescription) -> Result<LatentRecommender, RunError> {
     let model = match &description.stage {
-        StageConfig::Grpo { config, .. } => prepare_model(model, config),
+        StageConfig::Grpo { config, .. } => freeze_untrained(model, config),
         _ => model,
     };
     Ok(model.with_precision(description.precision)?.with_frozen_weights(description.frozen_weights)?)

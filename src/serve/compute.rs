@@ -15,11 +15,11 @@ use crate::fit::Candidate;
 use crate::recommend::{Answer, Chosen, Query, RecommendError};
 use crate::runtime::with_awake_threads;
 
-/// Requests that wait at most.
-const WAITING: usize = 256;
+/// Most requests that wait.
+const MAX_QUEUED: usize = 256;
 
-/// Requests that are computed together at most.
-const TOGETHER: usize = 16;
+/// Most requests that are computed together.
+const MAX_TOGETHER: usize = 16;
 
 /// Where an answer goes.
 type Reply<T> = oneshot::Sender<Result<T, Problem>>;
@@ -49,7 +49,7 @@ pub(super) struct Queue {
 impl Queue {
     /// Starts the thread; it ends when all of the queue's handles are gone and what waits is answered.
     pub fn start(metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
-        let (sender, jobs) = sync_channel(WAITING);
+        let (sender, jobs) = sync_channel(MAX_QUEUED);
         let of_thread = metrics.clone();
         (Self { jobs: sender, metrics }, std::thread::spawn(move || work(&jobs, &of_thread)))
     }
@@ -95,7 +95,7 @@ fn failed() -> Problem {
 fn work(jobs: &Receiver<Job>, metrics: &Metrics) {
     while let Ok(first) = jobs.recv() {
         let mut together = vec![first];
-        while together.len() < TOGETHER
+        while together.len() < MAX_TOGETHER
             && let Ok(next) = jobs.try_recv()
         {
             together.push(next);

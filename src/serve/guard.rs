@@ -1,4 +1,4 @@
-//! What is looked at before a request is.
+//! Checks before a request is handled: host, origin, key, and a time limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use super::problem::Problem;
 use super::shared::Shared;
 
 /// Time that a request may take, its body's arrival included.
-const TIME: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Refuses what comes from a foreign web page or without the key, and ends what takes too long.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     if let Err(problem) = check(&shared, &request) {
         return problem.into_response();
     }
-    match tokio::time::timeout(TIME, next.run(request)).await {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
     }

@@ -38,7 +38,7 @@ impl Problem {
         Self { status, field: None, message: message.into() }
     }
 
-    /// An invalid request. A message that begins with its field loses it, for the answer has a place for it.
+    /// An invalid request. A leading `field: ` of the message is removed, since the answer names the field by itself.
     pub fn of_field(field: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         let rest = message.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).map(str::to_owned);

@@ -20,10 +20,10 @@ use super::shared::{Access, Shared};
 use crate::recommend::{RecommendError, Recommender, RecommenderConfig};
 
 /// Time that the head of a request may take.
-const HEAD: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time that requests have to end when the server is to.
-const GRACE: Duration = Duration::from_secs(30);
+/// Time that open requests get to end after the server was asked to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -62,8 +62,8 @@ pub enum ServeError {
 pub struct Reloader(Arc<Shared>);
 
 impl Reloader {
-    /// Loads the folder again. What was asked before is answered by the models of before; where the folder cannot be
-    /// loaded they go on, and the log says why.
+    /// Loads the folder again. The old models answer earlier requests; if the folder cannot be loaded, they stay, and
+    /// the log says why.
     pub async fn reload(&self) {
         if let Err(problem) = self.0.reload().await {
             tracing::error!(error = problem.message, "reload failed");
@@ -127,7 +127,7 @@ impl Server {
             let service = TowerToHyperService::new(routes.clone());
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(HEADER_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
             let connection = connections.watch(connection);
             tokio::spawn(async move {
@@ -135,10 +135,10 @@ impl Server {
                 let _ = connection.await;
             });
         }
-        // What asks to stop may hold what the worker waits for, as the reloader does.
+        // `stop` may own a reloader, which holds the queue open; the worker would never end.
         drop((stop, listener, routes));
         // What has not ended by then is given up.
-        let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
-        let _ = tokio::time::timeout(GRACE, tokio::task::spawn_blocking(move || worker.join())).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connections.shutdown()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, tokio::task::spawn_blocking(move || worker.join())).await;
     }
 }

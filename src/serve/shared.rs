@@ -26,7 +26,7 @@ pub(super) struct Shared {
 pub(super) struct Access {
     /// What clients must send, if anything.
     pub api_key: Option<String>,
-    /// Whether only this machine can.
+    /// Whether the server listens on a loopback address only.
     pub is_loopback: bool,
 }
 
@@ -43,7 +43,7 @@ impl Shared {
         Self { served, replacing: Mutex::new(()), config: config.clone(), queue, metrics, access }
     }
 
-    /// What answers now. Who has it is answered by it, whatever is served next.
+    /// The current models. A request keeps those that it began with, even if they are replaced meanwhile.
     pub fn served(&self) -> Arc<Served> {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -6,7 +6,7 @@ use crate::common::training::likelihood;
 use burn::module::Module;
 use latentr3::models::decode::{BeamConfig, beam_search};
 use latentr3::models::host::read;
-use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use latentr3::train::grpo::{Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, World};
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ fn a_reward_is_minus_the_perplexity_of_a_choice() {
     let (items, world) = (items(), World::alone());
     let (objective, examples) = (objective(&items), examples(&items));
     let config = GrpoConfig { group: 2, sigma: 0.0, ..Default::default() };
-    let model = prepare_model(small_model(1, 5), &config);
+    let model = freeze_untrained(small_model(1, 5), &config);
     let stage = Grpo::new(config, 2, 0, &model, objective.clone()).unwrap();
     let rows: Vec<&Example> = examples.iter().collect();
     let rollouts = stage.roll_out(&model, &world.local_batch(&rows), &[0.0; 3 * 2 * 16]).unwrap();

@@ -7,7 +7,7 @@ use burn::module::Module;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::reads;
 use latentr3::models::{LatentRecommender, Objective, ObjectiveKind};
-use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, prepare_model};
+use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, Stage, World};
 
@@ -29,7 +29,7 @@ fn a_step_reads_once_from_the_device_for_each_decision() {
     for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
         for (updates, kl, sigma_relative) in [(1, 0.0, None), (1, 0.0, Some(0.3)), (3, 0.1, None)] {
             let config = GrpoConfig { group: 4, estimator, updates, kl, sigma_relative, ..Default::default() };
-            let model = prepare_model(small_model(1, 2), &config);
+            let model = freeze_untrained(small_model(1, 2), &config);
             let stage = Grpo::new(config, 3, 3, &model, Objective::vocabulary()).unwrap();
             assert_eq!(reads_of(&stage, model), 1 + updates);
         }

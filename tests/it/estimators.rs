@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, NamedMapper, Objective, map_named};
-use latentr3::train::grpo::{AdvantageKind, EstimatorKind, Grpo, GrpoConfig, Sample, group_noise, prepare_model};
+use latentr3::train::grpo::{AdvantageKind, EstimatorKind, Grpo, GrpoConfig, Sample, freeze_untrained, group_noise};
 use latentr3::train::{Example, Gradients, World};
 
 const WIDTH: usize = 16;
@@ -89,7 +89,7 @@ fn the_gradient_is_that_of_the_density_worked_out_by_hand() {
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     for sigma_relative in [None, Some(0.4)] {
         let config = GrpoConfig { sigma_relative, ..config(group, 0.7) };
-        let model = prepare_model(small_model(1, 3), &config);
+        let model = freeze_untrained(small_model(1, 3), &config);
         let standard = noise(1, group);
         let (rollouts, update) = stage(config, &model).roll_out_and_update(&model, &local, &standard).unwrap();
 
@@ -122,7 +122,7 @@ fn earlier_thoughts_count_as_given() {
     let (examples, world, group) = (examples(), World::alone(), 4);
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let config = config(group, 0.7);
-    let model = prepare_model(small_model(2, 3), &config);
+    let model = freeze_untrained(small_model(2, 3), &config);
     let (standard, stage) = (noise(1, group), stage(config, &model));
     let (rollouts, at_once) = stage.roll_out_and_update(&model, &local, &standard).unwrap();
     let expected = sum_over_prompts(&by_thought(&rollouts.advantages, &standard, group, &[0.7; PROMPTS]));
@@ -140,7 +140,7 @@ fn further_updates_weigh_and_clip_by_the_ratio_of_the_densities() {
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let shift: Vec<f32> = (0..WIDTH).map(|i| 0.1 * (i as f32).cos()).collect();
     let config = config(group, sigma);
-    let model = prepare_model(small_model(1, 3), &config);
+    let model = freeze_untrained(small_model(1, 3), &config);
     let (standard, stage) = (noise(1, group), stage(config, &model));
     let rollouts = stage.roll_out(&model.valid(), &local, &standard).unwrap();
     let update = stage.update(&shifted(model, &shift), &local, &rollouts).unwrap();
@@ -176,7 +176,7 @@ fn the_divergence_of_the_thoughts_pulls_them_back() {
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let shift: Vec<f32> = (0..WIDTH).map(|i| 0.1 * (i as f32).cos()).collect();
     let config = GrpoConfig { kl: 0.3, ..config(group, sigma) };
-    let start = prepare_model(small_model(1, 3), &config);
+    let start = freeze_untrained(small_model(1, 3), &config);
     let stage = stage(config, &start).with_advantage(|rewards, _| vec![0.0; rewards.len()]);
     let standard = noise(1, group);
     let model = shifted(start, &shift);
@@ -227,7 +227,7 @@ fn on_a_grid_of_noise_it_is_the_derivative_of_the_expected_reward() {
     let standard = of_group.repeat(PROMPTS);
 
     let config = config(group, 0.4);
-    let model = prepare_model(small_model(1, 3), &config);
+    let model = freeze_untrained(small_model(1, 3), &config);
     // Their sum over a group is the expectation; any baseline of the group's own leaves it as it is.
     let of_weights = weights.clone();
     let stage = Grpo::new(config, 2, 0, &model, Objective::vocabulary()).unwrap();
@@ -265,7 +265,7 @@ fn over_many_samples_it_is_the_slope_of_the_expected_reward() {
     let (examples, world, group) = (examples(), World::alone(), 65);
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let config = GrpoConfig { advantage: AdvantageKind::Own, ..config(group, 0.5) };
-    let model = prepare_model(small_model(1, 3), &config);
+    let model = freeze_untrained(small_model(1, 3), &config);
     let stage = Grpo::new(config, PROMPTS, 0, &model, Objective::vocabulary()).unwrap();
     let stage = stage.with_reward(likelihood).with_advantage(|rewards, group| {
         rewards.iter().enumerate().map(|(i, reward)| reward - rewards[i / group * group]).collect()
@@ -339,7 +339,7 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
     let (examples, world, group) = (examples(), World::alone(), 4);
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let config = GrpoConfig { group, sigma: 0.7, estimator: EstimatorKind::Pathwise, ..Default::default() };
-    let model = prepare_model(small_model(1, 3), &config);
+    let model = freeze_untrained(small_model(1, 3), &config);
     let stage = Grpo::new(config.clone(), 2, 0, &model, Objective::vocabulary()).unwrap();
     let standard = noise(1, group);
     let (rollouts, update) = stage.roll_out_and_update(&model, &local, &standard).unwrap();
@@ -383,7 +383,7 @@ fn a_pathwise_gradient_that_would_be_wrong_is_refused() {
     // A reward that does not say its derivative.
     let (examples, world) = (examples(), World::alone());
     let config = GrpoConfig { group: 4, estimator: EstimatorKind::Pathwise, ..Default::default() };
-    let model = prepare_model(small_model(1, 3), &config);
+    let model = freeze_untrained(small_model(1, 3), &config);
     let stage = Grpo::new(config, 2, 0, &model, Objective::vocabulary()).unwrap().with_reward(likelihood);
     let local = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let problem = stage.roll_out_and_update(&model, &local, &noise(1, 4)).err().unwrap().to_string();

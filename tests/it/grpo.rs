@@ -5,7 +5,7 @@ use crate::common::small::{small_model, weights};
 use crate::common::training::{GO_ON, step, training};
 use latentr3::models::Objective;
 use latentr3::models::host::read;
-use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, NegativePerplexity, Reward, Sample, prepare_model};
+use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, NegativePerplexity, Reward, Sample, freeze_untrained};
 use latentr3::train::{Example, Found, LocalUpdate, RunFolder, TrainConfig, World};
 
 #[test]
@@ -13,7 +13,7 @@ fn the_frozen_backbone_is_bit_equal_after_grpo_and_the_attention_is_not() {
     let (likelihood, score) = (EstimatorKind::Likelihood, EstimatorKind::Score);
     for (estimator, kl, updates) in [(likelihood, 0.0, 1), (likelihood, 0.1, 2), (score, 0.0, 1), (score, 0.1, 2)] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, kl, updates, ..Default::default() };
-        let model = prepare_model(small_model(1, 1), &config);
+        let model = freeze_untrained(small_model(1, 1), &config);
         let before = weights(&model);
         let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
         let after = weights(&step(&stage, model));
@@ -43,7 +43,7 @@ fn a_run_of_grpo_freezes_the_backbone_by_itself() {
 #[test]
 fn the_backbone_trains_in_grpo_where_it_is_asked_to() {
     let config = GrpoConfig { group: 4, sigma: 0.5, train_backbone: true, ..Default::default() };
-    let model = prepare_model(small_model(1, 1), &config);
+    let model = freeze_untrained(small_model(1, 1), &config);
     let before = weights(&model);
     let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
     let after = weights(&step(&stage, model));
@@ -57,7 +57,7 @@ fn an_update_that_needs_a_pass_of_its_own_does_not_come_with_the_rollout() {
     let noise = vec![0.1; local.rows.len() * 4 * 16];
     let config = GrpoConfig { group: 4, ..Default::default() };
     let is_given = |thoughts: usize, config: GrpoConfig| {
-        let model = prepare_model(small_model(thoughts, 1), &config);
+        let model = freeze_untrained(small_model(thoughts, 1), &config);
         Grpo::new(config, 8, 3, &model, Objective::vocabulary())
             .unwrap()
             .roll_out_and_update(&model, &local, &noise)
@@ -80,7 +80,7 @@ fn one_pass_and_two_passes_give_the_same_update() {
     let local = world.local_batch(&batch);
     for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
         let config = GrpoConfig { group: 4, sigma: 1.0, estimator, ..Default::default() };
-        let model = prepare_model(small_model(1, 4), &config);
+        let model = freeze_untrained(small_model(1, 4), &config);
         let stage = Grpo::new(config, 8, 0, &model, Objective::vocabulary()).unwrap();
         let (rollouts, one) = stage.roll_out_and_update(&model, &local, &noise).unwrap();
         let rollouts_alone = stage.roll_out(&model, &local, &noise).unwrap();
@@ -120,7 +120,7 @@ fn a_reference_that_is_only_watched_leaves_the_update_as_it_is() {
         // Not the model at the start any more.
         let model = step(
             &Grpo::new(config.clone(), 8, 0, &start, Objective::vocabulary()).unwrap(),
-            prepare_model(start.clone(), &config),
+            freeze_untrained(start.clone(), &config),
         );
         let update = |config: GrpoConfig| {
             let stage = Grpo::new(config, 8, 0, &start, Objective::vocabulary()).unwrap();
@@ -146,7 +146,7 @@ fn a_hopeless_target_leaves_the_other_advantages_defined() {
     let batch: Vec<&Example> = examples.iter().collect();
     let world = World::alone();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
-    let model = prepare_model(small_model(1, 2), &config);
+    let model = freeze_untrained(small_model(1, 2), &config);
     let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
     let noise = vec![0.1; batch.len() * 4 * 16];
     let fair = stage.roll_out(&model, &world.local_batch(&batch), &noise).unwrap();

@@ -2,7 +2,7 @@
 
 use latentr3::models::LatentRecommender;
 use latentr3::train::grpo::{
-    AdvantageKind, Candidate, GrpoConfig, ItemGroup, ItemGuide, ItemsConfig, RankingGrpo, prepare_model,
+    AdvantageKind, Candidate, GrpoConfig, ItemGroup, ItemGuide, ItemsConfig, RankingGrpo, freeze_untrained,
 };
 use latentr3::train::{Example, TrainError, World};
 
@@ -61,7 +61,7 @@ fn lists(
     let rewards = rewards.iter().map(|name| name.parse().unwrap()).collect();
     let of_items = ItemsConfig { rewards, guide: Some("own".into()), proposals, ..Default::default() };
     let config = GrpoConfig { group: 3, advantage, items: Some(of_items), train_backbone: true, ..Default::default() };
-    let policy = prepare_model(start, &config);
+    let policy = freeze_untrained(start, &config);
     let stage = RankingGrpo::guided(config, 8, 5, &policy, objective(&items), Some(Box::new(guide))).unwrap();
     let (examples, world) = (examples(&items), World::alone());
     let batch = world.local_batch(&examples.iter().collect::<Vec<_>>());

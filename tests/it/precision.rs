@@ -8,7 +8,7 @@ use burn::tensor::{FloatDType, Tensor};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Objective, ObjectiveKind, Precision, map_named};
-use latentr3::train::grpo::{Grpo, GrpoConfig, prepare_model};
+use latentr3::train::grpo::{Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, Gradients, Stage, World};
 
@@ -42,7 +42,7 @@ fn figures(model: &LatentRecommender) -> [Vec<f32>; 4] {
     let log_probs = model.target_log_probs(&state, thought, &targets, &Objective::vocabulary()).unwrap();
     let sft = Sft::new(5, Objective::vocabulary()).update(&model.clone().train(), &world.local_batch(&rows)).unwrap();
     let config = GrpoConfig { group: 4, sigma: 0.5, ..Default::default() };
-    let policy = prepare_model(model.clone(), &config);
+    let policy = freeze_untrained(model.clone(), &config);
     let stage = Grpo::new(config, 8, 0, &policy, Objective::vocabulary()).unwrap();
     let noise: Vec<f32> =
         (0..rows.len() * 4 * 16).map(|i| if i / 16 % 4 == 0 { 0.0 } else { 0.5 * (i as f32 * 0.7).sin() }).collect();
@@ -95,7 +95,7 @@ fn rounded(model: LatentRecommender, dtype: FloatDType) -> LatentRecommender {
 fn frozen_weights_in_16_bits_compute_as_if_rounded() {
     let plain = small_model(1, 2);
     let adapted = plain.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
-    let reinforced = prepare_model(plain.clone(), &GrpoConfig::default());
+    let reinforced = freeze_untrained(plain.clone(), &GrpoConfig::default());
     for (precision, dtype) in [(Precision::Bf16, FloatDType::BF16), (Precision::F16, FloatDType::F16)] {
         if precision.check(&crate::common::device()).is_err() {
             continue;

@@ -8,8 +8,8 @@ use latentr3::models::decode::{BeamConfig, SearchTerms, TitleStart, beam_search,
 use latentr3::models::host::read;
 use latentr3::models::{LatentRecommender, NamedMapper, Objective, ObjectiveKind, map_named};
 use latentr3::train::grpo::{
-    AdvantageKind, Gain, GrpoConfig, Hit, ItemGroup, ItemsConfig, Mixed, RankPenalty, RankingGrpo, Reward, RewardTerm,
-    Sample, prepare_model,
+    AdvantageKind, GrpoConfig, Hit, ItemGroup, ItemsConfig, Mixed, NdcgGain, RankPenalty, RankingGrpo, Reward,
+    RewardTerm, Sample, freeze_untrained,
 };
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, Gradients, LocalUpdate, Stage, World};
@@ -56,7 +56,7 @@ fn a_list_is_what_the_search_finds_and_its_items_have_their_probabilities() {
     let (objective, examples) = (objective(&items), examples(&items));
     for micro_batch in [1, 2, 8] {
         let config = config(AdvantageKind::Group, ItemsConfig::default());
-        let policy = prepare_model(model.clone(), &config);
+        let policy = freeze_untrained(model.clone(), &config);
         let (groups, _) = rolled_out(&stage(config, &policy, &objective, micro_batch), &policy, &examples);
         for (row, group) in examples.iter().zip(&groups) {
             let beam = BeamConfig { beams: 3, ..Default::default() };
@@ -82,7 +82,7 @@ fn rewards_of_items_by_hand() {
     let (model, items) = (small_model(1, 3), items());
     let (objective, examples) = (objective(&items), examples(&items));
     let config = config(AdvantageKind::Group, ItemsConfig { target: true, ..Default::default() });
-    let policy = prepare_model(model.clone(), &config);
+    let policy = freeze_untrained(model.clone(), &config);
     let (groups, _) = rolled_out(&stage(config, &policy, &objective, 8), &policy, &examples);
     let of = |reward: &dyn Reward, list: &[_]| -> Vec<f64> {
         let sample = |place| Sample { model: &model, example: &examples[0], noise: &[], log_probs: &[], list, place };
@@ -91,7 +91,7 @@ fn rewards_of_items_by_hand() {
     let mut list = groups[0].list.clone();
     list.iter_mut().enumerate().for_each(|(place, candidate)| candidate.is_target = place == 1);
     assert_eq!(of(&Hit, &list), [0.0, 1.0, 0.0]);
-    assert_eq!(of(&Gain, &list), [0.0, 1.0 / 3f64.log2(), 0.0]);
+    assert_eq!(of(&NdcgGain, &list), [0.0, 1.0 / 3f64.log2(), 0.0]);
     // The wrong ones stand at the first and the third place, whose discounts are 1 and 1/2.
     assert_eq!(of(&RankPenalty, &list), [-1.0 / 1.5, 0.0, -0.5 / 1.5]);
     let mixed = Mixed(vec![(Box::new(Hit), 2.0), (Box::new(RankPenalty), 0.5)]);
@@ -118,7 +118,7 @@ fn a_target_that_is_missing_takes_the_last_place_or_is_hinted_at() {
     }
     let lists = |of: ItemsConfig| {
         let config = config(AdvantageKind::Group, of);
-        let policy = prepare_model(model.clone(), &config);
+        let policy = freeze_untrained(model.clone(), &config);
         rolled_out(&stage(config, &policy, &objective, 2), &policy, &examples)
     };
     let (plain, update) = lists(ItemsConfig::default());
@@ -176,7 +176,7 @@ fn the_exact_expectation_s_gradient_is_that_of_finite_differences() {
     let (objective, examples) = (objective(&items), examples(&items));
     let of = ItemsConfig { rewards: terms("hit,ndcg=0.5"), target: true, ..Default::default() };
     let config = config(AdvantageKind::Expectation, of);
-    let policy = prepare_model(model, &config);
+    let policy = freeze_untrained(model, &config);
     let (groups, update) = rolled_out(&stage(config, &policy, &objective, 2), &policy, &examples);
     let expected = expected_reward(&policy, &objective, &examples, &groups);
     assert!((metric(&update, "expected_reward") - expected).abs() < 1e-5);
@@ -207,7 +207,7 @@ fn a_further_update_on_the_same_model_is_the_first_one() {
         let of = ItemsConfig { target: true, anchor: 0.1, ..Default::default() };
         let config = GrpoConfig { kl: 0.05, ..config(advantage, of) };
         let reference = small_model(1, 4);
-        let policy = prepare_model(start.clone(), &config);
+        let policy = freeze_untrained(start.clone(), &config);
         let [one, two] = [1, 8].map(|micro_batch| stage(config.clone(), &reference, &objective, micro_batch));
         let (groups, first) = one.roll_out_and_update(&policy, &batch, 1).unwrap();
         let further = two.update(&policy, &batch, 1, &groups).unwrap();
@@ -229,12 +229,12 @@ fn samples_of_a_thought_have_lists_of_their_own_and_earn_by_the_target() {
     let batch = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let of = ItemsConfig { rewards: terms("hit=0,log-posterior,perplexity=0.1"), thoughts: 3, ..Default::default() };
     let config = GrpoConfig { sigma_relative: Some(0.5), kl: 0.01, ..config(AdvantageKind::LeaveOneOut, of) };
-    let policy = prepare_model(start.clone(), &config);
+    let policy = freeze_untrained(start.clone(), &config);
     let [one, two] = [1, 8].map(|micro_batch| stage(config.clone(), &start, &objective, micro_batch));
     let (groups, update) = one.roll_out_and_update(&policy, &batch, 1).unwrap();
     assert_eq!(groups.len(), 9);
     let plain = config_of_one_thought();
-    let policy_of_one = prepare_model(start.clone(), &plain);
+    let policy_of_one = freeze_untrained(start.clone(), &plain);
     let (single, _) = rolled_out(&stage(plain, &start, &objective, 8), &policy_of_one, &examples);
     for (samples, single) in groups.chunks(3).zip(&single) {
         let sums = |group: &ItemGroup| group.list.iter().map(|item| item.log_prob()).collect::<Vec<_>>();
@@ -270,7 +270,7 @@ fn without_a_difference_in_rewards_the_anchor_is_stage_1() {
     let batch = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let of = ItemsConfig { rewards: terms("hit=0"), anchor: 0.25, ..Default::default() };
     let config = config(AdvantageKind::Expectation, of);
-    let policy = prepare_model(start, &config);
+    let policy = freeze_untrained(start, &config);
     let (_, update) = stage(config, &policy, &objective, 2).roll_out_and_update(&policy, &batch, 1).unwrap();
     let supervised = Sft::new(2, objective).update(&policy, &batch).unwrap();
     assert_same_gradients(&update.gradients, &supervised.gradients, 0.25);
@@ -289,7 +289,7 @@ fn steps_raise_what_they_reward() {
         let of = ItemsConfig { rewards: terms("hit"), target: true, ..Default::default() };
         let config = GrpoConfig { updates: 2, kl: 1e-3, ..config(advantage, of) };
         let stage = stage(config.clone(), &start, &objective, 8);
-        let (mut model, mut optimizer) = (prepare_model(start.clone(), &config), optimizer());
+        let (mut model, mut optimizer) = (freeze_untrained(start.clone(), &config), optimizer());
         let mut expected = Vec::new();
         for step in 1..=8 {
             optimizer.step = step;
@@ -310,7 +310,7 @@ fn only_the_thoughts_source_trains_where_the_backbone_is_frozen() {
     let batch = world.local_batch(&examples.iter().collect::<Vec<_>>());
     let of = ItemsConfig { target: true, ..Default::default() };
     let config = GrpoConfig { train_backbone: false, ..config(AdvantageKind::Expectation, of) };
-    let policy = prepare_model(start.clone(), &config);
+    let policy = freeze_untrained(start.clone(), &config);
     let stage = stage(config, &policy, &objective, 2);
     let after = weights(&stage.step(policy, &mut optimizer(), &batch).unwrap().0);
     for (name, values) in weights(&start) {

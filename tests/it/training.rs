@@ -9,7 +9,7 @@ use burn::module::Module;
 use latentr3::models::host::read;
 use latentr3::models::hub::read_tensors;
 use latentr3::models::{LatentRecommender, LoraConfig, Objective};
-use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, prepare_model};
+use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
     AdamWConfig, Event, Example, Found, Optimizer, ParameterGroup, RunFolder, Stage, TrainConfig, World,
@@ -123,7 +123,7 @@ fn gradient_checkpointing_changes_no_loss_and_no_gradient() {
     }
     for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
         let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
-        let model = prepare_model(small_model(1, 1), &config);
+        let model = freeze_untrained(small_model(1, 1), &config);
         let stage = Grpo::new(config, 8, 3, &model, Objective::vocabulary()).unwrap();
         let again = step(&stage, model.clone().with_gradient_checkpointing());
         assert_eq!(weights(&step(&stage, model)), weights(&again));
@@ -146,7 +146,7 @@ fn micro_batches_do_not_change_a_step() {
         let mut figures = vec![f64::from(read(loss)[0])];
         for estimator in [EstimatorKind::Likelihood, EstimatorKind::Score] {
             let config = GrpoConfig { group: 4, sigma: 0.5, estimator, ..Default::default() };
-            let model = prepare_model(small_model(1, 2), &config);
+            let model = freeze_untrained(small_model(1, 2), &config);
             let stage = Grpo::new(config, micro_batch, 3, &model, Objective::vocabulary()).unwrap();
             let (_, report) = stage.step(model, &mut optimizer(), &local).unwrap();
             figures.extend([report.headline, report.metrics["gradient_norm"].as_f64().unwrap()]);

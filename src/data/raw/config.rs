@@ -14,7 +14,8 @@ pub struct RawConfig {
     /// File with the items' titles [default: found beside the interactions].
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub items: Option<PathBuf>,
-    /// Column of user ids [default: the first present of user_id, reviewerID, userId, user, customer_id].
+    /// Column of user ids [default: the first present of user_id, reviewerID, userId, user, customer_id; `fit` also
+    /// guesses this and the other columns].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub user_column: Option<String>,
     /// Column of item ids, in both files [default: parent_asin, asin, item_id, movieId, item, product_id].
@@ -34,7 +35,8 @@ pub struct RawConfig {
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog_column: Option<String>,
-    /// Keep items in the file of titles that have no interactions, so that they can be recommended.
+    /// Keep items in the file of titles that have no interactions, so that they can be recommended; `fit`
+    /// always does.
     #[cfg_attr(feature = "clap", arg(long))]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub whole_catalog: bool,
@@ -51,13 +53,14 @@ pub struct RawConfig {
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t = Repeats::Keep))]
     pub repeats: Repeats,
     /// Drop users and items with fewer than K interactions, until all have K [default: 5, as in the published data; 1
-    /// for RecBole's files, which are already filtered].
+    /// for RecBole's files, which are already filtered, and for `fit`].
     #[cfg_attr(feature = "clap", arg(long, value_name = "K"))]
     pub k_core: Option<usize>,
     /// Minimum number of items in a history.
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 1))]
     pub min_history: usize,
-    /// How rows are split [default: temporal, as in the published data; leave-one-out for RecBole's files].
+    /// How rows are split [default: temporal, as in the published data; leave-one-out for RecBole's files;
+    /// for `fit`, temporal if the times are real ones over more than a month, else leave-one-out].
     #[cfg_attr(feature = "clap", arg(long, value_enum))]
     pub split: Option<SplitKind>,
     /// Ratio of training, validation and test rows in a temporal split.

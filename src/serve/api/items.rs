@@ -8,7 +8,7 @@ use axum::extract::{Query as Parameters, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Body, LONGEST, MOST, asked, check_length};
+use super::{Body, MAX_HISTORY, MAX_TOP, asked, check_length};
 use crate::data::Item;
 use crate::serve::problem::{Problem, ProblemBody};
 use crate::serve::shared::Shared;
@@ -18,9 +18,9 @@ use crate::serve::shared::Shared;
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FindRequest {
-    /// A part of a title, typos allowed; the catalog's first items without.
+    /// A part of a title, typos allowed. Empty: the first items of the catalog.
     q: String,
-    /// Items at most.
+    /// Maximum number of items.
     #[param(minimum = 1, maximum = 100, default = 10)]
     limit: usize,
 }
@@ -77,8 +77,8 @@ pub(super) async fn find_items(
 ) -> Result<Json<FoundItems>, Problem> {
     let Parameters(FindRequest { q, limit }) =
         request.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::of_field("limit", format!("must be from 1 to {MOST}, got {limit}")));
+    if !(1..=MAX_TOP).contains(&limit) {
+        return Err(Problem::of_field("limit", format!("must be from 1 to {MAX_TOP}, got {limit}")));
     }
     let served = shared.served();
     let catalog = served.recommender.catalog().catalog.items();
@@ -94,7 +94,7 @@ pub(super) async fn find_items(
 ))]
 pub(super) async fn add_items(State(shared): State<Arc<Shared>>, body: Body) -> Result<Json<AddAnswer>, Problem> {
     let AddRequest { items } = asked(body)?;
-    check_length("items", &items, LONGEST)?;
+    check_length("items", &items, MAX_HISTORY)?;
     let items = items.into_iter().map(|NamedItem { id, title }| Item { id, title }).collect();
     let (served, added) = shared.add(items).await?;
     let recommender = &served.recommender;

@@ -24,14 +24,14 @@ use super::problem::Problem;
 use super::shared::Shared;
 use super::watch::watch;
 
-/// Bytes of a body at most.
+/// Most bytes of a body.
 const LARGEST_BODY: usize = 1 << 20;
 
 /// Longest list.
-const MOST: usize = 100;
+const MAX_TOP: usize = 100;
 
 /// Longest history, and most histories of a request.
-const LONGEST: usize = 1000;
+const MAX_HISTORY: usize = 1000;
 
 /// The description of all routes.
 #[derive(OpenApi)]

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Body, LONGEST, MOST, asked, check_length, whole};
+use super::{Body, MAX_HISTORY, MAX_TOP, asked, check_length, whole};
 use crate::fit::Candidate;
 use crate::recommend::{Answer, Chosen, Query, Recommendation};
 use crate::serve::problem::{Problem, ProblemBody};
@@ -17,16 +17,16 @@ use crate::serve::shared::Shared;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RecommendRequest {
-    /// Ids of what was chosen, oldest first. Who has chosen nothing gets what is popular.
+    /// Ids of the items in the history, oldest first. An empty history gets popular items.
     #[schema(max_items = 1000)]
     history: Vec<String>,
-    /// Titles of what was chosen after that, whether the catalog has them or not.
+    /// Titles of later items of the history, whether the catalog has them or not.
     #[schema(max_items = 1000)]
     titles: Vec<String>,
     /// Histories of several users, in the place of `history` and `titles`.
     #[schema(max_items = 1000)]
     histories: Option<Vec<Vec<String>>>,
-    /// Titles of a list at most.
+    /// Maximum number of titles in a list.
     #[schema(minimum = 1, maximum = 100)]
     #[serde(deserialize_with = "whole")]
     top: usize,
@@ -130,8 +130,8 @@ impl From<Answer> for List {
 impl RecommendRequest {
     /// A query for each history, and whether there may be several.
     fn queries(self, excludes_history: bool) -> Result<(Vec<Query>, bool), Problem> {
-        if !(1..=MOST).contains(&self.top) {
-            return Err(Problem::of_field("top", format!("must be from 1 to {MOST}, got {}", self.top)));
+        if !(1..=MAX_TOP).contains(&self.top) {
+            return Err(Problem::of_field("top", format!("must be from 1 to {MAX_TOP}, got {}", self.top)));
         }
         let several = self.histories.is_some();
         if several && !(self.history.is_empty() && self.titles.is_empty()) {
@@ -145,8 +145,8 @@ impl RecommendRequest {
         let histories: Vec<Vec<Chosen>> =
             self.histories.map_or_else(own, |histories| histories.into_iter().map(ids).collect());
         let field = if several { "histories" } else { "history" };
-        check_length(field, &histories, LONGEST)?;
-        histories.iter().try_for_each(|history| check_length(field, history, LONGEST))?;
+        check_length(field, &histories, MAX_HISTORY)?;
+        histories.iter().try_for_each(|history| check_length(field, history, MAX_HISTORY))?;
         let query = Query {
             history: Vec::new(),
             top: self.top,

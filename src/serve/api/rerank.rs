@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Body, LONGEST, asked, check_length, whole_if_any};
+use super::{Body, MAX_HISTORY, asked, check_length, whole_if_any};
 use crate::fit::Candidate;
 use crate::recommend::Chosen;
 use crate::serve::problem::{Problem, ProblemBody};
@@ -26,14 +26,14 @@ pub(super) enum RerankRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RerankItems {
-    /// Ids of what was chosen, oldest first.
+    /// Ids of the items in the history, oldest first.
     #[serde(default)]
     #[schema(max_items = 1000)]
     history: Vec<String>,
     /// Ids of the items to rank.
     #[schema(min_items = 1, max_items = 1000)]
     items: Vec<String>,
-    /// Results at most; all if absent.
+    /// Maximum number of results; all if absent.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "whole_if_any")]
     top_n: Option<usize>,
@@ -43,13 +43,13 @@ pub(super) struct RerankItems {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RerankTexts {
-    /// Titles of what was chosen, oldest first, one a line.
+    /// Titles of the history, oldest first, one per line.
     #[schema(pattern = r"\S")]
     query: String,
     /// Titles to rank, whether the catalog has them or not.
     #[schema(min_items = 1, max_items = 1000)]
     documents: Vec<String>,
-    /// Results at most; all if absent.
+    /// Maximum number of results; all if absent.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "whole_if_any")]
     top_n: Option<usize>,
@@ -76,8 +76,8 @@ pub(super) struct RerankAnswer {
 struct RerankResult {
     /// Its place in the request, from 0.
     index: usize,
-    /// From 0 to 1: of items the probability that they come next, of documents the catalog lacks that among all of
-    /// them.
+    /// From 0 to 1. For an item of the catalog, the probability that it comes next; for a document that the catalog
+    /// lacks, the probability among all documents of the request.
     relevance_score: f64,
     /// The document, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ impl RerankRequest {
 impl RerankItems {
     fn asked(self) -> Result<Asked, Problem> {
         let ids = |ids: Vec<String>| ids.into_iter().map(Chosen::Id).collect::<Vec<_>>();
-        check_length("history", &self.history, LONGEST)?;
+        check_length("history", &self.history, MAX_HISTORY)?;
         check("items", &self.items, self.top_n)?;
         let top = self.top_n.unwrap_or(usize::MAX);
         Ok(Asked { history: ids(self.history), items: ids(self.items), documents: Vec::new(), top })
@@ -129,7 +129,7 @@ impl RerankTexts {
         if history.is_empty() {
             return Err(Problem::of_field("query", "must not be empty"));
         }
-        check_length("query", &history, LONGEST)?;
+        check_length("query", &history, MAX_HISTORY)?;
         let items = self.documents.iter().cloned().map(Chosen::Title).collect();
         let documents = if self.return_documents { self.documents } else { Vec::new() };
         Ok(Asked { history, items, documents, top: self.top_n.unwrap_or(usize::MAX) })
@@ -140,7 +140,7 @@ fn check(field: &'static str, list: &[String], top_n: Option<usize>) -> Result<(
     match (list.is_empty(), top_n) {
         (true, _) => Err(Problem::of_field(field, "must not be empty")),
         (_, Some(0)) => Err(Problem::of_field("top_n", "must be at least 1, got 0")),
-        _ => check_length(field, list, LONGEST),
+        _ => check_length(field, list, MAX_HISTORY),
     }
 }
 

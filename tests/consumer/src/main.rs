@@ -9,7 +9,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use latentr3_models::{Objective, ThoughtKind, compiled_backends, device, hub};
-use latentr3_train::grpo::{Grpo, GrpoConfig, Sample, prepare_model};
+use latentr3_train::grpo::{Grpo, GrpoConfig, Sample, freeze_untrained};
 use latentr3_train::{AdamW, AdamWConfig, Example, Optimizer, Stage, Trainable, World, forward};
 
 use contrast::Contrast;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let config = GrpoConfig { group: 4, ..GrpoConfig::default() };
     let thinking = model.clone().with_thoughts(ThoughtKind::LatentAttention, 1, 0)?;
-    let policy = prepare_model(thinking, &config);
+    let policy = freeze_untrained(thinking, &config);
     let grpo = Grpo::new(config, 2, 0, &policy, objective.clone())?;
     // Only the first token counts.
     let grpo = grpo.with_reward(|sample: &Sample| f64::from(sample.log_probs[0]));

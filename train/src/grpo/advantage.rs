@@ -59,8 +59,8 @@ impl AdvantageOver {
     /// Prompts that the authors' script has together.
     const MICRO: usize = 2;
 
-    /// The advantage of each pool by itself.
-    fn pools(self, advantage: Advantage) -> Advantage {
+    /// The advantage of the batch, or of every two prompts by themselves.
+    fn per_chunk(self, advantage: Advantage) -> Advantage {
         match self {
             Self::Batch => advantage,
             Self::Micro => Box::new(move |rewards, group| {
@@ -81,11 +81,11 @@ impl AdvantageKind {
             Self::LeaveOneOut => Box::new(leave_one_out_advantage),
             Self::Sibling | Self::Expectation | Self::Raml => return None,
         };
-        Some(over.pools(function))
+        Some(over.per_chunk(function))
     }
 
-    /// Whether it is one of items: it needs no sample without noise.
-    pub fn is_of_items(self) -> bool {
+    /// Whether it can be used with items: it needs no sample without noise.
+    pub fn works_with_items(self) -> bool {
         !matches!(self, Self::Batch | Self::Own | Self::Pool)
     }
 }
@@ -167,8 +167,8 @@ mod tests {
     fn over_micro_batches_each_two_prompts_are_a_pool() {
         let rewards = [REWARDS, REWARDS.map(|reward| 3.0 * reward)].concat();
         let advantages = AdvantageKind::Batch.function(AdvantageOver::Micro).unwrap()(&rewards, 2);
-        let pools = [batch_advantage(&rewards[..4], 2), batch_advantage(&rewards[4..], 2)].concat();
-        assert_eq!(advantages, pools);
+        let per_chunk = [batch_advantage(&rewards[..4], 2), batch_advantage(&rewards[4..], 2)].concat();
+        assert_eq!(advantages, per_chunk);
         assert_ne!(advantages, AdvantageKind::Batch.function(AdvantageOver::Batch).unwrap()(&rewards, 2));
     }
 

@@ -44,8 +44,8 @@ pub enum SampleKind {
 }
 
 impl SampleKind {
-    /// What is made of the samples and what their rewards are compared with, unless something else is asked for.
-    pub fn usual(self) -> (Option<ItemsConfig>, AdvantageKind) {
+    /// Configuration of items, if they are the samples, and advantage where nothing else is asked for.
+    pub fn defaults(self) -> (Option<ItemsConfig>, AdvantageKind) {
         match self {
             Self::Noise => (None, AdvantageKind::Batch),
             Self::Items => (Some(ItemsConfig::default()), AdvantageKind::Group),
@@ -64,8 +64,7 @@ pub struct GrpoConfig {
     /// Instead of `sigma`: the noise's expected norm as a share of the thought's. The published sigma is absolute and
     /// can drown the thought of a small model.
     pub sigma_relative: Option<f64>,
-    /// Largest perplexity that a reward tells apart; a worse one earns the same. Without a bound, one hopeless target
-    /// whose perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
+    /// Upper bound on the perplexity in a reward. Without a bound, one hopeless target whose perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
     /// that rewards are the published ones wherever those are finite.
     pub max_perplexity: f64,
     /// Items as samples, and what is made of them; absent, the samples are noise on the thought, as published. A group
@@ -75,7 +74,7 @@ pub struct GrpoConfig {
     pub estimator: EstimatorKind,
     /// What a reward is compared with.
     pub advantage: AdvantageKind,
-    /// Whose rewards that is taken over, where the samples are noise.
+    /// Prompts over which advantages are computed, where the samples are noise.
     pub advantage_over: AdvantageOver,
     /// The probability ratio is clipped below `1 - clip_low`.
     pub clip_low: f64,
@@ -135,7 +134,7 @@ impl GrpoConfig {
         }
     }
 
-    /// Whether the model as stage 2 found it is needed to the end.
+    /// Whether a copy of the model that stage 2 starts from must be kept as reference.
     pub fn needs_reference(&self) -> bool {
         self.kl > 0.0 || self.max_kl.is_some()
     }
@@ -168,7 +167,7 @@ impl GrpoConfig {
         }
     }
 
-    /// Makes sure that advantage and estimator are such of the samples.
+    /// Makes sure that advantage and estimator are valid for this kind of sample.
     fn check_samples(&self) -> Result<(), TrainError> {
         let problem = |field, problem: &str| Err(TrainError::config(field, problem));
         match &self.items {
@@ -176,7 +175,7 @@ impl GrpoConfig {
                 problem("advantage", "this kind is for items as samples, but the samples are noise on the thought")
             }
             None => Ok(()),
-            Some(_) if !self.advantage.is_of_items() => problem(
+            Some(_) if !self.advantage.works_with_items() => problem(
                 "advantage",
                 "this kind needs a noise-free sample; for items use group, leave-one-out, sibling, expectation or raml",
             ),

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 
 use super::config::GrpoConfig;
 
-/// The most that a watched divergence is said to be: so much that sums over micro-batches and ranks stay finite.
+/// Divergences are reported as at most this, so that sums over micro-batches and ranks stay finite.
 pub(super) const LARGEST_KL: f64 = 1e30;
 
 /// The loss of some rollouts, in parts; each is a sum over their tokens divided by the tokens of the whole batch.
@@ -54,8 +54,7 @@ pub fn policy_loss(
     };
     let difference = reference - log_probs;
     let kl = mean((difference.clone().exp() - difference).sub_scalar(1.0));
-    // One that is only watched may be infinite; what is watched is a number, so that it is the guard that stops the
-    // run.
+    // Without a weight it may be infinite; it is capped, so that the guard stops the run, not the check for NaN.
     if config.kl > 0.0 {
         loss = loss + kl.clone().mul_scalar(config.kl);
     }

@@ -24,8 +24,8 @@ pub use config::{EstimatorKind, GrpoConfig, SampleKind};
 pub use items::{Candidate, ItemGroup, ItemGuide, ItemsConfig, RankingGrpo, RewardKind, RewardTerm};
 pub use loss::{PolicyLoss, policy_loss};
 pub use reward::{
-    Entropy, Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward, Sample, negative_perplexity,
+    Entropy, Hit, LogPosterior, Mixed, NdcgGain, NegativePerplexity, RankPenalty, Reward, Sample, negative_perplexity,
 };
-pub use rollout::{Densities, Pool, Rollouts, mean_of_samples};
+pub use rollout::{BatchValues, Densities, Rollouts, mean_of_samples};
 pub use samples::group_noise;
-pub use stage::{Grpo, prepare_model, stage};
+pub use stage::{Grpo, freeze_untrained, stage};

@@ -98,7 +98,7 @@ impl Reward for Hit {
 
 /// A penalty for items that are not the target, the more, the higher they stand (MiniOneRec): for the one at place `i`
 /// of the list `-(1 / log2(i + 2)) / sum`, where the sum is that of all wrong ones, and 0 for the target. A list without
-/// the target earns 0 throughout, for there it would only spread the probability of what is likely.
+/// the target earns 0 throughout, because a penalty there would only flatten the distribution.
 #[derive(Debug, Clone, Copy)]
 pub struct RankPenalty;
 
@@ -114,9 +114,9 @@ impl Reward for RankPenalty {
 
 /// The gain of the target at its place of the list, `1 / log2(i + 2)`, and 0 for any other item.
 #[derive(Debug, Clone, Copy)]
-pub struct Gain;
+pub struct NdcgGain;
 
-impl Reward for Gain {
+impl Reward for NdcgGain {
     fn of(&self, sample: &Sample) -> Result<f64, TrainError> {
         Ok(if sample.item()?.is_target { discount(sample.place) } else { 0.0 })
     }
@@ -127,8 +127,8 @@ fn discount(place: usize) -> f64 {
     1.0 / (place as f64 + 2.0).log2()
 }
 
-/// Minus the logarithm of the item's own probability: nats. With the expectation over a list it is the list's entropy,
-/// and beside the log-probabilities of another model what brings the two closer, minus their divergence.
+/// Minus the logarithm of the item's own probability: nats. Its expectation over a list is the list's entropy; added to
+/// the reward of a guide, the expected reward is minus the KL divergence from the guide.
 #[derive(Debug, Clone, Copy)]
 pub struct Entropy;
 

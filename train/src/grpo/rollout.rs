@@ -21,7 +21,7 @@ pub struct Rollouts {
     /// Advantage of each rollout.
     pub advantages: Vec<f64>,
     /// Values of the whole batch, to which the rewards are compared.
-    pub pool: Pool,
+    pub pool: BatchValues,
 }
 
 /// The Gaussians that the samples of each prompt were drawn from.
@@ -37,7 +37,7 @@ pub struct Densities {
 
 /// Values of all rollouts of a batch, whichever rank made them.
 #[derive(Debug, Clone, Default)]
-pub struct Pool {
+pub struct BatchValues {
     /// Reward of each rollout.
     pub rewards: Vec<f64>,
     /// Advantage of each rollout.
@@ -63,8 +63,8 @@ impl Rollouts {
     }
 }
 
-impl Pool {
-    /// The metrics by which one sees whether stage 2 does any good.
+impl BatchValues {
+    /// The metrics that `docs/stage-2.md` lists for noise as samples.
     pub(super) fn metrics(&self, group: usize) -> Map<String, Value> {
         let square_sum: f64 = self.advantages.iter().map(|a| a * a).sum();
         let largest = self.advantages.iter().map(|a| a * a).fold(0.0, f64::max);

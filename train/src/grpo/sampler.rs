@@ -8,7 +8,7 @@ use latentr3_models::{LatentRecommender, Objective, TargetLogProbs, host, on_tap
 use super::advantage::Advantage;
 use super::config::GrpoConfig;
 use super::reward::{Reward, Sample};
-use super::rollout::{Densities, Pool, Rollouts};
+use super::rollout::{BatchValues, Densities, Rollouts};
 use super::samples::{gather_noise, repeat_rows, repeated_targets};
 use crate::batches::micro_batches;
 use crate::forward::{common_head, prompts};
@@ -266,7 +266,7 @@ impl Sampler<'_> {
         log_probs: &[Vec<f32>],
         noise: &[f32],
         thought_norms: &[f64],
-    ) -> Pool {
+    ) -> BatchValues {
         let group = self.config.group;
         let width = noise.len() / log_probs.len().max(1);
         let norm = |noise: &[f32]| noise.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>().sqrt();
@@ -275,7 +275,7 @@ impl Sampler<'_> {
         let losses: Vec<f64> = log_probs.iter().step_by(group).map(loss).collect();
         let noise_norms: Vec<f64> = noise.chunks(width.max(1)).map(norm).collect();
         let rewards = batch.all_gather(rewards, group);
-        Pool {
+        BatchValues {
             advantages: (self.advantage)(&rewards, group),
             rewards,
             losses: batch.all_gather(&losses, 1),

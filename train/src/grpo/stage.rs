@@ -33,7 +33,7 @@ pub struct Grpo {
 }
 
 /// Freezes what stage 2 does not train.
-pub fn prepare_model(model: LatentRecommender, config: &GrpoConfig) -> LatentRecommender {
+pub fn freeze_untrained(model: LatentRecommender, config: &GrpoConfig) -> LatentRecommender {
     let mut model = model.train();
     if !config.train_backbone {
         model.backbone = model.backbone.no_grad();
@@ -66,7 +66,7 @@ impl Grpo {
     /// `micro_batch` prompts run through the model at once, each with its whole group; `seed` is that of the noise;
     /// `objective` says what the targets' tokens compete with, in rewards and ratios. `start` is the model as stage 2
     /// finds it; it becomes the reference policy if the configuration asks for one. While the backbone is frozen, the
-    /// reference's prompts are taken from the policy's.
+    /// reference reuses the policy's hidden states of the prompts.
     ///
     /// # Errors
     ///
@@ -80,13 +80,13 @@ impl Grpo {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use latentr3_models::backbone::{BackboneConfig, NewBackbone};
     /// use latentr3_models::{LatentRecommender, Objective, ThoughtKind, device};
-    /// use latentr3_train::grpo::{Grpo, GrpoConfig, Sample, prepare_model};
+    /// use latentr3_train::grpo::{Grpo, GrpoConfig, Sample, freeze_untrained};
     /// use latentr3_train::{AdamW, AdamWConfig, Example, Optimizer, Stage, World};
     ///
     /// let (sizes, thoughts) = (BackboneConfig::new(&NewBackbone::tiny(16, 0))?, ThoughtKind::LatentAttention);
     /// let model = LatentRecommender::new(sizes, thoughts, 1, 0, &device("flex")?)?;
     /// let config = GrpoConfig { group: 4, sigma: 0.3, ..Default::default() };
-    /// let model = prepare_model(model, &config); // only the latent attention trains
+    /// let model = freeze_untrained(model, &config); // only the latent attention trains
     /// let stage = Grpo::new(config, 8, 0, &model, Objective::vocabulary())?
     ///     .with_reward(|sample: &Sample| f64::from(sample.log_probs[0]));
     /// let row = Example { prompt: vec![1, 2, 3], target: vec![5, 0], item: 0, row: 0 };
@@ -179,8 +179,8 @@ impl Grpo {
     /// score estimator one of the prompts only.
     ///
     /// Metrics: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose
-    /// ratio is outside the clip range, and, where there is a reference, the estimated `kl` divergence to it, of the
-    /// policy that made the rollouts where the loss has no use for it. The score estimator counts noisy samples instead
+    /// ratio is outside the clip range, and, where there is a reference, the estimated `kl` divergence from it: of the
+    /// current policy if it has a weight in the loss, else of the policy that made the rollouts. The score estimator counts noisy samples instead
     /// of tokens, and adds `thought_kl`, the divergence of the thoughts, where it has a weight.
     ///
     /// # Errors
@@ -259,7 +259,7 @@ impl Stage<LatentRecommender> for Grpo {
     }
 
     fn freeze(&self, model: LatentRecommender) -> LatentRecommender {
-        prepare_model(model, &self.config)
+        freeze_untrained(model, &self.config)
     }
 
     fn validate(

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::guide::Guide;
 use crate::TrainError;
 use crate::config::check_not_negative;
-use crate::grpo::reward::{Entropy, Gain, Hit, LogPosterior, Mixed, NegativePerplexity, RankPenalty, Reward};
+use crate::grpo::reward::{Entropy, Hit, LogPosterior, Mixed, NdcgGain, NegativePerplexity, RankPenalty, Reward};
 
 /// Most samples of a prompt's thought.
 const MOST_THOUGHTS: usize = 1 << 10;
@@ -90,7 +90,7 @@ impl ItemsConfig {
             let problem = format!("must be from 1 to {MOST_THOUGHTS}, got {}", self.thoughts);
             return Err(TrainError::config("thought_samples", problem));
         }
-        if self.thoughts == 1 && self.rewards.iter().any(|term| !term.kind.is_of_items()) {
+        if self.thoughts == 1 && self.rewards.iter().any(|term| !term.kind.rewards_items()) {
             let problem =
                 "perplexity and log-posterior compare samples of a thought; thought_samples must be at least 2";
             return Err(TrainError::config("reward", problem));
@@ -105,11 +105,11 @@ impl ItemsConfig {
 
     /// What a thought earns, where it does.
     pub(super) fn thought_reward(&self) -> Option<Mixed> {
-        self.rewards.iter().any(|term| !term.kind.is_of_items()).then(|| self.mixed(false, None))
+        self.rewards.iter().any(|term| !term.kind.rewards_items()).then(|| self.mixed(false, None))
     }
 
     fn mixed(&self, of_items: bool, guide: Option<Guide>) -> Mixed {
-        let terms = self.rewards.iter().filter(|term| term.kind.is_of_items() == of_items);
+        let terms = self.rewards.iter().filter(|term| term.kind.rewards_items() == of_items);
         let by_guide = || guide.clone().map(|guide| Box::new(guide) as Box<dyn Reward>);
         let reward = |term: &RewardTerm| Some((term.kind.reward().or_else(by_guide)?, term.weight));
         Mixed(terms.filter_map(reward).collect())
@@ -124,7 +124,7 @@ pub enum RewardKind {
     Hit,
     /// See [`RankPenalty`].
     Rank,
-    /// See [`Gain`].
+    /// See [`NdcgGain`].
     Ndcg,
     /// The item's log-probability by another model.
     Guide,
@@ -148,8 +148,8 @@ impl RewardKind {
         ("log-posterior", Self::LogPosterior),
     ];
 
-    /// Whether items differ in it; else it is one of thoughts, and the same for all items of a list.
-    pub fn is_of_items(self) -> bool {
+    /// Whether items of a list differ in it; else it rewards a thought, and is the same for all of them.
+    pub fn rewards_items(self) -> bool {
         !matches!(self, Self::Perplexity | Self::LogPosterior)
     }
 
@@ -158,7 +158,7 @@ impl RewardKind {
         Some(match self {
             Self::Hit => Box::new(Hit),
             Self::Rank => Box::new(RankPenalty),
-            Self::Ndcg => Box::new(Gain),
+            Self::Ndcg => Box::new(NdcgGain),
             Self::Guide => return None,
             Self::Entropy => Box::new(Entropy),
             Self::Perplexity => Box::new(NegativePerplexity { largest: f64::from(f32::MAX) }),

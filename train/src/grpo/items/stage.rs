@@ -11,7 +11,7 @@ use crate::forward::{likelihood, unlikely_rows};
 use crate::grpo::config::GrpoConfig;
 use crate::grpo::loss::LARGEST_KL;
 use crate::grpo::reward::Reward;
-use crate::grpo::stage::prepare_model;
+use crate::grpo::stage::freeze_untrained;
 use crate::guard::{Guards, Watched};
 use crate::local_update::LocalUpdate;
 use crate::optimizer::Optimizer;
@@ -161,7 +161,7 @@ impl Stage<LatentRecommender> for RankingGrpo {
     }
 
     fn freeze(&self, model: LatentRecommender) -> LatentRecommender {
-        prepare_model(model, &self.config)
+        freeze_untrained(model, &self.config)
     }
 
     fn validate(
