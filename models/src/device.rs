@@ -43,6 +43,8 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
     if index.is_some() && matches!(backend, "flex" | "ndarray") {
         return Err(error(format!("`{backend}` runs on the CPU and takes no device number")));
     }
+    #[cfg(all(feature = "gpu", feature = "kernel-cache"))]
+    keep_kernels();
     match backend {
         #[cfg(feature = "flex")]
         "flex" => Ok(Device::flex()),
@@ -81,9 +83,9 @@ pub struct Driver {
 
 /// The driver of a GPU's device; `None` for the CPU's own backends.
 pub fn driver(device: &Device) -> Option<Driver> {
-    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda"))]
+    #[cfg(feature = "gpu")]
     return device.identity().map(|identity| Driver { name: identity.name, is_software: identity.physical.is_none() });
-    #[cfg(not(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")))]
+    #[cfg(not(feature = "gpu"))]
     {
         let _ = device;
         None
@@ -104,6 +106,19 @@ impl Precision {
         }
         Err(ModelError::Precision { asked: self, possible: Self::ALL.into_iter().filter(works).collect() })
     }
+}
+
+/// Has CubeCL keep compiled kernels. By itself the feature keeps only the choices among them. A configuration that the
+/// program has set or read before stays as it is.
+#[cfg(all(feature = "gpu", feature = "kernel-cache"))]
+fn keep_kernels() {
+    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        config.compilation.cache = true;
+        CubeClRuntimeConfig::try_set(config);
+    });
 }
 
 /// An NVIDIA GPU. The runtime panics where there is no driver or no such GPU, so it is tried here first.

@@ -70,18 +70,31 @@ pub enum Timed {
 
 /// Steps of training: AdamW at a constant rate with gradients clipped to norm 1.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct StepConfig {
-    /// Steps.
+    /// Training steps; for latency, rounds of requests over the users.
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 3))]
     pub steps: usize,
+    /// Steps before those that are timed (sft, grpo).
+    #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS", default_value_t = 0))]
+    pub warm_up: usize,
+    /// Use the same batch in every step (sft, grpo).
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub repeat: bool,
     /// Rows or rollouts per step.
+    #[cfg_attr(feature = "clap", arg(skip))]
     pub batch: usize,
-    /// Prompts per forward pass.
+    /// Prompts per forward pass; for grpo, each with all its samples.
+    #[cfg_attr(feature = "clap", arg(id = "micro", long = "micro", value_name = "MICRO", default_value_t = 8))]
     pub micro_batch: usize,
-    /// Learning rate.
+    /// Learning rate (sft, grpo).
+    #[cfg_attr(feature = "clap", arg(id = "lr", long = "lr", value_name = "LR", default_value_t = 1e-4))]
     pub learning_rate: f64,
-    /// Whether activations are recomputed in the backward pass.
+    /// Recompute activations in the backward pass instead of storing them.
+    #[cfg_attr(feature = "clap", arg(long))]
     pub gradient_checkpointing: bool,
-    /// Precision in which frozen weights are stored.
+    /// Precision in which frozen weights are stored (sft with --lora-rank, grpo): f32, bf16 or f16.
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PRECISION", default_value_t = Precision::F32))]
     pub frozen_weights: Precision,
 }
 

@@ -18,7 +18,7 @@ pub enum BenchResult {
 }
 
 /// How long training steps took.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StepTimes {
     /// Seconds of each step.
     pub step_s: Vec<f64>,
@@ -26,6 +26,15 @@ pub struct StepTimes {
     pub loss: Vec<f64>,
     /// The mean reward of each step; none in stage 1.
     pub reward: Vec<f64>,
+    /// Kernels that each step launched on a GPU; absent on a CPU.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub launches: Vec<u64>,
+    /// Kernels among them that no step before had launched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub new_kernels: Vec<usize>,
+    /// Launches of the last step by the kernels' names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kernels: BTreeMap<String, u64>,
     /// Tokens of all steps: prompts, targets and thoughts.
     pub tokens: usize,
     /// Seconds of the fastest step.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::config::StepConfig;
 use super::error::BenchError;
 use super::result::StepTimes;
-use crate::models::LatentRecommender;
+use crate::models::{LatentRecommender, LaunchCounter};
 use crate::run::peak_mib;
 use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, World};
 
@@ -32,24 +32,38 @@ impl Steps<'_> {
             model = model.with_gradient_checkpointing();
         }
         let world = World::alone();
-        let (mut step_s, mut loss, mut reward, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        for step in 0..config.steps {
-            let batch: Vec<&Example> = (0..prompts).map(|i| &rows[(step * prompts + i) % rows.len()]).collect();
+        let mut counter = LaunchCounter::of(&model.device());
+        let mut times = StepTimes::default();
+        for step in 0..config.warm_up.saturating_add(config.steps) {
+            let first = if config.repeat { 0 } else { step * prompts };
+            let batch: Vec<&Example> = (first..first + prompts).map(|row| &rows[row % rows.len()]).collect();
             optimizer.step = step + 1;
             let clock = Instant::now();
             let (moved, report) = self.stage.step(model, &mut optimizer, &world.local_batch(&batch))?;
             model = moved;
-            step_s.push(clock.elapsed().as_secs_f64());
+            let seconds = clock.elapsed().as_secs_f64();
+            let launches = counter.as_mut().map(LaunchCounter::take);
             if let Some(Fault { what, value }) = report.fault {
                 return Err(TrainError::NotFinite { step: step + 1, what, value, rows: Vec::new() }.into());
             }
-            loss.extend(report.metrics.get("loss").and_then(Value::as_f64));
-            if self.group.is_some() {
-                reward.push(report.headline);
+            if step < config.warm_up {
+                continue;
             }
-            tokens += batch.iter().map(|row| row.prompt.len() + row.target.len() + model.thoughts()).sum::<usize>();
+            times.step_s.push(seconds);
+            times.loss.extend(report.metrics.get("loss").and_then(Value::as_f64));
+            if self.group.is_some() {
+                times.reward.push(report.headline);
+            }
+            if let Some(launches) = launches {
+                times.launches.push(launches.count());
+                times.new_kernels.push(launches.new_kernels);
+                times.kernels = launches.by_kernel;
+            }
+            let length = |row: &&Example| row.prompt.len() + row.target.len() + model.thoughts();
+            times.tokens += batch.iter().map(length).sum::<usize>();
         }
-        let step_s_min = step_s.iter().copied().fold(f64::INFINITY, f64::min);
-        Ok(StepTimes { step_s, loss, reward, tokens, step_s_min, peak_mib: peak_mib() })
+        times.step_s_min = times.step_s.iter().copied().fold(f64::INFINITY, f64::min);
+        times.peak_mib = peak_mib();
+        Ok(times)
     }
 }

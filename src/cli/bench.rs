@@ -34,28 +34,18 @@ pub(super) struct BenchArgs {
     catalog: Option<PathBuf>,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// Training steps; for latency, rounds of requests over the users
-    #[arg(long, default_value_t = 3)]
-    steps: usize,
     /// Rows per step (sft), rollouts per step (grpo) or users at once (eval, latency) [default: 32 for sft, 64 for
     /// grpo, 8 for eval, both 1 and 16 for latency]
     #[arg(long)]
     batch: Option<usize>,
-    /// Prompts per forward pass; for grpo, each with all its samples
-    #[arg(long, default_value_t = 8)]
-    micro: usize,
+    #[command(flatten)]
+    steps: StepConfig,
     /// Train low-rank adapters of this rank instead of the backbone (sft)
     #[arg(long, value_name = "RANK")]
     lora_rank: Option<usize>,
-    /// Recompute activations in the backward pass instead of storing them
-    #[arg(long)]
-    gradient_checkpointing: bool,
     /// Matmul precision: f32, bf16 or f16, if the device supports it
     #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
     precision: Precision,
-    /// Precision in which frozen weights are stored (sft with --lora-rank, grpo): f32, bf16 or f16
-    #[arg(long, value_name = "PRECISION", default_value_t = Precision::F32)]
-    frozen_weights: Precision,
     /// What is sampled for each prompt (grpo); with items, the whole model trains
     #[arg(long, value_enum, default_value_t = SampleKind::Noise)]
     samples: SampleKind,
@@ -68,9 +58,6 @@ pub(super) struct BenchArgs {
     /// Gradient estimator (grpo)
     #[arg(long, value_enum, default_value_t = EstimatorKind::Likelihood)]
     estimator: EstimatorKind,
-    /// Learning rate (sft, grpo)
-    #[arg(long, default_value_t = 1e-4)]
-    lr: f64,
     /// Users to rank the catalog for (eval, latency)
     #[arg(long, default_value_t = 16)]
     users: usize,
@@ -96,9 +83,11 @@ pub(super) struct BenchArgs {
 }
 
 /// Options that apply only to some benchmarks, and to which.
-const ONLY_FOR: [(&str, &[What]); 12] = [
+const ONLY_FOR: [(&str, &[What]); 14] = [
     ("samples", &[What::Grpo]),
     ("steps", &[What::Sft, What::Grpo, What::Latency]),
+    ("warm_up", &[What::Sft, What::Grpo]),
+    ("repeat", &[What::Sft, What::Grpo]),
     ("micro", &[What::Sft, What::Grpo]),
     ("lora_rank", &[What::Sft]),
     ("gradient_checkpointing", &[What::Sft, What::Grpo]),
@@ -144,14 +133,7 @@ impl BenchArgs {
 
     fn timed(&self) -> Timed {
         let Self { users, beams, group, sigma, estimator, .. } = *self;
-        let steps = |batch| StepConfig {
-            steps: self.steps,
-            batch: self.batch.unwrap_or(batch),
-            micro_batch: self.micro,
-            learning_rate: self.lr,
-            gradient_checkpointing: self.gradient_checkpointing,
-            frozen_weights: self.frozen_weights,
-        };
+        let steps = |batch| StepConfig { batch: self.batch.unwrap_or(batch), ..self.steps.clone() };
         match self.what {
             What::Sft => Timed::Sft { steps: steps(32), lora_rank: self.lora_rank },
             What::Grpo => {
@@ -165,7 +147,7 @@ impl BenchArgs {
             What::Eval => Timed::Search { users, batch: self.batch.unwrap_or(8), beams },
             What::Latency => {
                 let batches = self.batch.map_or(vec![1, 16], |batch| vec![batch]);
-                Timed::Latency(RequestConfig { users, batches, rounds: self.steps, beams })
+                Timed::Latency(RequestConfig { users, batches, rounds: self.steps.steps, beams })
             }
         }
     }
