@@ -1,8 +1,8 @@
 //! Where a thought comes from.
 
 use burn::module::{Module, Param};
+use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::ModelError;
 use crate::backbone::{Linear, PromptState, Rope, Segment};
@@ -157,8 +157,8 @@ impl LatentAttention {
         let keys = angles.rotate(keys.reshape([rows, tokens, 1, d_model])).reshape([rows, tokens, d_model]);
         let query = query.clone().reshape([rows, prompts / rows, d_model]);
         let mut scores = query.matmul(keys.swap_dims(1, 2));
-        if let Some(padding) = padding_mask(&segment.lengths, tokens, &device) {
-            scores = scores + padding;
+        if let Some(padding) = segment.lengths.mask(tokens, &device) {
+            scores = scores + padding.unsqueeze_dim(1);
         }
         scores.reshape([prompts, tokens])
     }
@@ -181,14 +181,4 @@ fn weighted_mean(weights: Tensor<2>, state: &PromptState) -> Tensor<2> {
         start += tokens;
     }
     mean.expect("a prompt has run")
-}
-
-/// `[rows, 1, tokens]`: 0 up to each row's length, minus infinity after it; `None` if all rows are full.
-fn padding_mask(lengths: &[usize], tokens: usize, device: &Device) -> Option<Tensor<3>> {
-    if lengths.iter().all(|&length| length == tokens) {
-        return None;
-    }
-    let row = |&length: &usize| (0..tokens).map(move |token| if token < length { 0.0 } else { f32::NEG_INFINITY });
-    let mask: Vec<f32> = lengths.iter().flat_map(row).collect();
-    Some(Tensor::from_data(TensorData::new(mask, [lengths.len(), 1, tokens]), device))
 }

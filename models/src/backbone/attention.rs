@@ -9,7 +9,7 @@ use super::layers::{Linear, RmsNorm};
 use super::rope::RopeAngles;
 use super::state::KeyValue;
 use crate::ModelError;
-use crate::ops::{self, Packing};
+use crate::ops::{self, KeyLengths, Packing};
 use crate::parameters::Parameters;
 
 /// Multi-head attention with fewer key heads than query heads (Ainslie et al., arXiv 2305.13245).
@@ -35,7 +35,7 @@ pub struct Attention {
 /// Keys and values of one earlier segment in one layer.
 pub(crate) struct Context<'a> {
     pub key_value: &'a KeyValue,
-    pub lengths: &'a [usize],
+    pub lengths: &'a KeyLengths,
 }
 
 impl Attention {

@@ -227,7 +227,7 @@ impl Backbone {
             layers.push(key_value);
         }
         let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);
-        Ok(Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.to_vec() })
+        Ok(Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.into() })
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.

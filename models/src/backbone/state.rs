@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::ops::{Packing, pick_rows};
+use crate::ops::{KeyLengths, Packing, pick_rows};
 
 /// Tokens that ran through the decoder together: their keys and values in every layer and their last hidden states.
 ///
@@ -16,7 +16,7 @@ pub struct Segment {
     /// Position in the sequence of each row's first token.
     pub(crate) starts: Vec<usize>,
     /// Number of tokens in each row.
-    pub(crate) lengths: Vec<usize>,
+    pub(crate) lengths: KeyLengths,
 }
 
 /// Keys and values of one layer.
@@ -89,7 +89,7 @@ impl Segment {
             layers: self.layers.iter().zip(&next.layers).map(join_layer).collect(),
             hidden: join(&self.hidden, &next.hidden, &places, size),
             starts: rows.iter().map(|&row| self.starts[row]).collect(),
-            lengths,
+            lengths: lengths.into_iter().collect(),
         }
     }
 }

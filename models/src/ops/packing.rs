@@ -1,8 +1,8 @@
 //! Rows of different lengths without their padding.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::move_rows::{RowMoves, move_rows};
 
@@ -17,6 +17,7 @@ pub struct Packing {
     /// Of every token, one after the other, which of its row's tokens it does not see even if they come before it,
     /// `[valid tokens, tokens]`. Absent where it sees all before it.
     hidden: Option<Arc<[bool]>>,
+    causal_mask: Arc<OnceLock<Tensor<3>>>,
 }
 
 impl Packing {
@@ -30,6 +31,7 @@ impl Packing {
             tokens,
             moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)),
             hidden: None,
+            causal_mask: Arc::default(),
         }
     }
 
@@ -68,6 +70,31 @@ impl Packing {
     /// Which of the tokens before it a token does not see, `[valid tokens, tokens]`, where it does not see them all.
     pub(super) fn hidden(&self) -> Option<&[bool]> {
         self.hidden.as_deref()
+    }
+
+    /// What is added to the scores of tokens by those of their own row, `[rows, tokens, tokens]` or, if it is the same for
+    /// all rows, `[1, tokens, tokens]`: 0 for what a token sees, minus infinity for all else. Padding sees all before it.
+    pub(super) fn causal_mask(&self, device: &Device) -> Tensor<3> {
+        let tokens = self.tokens;
+        let value = |is_seen: bool| if is_seen { 0.0 } else { f32::NEG_INFINITY };
+        let make = || {
+            let (rows, mask) = match self.hidden() {
+                None => (1, (0..tokens * tokens).map(|place| value(place % tokens <= place / tokens)).collect()),
+                Some(mut hidden) => {
+                    let mut mask = Vec::with_capacity(self.lengths.len() * tokens * tokens);
+                    for &length in &*self.lengths {
+                        let (row, rest) = hidden.split_at(length * tokens);
+                        mask.extend(row.iter().map(|&is_hidden| value(!is_hidden)));
+                        let padding = length * tokens..tokens * tokens;
+                        mask.extend(padding.map(|place| value(place % tokens <= place / tokens)));
+                        hidden = rest;
+                    }
+                    (self.lengths.len(), mask)
+                }
+            };
+            Tensor::from_data(TensorData::new(mask, [rows, tokens, tokens]), device)
+        };
+        self.causal_mask.get_or_init(make).clone()
     }
 
     /// `[rows * tokens, width]` without the padding, `[valid tokens, width]`.

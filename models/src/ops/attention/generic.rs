@@ -1,9 +1,9 @@
 //! The attention from Burn's own operations.
 
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Bool, Int, TensorData};
+use burn::tensor::TensorData;
 
-use super::{Attention, Gradients, Packing, Tensor, Visible, WeightFactors};
+use super::{Attention, Gradients, KeyLengths, Packing, Tensor, Visible, WeightFactors};
 use crate::ops::route::Generic;
 
 impl<B: Generic> Attention for B {
@@ -46,10 +46,10 @@ pub fn attend_also(
     keys: Tensor<4>,
     values: Tensor<4>,
     packing: &Packing,
-    lengths: &[usize],
+    lengths: &KeyLengths,
     factors: WeightFactors,
 ) -> Tensor<3> {
-    let visible = Visible { packing: packing.clone(), keys: Some(lengths.to_vec()), factors };
+    let visible = Visible { packing: packing.clone(), keys: Some(lengths.clone()), factors };
     forward(Some(before), (queries, [keys, values]), &visible)
 }
 
@@ -155,45 +155,18 @@ fn weigh(weights: Tensor<4>, factors: &Option<Tensor<4>>) -> Tensor<4> {
 fn scores(queries: Tensor<4>, keys: Tensor<4>, visible: &Visible) -> Tensor<4> {
     let [rows, tokens, heads, width] = queries.dims();
     let [segment_rows, length, _, _] = keys.dims();
-    let folded = fold(queries.swap_dims(1, 2), &keys);
-    let scores =
-        unfold(folded.matmul(keys.permute([0, 2, 3, 1])), [rows, heads, tokens]).mul_scalar((width as f64).powf(-0.5));
-    let device = scores.device().inner();
+    let folded = fold(queries.swap_dims(1, 2), &keys).matmul(keys.permute([0, 2, 3, 1]));
+    let folded = folded.mul_scalar((width as f64).powf(-0.5));
+    let (device, places) = (folded.device().inner(), [rows, heads, tokens]);
+    let is_on_tape = folded.is_autodiff();
+    let given = |mask: Tensor<4>| if is_on_tape { Tensor::from_inner(mask) } else { mask };
     match &visible.keys {
-        None => {
-            let later = Tensor::<2, Bool>::tril_mask([tokens, length], 0, &device);
-            let scores = scores.mask_fill(later.unsqueeze(), f32::NEG_INFINITY);
-            match padded_hidden(&visible.packing) {
-                None => scores,
-                Some(hidden) => {
-                    let hidden = TensorData::new(hidden, [rows, 1, tokens, length]);
-                    scores.mask_fill(Tensor::<4, Bool>::from_data(hidden, &device), f32::NEG_INFINITY)
-                }
-            }
-        }
-        Some(lengths) if lengths.iter().all(|&visible| visible == length) => scores,
-        Some(lengths) => {
-            let share = rows / segment_rows;
-            let ends: Vec<i32> = (0..rows).map(|row| lengths[row / share] as i32).collect();
-            let ends = Tensor::<4, Int>::from_data(TensorData::new(ends, [rows, 1, 1, 1]), &device);
-            let places = Tensor::<1, Int>::arange(0..length as i64, &device).unsqueeze::<4>();
-            let hidden = places.expand([rows, 1, 1, length]).greater_equal(ends.expand([rows, 1, 1, length]));
-            scores.mask_fill(hidden, f32::NEG_INFINITY)
-        }
+        None => unfold(folded, places) + given(visible.packing.causal_mask(&device).unsqueeze_dim(1)),
+        Some(lengths) => match lengths.mask(length, &device) {
+            None => unfold(folded, places),
+            Some(mask) => unfold(folded + given(mask.reshape([segment_rows, 1, 1, length])), places),
+        },
     }
-}
-
-/// What tokens do not see of those before them, `[rows, tokens, tokens]`; padding sees everything.
-fn padded_hidden(packing: &Packing) -> Option<Vec<bool>> {
-    let (mut hidden, tokens) = (packing.hidden()?, packing.tokens());
-    let mut padded = Vec::with_capacity(packing.lengths().len() * tokens * tokens);
-    for &length in packing.lengths() {
-        let (row, rest) = hidden.split_at(length * tokens);
-        padded.extend_from_slice(row);
-        padded.resize(padded.len() + (tokens - length) * tokens, false);
-        hidden = rest;
-    }
-    Some(padded)
 }
 
 /// The mixed values and the normalisers of an attention.

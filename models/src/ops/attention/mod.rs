@@ -15,6 +15,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch};
 use burn::tensor::Tensor;
 
+use super::key_lengths::KeyLengths;
 use super::packing::Packing;
 use super::route::routed;
 use super::tape::{BackwardInputs, Compute, Operation, Run};
@@ -70,7 +71,7 @@ pub fn attend_also(
     keys: Tensor<4>,
     values: Tensor<4>,
     packing: &Packing,
-    lengths: &[usize],
+    lengths: &KeyLengths,
     factors: WeightFactors,
 ) -> Tensor<3> {
     check_sizes(&queries, &keys, &values, packing, &factors);
@@ -86,7 +87,7 @@ pub fn attend_also(
         keys.into_dispatch(),
         values.into_dispatch(),
         packing.clone(),
-        lengths.to_vec(),
+        lengths.clone(),
         factors,
     ))
 }
@@ -130,7 +131,7 @@ routed! {
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
             packing: Packing,
-            lengths: Vec<usize>,
+            lengths: KeyLengths,
             factors: WeightFactors,
         ) -> FloatTensor<Self> {
             Self::run(Attend(Visible { packing, keys: Some(lengths), factors }), [before, queries, keys, values])
@@ -144,7 +145,7 @@ struct Visible {
     /// The queries of each row.
     packing: Packing,
     /// How many of the keys in each row of the segment; absent where a query sees those up to its own place.
-    keys: Option<Vec<usize>>,
+    keys: Option<KeyLengths>,
     factors: WeightFactors,
 }
 
@@ -227,15 +228,15 @@ mod tests {
         packing: &Packing,
         lengths: &[usize],
         causally: impl Fn(Tensor<3>, [Tensor<4>; 2]) -> Tensor<3>,
-        also: impl Fn([Tensor<3>; 2], [Tensor<4>; 2], &[usize]) -> Tensor<3>,
+        also: impl Fn([Tensor<3>; 2], [Tensor<4>; 2], &KeyLengths) -> Tensor<3>,
     ) -> Tensor<3> {
         let [count, tokens, heads, width] = queries.dims();
         let queries = packing.pack(queries.reshape([count * tokens, heads * width]));
         let queries = queries.reshape([packing.lengths().iter().sum(), heads, width]);
         let attended = causally(queries.clone(), [keys, values]);
         let all = [shared_keys.dims()[1]];
-        let attended = also([attended, queries.clone()], [shared_keys, shared_values], &all);
-        also([attended, queries], [row_keys, row_values], lengths)
+        let attended = also([attended, queries.clone()], [shared_keys, shared_values], &all[..].into());
+        also([attended, queries], [row_keys, row_values], &lengths.into())
     }
 
     #[test]

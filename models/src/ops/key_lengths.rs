@@ -1,0 +1,50 @@
+//! How many keys of each row count.
+
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// How many of the keys in each row of a segment count; those after them are padding. A clone is of the same segment, so
+/// that a device is told of it once.
+#[derive(Debug, Clone)]
+pub struct KeyLengths {
+    lengths: Arc<[usize]>,
+    mask: Arc<OnceLock<Tensor<2>>>,
+}
+
+impl KeyLengths {
+    /// What is added to scores, `[rows, length]`: 0 for keys that count and minus infinity for padding. Absent if there
+    /// is no padding.
+    pub(crate) fn mask(&self, length: usize, device: &Device) -> Option<Tensor<2>> {
+        if self.iter().all(|&counting| counting == length) {
+            return None;
+        }
+        let row = |&counting: &usize| (0..length).map(move |key| if key < counting { 0.0 } else { f32::NEG_INFINITY });
+        let make = || {
+            let mask: Vec<f32> = self.iter().flat_map(row).collect();
+            Tensor::from_data(TensorData::new(mask, [self.len(), length]), device)
+        };
+        Some(self.mask.get_or_init(make).clone())
+    }
+}
+
+impl From<&[usize]> for KeyLengths {
+    fn from(lengths: &[usize]) -> Self {
+        Self { lengths: lengths.into(), mask: Arc::default() }
+    }
+}
+
+impl FromIterator<usize> for KeyLengths {
+    fn from_iter<I: IntoIterator<Item = usize>>(lengths: I) -> Self {
+        Self { lengths: lengths.into_iter().collect(), mask: Arc::default() }
+    }
+}
+
+impl Deref for KeyLengths {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.lengths
+    }
+}
