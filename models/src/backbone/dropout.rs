@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::constant_with;
 use crate::ops::WeightFactors;
 use crate::random::generator;
 
@@ -107,7 +108,7 @@ impl Dropped<'_> {
             rest = others;
         }
         let factors = Tensor::<2>::from_data(TensorData::new(factors, [places, d_model]), &x.device().inner());
-        let factors = if x.is_autodiff() { Tensor::from_inner(factors) } else { factors };
+        let factors = constant_with(factors, &x);
         x * factors
     }
 }

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 #[derive(Debug, Clone)]
 pub struct KeyLengths {
     lengths: Arc<[usize]>,
+    /// See [`Self::mask`]; made when it is first asked for.
     mask: Arc<OnceLock<Tensor<2>>>,
 }
 

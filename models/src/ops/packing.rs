@@ -17,6 +17,7 @@ pub struct Packing {
     /// Of every token, one after the other, which of its row's tokens it does not see even if they come before it,
     /// `[valid tokens, tokens]`. Absent where it sees all before it.
     hidden: Option<Arc<[bool]>>,
+    /// See [`Self::causal_mask`]; made when it is first asked for.
     causal_mask: Arc<OnceLock<Tensor<3>>>,
 }
 
@@ -76,23 +77,17 @@ impl Packing {
     /// all rows, `[1, tokens, tokens]`: 0 for what a token sees, minus infinity for all else. Padding sees all before it.
     pub(super) fn causal_mask(&self, device: &Device) -> Tensor<3> {
         let tokens = self.tokens;
-        let value = |is_seen: bool| if is_seen { 0.0 } else { f32::NEG_INFINITY };
         let make = || {
-            let (rows, mask) = match self.hidden() {
-                None => (1, (0..tokens * tokens).map(|place| value(place % tokens <= place / tokens)).collect()),
-                Some(mut hidden) => {
-                    let mut mask = Vec::with_capacity(self.lengths.len() * tokens * tokens);
-                    for &length in &*self.lengths {
-                        let (row, rest) = hidden.split_at(length * tokens);
-                        mask.extend(row.iter().map(|&is_hidden| value(!is_hidden)));
-                        let padding = length * tokens..tokens * tokens;
-                        mask.extend(padding.map(|place| value(place % tokens <= place / tokens)));
-                        hidden = rest;
-                    }
-                    (self.lengths.len(), mask)
-                }
-            };
-            Tensor::from_data(TensorData::new(mask, [rows, tokens, tokens]), device)
+            // Where all rows are alike, one of padding stands for them.
+            let (lengths, mut hidden) = self.hidden().map_or((&[0][..], &[][..]), |hidden| (&*self.lengths, hidden));
+            let mut mask = Vec::with_capacity(lengths.len() * tokens * tokens);
+            for &length in lengths {
+                let (row, rest) = hidden.split_at(length * tokens);
+                let sees = |place: usize| row.get(place).map_or(place % tokens <= place / tokens, |hidden| !hidden);
+                mask.extend((0..tokens * tokens).map(|place| if sees(place) { 0.0f32 } else { f32::NEG_INFINITY }));
+                hidden = rest;
+            }
+            Tensor::from_data(TensorData::new(mask, [lengths.len(), tokens, tokens]), device)
         };
         self.causal_mask.get_or_init(make).clone()
     }

@@ -15,7 +15,7 @@ use crate::decode::TitleStart;
 use crate::latent::{ThoughtKind, ThoughtSource};
 use crate::objective::TargetPlan;
 use crate::parameters::Parameters;
-use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
+use crate::{LogitSpread, ModelError, Objective, ObjectiveKind, constant_with};
 use title_trees::TitleTrees;
 
 /// Most thoughts that a model may have.
@@ -75,7 +75,7 @@ impl TargetLogProbs {
             start += length;
         }
         let belongs = Tensor::<2>::from_data(TensorData::new(belongs, [rows, tokens]), &self.values.device().inner());
-        let belongs = if self.values.is_autodiff() { Tensor::from_inner(belongs) } else { belongs };
+        let belongs = constant_with(belongs, &self.values);
         belongs.matmul(self.values.clone().reshape([tokens, 1])).reshape([rows])
     }
 }

@@ -30,7 +30,7 @@ const LARGEST_BODY: usize = 1 << 20;
 /// Longest list.
 const MAX_TOP: usize = 100;
 
-/// Longest history, and most histories of a request.
+/// Longest history, and most histories, items or documents of a request.
 const MAX_HISTORY: usize = 1000;
 
 /// The description of all routes.

@@ -64,8 +64,9 @@ pub struct GrpoConfig {
     /// Instead of `sigma`: the noise's expected norm as a share of the thought's. The published sigma is absolute and
     /// can drown the thought of a small model.
     pub sigma_relative: Option<f64>,
-    /// Upper bound on the perplexity in a reward. Without a bound, one hopeless target whose perplexity overflows would make every advantage of its batch undefined. By default the largest float32, so
-    /// that rewards are the published ones wherever those are finite.
+    /// Upper bound on the perplexity in a reward. Without a bound, one hopeless target whose perplexity overflows would
+    /// make every advantage of its batch undefined. By default the largest float32, so that rewards are the published
+    /// ones wherever those are finite.
     pub max_perplexity: f64,
     /// Items as samples, and what is made of them; absent, the samples are noise on the thought, as published. A group
     /// has at most [`group`](Self::group) items then, and the noise is that of [`ItemsConfig::thoughts`].

@@ -180,8 +180,9 @@ impl Grpo {
     ///
     /// Metrics: `loss`, the mean probability `ratio` over the target tokens, `clip_share`, the share of tokens whose
     /// ratio is outside the clip range, and, where there is a reference, the estimated `kl` divergence from it: of the
-    /// current policy if it has a weight in the loss, else of the policy that made the rollouts. The score estimator counts noisy samples instead
-    /// of tokens, and adds `thought_kl`, the divergence of the thoughts, where it has a weight.
+    /// current policy if it has a weight in the loss, else of the policy that made the rollouts. The score estimator
+    /// counts noisy samples instead of tokens, and adds `thought_kl`, the divergence of the thoughts, where it has a
+    /// weight.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::TensorData;
 
 use super::{Attention, Gradients, KeyLengths, Packing, Tensor, Visible, WeightFactors};
+use crate::constant_with;
 use crate::ops::route::Generic;
 
 impl<B: Generic> Attention for B {
@@ -139,8 +140,7 @@ fn factors(queries: &Tensor<4>, keys: &Tensor<4>, visible: &Visible) -> Option<T
     let factors = visible.factors.as_ref()?;
     let places = factors.len() / (heads * length);
     let factors = TensorData::new(factors.to_vec(), [places, heads, length]);
-    let factors = Tensor::<3>::from_data(factors, &queries.device().inner());
-    let factors = if queries.is_autodiff() { Tensor::from_inner(factors) } else { factors };
+    let factors = constant_with(Tensor::<3>::from_data(factors, &queries.device().inner()), queries);
     Some(pad(factors, &visible.packing).swap_dims(1, 2))
 }
 
@@ -158,15 +158,15 @@ fn scores(queries: Tensor<4>, keys: Tensor<4>, visible: &Visible) -> Tensor<4> {
     let folded = fold(queries.swap_dims(1, 2), &keys).matmul(keys.permute([0, 2, 3, 1]));
     let folded = folded.mul_scalar((width as f64).powf(-0.5));
     let (device, places) = (folded.device().inner(), [rows, heads, tokens]);
-    let is_on_tape = folded.is_autodiff();
-    let given = |mask: Tensor<4>| if is_on_tape { Tensor::from_inner(mask) } else { mask };
-    match &visible.keys {
-        None => unfold(folded, places) + given(visible.packing.causal_mask(&device).unsqueeze_dim(1)),
-        Some(lengths) => match lengths.mask(length, &device) {
-            None => unfold(folded, places),
-            Some(mask) => unfold(folded + given(mask.reshape([segment_rows, 1, 1, length])), places),
-        },
-    }
+    let Some(lengths) = &visible.keys else {
+        let mask = constant_with(visible.packing.causal_mask(&device).unsqueeze_dim(1), &folded);
+        return unfold(folded, places) + mask;
+    };
+    let Some(mask) = lengths.mask(length, &device) else {
+        return unfold(folded, places);
+    };
+    let mask = constant_with(mask.reshape([segment_rows, 1, 1, length]), &folded);
+    unfold(folded + mask, places)
 }
 
 /// The mixed values and the normalisers of an attention.

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use latentr3_models::backbone::{Cut, PromptState};
 use latentr3_models::decode::TitleStart;
-use latentr3_models::{LatentRecommender, Samples, host};
+use latentr3_models::{LatentRecommender, Samples, constant_with, host};
 
 use super::loss::Spans;
 use super::search::ListSearch;
@@ -126,7 +126,7 @@ impl RankingGrpo {
             };
             *noise = Noise::Scaled(scaled.clone());
             let thought = repeat_rows(thought, count);
-            let scaled = if thought.is_autodiff() { Tensor::from_inner(scaled) } else { scaled };
+            let scaled = constant_with(scaled, &thought);
             thought + scaled
         };
         let samples = Samples { count, draw: Box::new(draw) };
