@@ -2,8 +2,9 @@
 
     python docs/pictures/draw.py
 
-Every measured number comes from the kept results under experiments/results. If one of those files is missing, the
-script names it, writes nothing and exits with 1. The same results give the same bytes.
+Every measured number comes from the kept results under experiments/results, and those of speed from the first table of
+BENCHMARKS.md. If one of those files is missing, the script names it, writes nothing and exits with 1. The same results
+give the same bytes.
 """
 
 import json
@@ -13,7 +14,8 @@ from html import escape
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent.parent / "experiments" / "results"
+ROOT = HERE.parent.parent
+RESULTS = ROOT / "experiments" / "results"
 
 # Each colour on a light and on a dark page; the strong ones are from Okabe and Ito's palette.
 COLOURS = {
@@ -96,12 +98,15 @@ def signed(value, decimals=4):
     return f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}") if value else f"{0:.{decimals}f}"
 
 
-def load(name):
-    """A kept result by its path under experiments/results."""
-    path = RESULTS / name
+def read(path):
     if not path.is_file():
         sys.exit(f"missing: {path}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
+
+
+def load(name):
+    """A kept result by its path under experiments/results."""
+    return json.loads(read(RESULTS / name))
 
 
 def ticks(low, high, about=6):
@@ -392,8 +397,46 @@ def training():
     return svg
 
 
+def speedups():
+    """The rows of the first table of BENCHMARKS.md: what was timed, and the speed-ups over both."""
+    lines = iter(read(ROOT / "BENCHMARKS.md").splitlines())
+    for line in lines:
+        if "| `shared` | latentr3 |" in line:
+            break
+    next(lines)
+    for line in iter(lambda: next(lines), ""):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        yield cells[0], *(float(cell.split()[0]) for cell in cells[3:5])
+
+
+def speed():
+    rows = list(speedups())
+    svg = Svg(960, 150 + 58 * len(rows), "Speed against PyTorch, on the same two CPU cores",
+              "How many times as fast latentr3 is, small model. "
+              + "; ".join(f"{name}: {shared} times shared, {naive} times naive" for name, shared, naive in rows) + ".")
+    legend = (16, "blue", "over our best PyTorch version"), (270, "orange", "over the method as published")
+    for x, colour, words in legend:
+        svg.rect(x, 43, 20, 12, colour, rx=2)
+        svg.text(x + 28, 54, words)
+    bottom = 84 + 58 * len(rows)
+    place = scale(0, math.log(max(naive for *_, naive in rows)), 270, 890)
+    for times in (1, 2, 5, 10, 20, 50):
+        x = place(math.log(times))
+        svg.path([(x, 72), (x, bottom)], "ink" if times == 1 else "grid", 1.5 if times == 1 else 1)
+        svg.text(x, bottom + 18, f"{times}", "muted", size=12, anchor="middle")
+    svg.text(580, bottom + 40, "times as fast (logarithmic scale)", anchor="middle")
+    for number, (name, *times) in enumerate(rows):
+        y = 84 + 58 * number
+        svg.text(258, y + 24, name, anchor="end")
+        for bar, (value, colour) in enumerate(zip(times, ("blue", "orange"))):
+            end = place(math.log(value))
+            svg.rect(270, y + 21 * bar, end - 250, 17, colour, rx=2)
+            svg.text(end + 8, y + 13 + 21 * bar, f"{value:g}")
+    return svg
+
+
 def main():
-    pictures = {draw.__name__: draw().source() for draw in (method, stages, latency, forest, training)}
+    pictures = {draw.__name__: draw().source() for draw in (method, stages, latency, forest, training, speed)}
     for name, source in pictures.items():
         (HERE / f"{name}.svg").write_text(source, encoding="utf-8", newline="\n")
 
