@@ -430,7 +430,7 @@ def speed():
         svg.text(258, y + 24, name, anchor="end")
         for bar, (value, colour) in enumerate(zip(times, ("blue", "orange"))):
             end = place(math.log(value))
-            svg.rect(270, y + 21 * bar, end - 250, 17, colour, rx=2)
+            svg.rect(270, y + 21 * bar, end - 270, 17, colour, rx=2)
             svg.text(end + 8, y + 13 + 21 * bar, f"{value:g}")
     return svg
 
