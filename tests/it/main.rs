@@ -29,6 +29,7 @@ mod guards;
 mod guide_reward;
 mod guides;
 mod help;
+mod launches;
 mod model;
 mod model_files;
 mod objective;

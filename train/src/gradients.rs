@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Gradients as Tape, Tensor, TensorData};
+use latentr3_models::ops::squares;
 use latentr3_models::{NamedVisitor, host, visit_named};
 
 use crate::trainable::Trainable;
@@ -50,11 +51,9 @@ impl Gradients {
     }
 
     /// The Euclidean norm over all of them, `[1]`, added up in the order of the names.
-    ///
-    /// Rows first: no single reduction is so long that a backend may reorder it from run to run.
     pub fn norm(&self) -> Option<Tensor<1>> {
-        let squares = self.by_name.values().map(|gradient| gradient.clone().square().sum_dim(1).sum());
-        squares.reduce(|sum, square| sum + square).map(Tensor::sqrt)
+        let squares = self.by_name.values().map(|gradient| squares(gradient.clone()));
+        squares.reduce(|sum, squares| sum + squares).map(|squares| squares.sum().sqrt())
     }
 
     /// The gradient of one parameter as a matrix `[first dimension, the others]`, if it has one.

@@ -52,7 +52,7 @@ pub fn adamw(
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
-    Cube: cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
+    Cube: cfg(feature = "gpu"),
 )]
 trait AdamWOps: Backend {
     fn adamw(
@@ -74,10 +74,10 @@ impl AdamWStep {
 }
 
 mod generic {
-    use super::super::route::Generic;
+    use super::super::route::Plain;
     use super::{AdamWOps, AdamWStep, FloatTensor, Tensor};
 
-    impl<B: Generic> AdamWOps for B {
+    impl<B: Plain> AdamWOps for B {
         fn adamw(
             value: FloatTensor<B>,
             gradient: FloatTensor<B>,
@@ -147,6 +147,87 @@ mod kernel {
             );
         });
         (value, first, second)
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use burn::backend::Cube;
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::super::gpu::{argument, elements_on, in_order};
+    use super::{AdamWOps, AdamWStep};
+
+    impl AdamWOps for Cube {
+        fn adamw(
+            value: CubeTensor,
+            gradient: CubeTensor,
+            first: CubeTensor,
+            second: CubeTensor,
+            step: AdamWStep,
+        ) -> (CubeTensor, CubeTensor, CubeTensor) {
+            let [value, first, second] = [value, first, second].map(own);
+            let gradient = in_order(gradient);
+            let elements = gradient.meta.num_elements();
+            let (count, dim) = elements_on(&value, elements);
+            let [keep, rate, root_factor] = step.factors().map(|factor| factor as f32);
+            update::launch(
+                &value.client,
+                count,
+                dim,
+                argument(&value),
+                argument(&first),
+                argument(&second),
+                argument(&gradient),
+                elements,
+                step.gradient_factor as f32,
+                step.beta1 as f32,
+                (1.0 - step.beta1) as f32,
+                step.beta2 as f32,
+                (1.0 - step.beta2) as f32,
+                step.epsilon as f32,
+                keep,
+                rate,
+                root_factor,
+            );
+            (value, first, second)
+        }
+    }
+
+    /// The tensor in row-major order, copied if others hold it too.
+    fn own(x: CubeTensor) -> CubeTensor {
+        let x = in_order(x);
+        if x.can_mut() { x } else { x.copy() }
+    }
+
+    #[cube(launch)]
+    fn update(
+        value: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        gradient: &[f32],
+        elements: usize,
+        factor: f32,
+        beta1: f32,
+        rest1: f32,
+        beta2: f32,
+        rest2: f32,
+        epsilon: f32,
+        keep: f32,
+        rate: f32,
+        root_factor: f32,
+    ) {
+        let i = ABSOLUTE_POS;
+        if i < elements {
+            let gradient = gradient[i] * factor;
+            let moment = first[i] * beta1 + gradient * rest1;
+            let square = second[i] * beta2 + gradient * gradient * rest2;
+            first[i] = moment;
+            second[i] = square;
+            value[i] = value[i] * keep - moment * rate / (square.sqrt() * root_factor + epsilon);
+        }
     }
 }
 

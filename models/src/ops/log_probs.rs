@@ -8,6 +8,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::route::routed;
 use super::tape::{BackwardInputs, Compute, Operation, Run};
+use crate::Precision;
 
 /// `log softmax(hidden W^T)` at the given tokens, `[rows, chosen]`, of `hidden`, `[rows, width]`, the output matrix
 /// `[vocabulary, width]` and `ids`, `[rows, chosen]`.
@@ -57,8 +58,9 @@ pub(super) mod generic {
     use burn::tensor::activation::log_softmax;
     use burn::tensor::{FloatDType, IndexingUpdateOp};
 
+    use super::super::projection::project;
     use super::super::route::Generic;
-    use super::{BackwardInputs, Compute, FloatTensor, Int, IntTensor, LogProbs, Tensor, rows_at_once};
+    use super::{BackwardInputs, Compute, FloatTensor, Int, IntTensor, LogProbs, Precision, Tensor, rows_at_once};
 
     impl<B: Generic> Compute<B, 2> for LogProbs<IntTensor<B>> {
         fn forward(&self, [hidden, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
@@ -76,7 +78,7 @@ pub(super) mod generic {
     pub fn forward(hidden: Tensor<2>, weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
         let weight = weight.cast(FloatDType::F32);
         let part = |start: usize, rows: usize| {
-            let logits = hidden.clone().narrow(0, start, rows).matmul(weight.clone().transpose());
+            let logits = product(hidden.clone().narrow(0, start, rows), weight.clone());
             log_softmax(logits, 1).gather(1, ids.clone().narrow(0, start, rows))
         };
         Tensor::cat(parts(&hidden, &weight).map(|(start, rows)| part(start, rows)).collect(), 0)
@@ -95,16 +97,16 @@ pub(super) mod generic {
         for (start, rows) in parts(&hidden, &weight) {
             let of_part = |x: &Tensor<2>| x.clone().narrow(0, start, rows);
             let (hidden, gradient) = (of_part(&hidden), of_part(&gradient));
-            let probabilities = log_softmax(hidden.clone().matmul(weight.clone().transpose()), 1).exp();
+            let probabilities = log_softmax(product(hidden.clone(), weight.clone()), 1).exp();
             let by_logits = (probabilities * gradient.clone().sum_dim(1)).neg().scatter(
                 1,
                 ids.clone().narrow(0, start, rows),
                 gradient,
                 IndexingUpdateOp::Add,
             );
-            by_hidden.push(by_logits.clone().matmul(weight.clone()));
+            by_hidden.push(product(by_logits.clone(), weight.clone().transpose()));
             if for_weight {
-                let part = by_logits.transpose().matmul(hidden);
+                let part = product(by_logits.transpose(), hidden.transpose());
                 by_weight = Some(match by_weight {
                     Some(sum) => sum + part,
                     None => part,
@@ -112,6 +114,11 @@ pub(super) mod generic {
             }
         }
         (Tensor::cat(by_hidden, 0), by_weight)
+    }
+
+    /// `a b^T`.
+    fn product(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+        project(a, b, Precision::F32)
     }
 
     fn parts(hidden: &Tensor<2>, weight: &Tensor<2>) -> impl Iterator<Item = (usize, usize)> + use<> {

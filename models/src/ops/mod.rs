@@ -1,23 +1,17 @@
-//! Operations with hand-written kernels for the CPU.
+//! Operations with hand-written kernels.
 //!
 //! The file or folder of an operation holds all of it: the function that the models call, the trait by which the call
 //! finds the backend of its tensors, what the tape knows of it, and its forward and backward pass. The generic body,
-//! written with Burn's own tensor operations, runs on every backend without kernels; the kernel, where there is one,
-//! runs on `flex`. Shared by all operations are `route` and `tape`, by the kernels `values`, `simd` and `row_product`.
+//! written with Burn's own tensor operations, runs on every backend without kernels. `kernel`, where there is one, runs on
+//! `flex`, and `gpu` on all GPUs. Shared by all operations are `route` and `tape`, by the kernels of the CPU `values`,
+//! `simd` and `row_product`, and by those of GPUs `gpu`.
 
 #![cfg_attr(
-    not(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
+    not(any(feature = "ndarray", feature = "gpu")),
     allow(dead_code, reason = "every backend compiled in has kernels; the generic bodies wait for others")
 )]
 #![cfg_attr(
-    not(any(
-        feature = "flex",
-        feature = "ndarray",
-        feature = "wgpu",
-        feature = "vulkan",
-        feature = "metal",
-        feature = "cuda"
-    )),
+    not(any(feature = "flex", feature = "ndarray", feature = "gpu")),
     allow(unused_variables, reason = "without a backend nothing is routed")
 )]
 #![allow(deprecated, reason = "Burn deprecates NdArray; the project keeps it as an independent backend")]
@@ -26,9 +20,12 @@ mod adamw;
 mod attention;
 mod bias;
 mod choices;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod keep;
 mod key_lengths;
 mod log_probs;
+mod mixed_values;
 mod move_rows;
 mod packing;
 mod pick_rows;
@@ -40,6 +37,7 @@ mod route;
 mod row_product;
 #[cfg(feature = "flex")]
 mod simd;
+mod squares;
 mod swiglu;
 mod tape;
 #[cfg(test)]
@@ -54,18 +52,20 @@ pub(crate) fn operations_done_again() -> usize {
 }
 
 pub use adamw::{AdamWStep, adamw};
-pub use attention::{WeightFactors, attend_also, attend_causally, mixed_values};
+pub use attention::{WeightFactors, attend_also, attend_causally};
 pub use bias::add_bias;
 pub use choices::{Choices, choice_log_probs};
 pub use keep::keep;
 pub use key_lengths::KeyLengths;
 pub use log_probs::log_probs;
+pub use mixed_values::mixed_values;
 pub use move_rows::{RowMoves, move_rows};
 pub use packing::Packing;
 pub use pick_rows::pick_rows;
 pub use projection::project;
 pub use rms_norm::rms_norm;
 pub use rotary::rotate;
+pub use squares::squares;
 pub use swiglu::swiglu;
 
 /// What the operations compute, written with Burn's own: for backends without kernels, and to compare with.
@@ -73,6 +73,7 @@ pub mod generic {
     pub use super::attention::generic::{attend_also, attend_causally};
     pub use super::choices::generic::forward as choice_log_probs;
     pub use super::log_probs::generic::forward as log_probs;
+    pub use super::mixed_values::generic::forward as mixed_values;
     pub use super::move_rows::generic::forward as move_rows;
     pub use super::projection::generic::forward as project;
     pub use super::rms_norm::generic::forward as rms_norm;

@@ -31,7 +31,7 @@ struct Direction {
 
 #[derive(Debug)]
 struct Sources {
-    /// For each row of the result the row that it is, or any.
+    /// For each row of the result the row that it is; where it is none, any, or on a GPU -1.
     rows: Tensor<1, Int>,
     /// Which rows of the result are zeros, `[rows, 1]`; absent if none are.
     missing: Option<Tensor<2, Bool>>,
@@ -95,12 +95,12 @@ impl Operation<1> for MoveRows {
 pub(super) mod generic {
     use burn::tensor::Device;
 
-    use super::super::route::Generic;
+    use super::super::route::Plain;
     use super::{
         BackwardInputs, Bool, Compute, Direction, FloatTensor, Int, MoveRows, NONE, RowMoves, Sources, Tensor,
     };
 
-    impl<B: Generic> Compute<B, 1> for MoveRows {
+    impl<B: Plain> Compute<B, 1> for MoveRows {
         fn forward(&self, [x]: [FloatTensor<B>; 1]) -> FloatTensor<B> {
             B::primitive(forward(B::float(x), &self.0))
         }
@@ -130,6 +130,58 @@ pub(super) mod generic {
             missing: missing
                 .contains(&true)
                 .then(|| Tensor::<1, Bool>::from_data(missing.as_slice(), device).unsqueeze_dim(1)),
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use burn::backend::Cube;
+    use burn::tensor::Tensor;
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::super::gpu::{argument, elements_on, empty_beside, in_order};
+    use super::super::route::Generic;
+    use super::{BackwardInputs, Compute, MoveRows, NONE, RowMoves, Sources};
+
+    impl Compute<Cube, 1> for MoveRows {
+        fn forward(&self, [x]: [CubeTensor; 1]) -> CubeTensor {
+            forward(x, &self.0)
+        }
+
+        fn gradients(self, given: BackwardInputs<Cube, 1>) -> [Option<CubeTensor>; 1] {
+            [Some(forward(given.gradient, &self.0.back()))]
+        }
+    }
+
+    fn forward(x: CubeTensor, moves: &RowMoves) -> CubeTensor {
+        let x = in_order(x);
+        let sources = &moves.there.sources;
+        let Sources { rows, .. } = moves.there.on_device.get_or_init(|| {
+            let rows = sources.iter().map(|&row| if row == NONE { -1 } else { row as i32 }).collect::<Vec<i32>>();
+            let device = Cube::float::<2>(x.clone()).device();
+            Sources { rows: Tensor::from_data(rows.as_slice(), &device), missing: None }
+        });
+        let rows = rows.clone().try_into_primitive::<Cube>().expect("the rows are on their device");
+        let [_, width] = x.meta.shape().dims();
+        let elements = sources.len() * width;
+        let out = empty_beside(&x, [sources.len(), width]);
+        let (count, dim) = elements_on(&x, elements);
+        move_elements::launch(&x.client, count, dim, argument(&x), argument(&rows), argument(&out), elements, width);
+        out
+    }
+
+    #[cube(launch)]
+    fn move_elements(x: &[f32], rows: &[i32], out: &mut [f32], elements: usize, width: usize) {
+        if ABSOLUTE_POS < elements {
+            let source = rows[ABSOLUTE_POS / width];
+            let mut value = 0f32;
+            if source >= 0 {
+                value = x[usize::cast_from(source) * width + ABSOLUTE_POS % width];
+            }
+            out[ABSOLUTE_POS] = value;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::move_rows::{RowMoves, move_rows};
 
@@ -19,6 +19,20 @@ pub struct Packing {
     hidden: Option<Arc<[bool]>>,
     /// See [`Self::causal_mask`]; made when it is first asked for.
     causal_mask: Arc<OnceLock<Tensor<3>>>,
+    /// See [`Self::tables`]; made when they are first asked for.
+    tables: Arc<OnceLock<Tables>>,
+}
+
+/// A packing as kernels on a GPU see it.
+#[derive(Debug)]
+pub(super) struct Tables {
+    /// The row of each token and how many of the row's tokens come before it, `[2 * valid tokens]`.
+    pub rows: Tensor<1, Int>,
+    /// The number of tokens before each row, and of all, `[rows + 1]`.
+    pub starts: Tensor<1, Int>,
+    /// Where a token does not see all before it, 1 for what it sees and -1 for what it does not,
+    /// `[valid tokens * tokens]`.
+    pub seen: Option<Tensor<1>>,
 }
 
 impl Packing {
@@ -33,6 +47,7 @@ impl Packing {
             moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)),
             hidden: None,
             causal_mask: Arc::default(),
+            tables: Arc::default(),
         }
     }
 
@@ -90,6 +105,28 @@ impl Packing {
             Tensor::from_data(TensorData::new(mask, [lengths.len(), tokens, tokens]), device)
         };
         self.causal_mask.get_or_init(make).clone()
+    }
+
+    /// The packing on a device.
+    pub(super) fn tables(&self, device: &Device) -> &Tables {
+        self.tables.get_or_init(|| {
+            let token = |(row, &length): (usize, &usize)| (0..length).flat_map(move |place| [row as i32, place as i32]);
+            let rows: Vec<i32> = self.lengths.iter().enumerate().flat_map(token).collect();
+            let mut starts = vec![0];
+            starts.extend(self.lengths.iter().scan(0, |sum, &length| {
+                *sum += length as i32;
+                Some(*sum)
+            }));
+            let seen = |hidden: &[bool]| {
+                let seen: Vec<f32> = hidden.iter().map(|hidden| if *hidden { -1.0 } else { 1.0 }).collect();
+                Tensor::from_data(seen.as_slice(), device)
+            };
+            Tables {
+                rows: Tensor::from_data(rows.as_slice(), device),
+                starts: Tensor::from_data(starts.as_slice(), device),
+                seen: self.hidden().map(seen),
+            }
+        })
     }
 
     /// `[rows * tokens, width]` without the padding, `[valid tokens, width]`.

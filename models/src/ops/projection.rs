@@ -45,11 +45,11 @@ impl Operation<2> for Project {
 pub(super) mod generic {
     use burn::tensor::FloatDType;
 
-    use super::super::route::Generic;
+    use super::super::route::Plain;
     use super::super::tape::{BackwardInputs, Compute};
     use super::{FloatTensor, Precision, Project, Tensor};
 
-    impl<B: Generic> Compute<B, 2> for Project {
+    impl<B: Plain> Compute<B, 2> for Project {
         fn forward(&self, [x, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
             B::primitive(forward(B::float(x), B::float(weight), self.precision))
         }
@@ -77,6 +77,42 @@ pub(super) mod generic {
         let gradient = gradient.cast(dtype);
         let by_weight = x.map(|x| gradient.clone().transpose().matmul(x).cast(FloatDType::F32));
         [weight.map(|weight| gradient.matmul(weight).cast(FloatDType::F32)), by_weight]
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use burn::backend::Cube;
+    use burn::backend::ops::FloatTensorOps;
+    use burn::tensor::FloatDType;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::super::gpu::product;
+    use super::super::tape::{BackwardInputs, Compute};
+    use super::{Precision, Project};
+
+    impl Compute<Cube, 2> for Project {
+        fn forward(&self, inputs: [CubeTensor; 2]) -> CubeTensor {
+            let [x, weight] = inputs.map(|input| stored_as(input, self.precision));
+            multiply(x, Cube::float_transpose(weight), self.precision)
+        }
+
+        fn gradients(self, given: BackwardInputs<Cube, 2>) -> [Option<CubeTensor>; 2] {
+            let precision = self.precision.of_gradients();
+            let [x, weight] = given.inputs.map(|input| input.map(|input| stored_as(input, precision)));
+            let gradient = stored_as(given.gradient, precision);
+            let by_weight = x.map(|x| multiply(Cube::float_transpose(gradient.clone()), x, precision));
+            [weight.map(|weight| multiply(gradient, weight, precision)), by_weight]
+        }
+    }
+
+    fn multiply(a: CubeTensor, b: CubeTensor, precision: Precision) -> CubeTensor {
+        stored_as(product(a, b, precision), Precision::F32)
+    }
+
+    fn stored_as(x: CubeTensor, precision: Precision) -> CubeTensor {
+        let dtype: FloatDType = precision.dtype();
+        if x.dtype == dtype.into() { x } else { Cube::float_cast(x, dtype) }
     }
 }
 

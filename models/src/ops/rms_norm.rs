@@ -33,11 +33,11 @@ struct RmsNorm {
 impl Operation<2> for RmsNorm {}
 
 pub(super) mod generic {
-    use super::super::route::Generic;
+    use super::super::route::Plain;
     use super::super::tape::{BackwardInputs, Compute};
     use super::{FloatTensor, RmsNorm, Tensor};
 
-    impl<B: Generic> Compute<B, 2> for RmsNorm {
+    impl<B: Plain> Compute<B, 2> for RmsNorm {
         fn forward(&self, [x, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
             B::primitive(forward(B::float(x), B::float(weight), self.epsilon))
         }
@@ -160,6 +160,137 @@ mod kernel {
 
     fn rows_of_a_part(width: usize) -> usize {
         PART.div_ceil(width)
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use burn::backend::Cube;
+    use burn::backend::ops::FloatTensorOps;
+    use burn::tensor::Shape;
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::super::gpu::{argument, empty_beside, in_order, own_row, rows_on, sum_over_lanes};
+    use super::super::tape::{BackwardInputs, Compute};
+    use super::RmsNorm;
+
+    /// Planes that share the rows of a backward pass: each adds up a part of the gradient by the weight.
+    const PARTS: usize = 256;
+
+    impl Compute<Cube, 2> for RmsNorm {
+        fn forward(&self, inputs: [CubeTensor; 2]) -> CubeTensor {
+            let [x, weight] = inputs.map(in_order);
+            let [rows, width] = x.meta.shape().dims();
+            let out = empty_beside(&x, [rows, width]);
+            let launch = rows_on(&x, rows);
+            normalize::launch(
+                &x.client,
+                launch.cube_count,
+                launch.cube_dim,
+                argument(&x),
+                argument(&weight),
+                argument(&out),
+                rows,
+                width,
+                self.epsilon as f32,
+                launch.lanes,
+            );
+            out
+        }
+
+        fn gradients(self, mut given: BackwardInputs<Cube, 2>) -> [Option<CubeTensor>; 2] {
+            let [x, weight] = given.take_inputs().map(in_order);
+            let gradient = in_order(given.gradient);
+            let [rows, width] = x.meta.shape().dims();
+            let parts = rows.min(PARTS);
+            let (by_x, by_weight) = (empty_beside(&x, [rows, width]), empty_beside(&x, [parts, width]));
+            let launch = rows_on(&x, parts);
+            backward::launch(
+                &x.client,
+                launch.cube_count,
+                launch.cube_dim,
+                argument(&x),
+                argument(&weight),
+                argument(&gradient),
+                argument(&by_x),
+                argument(&by_weight),
+                rows,
+                width,
+                parts,
+                self.epsilon as f32,
+                launch.lanes,
+            );
+            let by_weight = Cube::float_reshape(Cube::float_sum_dim(by_weight, 0), Shape::new([width]));
+            [Some(by_x), Some(by_weight)]
+        }
+    }
+
+    /// `1 / sqrt(mean(x^2) + epsilon)` of the row that begins at `start`.
+    #[cube]
+    fn inverse_rms(x: &[f32], start: usize, width: usize, epsilon: f32, #[comptime] lanes: u32) -> f32 {
+        let mut squares = 0f32;
+        for i in range_stepped(UNIT_POS_X as usize, width, lanes as usize) {
+            squares += x[start + i] * x[start + i];
+        }
+        1.0 / (sum_over_lanes(squares, lanes) / width as f32 + epsilon).sqrt()
+    }
+
+    #[cube(launch)]
+    fn normalize(
+        x: &[f32],
+        weight: &[f32],
+        out: &mut [f32],
+        rows: usize,
+        width: usize,
+        epsilon: f32,
+        #[comptime] lanes: u32,
+    ) {
+        let row = own_row();
+        if row < rows {
+            let start = row * width;
+            let inverse = inverse_rms(x, start, width, epsilon, lanes);
+            for i in range_stepped(UNIT_POS_X as usize, width, lanes as usize) {
+                out[start + i] = x[start + i] * inverse * weight[i];
+            }
+        }
+    }
+
+    /// The gradient by every row, and by the weight a part of its sum for each plane, `[parts, width]`.
+    #[cube(launch)]
+    fn backward(
+        x: &[f32],
+        weight: &[f32],
+        gradient: &[f32],
+        by_x: &mut [f32],
+        by_weight: &mut [f32],
+        rows: usize,
+        width: usize,
+        parts: usize,
+        epsilon: f32,
+        #[comptime] lanes: u32,
+    ) {
+        let part = own_row();
+        if part < parts {
+            for i in range_stepped(UNIT_POS_X as usize, width, lanes as usize) {
+                by_weight[part * width + i] = 0.0;
+            }
+            for row in range_stepped(part, rows, parts) {
+                let start = row * width;
+                let inverse = inverse_rms(x, start, width, epsilon, lanes);
+                let mut along = 0f32;
+                for i in range_stepped(UNIT_POS_X as usize, width, lanes as usize) {
+                    along += gradient[start + i] * weight[i] * x[start + i];
+                }
+                let along = sum_over_lanes(along, lanes) * inverse * inverse / width as f32;
+                for i in range_stepped(UNIT_POS_X as usize, width, lanes as usize) {
+                    let (x, gradient) = (x[start + i], gradient[start + i]);
+                    by_x[start + i] = (gradient * weight[i] - x * along) * inverse;
+                    by_weight[part * width + i] += gradient * x * inverse;
+                }
+            }
+        }
     }
 }
 

@@ -46,11 +46,11 @@ fn back<B: Backend>(given: BackwardInputs<B, 3>) -> [FloatTensor<B>; 3] {
 }
 
 pub(super) mod generic {
-    use super::super::route::Generic;
+    use super::super::route::Plain;
     use super::super::tape::Compute;
     use super::{BackwardInputs, FloatTensor, Rotate, Tensor, back};
 
-    impl<B: Generic> Compute<B, 3> for Rotate {
+    impl<B: Plain> Compute<B, 3> for Rotate {
         fn forward(&self, [x, cos, sin]: [FloatTensor<B>; 3]) -> FloatTensor<B> {
             B::primitive(forward(B::float(x), B::float(cos), B::float(sin)))
         }
@@ -122,6 +122,80 @@ mod kernel {
             );
         });
         tensor(out, size)
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use burn::backend::Cube;
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::super::gpu::{argument, elements_on, empty_beside, in_order};
+    use super::super::tape::Compute;
+    use super::{BackwardInputs, Rotate};
+
+    impl Compute<Cube, 3> for Rotate {
+        fn forward(&self, inputs: [CubeTensor; 3]) -> CubeTensor {
+            turn(inputs, 1.0)
+        }
+
+        fn gradients(self, given: BackwardInputs<Cube, 3>) -> [Option<CubeTensor>; 3] {
+            let [_, cos, sin] = given.inputs;
+            let [cos, sin] = [cos, sin].map(|input| input.expect("what is needed was kept"));
+            // The transpose of a rotation turns back.
+            [Some(turn([given.gradient, cos, sin], -1.0)), None, None]
+        }
+    }
+
+    /// The rotation, or with a `direction` of -1 the one back.
+    fn turn(inputs: [CubeTensor; 3], direction: f32) -> CubeTensor {
+        let [x, cos, sin] = inputs.map(in_order);
+        let size: [usize; 4] = x.meta.shape().dims();
+        let [rows, tokens, heads, width] = size;
+        let [angle_rows, ..] = cos.meta.shape().dims::<4>();
+        let out = empty_beside(&x, size);
+        let pairs = rows * tokens * heads * width / 2;
+        let (count, dim) = elements_on(&x, pairs);
+        rotate_pairs::launch(
+            &x.client,
+            count,
+            dim,
+            argument(&x),
+            argument(&cos),
+            argument(&sin),
+            argument(&out),
+            pairs,
+            angle_rows * tokens,
+            heads,
+            width / 2,
+            direction,
+        );
+        out
+    }
+
+    #[cube(launch)]
+    fn rotate_pairs(
+        x: &[f32],
+        cos: &[f32],
+        sin: &[f32],
+        out: &mut [f32],
+        pairs: usize,
+        positions: usize,
+        heads: usize,
+        half: usize,
+        direction: f32,
+    ) {
+        if ABSOLUTE_POS < pairs {
+            let (head, i) = (ABSOLUTE_POS / half, ABSOLUTE_POS % half);
+            let angle = head / heads % positions * half + i;
+            let (cos, sin) = (cos[angle], sin[angle] * direction);
+            let first = head * 2 * half + i;
+            let (a, b) = (x[first], x[first + half]);
+            out[first] = a * cos - b * sin;
+            out[first + half] = b * cos + a * sin;
+        }
     }
 }
 

@@ -30,7 +30,7 @@ macro_rules! routed {
         #[burn::backend::backend_extension(
             Flex: cfg(feature = "flex"),
             NdArray: cfg(feature = "ndarray"),
-            Cube: cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")),
+            Cube: cfg(feature = "gpu"),
             Autodiff,
         )]
         $($definition)*
@@ -44,14 +44,20 @@ pub(super) trait Concrete: Backend {}
 #[cfg(feature = "flex")]
 impl Concrete for burn::backend::Flex {}
 
-/// A backend without kernels: it runs the generic bodies, which are written with tensors.
+/// A backend that runs the generic bodies, which are written with tensors, of operations without a kernel for it.
 pub(super) trait Generic: Concrete {
     fn float<const D: usize>(x: FloatTensor<Self>) -> Tensor<D>;
     fn int<const D: usize>(x: IntTensor<Self>) -> Tensor<D, Int>;
     fn primitive<const D: usize>(x: Tensor<D>) -> FloatTensor<Self>;
 }
 
-#[cfg(any(feature = "ndarray", feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda"))]
+/// A backend without any kernels.
+pub(super) trait Plain: Generic {}
+
+#[cfg(feature = "ndarray")]
+impl Plain for burn::backend::NdArray {}
+
+#[cfg(any(feature = "ndarray", feature = "gpu"))]
 macro_rules! generic {
     ($backend:ty) => {
         impl Concrete for $backend {}
@@ -74,5 +80,5 @@ macro_rules! generic {
 
 #[cfg(feature = "ndarray")]
 generic!(burn::backend::NdArray);
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda"))]
+#[cfg(feature = "gpu")]
 generic!(burn::backend::Cube);

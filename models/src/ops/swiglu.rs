@@ -33,11 +33,11 @@ impl Operation<2> for Swiglu {}
 pub(super) mod generic {
     use burn::tensor::activation::{sigmoid, silu};
 
-    use super::super::route::Generic;
+    use super::super::route::Plain;
     use super::super::tape::{BackwardInputs, Compute};
     use super::{FloatTensor, Swiglu, Tensor};
 
-    impl<B: Generic> Compute<B, 2> for Swiglu {
+    impl<B: Plain> Compute<B, 2> for Swiglu {
         fn forward(&self, [gate, up]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
             B::primitive(forward(B::float(gate), B::float(up)))
         }
@@ -123,6 +123,69 @@ mod kernel {
             },
         );
         [tensor(by_gate, size), tensor(by_up, size)]
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use burn::backend::Cube;
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::super::gpu::{argument, elements_on, empty_beside, in_order};
+    use super::super::tape::{BackwardInputs, Compute};
+    use super::Swiglu;
+
+    impl Compute<Cube, 2> for Swiglu {
+        fn forward(&self, inputs: [CubeTensor; 2]) -> CubeTensor {
+            let [gate, up] = inputs.map(in_order);
+            let [rows, width] = gate.meta.shape().dims();
+            let out = empty_beside(&gate, [rows, width]);
+            let (count, dim) = elements_on(&gate, rows * width);
+            let arguments = [&gate, &up, &out].map(argument);
+            let [gate_values, up, out_values] = arguments;
+            forward::launch(&gate.client, count, dim, gate_values, up, out_values, rows * width);
+            out
+        }
+
+        fn gradients(self, mut given: BackwardInputs<Cube, 2>) -> [Option<CubeTensor>; 2] {
+            let [gate, up] = given.take_inputs().map(in_order);
+            let gradient = in_order(given.gradient);
+            let [rows, width] = gate.meta.shape().dims();
+            let outputs = [(); 2].map(|()| empty_beside(&gate, [rows, width]));
+            let (count, dim) = elements_on(&gate, rows * width);
+            backward::launch(
+                &gate.client,
+                count,
+                dim,
+                argument(&gate),
+                argument(&up),
+                argument(&gradient),
+                argument(&outputs[0]),
+                argument(&outputs[1]),
+                rows * width,
+            );
+            outputs.map(Some)
+        }
+    }
+
+    #[cube(launch)]
+    fn forward(gate: &[f32], up: &[f32], out: &mut [f32], elements: usize) {
+        if ABSOLUTE_POS < elements {
+            let gate = gate[ABSOLUTE_POS];
+            out[ABSOLUTE_POS] = gate / (1.0 + (-gate).exp()) * up[ABSOLUTE_POS];
+        }
+    }
+
+    #[cube(launch)]
+    fn backward(gate: &[f32], up: &[f32], gradient: &[f32], by_gate: &mut [f32], by_up: &mut [f32], elements: usize) {
+        if ABSOLUTE_POS < elements {
+            let (gate, gradient) = (gate[ABSOLUTE_POS], gradient[ABSOLUTE_POS]);
+            let open = 1.0 / (1.0 + (-gate).exp());
+            by_up[ABSOLUTE_POS] = gradient * gate * open;
+            by_gate[ABSOLUTE_POS] = gradient * up[ABSOLUTE_POS] * open * (1.0 + gate * (1.0 - open));
+        }
     }
 }
 

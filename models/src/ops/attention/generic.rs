@@ -5,9 +5,9 @@ use burn::tensor::TensorData;
 
 use super::{Attention, Gradients, KeyLengths, Packing, Tensor, Visible, WeightFactors};
 use crate::constant_with;
-use crate::ops::route::Generic;
+use crate::ops::route::Plain;
 
-impl<B: Generic> Attention for B {
+impl<B: Plain> Attention for B {
     fn forward(before: Option<FloatTensor<B>>, inputs: [FloatTensor<B>; 3], visible: &Visible) -> FloatTensor<B> {
         let [queries, keys, values] = inputs;
         let segment = [keys, values].map(B::float);

@@ -6,6 +6,8 @@
 //! the scores and the normaliser (Dao et al., arXiv 2205.14135).
 
 pub(super) mod generic;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "flex")]
 mod kernel;
 
@@ -101,12 +103,6 @@ fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, packin
     assert!(heads.is_multiple_of(key_heads), "{heads} heads are not a multiple of {key_heads} key heads");
     let weights = places * heads * length;
     assert!(factors.as_ref().is_none_or(|factors| factors.len() == weights), "every weight needs a factor");
-}
-
-/// The mixed values without their normalisers, `[tokens, heads * width]`.
-pub fn mixed_values(attended: Tensor<3>) -> Tensor<2> {
-    let [places, heads, wide] = attended.dims();
-    attended.narrow(2, 0, wide - 1).reshape([places, heads * (wide - 1)])
 }
 
 routed! {

@@ -5,6 +5,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{ChoiceLogProbs, Choices, Group};
+use crate::Precision;
+use crate::ops::projection::project;
 use crate::ops::route::Generic;
 use crate::ops::tape::{BackwardInputs, Compute};
 
@@ -99,7 +101,7 @@ fn log_probs(part: &Part, hidden: &Tensor<2>, weight: &Tensor<2>, device: &Devic
     let weight = weight.clone().select(0, index(&part.tokens(), device)).cast(FloatDType::F32);
     let [rows, d] = hidden.dims();
     let logits = match part.groups.len() {
-        1 => hidden.clone().matmul(weight.clone().transpose()),
+        1 => project(hidden.clone(), weight.clone(), Precision::F32),
         _ => {
             let own = weight.clone().reshape([rows, part.width, d]);
             own.matmul(hidden.clone().reshape([rows, d, 1])).reshape([rows, part.width])
@@ -147,7 +149,10 @@ pub fn backward(
         start += rows * width;
         let by_logits = gradient.clone() - log_probs.exp() * gradient.sum_dim(1);
         let (by_own_hidden, by_own_weight) = match part.groups.len() {
-            1 => (by_logits.clone().matmul(weight), by_logits.transpose().matmul(hidden)),
+            1 => {
+                let product = |a, b: Tensor<2>| project(a, b.transpose(), Precision::F32);
+                (product(by_logits.clone(), weight), product(by_logits.transpose(), hidden))
+            }
             _ => {
                 let by_hidden = by_logits.clone().reshape([rows, 1, width]).matmul(weight.reshape([rows, width, d]));
                 let by_weight = by_logits.reshape([rows, width, 1]) * hidden.reshape([rows, 1, d]);
