@@ -52,6 +52,14 @@ pub struct SearchTimes {
     pub s: f64,
     /// Share of the users whose target is among the first 1, 3, 5 and 10.
     pub hr: BTreeMap<usize, f64>,
+    /// Times that values were read from the device: the search waits for them once in each of its passes.
+    pub reads: usize,
+    /// Kernels launched on a GPU, for all users; absent on a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launches: Option<u64>,
+    /// Those launches by the kernels' names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kernels: BTreeMap<String, u64>,
     /// The most memory that the process had resident, in MiB, where the system tells.
     pub peak_mib: Option<f64>,
     /// What was found for each user, the best first.

@@ -53,6 +53,9 @@ pub struct Cli {
     quiet: bool,
     #[command(subcommand)]
     command: Command,
+    /// Whether the command names a GPU to compute on.
+    #[arg(skip)]
+    on_gpu: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -169,6 +172,8 @@ impl Cli {
             let given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
             *list = matches.ids().filter(given).map(|id| id.to_string()).collect();
         }
+        let device = matches.subcommand().and_then(|(_, matches)| matches.try_get_one::<String>("device").ok()?);
+        cli.on_gpu = device.is_some_and(|device| !["flex", "ndarray"].contains(&device.as_str()));
         cli
     }
 
@@ -191,6 +196,8 @@ impl Cli {
             // It is idle most of the time.
             #[cfg(feature = "serve")]
             Command::Serve(_) => self.command.run(),
+            // What is left for the processors there is not worth waiting for awake.
+            _ if self.on_gpu => self.command.run(),
             _ => with_awake_threads(|| self.command.run()),
         }
     }

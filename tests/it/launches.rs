@@ -1,4 +1,4 @@
-//! What a training step asks of a GPU, which a software driver counts as well as a card. On a CPU there is nothing to
+//! What training and search ask of a GPU, which a software driver counts as well as a card. On a CPU there is nothing to
 //! count: the test does something only where `LATENTR3_TEST_DEVICE` names a GPU.
 
 use latentr3::models::driver;
@@ -9,15 +9,14 @@ use crate::common::program::{Workshop, succeed};
 
 const LAYERS: [&str; 2] = ["2", "6"];
 
-/// Launches that each further layer adds to a step which follows one of other rows.
-fn launches_of_a_layer(w: &Workshop, stage: &[&str]) -> f64 {
+/// What each further layer adds to the launches that `of` finds in what `bench` prints.
+fn launches_of_a_layer(w: &Workshop, what: &[&str], of: impl Fn(&Value) -> f64) -> f64 {
     let device = std::env::var("LATENTR3_TEST_DEVICE").expect("the test runs on a GPU");
     let data = w.path("prepared");
     let [few, many] = LAYERS.map(|layers| {
         let model = w.path(layers);
-        let steps = ["--model", &model, "--data", &data, "--device", &device, "--steps", "1", "--warm-up", "1"];
-        let found: Value = serde_json::from_str(&succeed(&[&["bench"], stage, &steps].concat())).unwrap();
-        found["launches"][0].as_f64().unwrap()
+        let where_and_on = ["--model", &model, "--data", &data, "--device", &device];
+        of(&serde_json::from_str(&succeed(&[&["bench"], what, &where_and_on].concat())).unwrap())
     });
     (many - few) / 4.0
 }
@@ -34,8 +33,14 @@ fn a_layer_launches_few_kernels() {
         let paths = ["init", "--out", &model, "--tokenizer", &tokenizer, "--layers", layers, "--quiet"];
         succeed(&[&paths, &sizes[..]].concat());
     }
-    let stage_1 = launches_of_a_layer(&w, &["sft", "--batch", "8"]);
-    let stage_2 = launches_of_a_layer(&w, &["grpo", "--batch", "64", "--group", "8"]);
-    println!("launches of a layer: {stage_1} in stage 1, {stage_2} in stage 2");
-    assert!(stage_1 <= 259.0 && stage_2 <= 95.0, "{stage_1} in stage 1, {stage_2} in stage 2");
+    // A step that follows one of other rows.
+    let step = |found: &Value| found["launches"][0].as_f64().unwrap();
+    let second = ["--steps", "1", "--warm-up", "1"];
+    let stage_1 = launches_of_a_layer(&w, &[&["sft", "--batch", "8"], &second[..]].concat(), step);
+    let stage_2 = launches_of_a_layer(&w, &[&["grpo", "--batch", "64", "--group", "8"], &second[..]].concat(), step);
+    let pass = |found: &Value| found["launches"].as_f64().unwrap() / found["reads"].as_f64().unwrap();
+    let search = launches_of_a_layer(&w, &["eval", "--users", "4", "--batch", "4"], pass);
+    let found = format!("{stage_1} in stage 1, {stage_2} in stage 2, {search} in a pass of the search");
+    println!("launches of a layer: {found}");
+    assert!(stage_1 <= 259.0 && stage_2 <= 95.0 && search <= 40.0, "{found}");
 }

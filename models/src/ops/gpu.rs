@@ -3,13 +3,14 @@
 //! A row, of a matrix or of attention, is one plane's (a warp's, a subgroup's): its lanes exchange values without shared
 //! memory and without waiting for other planes.
 
+use burn::backend::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::ir::features::Plane;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::init_matmul_output;
+use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
@@ -55,6 +56,11 @@ pub fn elements_on(x: &CubeTensor, elements: usize) -> (CubeCount, CubeDim) {
 /// The tensor with its values in row-major order.
 pub fn in_order(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
+}
+
+/// A tensor of row numbers, one after the other, as kernels read them.
+pub fn row_numbers(rows: CubeTensor) -> CubeTensor {
+    in_order(cast(rows, DType::I32))
 }
 
 /// A tensor beside `x`, whose values are yet to be written.

@@ -142,7 +142,7 @@ mod gpu {
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::tensor::CubeTensor;
 
-    use super::super::gpu::{argument, elements_on, empty_beside, in_order};
+    use super::super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers};
     use super::super::route::Generic;
     use super::{BackwardInputs, Compute, MoveRows, NONE, RowMoves, Sources};
 
@@ -164,7 +164,7 @@ mod gpu {
             let device = Cube::float::<2>(x.clone()).device();
             Sources { rows: Tensor::from_data(rows.as_slice(), &device), missing: None }
         });
-        let rows = rows.clone().try_into_primitive::<Cube>().expect("the rows are on their device");
+        let rows = row_numbers(rows.clone().try_into_primitive::<Cube>().expect("the rows are on their device"));
         let [_, width] = x.meta.shape().dims();
         let elements = sources.len() * width;
         let out = empty_beside(&x, [sources.len(), width]);

@@ -5,7 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch};
 use burn::tensor::{Int, Tensor};
 
-use super::route::{Generic, routed};
+use super::route::{Plain, routed};
 
 /// The given rows of `a`, `[rows of a, width]`, and `b`, `[rows of b, width]`; those of `b` count on from those of `a`.
 /// A row may be picked any number of times. -1 stands for a row that nothing looks at and that may have any values.
@@ -26,9 +26,57 @@ routed! {
     }
 }
 
-impl<B: Generic> PickRowsOps for B {}
+impl<B: Plain> PickRowsOps for B {}
 
 impl<B: Backend, C: CheckpointStrategy> PickRowsOps for Autodiff<B, C> {}
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use burn::backend::Cube;
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers};
+    use super::PickRowsOps;
+
+    impl PickRowsOps for Cube {
+        fn pick_rows(a: CubeTensor, b: CubeTensor, rows: CubeTensor) -> CubeTensor {
+            let ([a, b], rows) = ([a, b].map(in_order), row_numbers(rows));
+            let ([of_a, width], [picked]) = (a.meta.shape().dims(), rows.meta.shape().dims());
+            let elements = picked * width;
+            let out = empty_beside(&a, [picked, width]);
+            let (count, dim) = elements_on(&a, elements);
+            pick::launch(
+                &a.client,
+                count,
+                dim,
+                argument(&a),
+                argument(&b),
+                argument(&rows),
+                argument(&out),
+                elements,
+                width,
+                of_a,
+            );
+            out
+        }
+    }
+
+    #[cube(launch)]
+    fn pick(a: &[f32], b: &[f32], rows: &[i32], out: &mut [f32], elements: usize, width: usize, of_a: usize) {
+        if ABSOLUTE_POS < elements {
+            let column = ABSOLUTE_POS % width;
+            // What nothing looks at may be the first row.
+            let row = usize::cast_from(rows[ABSOLUTE_POS / width].max(0));
+            if row < of_a {
+                out[ABSOLUTE_POS] = a[row * width + column];
+            } else {
+                out[ABSOLUTE_POS] = b[(row - of_a) * width + column];
+            }
+        }
+    }
+}
 
 #[cfg(feature = "flex")]
 mod kernel {

@@ -10,7 +10,9 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{Attention, Gradients, Visible};
-use crate::ops::gpu::{argument, empty_beside, in_order, most_of_lanes, of_lane, own_row, rows_on, sum_over_lanes};
+use crate::ops::gpu::{
+    argument, empty_beside, in_order, most_of_lanes, of_lane, own_row, row_numbers, rows_on, sum_over_lanes,
+};
 use crate::ops::route::Generic;
 
 /// Lower than any score.
@@ -204,7 +206,7 @@ impl Call {
             joined,
             factored: factors.is_some(),
         };
-        let int = |table: Tensor<1, Int>| table.try_into_primitive::<Cube>().expect("it was made on the device");
+        let int = |table: Tensor<1, Int>| row_numbers(table.try_into_primitive::<Cube>().expect("it is on the device"));
         Self {
             places,
             heads,
