@@ -7,8 +7,9 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_distr::{Distribution, Normal, Uniform};
 
-use crate::ModelError;
+use crate::hub::TensorInFile;
 use crate::random::{generator, name_key};
+use crate::{ModelError, Precision};
 
 /// How a parameter that no checkpoint holds begins.
 #[derive(Debug, Clone, Copy)]
@@ -36,21 +37,29 @@ pub(crate) struct Parameters {
     path: PathBuf,
     /// Its configuration, to be named in errors.
     config: &'static str,
-    stored: BTreeMap<String, StoredTensor>,
+    stored: BTreeMap<String, TensorInFile>,
     /// Seed of the parameters that are not stored; without one they are errors.
     seed: Option<u64>,
     device: Device,
+    /// What the backbone's matrices are kept in.
+    backbone: Precision,
 }
 
 impl Parameters {
     /// Every parameter fresh.
     pub fn fresh(seed: u64, device: &Device) -> Self {
-        Self { path: PathBuf::new(), config: "", stored: BTreeMap::new(), seed: Some(seed), device: device.clone() }
+        let stored = BTreeMap::new();
+        Self { seed: Some(seed), ..Self::stored(Path::new(""), "", stored, device) }
     }
 
     /// Parameters of the checkpoint at `path`, whose configuration is called `config` there; a missing one is an error.
-    pub fn stored(path: &Path, config: &'static str, stored: BTreeMap<String, StoredTensor>, device: &Device) -> Self {
-        Self { path: path.to_owned(), config, stored, seed: None, device: device.clone() }
+    pub fn stored(path: &Path, config: &'static str, stored: BTreeMap<String, TensorInFile>, device: &Device) -> Self {
+        Self { path: path.to_owned(), config, stored, seed: None, device: device.clone(), backbone: Precision::F32 }
+    }
+
+    /// The same, with the backbone's matrices rounded to a precision as they are taken, and kept in it.
+    pub fn with_backbone_in(self, backbone: Precision) -> Self {
+        Self { backbone, ..self }
     }
 
     /// The parameter called `name`, taken out of the checkpoint or begun fresh.
@@ -61,9 +70,9 @@ impl Parameters {
         init: Init,
     ) -> Result<Param<Tensor<D>>, ModelError> {
         let values = match (self.stored.remove(name), self.seed) {
-            (Some(tensor), _) if tensor.shape == shape => tensor.values,
+            (Some(tensor), _) if tensor.shape() == shape => tensor.read()?,
             (Some(tensor), _) => {
-                let (config, stored) = (self.config, tensor.shape);
+                let (config, stored) = (self.config, tensor.shape());
                 let problem = format!("tensor `{name}` has shape {stored:?}, but {config} requires {shape:?}");
                 return Err(ModelError::damaged(&self.path, problem));
             }
@@ -72,7 +81,10 @@ impl Parameters {
                 return Err(ModelError::damaged(&self.path, format!("tensor `{name}` of shape {shape:?} is missing")));
             }
         };
-        Ok(Param::from_data(TensorData::new(values, shape), &self.device))
+        let values = Tensor::<D>::from_data(TensorData::new(values, shape), &self.device);
+        let is_of_backbone = name.starts_with("model.") || name.starts_with("lm_head.");
+        let rounds = D == 2 && is_of_backbone && self.backbone != Precision::F32;
+        Ok(Param::from_tensor(if rounds { values.cast(self.backbone.dtype()) } else { values }))
     }
 
     /// Makes sure that the checkpoint held nothing else.

@@ -8,7 +8,7 @@ use super::search::search;
 use super::steps::Steps;
 use crate::data::TokenFile;
 use crate::models::LoraConfig;
-use crate::run::{check_device, load_model};
+use crate::run::{check_device, load_rounded_model};
 use crate::train::grpo::{self, freeze_untrained};
 use crate::train::sft::Sft;
 
@@ -24,7 +24,8 @@ impl BenchConfig {
         check_device(&self.device, self.precision)?;
         check_device(&self.device, self.timed.frozen_weights())?;
         let file = self.token_file()?;
-        let model = load_model(&self.model, &self.device)?.with_precision(self.precision)?;
+        let model = load_rounded_model(&self.model, &self.device, self.timed.frozen_weights())?
+            .with_precision(self.precision)?;
         let (trained, read) = (model.objective(), self.objective.unwrap_or(model.objective()));
         observer(BenchEvent::Loaded { trained, read });
         let objective = file.objective(self.catalog.as_deref(), read, &model.backbone)?;

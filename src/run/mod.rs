@@ -48,7 +48,7 @@ pub use model_folder::{
     TOKENIZER_FILE, check_device, check_fit, is_run, load_model, model_folder, own_tokenizer, tokenizer_asset,
     weight_files, with_learnt_thoughts,
 };
-pub(crate) use model_folder::{absolute, lasting};
+pub(crate) use model_folder::{absolute, lasting, load_rounded_model};
 pub use new_model::{InitRequest, ModelOrigin, ModelSizes};
 pub use pipeline::{Resumption, resume, start};
 pub use recipe::Recipe;

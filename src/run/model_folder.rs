@@ -59,6 +59,19 @@ pub fn check_device(name: &str, precision: Precision) -> Result<(), RunError> {
 ///
 /// No such device or folder, or a model that cannot be read.
 pub fn load_model(path: &Path, device_name: &str) -> Result<LatentRecommender, RunError> {
+    load_rounded_model(path, device_name, Precision::F32)
+}
+
+/// [`load_model`] with what [`hub::load_rounded`] does.
+///
+/// # Errors
+///
+/// As [`load_model`].
+pub(crate) fn load_rounded_model(
+    path: &Path,
+    device_name: &str,
+    backbone: Precision,
+) -> Result<LatentRecommender, RunError> {
     let device = device(device_name)?;
     let folder = model_folder(path)?;
     if !folder.exists() {
@@ -72,7 +85,7 @@ pub fn load_model(path: &Path, device_name: &str) -> Result<LatentRecommender, R
         let problem = "is not a model folder: it has neither config.json nor adapter_config.json";
         return Err(InputError::new(folder, problem).into());
     }
-    Ok(hub::load(&folder, &device)?)
+    Ok(hub::load_rounded(&folder, &device, backbone)?)
 }
 
 /// The model with so many of the thoughts that it has learnt. Learnt constants are as many as they are, or none.

@@ -11,7 +11,7 @@ use super::guidance::GuideSource;
 use super::held_out::{HeldOut, TrainRows};
 use super::item_guide::item_guide;
 use super::model_folder::{
-    absolute, check_device, check_fit, lasting, load_model, model_folder, tokenizer_asset, weight_files,
+    absolute, check_device, check_fit, lasting, load_rounded_model, model_folder, tokenizer_asset, weight_files,
 };
 use super::recorded::{check_data, damage, differences, from_json, to_json};
 use crate::data::{Prepared, Split};
@@ -142,7 +142,7 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
     let mut run = None;
     let found = if world.is_root() {
         let opened = run.insert(RunFolder::open(folder, assets)?);
-        let found = opened.newest(description.train.optimizer, &device)?;
+        let found = opened.newest(description.train.optimizer, &device, description.frozen_weights)?;
         let done = found.as_ref().map_or(0, |found| found.trained.progress.step);
         // A run that has done more is refused below, and stays as it was.
         if ends_elsewhere && done <= description.train.steps(data.train.len()) {
@@ -153,7 +153,8 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
     } else {
         // When the first worker has found the newest checkpoint, that is the latest.
         let is_found = world.any(false);
-        is_found.then(|| Found::last(folder, description.train.optimizer, &device)).transpose()?
+        let last = || Found::last(folder, description.train.optimizer, &device, description.frozen_weights);
+        is_found.then(last).transpose()?
     };
     // The first one must not replace what others still read.
     world.barrier();
@@ -178,7 +179,7 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
     trained.model = as_it_trains(trained.model, &description)?;
     let stage = match &description.stage {
         StageConfig::Grpo { config, .. } if config.needs_reference() => {
-            let mut reference = hub::load(&RunPaths(folder).reference(), &device)?;
+            let mut reference = hub::load_rounded(&RunPaths(folder).reference(), &device, description.frozen_weights)?;
             if !config.train_backbone {
                 // Frozen, it is the same: once is enough.
                 reference.backbone = trained.model.backbone.clone();
@@ -240,7 +241,7 @@ fn held_out_before(model: &Path, data_files: &BTreeMap<String, String>) -> Resul
 
 fn start_model(description: &RunDescription) -> Result<LatentRecommender, RunError> {
     let seed = description.train.seed;
-    let model = load_model(&description.model, &description.device)?;
+    let model = load_rounded_model(&description.model, &description.device, description.frozen_weights)?;
     let model = match &description.stage {
         StageConfig::Pretrain { .. } => model.with_thoughts(ThoughtKind::LastHidden, 0, seed)?,
         StageConfig::Sft { thoughts, source, lora, .. } => {

@@ -11,8 +11,8 @@ use super::model_folder::absolute;
 use super::recorded::{check_data, damage, from_json, to_json};
 use crate::data::{Prepared, PreparedRow, Split};
 use crate::input_error::InputError;
-use crate::models::device;
 use crate::models::sasrec::{SasRec, SasRecConfig};
+use crate::models::{Precision, device};
 use crate::train::sasrec::{SasRecStage, SasRecTrainConfig, example};
 use crate::train::{Progress, RunFolder, RunPaths, TrainError, Training};
 
@@ -104,7 +104,7 @@ impl SasRecRun {
     ) -> Result<Progress, RunError> {
         let device = device(device_name)?;
         let run = RunFolder::open(folder, Vec::new())?;
-        let found = run.newest(self.train.training().optimizer, &device)?;
+        let found = run.newest(self.train.training().optimizer, &device, Precision::F32)?;
         for damage in found.iter().flat_map(damage) {
             (context.observer)(RunEvent::Warning(damage));
         }

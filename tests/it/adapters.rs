@@ -3,7 +3,7 @@
 use crate::common::close::assert_close;
 use crate::common::small::{self, small_model, weights};
 use burn::module::Module;
-use latentr3::models::{LatentRecommender, LoraConfig, Objective, hub};
+use latentr3::models::{LatentRecommender, LoraConfig, Objective, Precision, hub};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, World};
 
@@ -69,13 +69,13 @@ fn adapters_come_back_from_their_files() {
     let lora = LoraConfig { rank: 3, alpha: 5.0, targets, base: Some("elsewhere".into()) };
     let model = small_model(1, 6).with_lora(&lora, 1).unwrap();
     hub::save(&model, folder.path()).unwrap();
-    let again = hub::load_with_adapter(folder.path(), &crate::common::device()).unwrap();
+    let again = hub::load_with_adapter(folder.path(), &crate::common::device(), Precision::F32).unwrap();
     assert_eq!(again.lora(), Some(&lora));
     assert_eq!(weights(&model), weights(&again));
 
     // A model without adapters leaves none behind.
     hub::save(&again.merged(), folder.path()).unwrap();
-    assert!(hub::load_with_adapter(folder.path(), &crate::common::device()).unwrap().lora().is_none());
+    assert!(hub::load_with_adapter(folder.path(), &crate::common::device(), Precision::F32).unwrap().lora().is_none());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use crate::common::examples::examples;
 use crate::common::small::{small_model, weights};
 use crate::common::training::{GO_ON, step, training};
-use latentr3::models::Objective;
 use latentr3::models::host::read;
+use latentr3::models::{Objective, Precision};
 use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, NegativePerplexity, Reward, Sample, freeze_untrained};
 use latentr3::train::{Example, Found, LocalUpdate, RunFolder, TrainConfig, World};
 
@@ -34,7 +34,7 @@ fn a_run_of_grpo_freezes_the_backbone_by_itself() {
     let config = TrainConfig { max_steps: Some(2), ..GrpoConfig::train_defaults() };
     let before = weights(&model);
     training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).start(&stage, model).unwrap();
-    let last = Found::last(run.path(), config.optimizer, &crate::common::device()).unwrap().trained;
+    let last = Found::last(run.path(), config.optimizer, &crate::common::device(), Precision::F32).unwrap().trained;
     for (name, values) in &weights(&last.model) {
         assert_eq!(before[name] == *values, !name.starts_with("attention."), "{name}");
     }

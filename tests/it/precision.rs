@@ -7,7 +7,9 @@ use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
 use latentr3::models::host::read;
-use latentr3::models::{LatentRecommender, LoraConfig, NamedMapper, Objective, ObjectiveKind, Precision, map_named};
+use latentr3::models::{
+    LatentRecommender, LoraConfig, NamedMapper, Objective, ObjectiveKind, Precision, hub, map_named,
+};
 use latentr3::train::grpo::{Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, Gradients, Stage, World};
@@ -115,6 +117,26 @@ fn frozen_weights_in_16_bits_compute_as_if_rounded() {
         }
         let error = plain.clone().with_frozen_weights(precision).unwrap_err();
         assert!(error.to_string().contains("all weights are trained"), "{error}");
+    }
+}
+
+#[test]
+fn weights_that_are_rounded_as_they_are_read_are_those_that_are_rounded_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = crate::common::device();
+    let plain = small_model(1, 2);
+    let adapted = plain.clone().with_lora(&LoraConfig::of_rank(2), 1).unwrap();
+    for (name, model) in [("plain", plain), ("adapted", adapted)] {
+        let folder = folder.path().join(name);
+        hub::save(&model, &folder).unwrap();
+        let read = hub::load_with_adapter(&folder, &device, Precision::Bf16).unwrap();
+        let dtype = read.backbone.model.embed_tokens.weight.val().dtype();
+        assert_eq!(FloatDType::from(dtype), FloatDType::BF16, "{name}");
+        assert_eq!(weights(&read), weights(&rounded(model.clone(), FloatDType::BF16)), "{name}");
+        // What an adapter becomes part of is not rounded before.
+        let merged = hub::load_rounded(&folder, &device, Precision::Bf16).unwrap();
+        let expected = if name == "adapted" { model.merged() } else { read };
+        assert_eq!(weights(&merged), weights(&expected), "{name}");
     }
 }
 

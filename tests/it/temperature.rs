@@ -7,7 +7,7 @@ use crate::common::small::small_model;
 use crate::common::training::{likelihood, training};
 use burn::module::Module;
 use latentr3::models::host::read;
-use latentr3::models::{LatentRecommender, ThoughtKind};
+use latentr3::models::{LatentRecommender, Precision, ThoughtKind};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Event, Example, Found, RunFolder, Temperature, TrainConfig, World};
 
@@ -69,7 +69,8 @@ fn a_run_whose_temperature_adapts_resumes_with_identical_results() {
         assert_eq!(end.finished, stop_after.is_none());
         if !end.finished {
             stop.store(false, Ordering::Relaxed);
-            let last = Found::last(run.path(), config.optimizer, &crate::common::device()).unwrap().trained;
+            let last =
+                Found::last(run.path(), config.optimizer, &crate::common::device(), Precision::F32).unwrap().trained;
             assert!(train(&mut |_| {}, Some(last)).finished);
         }
     }

@@ -8,7 +8,7 @@ use crate::common::training::{GO_ON, likelihood, optimizer, step, training};
 use burn::module::Module;
 use latentr3::models::host::read;
 use latentr3::models::hub::read_tensors;
-use latentr3::models::{LatentRecommender, LoraConfig, Objective};
+use latentr3::models::{LatentRecommender, LoraConfig, Objective, Precision};
 use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
 use latentr3::train::{
@@ -34,7 +34,7 @@ fn groups_of_parameters_have_learning_rates_of_their_own_or_none() {
         let mut observer = |_: Event| {};
         training(config, &examples, &run, &world, &mut observer, &GO_ON).start(&stage, small_model(1, 1))?;
         let last: Found<LatentRecommender> =
-            Found::last(run.path(), AdamWConfig::default(), &crate::common::device()).unwrap();
+            Found::last(run.path(), AdamWConfig::default(), &crate::common::device(), Precision::F32).unwrap();
         Ok::<_, latentr3::train::TrainError>(weights(&last.trained.model))
     };
     let (before, after) = (weights(&small_model(1, 1)), train(&config, "run").unwrap());
@@ -96,7 +96,7 @@ fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
     let config = TrainConfig { epochs: 9, batch: 4, ..TrainConfig::default() };
     let end = training(&config, &examples, &run, &world, &mut observer, &stop).start(&stage, small_model(1, 5));
     assert_eq!(end.unwrap().step, 6);
-    let last = Found::last(run.path(), config.optimizer, &crate::common::device()).unwrap().trained;
+    let last = Found::last(run.path(), config.optimizer, &crate::common::device(), Precision::F32).unwrap().trained;
     let config = TrainConfig { max_steps: Some(6), patience: None, ..config };
     let end = training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).go_on(&stage, last).unwrap();
     assert!(end.finished && end.step == 6 && end.best_step.is_some(), "{end:?}");

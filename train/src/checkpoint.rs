@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use latentr3_models::files;
 use latentr3_models::files::{write_atomically, write_checksums, write_json};
+use latentr3_models::{Precision, files};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,9 +67,10 @@ pub(crate) fn load<M: Trainable>(
     folder: &Path,
     optimizer: AdamWConfig,
     device: &Device,
+    frozen: Precision,
 ) -> Result<Trained<M>, TrainError> {
     // The first verifies the checksums of all files.
-    let saved = M::load(folder, device)?;
+    let saved = M::load(folder, device, frozen)?;
     let (adamw, model) = AdamW::load(&folder.join(OPTIMIZER_FILE), optimizer, saved, device)?;
     Ok(Trained { model, adamw, progress: progress(folder)? })
 }

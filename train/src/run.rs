@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
-use latentr3_models::files;
+use latentr3_models::{Precision, files};
 use serde_json::{Map, Value};
 
 use crate::TrainError;
@@ -39,14 +39,14 @@ pub struct Found<M> {
 }
 
 impl<M: Trainable> Found<M> {
-    /// The latest checkpoint of the run at `path`, for a rank that only reads it.
+    /// The latest checkpoint of the run at `path`, for a rank that only reads it; see [`Trainable::load`] for `frozen`.
     ///
     /// # Errors
     ///
     /// It is missing or damaged.
-    pub fn last(path: &Path, optimizer: AdamWConfig, device: &Device) -> Result<Self, TrainError> {
+    pub fn last(path: &Path, optimizer: AdamWConfig, device: &Device, frozen: Precision) -> Result<Self, TrainError> {
         let folder = RunPaths(path).last();
-        let trained = checkpoint::load(&folder, optimizer, device)?;
+        let trained = checkpoint::load(&folder, optimizer, device, frozen)?;
         Ok(Self { trained, folder, damaged: Vec::new() })
     }
 }
@@ -138,7 +138,8 @@ impl RunFolder {
         })
     }
 
-    /// The newest checkpoint that is whole, which becomes the latest one; `None` if the run never got to any.
+    /// The newest checkpoint that is whole, which becomes the latest one; `None` if the run never got to any. See
+    /// [`Trainable::load`] for `frozen`.
     ///
     /// Where the best checkpoint is damaged, one is preferred from which the run comes to that best again. One that
     /// counts on more of the log than there is cannot be gone on from.
@@ -150,6 +151,7 @@ impl RunFolder {
         &self,
         optimizer: AdamWConfig,
         device: &Device,
+        frozen: Precision,
     ) -> Result<Option<Found<M>>, TrainError> {
         let mut older: Vec<(usize, PathBuf)> = self.kept()?;
         if let Ok(progress) = checkpoint::progress::<Progress>(&self.best()) {
@@ -162,7 +164,7 @@ impl RunFolder {
         let log_bytes = fs::metadata(self.paths().metrics()).map_or(0, |log| log.len());
         let (mut damaged, mut found) = (Vec::new(), None);
         for folder in folders.filter(|folder| folder.exists()) {
-            match checkpoint::load(&folder, optimizer, device) {
+            match checkpoint::load(&folder, optimizer, device, frozen) {
                 Ok(Trained { progress, .. }) if progress.metrics_bytes > log_bytes => {
                     damaged.push(self.log_is_short(progress.metrics_bytes));
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use latentr3_models::sasrec::SasRec;
-use latentr3_models::{LatentRecommender, ModelError, hub};
+use latentr3_models::{LatentRecommender, ModelError, Precision, hub};
 
 /// A model that [`Training`](crate::Training) can train: it knows its device and is saved and loaded as a folder.
 pub trait Trainable: Module {
@@ -22,12 +22,13 @@ pub trait Trainable: Module {
     /// What the system refuses.
     fn save(&self, folder: &Path) -> Result<(), ModelError>;
 
-    /// Loads the model that [`Self::save`] wrote, after the folder's checksums were verified.
+    /// Loads the model that [`Self::save`] wrote, after the folder's checksums were verified. Matrices that do not train
+    /// may be rounded to the precision `frozen` and kept in it.
     ///
     /// # Errors
     ///
     /// Files missing, damaged, or of another model.
-    fn load(folder: &Path, device: &Device) -> Result<Self, ModelError>;
+    fn load(folder: &Path, device: &Device, frozen: Precision) -> Result<Self, ModelError>;
 
     /// The same model that computes activations again in the backward pass instead of keeping them.
     fn with_gradient_checkpointing(self) -> Self;
@@ -45,8 +46,8 @@ impl Trainable for LatentRecommender {
     }
 
     /// Adapters stay apart from the backbone.
-    fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
-        hub::load_with_adapter(folder, device)
+    fn load(folder: &Path, device: &Device, frozen: Precision) -> Result<Self, ModelError> {
+        hub::load_with_adapter(folder, device, frozen)
     }
 
     fn with_gradient_checkpointing(self) -> Self {
@@ -65,7 +66,7 @@ impl Trainable for SasRec {
         self.save(folder)
     }
 
-    fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+    fn load(folder: &Path, device: &Device, _frozen: Precision) -> Result<Self, ModelError> {
         Self::load(folder, device)
     }
 

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::tensors::{PendingTensor, read_tensors, write_tensors};
+use super::tensors::{PendingTensor, TensorInFile, open_tensors, write_tensors};
 use crate::ModelError;
 use crate::files::{read_json, write_json};
 use crate::lora::{LoraConfig, MOST_RANK};
 use crate::named::{FACTOR_A, FACTOR_B};
-use crate::parameters::StoredTensor;
 
 /// An adapter's configuration.
 pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
@@ -132,8 +131,8 @@ impl AdapterConfig {
     }
 
     /// The factors of the adapter in `folder`, by their names in the model.
-    pub fn factors(&self, folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
-        let tensors = read_tensors(&folder.join(ADAPTER_WEIGHTS_FILE))?.into_iter();
+    pub fn factors(&self, folder: &Path) -> Result<BTreeMap<String, TensorInFile>, ModelError> {
+        let tensors = open_tensors(&folder.join(ADAPTER_WEIGHTS_FILE))?.into_iter();
         Ok(tensors.map(|(name, tensor)| (name.strip_prefix(PREFIX).unwrap_or(&name).to_owned(), tensor)).collect())
     }
 }

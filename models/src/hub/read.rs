@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use super::adapter::AdapterConfig;
-use super::tensors::read_tensors;
+use super::tensors::{TensorInFile, open_tensors};
 use super::{
     ADAPTER_CONFIG_FILE, CONFIG_FILE, INDEX_FILE, OBJECTIVE_FIELD, SOURCE_FIELD, THOUGHTS_FIELD, WEIGHTS_FILE,
 };
@@ -15,9 +15,9 @@ use crate::backbone::BackboneConfig;
 use crate::files::{read_json, verify_checksums};
 use crate::latent::ThoughtKind;
 use crate::named::FACTOR_A;
-use crate::parameters::{Parameters, StoredTensor};
+use crate::parameters::Parameters;
 use crate::recommender::MOST_THOUGHTS;
-use crate::{LatentRecommender, ModelError, ObjectiveKind};
+use crate::{LatentRecommender, ModelError, ObjectiveKind, Precision};
 
 /// Loads the model in `folder` onto `device`, in float32.
 ///
@@ -48,24 +48,36 @@ use crate::{LatentRecommender, ModelError, ObjectiveKind};
 /// # }
 /// ```
 pub fn load(folder: &Path, device: &Device) -> Result<LatentRecommender, ModelError> {
-    Ok(load_with_adapter(folder, device)?.merged())
+    load_rounded(folder, device, Precision::F32)
 }
 
-/// [`load`] for training that goes on: low-rank adapters stay apart from the frozen weights.
+/// [`load`] with the backbone's matrices rounded to a precision and kept in it, for training that leaves them as they
+/// are: at no moment are they in memory in float32. Those that an adapter becomes part of are kept in float32.
 ///
 /// # Errors
 ///
 /// See [`load`].
-pub fn load_with_adapter(folder: &Path, device: &Device) -> Result<LatentRecommender, ModelError> {
+pub fn load_rounded(folder: &Path, device: &Device, backbone: Precision) -> Result<LatentRecommender, ModelError> {
+    let has_adapter = folder.join(ADAPTER_CONFIG_FILE).exists();
+    let backbone = if has_adapter { Precision::F32 } else { backbone };
+    Ok(load_with_adapter(folder, device, backbone)?.merged())
+}
+
+/// [`load_rounded`] for training that goes on: low-rank adapters stay apart from the frozen weights.
+///
+/// # Errors
+///
+/// See [`load`].
+pub fn load_with_adapter(folder: &Path, device: &Device, backbone: Precision) -> Result<LatentRecommender, ModelError> {
     verify_checksums(folder)?;
     let Some(adapter) = AdapterConfig::read(folder)? else {
-        return load_weights(folder, device);
+        return load_weights(folder, device, backbone);
     };
     let base = adapter.base(folder)?;
     if base != folder {
         verify_checksums(&base)?;
     }
-    let model = load_weights(&base, device)?;
+    let model = load_weights(&base, device, backbone)?;
     let factors = adapter.factors(folder)?;
     let has_factors = |projection: &str| factors.contains_key(&format!("{projection}{FACTOR_A}"));
     let mut lora = adapter.lora;
@@ -82,9 +94,9 @@ pub fn load_with_adapter(folder: &Path, device: &Device) -> Result<LatentRecomme
     Ok(model)
 }
 
-fn load_weights(folder: &Path, device: &Device) -> Result<LatentRecommender, ModelError> {
+fn load_weights(folder: &Path, device: &Device, backbone: Precision) -> Result<LatentRecommender, ModelError> {
     let config = read_config(folder)?;
-    let mut stored = read_weights(folder)?;
+    let mut stored = open_weights(folder)?;
     let is_spare = |name: &str| {
         // Old checkpoints carry the rotary frequencies, and some the output matrix that they tie to the embeddings.
         name.ends_with("rotary_emb.inv_freq") || (config.tie_embeddings && name == "lm_head.weight")
@@ -96,7 +108,7 @@ fn load_weights(folder: &Path, device: &Device) -> Result<LatentRecommender, Mod
     if thoughts == 0 || kind != ThoughtKind::LatentAttention {
         stored.retain(|name, _| !name.starts_with("attention."));
     }
-    let mut parameters = Parameters::stored(folder, CONFIG_FILE, stored, device);
+    let mut parameters = Parameters::stored(folder, CONFIG_FILE, stored, device).with_backbone_in(backbone);
     let model = LatentRecommender::build(&mut parameters, config, kind, thoughts)?;
     parameters.finish()?;
     Ok(model.with_objective(objective))
@@ -177,17 +189,17 @@ fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>, ModelError>
 }
 
 /// All tensors of the folder, from the one weights' file or from the shards that the index names.
-fn read_weights(folder: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
+fn open_weights(folder: &Path) -> Result<BTreeMap<String, TensorInFile>, ModelError> {
     let single = folder.join(WEIGHTS_FILE);
     let index = folder.join(INDEX_FILE);
     if single.exists() || !index.exists() {
-        return read_tensors(&single);
+        return open_tensors(&single);
     }
     let map = read_weight_map(&index)?;
     let mut tensors = BTreeMap::new();
     for shard in map.values().collect::<BTreeSet<_>>() {
         let path = folder.join(shard);
-        let mut own = read_tensors(&path)?;
+        let mut own = open_tensors(&path)?;
         if let Some(name) = own.keys().find(|name| map.get(*name) != Some(shard)) {
             return Err(ModelError::damaged(
                 &path,

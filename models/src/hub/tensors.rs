@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::files::replace_atomically;
 use crate::parameters::StoredTensor;
@@ -20,27 +21,74 @@ use crate::{ModelError, Precision, host};
 ///
 /// The file missing, cut short or malformed, another type, or a value that is not finite.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
+    let read = |(name, tensor): (String, TensorInFile)| {
+        let values = tensor.read()?;
+        Ok((name, StoredTensor { shape: tensor.info.shape, values }))
+    };
+    open_tensors(path)?.into_iter().map(read).collect()
+}
+
+/// The tensors of a safetensors file, by their names; none is read yet.
+///
+/// # Errors
+///
+/// The file missing, cut short or malformed.
+pub(crate) fn open_tensors(path: &Path) -> Result<BTreeMap<String, TensorInFile>, ModelError> {
     let mut file = File::open(path).map_err(ModelError::io(path))?;
     let header = read_header(path, &mut file)?;
-    let mut tensors = BTreeMap::new();
-    // One after the other: the file and its values are never in memory both.
-    for name in header.offset_keys() {
-        let TensorInfo { dtype, shape, data_offsets: (start, end) } = header.info(&name).expect("it is in the header");
-        let mut bytes = vec![0; end - start];
-        file.read_exact(&mut bytes).map_err(ModelError::io(path))?;
-        let view = TensorView::new(*dtype, shape.clone(), &bytes).map_err(|error| not_whole(path, error))?;
-        let values = to_f32(&view).ok_or_else(|| {
-            ModelError::damaged(path, format!("tensor `{name}` has type {dtype:?}; must be F32, F16 or BF16"))
-        })?;
-        if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-            return Err(ModelError::damaged(
-                path,
-                format!("tensor `{name}` contains {} at index {place}", values[place]),
-            ));
-        }
-        tensors.insert(name, StoredTensor { shape: shape.clone(), values });
+    let first = file.stream_position().map_err(ModelError::io(path))?;
+    let path: Arc<Path> = path.into();
+    let tensor = |name: String| {
+        let info = header.info(&name).expect("it is in the header").clone();
+        (name.clone(), TensorInFile { path: path.clone(), name, first, info })
+    };
+    Ok(header.offset_keys().into_iter().map(tensor).collect())
+}
+
+/// A tensor in a safetensors file. It is read when it is its turn, so that a file and its values are never in memory
+/// both.
+#[derive(Debug, Clone)]
+pub(crate) struct TensorInFile {
+    path: Arc<Path>,
+    name: String,
+    /// Where the values of the file's tensors begin.
+    first: u64,
+    info: TensorInfo,
+}
+
+impl TensorInFile {
+    pub fn shape(&self) -> &[usize] {
+        &self.info.shape
     }
-    Ok(tensors)
+
+    /// The values in float32, the last dimension fastest.
+    pub fn read(&self) -> Result<Vec<f32>, ModelError> {
+        let (Self { path, name, first, .. }, TensorInfo { dtype, shape, data_offsets: (start, end) }) =
+            (self, &self.info);
+        let mut file = File::open(path).map_err(ModelError::io(path))?;
+        file.seek(SeekFrom::Start(first + *start as u64)).map_err(ModelError::io(path))?;
+        let bytes = end - start;
+        let values = match dtype {
+            Dtype::F32 => read_values(&mut file, bytes, f32::from_le_bytes),
+            Dtype::F16 => read_values(&mut file, bytes, |half| half::f16::from_le_bytes(half).to_f32()),
+            Dtype::BF16 => read_values(&mut file, bytes, |half| half::bf16::from_le_bytes(half).to_f32()),
+            _ => {
+                let problem = format!("tensor `{name}` has type {dtype:?}; must be F32, F16 or BF16");
+                return Err(ModelError::damaged(path, problem));
+            }
+        }
+        .map_err(ModelError::io(path))?;
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(not_whole(path, format!("`{name}` has not as many values as {shape:?}")));
+        }
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(place) => {
+                let problem = format!("tensor `{name}` contains {} at index {place}", values[place]);
+                Err(ModelError::damaged(path, problem))
+            }
+        }
+    }
 }
 
 /// Reads the header of a safetensors file that has all that its header speaks of, so that no length in it is larger
@@ -73,15 +121,23 @@ fn not_whole(path: &Path, problem: impl Display) -> ModelError {
     )
 }
 
-fn to_f32(view: &TensorView) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    let halves = |to_f32: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|half| to_f32(*half)).collect();
-    match view.dtype() {
-        Dtype::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()),
-        Dtype::F16 => Some(halves(|half| half::f16::from_le_bytes(half).to_f32())),
-        Dtype::BF16 => Some(halves(|half| half::bf16::from_le_bytes(half).to_f32())),
-        _ => None,
+/// Values read at once.
+const PART: usize = 1 << 16;
+
+/// The values in so many bytes of a file, part by part: their bytes are not in memory besides.
+fn read_values<const SIZE: usize>(
+    file: &mut File,
+    bytes: usize,
+    value: fn([u8; SIZE]) -> f32,
+) -> std::io::Result<Vec<f32>> {
+    let count = bytes / SIZE;
+    let (mut values, mut part) = (Vec::with_capacity(count), vec![0; count.min(PART) * SIZE]);
+    while values.len() < count {
+        let part = &mut part[..(count - values.len()).min(PART) * SIZE];
+        file.read_exact(part)?;
+        values.extend(part.as_chunks().0.iter().map(|bytes| value(*bytes)));
     }
+    Ok(values)
 }
 
 /// A tensor to be written, whose values are fetched when it is its turn.
@@ -165,6 +221,7 @@ const HEADER_ALIGNMENT: usize = 8;
 #[cfg(test)]
 mod tests {
     use safetensors::serialize;
+    use safetensors::tensor::TensorView;
 
     use super::*;
 

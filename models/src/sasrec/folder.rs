@@ -37,7 +37,7 @@ impl SasRec {
         if let Some((field, problem)) = config.fault() {
             return Err(error(field, problem));
         }
-        let stored = hub::read_tensors(&folder.join(WEIGHTS_FILE))?;
+        let stored = hub::open_tensors(&folder.join(WEIGHTS_FILE))?;
         let mut parameters = Parameters::stored(folder, CONFIG_FILE, stored, device);
         let model = Self::build(&mut parameters, config, device)?;
         parameters.finish()?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
-use latentr3_models::{LatentRecommender, ModelError, Objective, hub};
+use latentr3_models::{LatentRecommender, ModelError, Objective, Precision, hub};
 use latentr3_train::{LocalBatch, LocalUpdate, Optimizer, Stage, StepReport, TrainError, Trainable};
 
 #[derive(Module, Debug)]
@@ -36,7 +36,7 @@ impl Trainable for MeanThought {
         hub::write_tensors(&folder.join("thought.safetensors"), hub::pending_parameters(self))
     }
 
-    fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+    fn load(folder: &Path, device: &Device, _frozen: Precision) -> Result<Self, ModelError> {
         let mut new = Self::new(hub::load(folder, device)?, 0);
         let mut stored = hub::read_tensors(&folder.join("thought.safetensors"))?;
         if let Some(projection) = stored.remove("projection") {

@@ -11,7 +11,7 @@ use latentr3::eval::EvaluationResult;
 use latentr3::golden::Golden;
 use latentr3::models::hub::read_tensors;
 use latentr3::models::sasrec::{SasRec, SasRecConfig};
-use latentr3::models::{LatentRecommender, device, hub};
+use latentr3::models::{LatentRecommender, Precision, device, hub};
 use latentr3::train::{AdamWConfig, RunFolder};
 use serde_json::json;
 
@@ -79,7 +79,7 @@ fn run_folders() {
         }
         let read = || {
             if let Ok(run) = RunFolder::open(&folder, Vec::new()) {
-                let _ = run.newest::<LatentRecommender>(AdamWConfig::default(), &flex);
+                let _ = run.newest::<LatentRecommender>(AdamWConfig::default(), &flex, Precision::F32);
             }
         };
         for file in [

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use latentr3::models::host::read;
-use latentr3::models::{Objective, ThoughtKind, hub};
+use latentr3::models::{Objective, Precision, ThoughtKind, hub};
 use latentr3::train::sft::Sft;
 use latentr3::train::{Example, World};
 use serde::Deserialize;
@@ -33,7 +33,7 @@ fn golden_adapter_of_peft_apart_and_merged() {
     let Expected { tokens, last_logits, .. } = expected();
     let prompts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
     let device = common::device();
-    let apart = hub::load_with_adapter(Path::new(FOLDER), &device).unwrap();
+    let apart = hub::load_with_adapter(Path::new(FOLDER), &device, Precision::F32).unwrap();
     assert_eq!(apart.lora().unwrap().rank, 3);
     let merged = hub::load(Path::new(FOLDER), &device).unwrap();
     assert!(merged.lora().is_none());
@@ -46,7 +46,7 @@ fn golden_adapter_of_peft_apart_and_merged() {
 #[test]
 fn golden_gradients_of_peft() {
     let Expected { tokens, loss, gradients, .. } = expected();
-    let model = hub::load_with_adapter(Path::new(FOLDER), &common::device()).unwrap();
+    let model = hub::load_with_adapter(Path::new(FOLDER), &common::device(), Precision::F32).unwrap();
     let model = model.with_thoughts(ThoughtKind::LastHidden, 0, 0).unwrap().train();
     let example = |row: &Vec<u32>| Example { prompt: row[..6].to_vec(), target: row[6..].to_vec(), item: 0, row: 0 };
     let examples: Vec<Example> = tokens.iter().map(example).collect();

@@ -185,7 +185,7 @@ mod tests {
         let (run, earlier) = match folder.exists() {
             true => {
                 let run = RunFolder::open(folder, Vec::new()).unwrap();
-                let earlier = run.newest(config.optimizer, &device).unwrap();
+                let earlier = run.newest(config.optimizer, &device, latentr3_models::Precision::F32).unwrap();
                 (run, earlier)
             }
             false => (RunFolder::create(folder, &json!({}), Vec::new()).unwrap(), None),
