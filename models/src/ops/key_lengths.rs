@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// How many of the keys in each row of a segment count; those after them are padding. A clone is of the same segment, so
 /// that a device is told of it once.
@@ -13,7 +13,8 @@ pub struct KeyLengths {
     /// See [`Self::mask`]; made when it is first asked for.
     mask: Arc<OnceLock<Tensor<2>>>,
     /// See [`Self::table`]; made when it is first asked for.
-    table: Arc<OnceLock<Tensor<1, Int>>>,
+    #[cfg(feature = "gpu")]
+    table: Arc<OnceLock<Tensor<1, burn::tensor::Int>>>,
 }
 
 impl KeyLengths {
@@ -32,7 +33,8 @@ impl KeyLengths {
     }
 
     /// The lengths on a device, `[rows]`.
-    pub(super) fn table(&self, device: &Device) -> Tensor<1, Int> {
+    #[cfg(feature = "gpu")]
+    pub(super) fn table(&self, device: &Device) -> Tensor<1, burn::tensor::Int> {
         let lengths = || self.iter().map(|&length| length as i32).collect::<Vec<i32>>();
         self.table.get_or_init(|| Tensor::from_data(lengths().as_slice(), device)).clone()
     }
@@ -40,13 +42,18 @@ impl KeyLengths {
 
 impl From<&[usize]> for KeyLengths {
     fn from(lengths: &[usize]) -> Self {
-        Self { lengths: lengths.into(), mask: Arc::default(), table: Arc::default() }
+        lengths.iter().copied().collect()
     }
 }
 
 impl FromIterator<usize> for KeyLengths {
     fn from_iter<I: IntoIterator<Item = usize>>(lengths: I) -> Self {
-        Self { lengths: lengths.into_iter().collect(), mask: Arc::default(), table: Arc::default() }
+        Self {
+            lengths: lengths.into_iter().collect(),
+            mask: Arc::default(),
+            #[cfg(feature = "gpu")]
+            table: Arc::default(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::move_rows::{RowMoves, move_rows};
 
@@ -20,16 +20,18 @@ pub struct Packing {
     /// See [`Self::causal_mask`]; made when it is first asked for.
     causal_mask: Arc<OnceLock<Tensor<3>>>,
     /// See [`Self::tables`]; made when they are first asked for.
+    #[cfg(feature = "gpu")]
     tables: Arc<OnceLock<Tables>>,
 }
 
 /// A packing as kernels on a GPU see it.
+#[cfg(feature = "gpu")]
 #[derive(Debug)]
 pub(super) struct Tables {
     /// The row of each token and how many of the row's tokens come before it, `[2 * valid tokens]`.
-    pub rows: Tensor<1, Int>,
+    pub rows: Tensor<1, burn::tensor::Int>,
     /// The number of tokens before each row, and of all, `[rows + 1]`.
-    pub starts: Tensor<1, Int>,
+    pub starts: Tensor<1, burn::tensor::Int>,
     /// Where a token does not see all before it, 1 for what it sees and -1 for what it does not,
     /// `[valid tokens * tokens]`.
     pub seen: Option<Tensor<1>>,
@@ -47,6 +49,7 @@ impl Packing {
             moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)),
             hidden: None,
             causal_mask: Arc::default(),
+            #[cfg(feature = "gpu")]
             tables: Arc::default(),
         }
     }
@@ -108,6 +111,7 @@ impl Packing {
     }
 
     /// The packing on a device.
+    #[cfg(feature = "gpu")]
     pub(super) fn tables(&self, device: &Device) -> &Tables {
         self.tables.get_or_init(|| {
             let token = |(row, &length): (usize, &usize)| (0..length).flat_map(move |place| [row as i32, place as i32]);

@@ -148,6 +148,7 @@ struct Visible {
 impl Visible {
     /// Which of the keys up to its own place a query does not see, `[tokens of all rows, length]`, where it does not see
     /// them all.
+    #[cfg(any(feature = "flex", feature = "gpu"))]
     fn hidden(&self) -> Option<&[bool]> {
         self.packing.hidden().filter(|_| self.keys.is_none())
     }
