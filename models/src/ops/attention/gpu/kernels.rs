@@ -1,152 +1,26 @@
-//! Attention in kernels for GPUs. No table of scores is written to memory.
-//!
-//! Forward and by queries, each plane has a query of one head: its lanes take keys side by side, and then columns of the
-//! values. By keys and values, each has a key of one key head, and its lanes take the queries.
+//! The kernels of the attention.
 
-use burn::backend::{Cube, TensorMetadata};
-use burn::tensor::{Int, Tensor};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::tensor::CubeTensor;
 
-use super::{Attention, Gradients, Visible};
-use crate::ops::gpu::{
-    argument, empty_beside, in_order, most_of_lanes, of_lane, own_row, row_numbers, rows_on, sum_over_lanes,
-};
-use crate::ops::route::Generic;
+use crate::ops::gpu::{most_of_lanes, of_lane, own_row, sum_over_lanes};
 
 /// Lower than any score.
 const LOWEST: f32 = -1e30;
 
-impl Attention for Cube {
-    fn forward(before: Option<CubeTensor>, inputs: [CubeTensor; 3], visible: &Visible) -> CubeTensor {
-        let [queries, keys, values] = inputs.map(in_order);
-        let before = before.map(in_order);
-        let call = Call::new(&queries, &keys, visible, before.is_some());
-        let out = empty_beside(&queries, [call.places, call.heads, call.form.width + 1]);
-        let launch = rows_on(&queries, call.places * call.heads);
-        attend::launch(
-            &queries.client,
-            launch.cube_count,
-            launch.cube_dim,
-            argument(&queries),
-            argument(&keys),
-            argument(&values),
-            argument(before.as_ref().unwrap_or(&queries)),
-            argument(call.factors.as_ref().unwrap_or(&queries)),
-            argument(&call.rows),
-            argument(call.lengths.as_ref().unwrap_or(&call.rows)),
-            argument(&out),
-            call.places * call.heads,
-            call.heads,
-            call.group,
-            call.length,
-            call.share,
-            call.factor_heads,
-            call.form,
-        );
-        out
-    }
-
-    fn backward(
-        before: Option<CubeTensor>,
-        inputs: [CubeTensor; 3],
-        visible: &Visible,
-        attended: CubeTensor,
-        gradient: CubeTensor,
-        for_segment: bool,
-    ) -> Gradients<CubeTensor> {
-        let [queries, keys, values] = inputs.map(in_order);
-        let [attended, gradient] = [attended, gradient].map(in_order);
-        let before = before.map(in_order);
-        let call = Call::new(&queries, &keys, visible, before.is_some());
-        let (client, of_queries) = (&queries.client, call.places * call.heads);
-        let by_before = before.as_ref().map(|before| empty_beside(before, before.shape().dims::<3>()));
-        let offsets = empty_beside(&queries, [of_queries, 2]);
-        // Where nothing came before, this is not written.
-        let unused = empty_beside(&queries, [1]);
-        let launch = rows_on(&queries, of_queries);
-        weigh_normalizers::launch(
-            client,
-            launch.cube_count,
-            launch.cube_dim,
-            argument(&attended),
-            argument(&gradient),
-            argument(before.as_ref().unwrap_or(&attended)),
-            argument(&offsets),
-            argument(by_before.as_ref().unwrap_or(&unused)),
-            of_queries,
-            call.form,
-        );
-        let by_queries = empty_beside(&queries, queries.shape().dims::<3>());
-        let launch = rows_on(&queries, of_queries);
-        by_queries::launch(
-            client,
-            launch.cube_count,
-            launch.cube_dim,
-            argument(&queries),
-            argument(&keys),
-            argument(&values),
-            argument(&gradient),
-            argument(&offsets),
-            argument(call.factors.as_ref().unwrap_or(&queries)),
-            argument(&call.rows),
-            argument(call.lengths.as_ref().unwrap_or(&call.rows)),
-            argument(&by_queries),
-            of_queries,
-            call.heads,
-            call.group,
-            call.length,
-            call.share,
-            call.factor_heads,
-            call.form,
-        );
-        let by_segment = for_segment.then(|| {
-            let size: [usize; 4] = keys.shape().dims();
-            let of_keys = size[0] * size[1] * size[2];
-            let [by_keys, by_values] = [&keys, &values].map(|x| empty_beside(x, size));
-            let launch = rows_on(&queries, of_keys);
-            by_segment::launch(
-                client,
-                launch.cube_count,
-                launch.cube_dim,
-                argument(&queries),
-                argument(&keys),
-                argument(&values),
-                argument(&gradient),
-                argument(&offsets),
-                argument(call.factors.as_ref().unwrap_or(&queries)),
-                argument(&call.starts),
-                argument(call.lengths.as_ref().unwrap_or(&call.starts)),
-                argument(&by_keys),
-                argument(&by_values),
-                of_keys,
-                call.heads,
-                call.group,
-                call.length,
-                call.share,
-                call.factor_heads,
-                call.form,
-            );
-            [by_keys, by_values]
-        });
-        (by_before, by_queries, by_segment)
-    }
-}
-
 /// What a kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Form {
+pub(super) struct Form {
     /// Units that share a query or a key.
-    lanes: u32,
+    pub lanes: u32,
     /// Of a head.
-    width: usize,
+    pub width: usize,
     /// A query sees keys of its own row, up to its own place.
-    causal: bool,
+    pub causal: bool,
     /// Other segments came before.
-    joined: bool,
+    pub joined: bool,
     /// There is a table of factors.
-    factored: bool,
+    pub factored: bool,
 }
 
 impl Form {
@@ -157,69 +31,6 @@ impl Form {
 
     fn scale(self) -> f32 {
         (self.width as f32).sqrt().recip()
-    }
-}
-
-/// The sizes and tables of a call.
-struct Call {
-    places: usize,
-    heads: usize,
-    /// Heads that share a key head.
-    group: usize,
-    /// Keys of a row of the segment, with padding.
-    length: usize,
-    /// Rows of queries that share a row of the segment.
-    share: usize,
-    /// `[places, 2]`: each query's row, and how many of the row's tokens come before it.
-    rows: CubeTensor,
-    /// `[rows + 1]`: the first place of each row.
-    starts: CubeTensor,
-    /// `[segment rows]`: how many keys count; absent where a query sees those up to its own place.
-    lengths: Option<CubeTensor>,
-    /// `[places, factor_heads, length]`: what weights are multiplied by; below 0 for a key that a query does not see.
-    factors: Option<CubeTensor>,
-    factor_heads: usize,
-    form: Form,
-}
-
-impl Call {
-    fn new(queries: &CubeTensor, keys: &CubeTensor, visible: &Visible, joined: bool) -> Self {
-        let ([places, heads, width], [segment_rows, length, key_heads, _]) =
-            (queries.shape().dims::<3>(), keys.shape().dims::<4>());
-        let packing = &visible.packing;
-        let device = Cube::float::<3>(queries.clone()).device();
-        let tables = packing.tables(&device);
-        let (factors, factor_heads) = match (&visible.factors, visible.hidden()) {
-            (None, None) => (None, 1),
-            (None, Some(_)) => (tables.seen.clone(), 1),
-            (Some(factors), hidden) => {
-                let sees = |i: usize| hidden.is_none_or(|hidden| !hidden[i / (heads * length) * length + i % length]);
-                let factors = factors.iter().enumerate().map(|(i, &factor)| if sees(i) { factor } else { -1.0 });
-                let factors = factors.collect::<Vec<f32>>();
-                (Some(Tensor::<1>::from_data(factors.as_slice(), &device)), heads)
-            }
-        };
-        let form = Form {
-            lanes: rows_on(queries, 1).lanes,
-            width,
-            causal: visible.keys.is_none(),
-            joined,
-            factored: factors.is_some(),
-        };
-        let int = |table: Tensor<1, Int>| row_numbers(table.try_into_primitive::<Cube>().expect("it is on the device"));
-        Self {
-            places,
-            heads,
-            group: heads / key_heads,
-            length,
-            share: packing.lengths().len() / segment_rows,
-            rows: int(tables.rows.clone()),
-            starts: int(tables.starts.clone()),
-            lengths: visible.keys.as_ref().map(|keys| int(keys.table(&device))),
-            factors: factors.map(Cube::primitive),
-            factor_heads,
-            form,
-        }
     }
 }
 
@@ -271,7 +82,7 @@ fn dot(a: &[f32], from_a: usize, b: &[f32], from_b: usize, #[comptime] form: For
 }
 
 #[cube(launch)]
-fn attend(
+pub(super) fn attend(
     queries: &[f32],
     keys: &[f32],
     values: &[f32],
@@ -371,7 +182,7 @@ fn attend(
 /// For every query of every head the logarithm of its normaliser and what the normaliser's gradient is worth to every
 /// score that it sums, `[queries, 2]`; and the gradient by what came before.
 #[cube(launch)]
-fn weigh_normalizers(
+pub(super) fn weigh_normalizers(
     attended: &[f32],
     gradient: &[f32],
     before: &[f32],
@@ -412,7 +223,7 @@ fn weigh_normalizers(
 }
 
 #[cube(launch)]
-fn by_queries(
+pub(super) fn by_queries(
     queries: &[f32],
     keys: &[f32],
     values: &[f32],
@@ -481,7 +292,7 @@ fn by_queries(
 }
 
 #[cube(launch)]
-fn by_segment(
+pub(super) fn by_segment(
     queries: &[f32],
     keys: &[f32],
     values: &[f32],
