@@ -28,7 +28,7 @@ try:
     found = json.loads(open(path).read().strip().splitlines()[-1])
     steps = found.get("step_s", [])
     told = f"median {statistics.median(steps):.4f} s, fastest {min(steps):.4f} s" if steps else f"{found.get('users_per_s', '?')} users/s"
-    told += "".join(f", {key} {found[key][-1]}" for key in ("launches", "new_kernels") if found.get(key))
+    told += "".join(f", {key} {found[key][-1]}" for key in ("launches", "new_kernels") if steps and key in found)
 except ValueError:
     told = {"0": "done", "124": "out of time"}.get(code, "failed")
 print(f"{name:40} {told} ({seconds} s in all)")
@@ -42,10 +42,10 @@ model() {
 }
 
 if [ "${TINY:-}" ]; then
-    steps=1 warm=0 large=("" "")
+    steps=1 warm=0 batch=4 rollouts=8 users=2 large=()
     model small --hidden 32 --layers 1 --ff 48
 else
-    steps=20 warm=5
+    steps=20 warm=5 batch=32 rollouts=64 users=16
     large=("135M --hidden 576 --layers 30 --heads 9 --kv-heads 3 --ff 1536" "1.5B --hidden 1536 --layers 28 --heads 12 --kv-heads 2 --ff 8960")
     model small --hidden 256 --layers 4 --ff 768
 fi
@@ -66,7 +66,6 @@ theirs() { # NAME SECONDS WHAT MODEL more...
 }
 
 both=(--steps "$steps") own=(--warm-up "$warm" --objective vocabulary)
-batch=$([ "${TINY:-}" ] && echo 4 || echo 32) rollouts=$([ "${TINY:-}" ] && echo 8 || echo 64) users=$([ "${TINY:-}" ] && echo 2 || echo 16)
 for rows in repeated changing; do
     repeat=$([ $rows = repeated ] && echo --repeat)
     ours "small-sft-$rows" 60 sft small --tokens "$train" --batch "$batch" --micro "$batch" "${both[@]}" "${own[@]}" $repeat
@@ -81,7 +80,6 @@ theirs small-evaluation-pytorch 30 eval small --tokens "$test" --users "$users" 
 part check 60 "$program" devices --check --json /dev/stdout
 for sizes in "${large[@]}"; do
     read -ra words <<<"$sizes"
-    [ ${#words[@]} -gt 0 ] || continue
     name=${words[0]}
     model "$name" "${words[@]:1}"
     for precision in bf16 f32; do

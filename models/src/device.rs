@@ -40,7 +40,7 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
     if !BACKENDS.contains(&backend) {
         return Err(error(format!("unknown; must be one of {}", BACKENDS.join(", "))));
     }
-    if index.is_some() && matches!(backend, "flex" | "ndarray") {
+    if index.is_some() && is_cpu(backend) {
         return Err(error(format!("`{backend}` runs on the CPU and takes no device number")));
     }
     #[cfg(all(feature = "gpu", feature = "kernel-cache"))]
@@ -64,6 +64,11 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
             compiled_backends().join(", ")
         ))),
     }
+}
+
+/// Whether the device that [`device`] gives by this name is the CPU itself.
+pub fn is_cpu(name: &str) -> bool {
+    matches!(name, "flex" | "ndarray")
 }
 
 /// The first of [`compiled_backends`]: where a program computes that is not told where. Without any it is the default

@@ -36,7 +36,7 @@ mod trie;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use device::{BACKENDS, Driver, compiled_backends, default_device, device, driver};
+pub use device::{BACKENDS, Driver, compiled_backends, default_device, device, driver, is_cpu};
 pub use error::ModelError;
 pub use latent::{Constants, LastHidden, LatentAttention, ThoughtKind, ThoughtSource};
 pub use launches::{LaunchCounter, Launches};

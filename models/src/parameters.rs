@@ -22,15 +22,6 @@ pub(crate) enum Init {
     Uniform(f64),
 }
 
-/// A tensor in a file, in float32.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredTensor {
-    /// Its dimensions.
-    pub shape: Vec<usize>,
-    /// Its values, the last dimension fastest.
-    pub values: Vec<f32>,
-}
-
 /// Hands out parameters by their name in the checkpoint.
 pub(crate) struct Parameters {
     /// The checkpoint, to be named in errors.

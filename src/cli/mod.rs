@@ -36,7 +36,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use error::CliError;
 
 use crate::data::silence_expected_panics;
-use crate::models::{ObjectiveKind, default_device};
+use crate::models::{ObjectiveKind, default_device, is_cpu};
 use crate::runtime::{use_threads, with_awake_threads};
 
 /// Train and serve recommenders that think in latent space before they write the next item's title.
@@ -168,12 +168,15 @@ impl Cli {
             Command::Bench(args) => Some(&mut args.given),
             _ => None,
         };
-        if let (Some(list), Some((_, matches))) = (list, matches.subcommand()) {
+        let Some((_, matches)) = matches.subcommand() else {
+            return cli;
+        };
+        if let Some(list) = list {
             let given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
             *list = matches.ids().filter(given).map(|id| id.to_string()).collect();
         }
-        let device = matches.subcommand().and_then(|(_, matches)| matches.try_get_one::<String>("device").ok()?);
-        cli.on_gpu = device.is_some_and(|device| !["flex", "ndarray"].contains(&device.as_str()));
+        let device = matches.try_get_one::<String>("device").ok().flatten();
+        cli.on_gpu = device.is_some_and(|device| !is_cpu(device));
         cli
     }
 

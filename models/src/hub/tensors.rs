@@ -12,8 +12,16 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::files::replace_atomically;
-use crate::parameters::StoredTensor;
 use crate::{ModelError, Precision, host};
+
+/// A tensor in a file, in float32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredTensor {
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Its values, the last dimension fastest.
+    pub values: Vec<f32>,
+}
 
 /// Reads a safetensors file; F16 and BF16 become float32.
 ///
@@ -121,7 +129,7 @@ fn not_whole(path: &Path, problem: impl Display) -> ModelError {
     )
 }
 
-/// Values read at once.
+/// Values in a part.
 const PART: usize = 1 << 16;
 
 /// The values in so many bytes of a file, part by part: their bytes are not in memory besides.

@@ -9,8 +9,10 @@ use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::ir::features::Plane;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::cast;
+/// The tensor with its values in row-major order.
+pub use burn_cubecl::kernel::into_contiguous as in_order;
 use burn_cubecl::kernel::matmul::init_matmul_output;
-use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
@@ -32,17 +34,21 @@ pub struct Rows {
     pub cube_count: CubeCount,
 }
 
+/// Units that share a row, on the device of `x`.
+pub fn lanes_on(x: &CubeTensor) -> u32 {
+    // Where planes differ in size, each is divided into parts of the smallest.
+    match x.client.features().plane.contains(Plane::Ops) {
+        true => x.client.properties().hardware.plane_size_min.clamp(1, UNITS),
+        false => 1,
+    }
+}
+
 /// The units for as many rows, on the device of `x`.
 pub fn rows_on(x: &CubeTensor, rows: usize) -> Rows {
-    let properties = x.client.properties();
-    // Where planes differ in size, each is divided into parts of the smallest.
-    let lanes = match x.client.features().plane.contains(Plane::Ops) {
-        true => properties.hardware.plane_size_min.clamp(1, UNITS),
-        false => 1,
-    };
+    let lanes = lanes_on(x);
     let at_once = UNITS / lanes;
     let cubes = rows.div_ceil(at_once as usize) as u32;
-    let most = properties.hardware.max_cube_count.0;
+    let most = x.client.properties().hardware.max_cube_count.0;
     let cube_count = CubeCount::Static(cubes.min(most), cubes.div_ceil(most), 1);
     Rows { lanes, cube_dim: CubeDim::new_2d(lanes, at_once), cube_count }
 }
@@ -51,11 +57,6 @@ pub fn rows_on(x: &CubeTensor, rows: usize) -> Rows {
 pub fn elements_on(x: &CubeTensor, elements: usize) -> (CubeCount, CubeDim) {
     let cube_dim = CubeDim::new_1d(UNITS);
     (calculate_cube_count_elemwise(&x.client, elements, cube_dim), cube_dim)
-}
-
-/// The tensor with its values in row-major order.
-pub fn in_order(x: CubeTensor) -> CubeTensor {
-    into_contiguous(x)
 }
 
 /// A tensor of row numbers, one after the other, as kernels read them.
@@ -111,6 +112,16 @@ pub fn sum_over_lanes(value: f32, #[comptime] lanes: u32) -> f32 {
         sum += plane_shuffle_xor(sum, comptime!(1u32 << step));
     }
     sum
+}
+
+/// The product of two rows that begin at the given elements; each lane has some of the columns.
+#[cube]
+pub fn dot_of_lanes(a: &[f32], from_a: usize, b: &[f32], from_b: usize, width: usize, #[comptime] lanes: u32) -> f32 {
+    let mut sum = 0f32;
+    for i in range_stepped(UNIT_POS_X as usize, width, lanes as usize) {
+        sum += a[from_a + i] * b[from_b + i];
+    }
+    sum_over_lanes(sum, lanes)
 }
 
 /// The largest value of the lanes of a row, for all of them.

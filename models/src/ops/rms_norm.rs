@@ -172,7 +172,7 @@ mod gpu {
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::tensor::CubeTensor;
 
-    use super::super::gpu::{argument, empty_beside, in_order, own_row, rows_on, sum_over_lanes};
+    use super::super::gpu::{argument, dot_of_lanes, empty_beside, in_order, own_row, rows_on, sum_over_lanes};
     use super::super::tape::{BackwardInputs, Compute};
     use super::RmsNorm;
 
@@ -230,11 +230,7 @@ mod gpu {
     /// `1 / sqrt(mean(x^2) + epsilon)` of the row that begins at `start`.
     #[cube]
     fn inverse_rms(x: &[f32], start: usize, width: usize, epsilon: f32, #[comptime] lanes: u32) -> f32 {
-        let mut squares = 0f32;
-        for i in range_stepped(UNIT_POS_X as usize, width, lanes as usize) {
-            squares += x[start + i] * x[start + i];
-        }
-        1.0 / (sum_over_lanes(squares, lanes) / width as f32 + epsilon).sqrt()
+        1.0 / (dot_of_lanes(x, start, x, start, width, lanes) / width as f32 + epsilon).sqrt()
     }
 
     #[cube(launch)]

@@ -57,7 +57,7 @@ mod gpu {
     use super::super::gpu::{argument, empty_beside, in_order, own_row, rows_on, sum_over_lanes};
     use super::SquaresOps;
 
-    /// Planes that share the elements, each of which adds up a part.
+    /// Planes that share the elements; each adds up a part.
     const PARTS: usize = 256;
 
     impl SquaresOps for Cube {

@@ -3,7 +3,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use crate::ops::gpu::{most_of_lanes, of_lane, own_row, sum_over_lanes};
+use crate::ops::gpu::{dot_of_lanes, most_of_lanes, of_lane, own_row, sum_over_lanes};
 
 /// Lower than any score.
 const LOWEST: f32 = -1e30;
@@ -81,6 +81,42 @@ fn dot(a: &[f32], from_a: usize, b: &[f32], from_b: usize, #[comptime] form: For
     sum
 }
 
+/// A zero for each column that a lane has.
+#[cube]
+fn zeros(#[comptime] form: Form) -> Array<f32> {
+    let columns = comptime!(form.columns());
+    let mut zeros = Array::<f32>::new(columns);
+    #[unroll]
+    for c in 0..columns {
+        zeros[c] = 0.0;
+    }
+    zeros
+}
+
+/// Adds to a lane's columns as many times those of the row that begins at `start`.
+#[cube]
+fn add_row(sums: &mut Array<f32>, times: f32, table: &[f32], start: usize, #[comptime] form: Form) {
+    #[unroll]
+    for c in 0..comptime!(form.columns()) {
+        let column = UNIT_POS_X as usize + c * comptime!(form.lanes as usize);
+        if column < comptime!(form.width) {
+            sums[c] += times * table[start + column];
+        }
+    }
+}
+
+/// Writes a lane's columns into the row that begins at `start`.
+#[cube]
+fn write_row(out: &mut [f32], start: usize, values: &Array<f32>, #[comptime] form: Form) {
+    #[unroll]
+    for c in 0..comptime!(form.columns()) {
+        let column = UNIT_POS_X as usize + c * comptime!(form.lanes as usize);
+        if column < comptime!(form.width) {
+            out[start + column] = values[c];
+        }
+    }
+}
+
 #[cube(launch)]
 pub(super) fn attend(
     queries: &[f32],
@@ -109,24 +145,14 @@ pub(super) fn attend(
         let (key_heads, key_head) = (heads / group, head / group);
         let (first, seen) = keys_of(place, rows, lengths, length, share, form);
         // The mixed values, of which each lane has some columns; the largest score, and the sum of exp(score - largest).
-        let mut mixed = Array::<f32>::new(columns);
+        let mut mixed = zeros(form);
         let mut largest = f32::new(LOWEST);
         let mut sum = 0f32;
-        #[unroll]
-        for c in 0..columns {
-            mixed[c] = 0.0;
-        }
         if comptime!(form.joined) {
             let start = query * (width + 1);
             largest = before[start + width];
             sum = 1.0;
-            #[unroll]
-            for c in 0..columns {
-                let column = lane + c * lanes;
-                if column < width {
-                    mixed[c] = before[start + column];
-                }
-            }
+            add_row(&mut mixed, 1.0, before, start, form);
         }
         for base in range_stepped(0, seen, lanes) {
             let key = base + lane;
@@ -155,24 +181,16 @@ pub(super) fn attend(
             for other in 0..together {
                 let weight = of_lane(weight, other as u32, form.lanes);
                 let at = ((first + base + other) * key_heads + key_head) * width;
-                #[unroll]
-                for c in 0..columns {
-                    let column = lane + c * lanes;
-                    if column < width {
-                        mixed[c] += weight * values[at + column];
-                    }
-                }
+                add_row(&mut mixed, weight, values, at, form);
             }
             largest = top;
         }
-        let start = query * (width + 1);
         #[unroll]
         for c in 0..columns {
-            let column = lane + c * lanes;
-            if column < width {
-                out[start + column] = mixed[c] / sum;
-            }
+            mixed[c] /= sum;
         }
+        let start = query * (width + 1);
+        write_row(out, start, &mixed, form);
         if lane == 0 {
             out[start + width] = largest + sum.ln();
         }
@@ -197,24 +215,18 @@ pub(super) fn weigh_normalizers(
         let lanes = comptime!(form.lanes as usize);
         let lane = UNIT_POS_X as usize;
         let start = query * (width + 1);
-        let mut along = 0f32;
-        for column in range_stepped(lane, width, lanes) {
-            along += gradient[start + column] * attended[start + column];
-        }
         let normalizer = attended[start + width];
-        let offset = gradient[start + width] - sum_over_lanes(along, form.lanes);
+        let offset = gradient[start + width] - dot_of_lanes(gradient, start, attended, start, width, form.lanes);
         if lane == 0 {
             offsets[2 * query] = normalizer;
             offsets[2 * query + 1] = offset;
         }
         if comptime!(form.joined) {
             let share = (before[start + width] - normalizer).exp();
-            let mut along = 0f32;
+            let along = dot_of_lanes(gradient, start, before, start, width, form.lanes);
             for column in range_stepped(lane, width, lanes) {
-                along += gradient[start + column] * before[start + column];
                 by_before[start + column] = gradient[start + column] * share;
             }
-            let along = sum_over_lanes(along, form.lanes);
             if lane == 0 {
                 by_before[start + width] = (along + offset) * share;
             }
@@ -245,17 +257,12 @@ pub(super) fn by_queries(
     if query < of_queries {
         let width = comptime!(form.width);
         let lanes = comptime!(form.lanes as usize);
-        let columns = comptime!(form.columns());
         let lane = UNIT_POS_X as usize;
         let (place, head) = (query / heads, query % heads);
         let (key_heads, key_head) = (heads / group, head / group);
         let (first, seen) = keys_of(place, rows, lengths, length, share, form);
         let (normalizer, offset) = (offsets[2 * query], offsets[2 * query + 1]);
-        let mut sums = Array::<f32>::new(columns);
-        #[unroll]
-        for c in 0..columns {
-            sums[c] = 0.0;
-        }
+        let mut sums = zeros(form);
         for base in range_stepped(0, seen, lanes) {
             let key = base + lane;
             let mut by_score = 0f32;
@@ -272,22 +279,10 @@ pub(super) fn by_queries(
             for other in 0..together {
                 let by_score = of_lane(by_score, other as u32, form.lanes);
                 let at = ((first + base + other) * key_heads + key_head) * width;
-                #[unroll]
-                for c in 0..columns {
-                    let column = lane + c * lanes;
-                    if column < width {
-                        sums[c] += by_score * keys[at + column];
-                    }
-                }
+                add_row(&mut sums, by_score, keys, at, form);
             }
         }
-        #[unroll]
-        for c in 0..columns {
-            let column = lane + c * lanes;
-            if column < width {
-                by_queries[query * width + column] = sums[c];
-            }
-        }
+        write_row(by_queries, query * width, &sums, form);
     }
 }
 
@@ -315,7 +310,6 @@ pub(super) fn by_segment(
     if own < of_keys {
         let width = comptime!(form.width);
         let lanes = comptime!(form.lanes as usize);
-        let columns = comptime!(form.columns());
         let lane = UNIT_POS_X as usize;
         let key_heads = heads / group;
         let key_head = own % key_heads;
@@ -330,13 +324,8 @@ pub(super) fn by_segment(
             end = first;
         }
         let count = (end - first) * group;
-        let mut of_key = Array::<f32>::new(columns);
-        let mut of_value = Array::<f32>::new(columns);
-        #[unroll]
-        for c in 0..columns {
-            of_key[c] = 0.0;
-            of_value[c] = 0.0;
-        }
+        let mut of_key = zeros(form);
+        let mut of_value = zeros(form);
         for base in range_stepped(0, count, lanes) {
             let mut by_score = 0f32;
             let mut weight = 0f32;
@@ -358,23 +347,11 @@ pub(super) fn by_segment(
                 let by_score = of_lane(by_score, other as u32, form.lanes);
                 let weight = of_lane(weight, other as u32, form.lanes);
                 let query = (first + (base + other) / group) * heads + key_head * group + (base + other) % group;
-                #[unroll]
-                for c in 0..columns {
-                    let column = lane + c * lanes;
-                    if column < width {
-                        of_key[c] += by_score * queries[query * width + column];
-                        of_value[c] += weight * gradient[query * (width + 1) + column];
-                    }
-                }
+                add_row(&mut of_key, by_score, queries, query * width, form);
+                add_row(&mut of_value, weight, gradient, query * (width + 1), form);
             }
         }
-        #[unroll]
-        for c in 0..columns {
-            let column = lane + c * lanes;
-            if column < width {
-                by_keys[at + column] = of_key[c];
-                by_values[at + column] = of_value[c];
-            }
-        }
+        write_row(by_keys, at, &of_key, form);
+        write_row(by_values, at, &of_value, form);
     }
 }

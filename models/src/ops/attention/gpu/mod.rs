@@ -11,7 +11,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use self::kernels::{Form, attend, by_queries, by_segment, weigh_normalizers};
 use super::{Attention, Gradients, Visible};
-use crate::ops::gpu::{argument, empty_beside, in_order, row_numbers, rows_on};
+use crate::ops::gpu::{argument, empty_beside, in_order, lanes_on, row_numbers, rows_on};
 use crate::ops::route::Generic;
 
 impl Attention for Cube {
@@ -29,9 +29,9 @@ impl Attention for Cube {
             argument(&keys),
             argument(&values),
             argument(before.as_ref().unwrap_or(&queries)),
-            argument(call.factors.as_ref().unwrap_or(&queries)),
+            argument(&call.factors),
             argument(&call.rows),
-            argument(call.lengths.as_ref().unwrap_or(&call.rows)),
+            argument(&call.lengths),
             argument(&out),
             call.places * call.heads,
             call.heads,
@@ -57,10 +57,9 @@ impl Attention for Cube {
         let before = before.map(in_order);
         let call = Call::new(&queries, &keys, visible, before.is_some());
         let (client, of_queries) = (&queries.client, call.places * call.heads);
-        let by_before = before.as_ref().map(|before| empty_beside(before, before.shape().dims::<3>()));
         let offsets = empty_beside(&queries, [of_queries, 2]);
-        // Where nothing came before, this is not written.
-        let unused = empty_beside(&queries, [1]);
+        // Where nothing came before, it is not written.
+        let by_before = empty_beside(&queries, before.as_ref().map_or([1; 3], |before| before.shape().dims()));
         let launch = rows_on(&queries, of_queries);
         weigh_normalizers::launch(
             client,
@@ -70,7 +69,7 @@ impl Attention for Cube {
             argument(&gradient),
             argument(before.as_ref().unwrap_or(&attended)),
             argument(&offsets),
-            argument(by_before.as_ref().unwrap_or(&unused)),
+            argument(&by_before),
             of_queries,
             call.form,
         );
@@ -85,9 +84,9 @@ impl Attention for Cube {
             argument(&values),
             argument(&gradient),
             argument(&offsets),
-            argument(call.factors.as_ref().unwrap_or(&queries)),
+            argument(&call.factors),
             argument(&call.rows),
-            argument(call.lengths.as_ref().unwrap_or(&call.rows)),
+            argument(&call.lengths),
             argument(&by_queries),
             of_queries,
             call.heads,
@@ -111,9 +110,9 @@ impl Attention for Cube {
                 argument(&values),
                 argument(&gradient),
                 argument(&offsets),
-                argument(call.factors.as_ref().unwrap_or(&queries)),
+                argument(&call.factors),
                 argument(&call.starts),
-                argument(call.lengths.as_ref().unwrap_or(&call.starts)),
+                argument(&call.lengths),
                 argument(&by_keys),
                 argument(&by_values),
                 of_keys,
@@ -126,7 +125,7 @@ impl Attention for Cube {
             );
             [by_keys, by_values]
         });
-        (by_before, by_queries, by_segment)
+        (before.map(|_| by_before), by_queries, by_segment)
     }
 }
 
@@ -144,10 +143,11 @@ struct Call {
     rows: CubeTensor,
     /// `[rows + 1]`: the first place of each row.
     starts: CubeTensor,
-    /// `[segment rows]`: how many keys count; absent where a query sees those up to its own place.
-    lengths: Option<CubeTensor>,
+    /// `[segment rows]`: how many keys count; anything where a query sees those up to its own place.
+    lengths: CubeTensor,
     /// `[places, factor_heads, length]`: what weights are multiplied by; below 0 for a key that a query does not see.
-    factors: Option<CubeTensor>,
+    /// Anything where all weights stay.
+    factors: CubeTensor,
     factor_heads: usize,
     form: Form,
 }
@@ -170,23 +170,24 @@ impl Call {
             }
         };
         let form = Form {
-            lanes: rows_on(queries, 1).lanes,
+            lanes: lanes_on(queries),
             width,
             causal: visible.keys.is_none(),
             joined,
             factored: factors.is_some(),
         };
         let int = |table: Tensor<1, Int>| row_numbers(table.try_into_primitive::<Cube>().expect("it is on the device"));
+        let rows = int(tables.rows.clone());
         Self {
             places,
             heads,
             group: heads / key_heads,
             length,
             share: packing.lengths().len() / segment_rows,
-            rows: int(tables.rows.clone()),
             starts: int(tables.starts.clone()),
-            lengths: visible.keys.as_ref().map(|keys| int(keys.table(&device))),
-            factors: factors.map(Cube::primitive),
+            lengths: visible.keys.as_ref().map_or_else(|| rows.clone(), |keys| int(keys.table(&device))),
+            rows,
+            factors: factors.map_or_else(|| queries.clone(), Cube::primitive),
             factor_heads,
             form,
         }
