@@ -10,8 +10,9 @@ thread_local! {
 
 /// The values of some tensors, without gradient, in one read.
 ///
-/// The host waits until the device has done all that was asked of it. So a step of training or decoding reads only what
-/// it must decide by: once, and in stage 2 twice.
+/// The host waits until the device has done all that was asked of it. So reads are few: one a step of stage 1, and one
+/// more for the rewards of noise in stage 2; an adaptive temperature and lists read once a micro-batch, and a search
+/// once a pass.
 pub fn read_all(tensors: Vec<Tensor<1>>) -> Vec<Vec<f32>> {
     READS.set(READS.get() + 1);
     let register = |transaction: Transaction, tensor: Tensor<1>| transaction.register(tensor.inner());

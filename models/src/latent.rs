@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
 use crate::ModelError;
-use crate::backbone::{Linear, PromptState, Rope, Segment};
+use crate::backbone::{INIT_STD, Linear, PromptState, Rope, Segment};
 use crate::parameters::{Init, Parameters};
 
 /// Base of the latent attention's rotary embedding.
@@ -62,7 +62,7 @@ impl ThoughtSource {
             ThoughtKind::LatentAttention => Self::LatentAttention(LatentAttention::build(parameters, d_model)?),
             ThoughtKind::LastHidden => Self::LastHidden(LastHidden {}),
             ThoughtKind::Constants => {
-                let embeddings = parameters.take("thoughts.embeddings", [thoughts, d_model], Init::Normal(0.02))?;
+                let embeddings = parameters.take("thoughts.embeddings", [thoughts, d_model], Init::Normal(INIT_STD))?;
                 Self::Constants(Constants { embeddings })
             }
         })

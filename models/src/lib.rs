@@ -45,4 +45,4 @@ pub use named::{NamedMapper, NamedVisitor, map_named, visit_named};
 pub use objective::{LogitSpread, Objective, ObjectiveKind, TargetSize};
 pub use precision::Precision;
 pub use recommender::{LatentRecommender, Samples, TargetLogProbs};
-pub use tape::{constant_with, on_tape};
+pub use tape::on_tape;

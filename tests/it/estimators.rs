@@ -321,7 +321,10 @@ fn what_makes_no_sense_is_refused_by_name() {
         (GrpoConfig { train_backbone: true, ..config(4, 1.0) }, "estimator: score needs"),
         (config(4, 0.0), "sigma: must be positive"),
         (GrpoConfig { sigma_relative: Some(0.0), ..config(4, 1.0) }, "sigma_relative: must be positive"),
-        (GrpoConfig { max_kl: Some(-1.0), ..Default::default() }, "max_kl: must be a positive number, got -1"),
+        (
+            GrpoConfig { max_kl: Some(-1.0), ..Default::default() },
+            "max_kl: must be a positive single-precision number, got -1",
+        ),
         (
             GrpoConfig { stop_on_collapse: Some(1.0), ..Default::default() },
             "stop_on_collapse: must be a finite number above 1, got 1",

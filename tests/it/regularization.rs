@@ -26,6 +26,21 @@ fn step(stage: &Sft, model: &LatentRecommender, rows: &[Example], step: usize) -
 }
 
 #[test]
+fn gradient_checkpointing_changes_no_step_with_dropout_and_label_smoothing() {
+    let (items, model) = (items(), small_model(1, 3));
+    let regularization = Regularization { dropout: 0.2, attention_dropout: 0.1, label_smoothing: 0.1 };
+    let stage = Sft { regularization, ..Sft::new(3, objective(&items)) };
+    let of = |model: LatentRecommender| {
+        let (rows, world) = (examples(&items), World::alone());
+        let rows: Vec<&Example> = rows.iter().collect();
+        let (_, report) = stage.step(model, &mut optimizer(1), &world.local_batch(&rows)).unwrap();
+        report.metrics
+    };
+    let model = model.train();
+    assert_eq!(of(model.clone()), of(model.with_gradient_checkpointing()));
+}
+
+#[test]
 fn dropout_depends_on_seed_and_step_and_not_on_how_a_batch_is_split() {
     let (items, model) = (items(), small_model(1, 3));
     let examples = examples(&items);

@@ -29,7 +29,8 @@ pub struct AdamWConfig {
     /// Decoupled weight decay, applied to matrices only.
     pub weight_decay: f64,
     /// Keep an exponential average of the weights with this decay, from 0 to below 1, which is the model that is
-    /// validated and saved; absent, the model is the one that trains.
+    /// validated and saved; absent, the model is the one that trains. At step `t` the decay is at most `(1 + t) / (10 +
+    /// t)`, as with `num_updates` of TensorFlow's `ExponentialMovingAverage`: 0.999 is reached at step 8,990.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
 }
@@ -102,7 +103,6 @@ impl AdamW {
         let (value, [first, second]) = adamw(value, gradient, moments, step);
         self.moments.insert(name.to_owned(), Moments { first, second });
         if let Some(decay) = average {
-            // An average of few steps forgets faster, so that the beginning is soon forgotten.
             let steps = f64::from(self.steps);
             let decay = decay.min((1.0 + steps) / (10.0 + steps));
             let average = match self.averages.remove(name) {
@@ -129,8 +129,8 @@ impl AdamW {
     ///
     /// What the system refuses.
     pub fn save(&self, path: &Path, model: &impl Module) -> Result<(), TrainError> {
-        let mut trained = Trained { averages: &self.averages, found: Vec::new() };
-        visit_named(model, &mut trained);
+        let trained = values_of(model, &self.averages);
+        let trained = trained.into_iter().map(|(name, value)| PendingTensor::of(format!("{name}.trained"), value));
         let moments = self.moments.iter().flat_map(|(name, Moments { first, second })| {
             [("first", first), ("second", second)]
                 .map(|(which, moment)| PendingTensor::of(format!("{name}.{which}"), moment.clone()))
@@ -138,7 +138,7 @@ impl AdamW {
         // A float32 holds whole numbers of 16 bits exactly.
         let steps = [self.steps >> 16, self.steps & 0xffff].map(|half| half as f32).to_vec();
         let steps = PendingTensor { name: STEPS.into(), shape: vec![2], values: Box::new(|| steps) };
-        Ok(write_tensors(path, moments.chain(trained.found).chain([steps]).collect())?)
+        Ok(write_tensors(path, moments.chain(trained).chain([steps]).collect())?)
     }
 
     /// Reads a state that [`Self::save`] wrote beside the model `saved`, and gives the model that trains.
@@ -183,9 +183,7 @@ impl AdamW {
             return Err(error(format!("tensor `{name}` is not part of an optimiser state")));
         }
         // What the folder holds as the model are the averages.
-        let mut averages = Averages { of: &trained, found: BTreeMap::new() };
-        visit_named(&saved, &mut averages);
-        let averages = averages.found;
+        let averages = values_of(&saved, &trained);
         if averages.len() < trained.len() || averages.iter().any(|(name, value)| value.dims() != trained[name].dims()) {
             return Err(error("does not match the model in the same folder".into()));
         }
@@ -238,37 +236,22 @@ impl NamedMapper for Replacer<'_> {
     }
 }
 
-/// Collects the parameters that have averages, for a file.
-struct Trained<'a> {
-    averages: &'a BTreeMap<String, Tensor<2>>,
-    found: Vec<PendingTensor<'static>>,
-}
-
-impl NamedVisitor for Trained<'_> {
-    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
-        if self.averages.contains_key(name) {
-            self.found.push(PendingTensor::of(format!("{name}.trained"), as_matrix(bare(parameter.val()))));
+/// A model's values of the parameters that have an entry in `of`, as matrices without gradient.
+fn values_of(model: &impl Module, of: &BTreeMap<String, Tensor<2>>) -> BTreeMap<String, Tensor<2>> {
+    struct Values<'a> {
+        of: &'a BTreeMap<String, Tensor<2>>,
+        found: BTreeMap<String, Tensor<2>>,
+    }
+    impl NamedVisitor for Values<'_> {
+        fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
+            if self.of.contains_key(name) {
+                self.found.insert(name.to_owned(), as_matrix(parameter.val().inner()));
+            }
         }
     }
-}
-
-/// Collects a model's values of some parameters, as matrices.
-struct Averages<'a> {
-    of: &'a BTreeMap<String, Tensor<2>>,
-    found: BTreeMap<String, Tensor<2>>,
-}
-
-impl NamedVisitor for Averages<'_> {
-    fn visit<const D: usize>(&mut self, name: &str, parameter: &Param<Tensor<D>>) {
-        if self.of.contains_key(name) {
-            self.found.insert(name.to_owned(), as_matrix(bare(parameter.val())));
-        }
-    }
-}
-
-/// A value off the tape.
-fn bare<const D: usize>(value: Tensor<D>) -> Tensor<D> {
-    if value.is_autodiff() { value.inner() } else { value }
+    let mut values = Values { of, found: BTreeMap::new() };
+    visit_named(model, &mut values);
+    values.found
 }
 
 struct Mover<'a> {

@@ -131,7 +131,7 @@ pub(crate) fn unlikely_rows(
 /// # Errors
 ///
 /// See [`forward`]; also a prompt that does not begin with `head`.
-pub fn forward_after(
+pub(crate) fn forward_after(
     model: &LatentRecommender,
     objective: &Objective,
     head: Option<&CommonHead>,
@@ -148,7 +148,7 @@ pub fn forward_after(
 /// # Errors
 ///
 /// See [`LatentRecommender::prefill`].
-pub fn common_head(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<CommonHead>, TrainError> {
+pub(crate) fn common_head(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<CommonHead>, TrainError> {
     if rows.is_empty() {
         return Ok(None);
     }

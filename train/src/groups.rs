@@ -6,6 +6,7 @@ use latentr3_models::{NamedMapper, map_named};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::config::check_not_negative;
 use crate::gradients::trained_shapes;
 
 /// The parameters whose names begin with a prefix, as the checkpoint names them; a longer prefix goes before a shorter
@@ -27,13 +28,7 @@ pub(crate) fn rate_of(groups: &[ParameterGroup], name: &str) -> f64 {
 
 /// Makes sure that every group has a rate that makes sense.
 pub(crate) fn check(groups: &[ParameterGroup]) -> Result<(), TrainError> {
-    match groups.iter().find(|group| !(group.rate.is_finite() && group.rate >= 0.0)) {
-        None => Ok(()),
-        Some(ParameterGroup { prefix, rate }) => Err(TrainError::config(
-            "groups",
-            format!("the rate of `{prefix}` must be 0 or a positive number, got {rate:?}"),
-        )),
-    }
+    groups.iter().try_for_each(|group| check_not_negative("groups", group.rate))
 }
 
 /// Freezes the parameters of groups whose rate is 0.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::config::check_positive;
 
 /// So many times the perplexity at the start is a collapse, unless another factor is given.
 pub const WARNING_FACTOR: f64 = 1.5;
@@ -79,8 +80,8 @@ impl Guards {
     ///
     /// One that does not; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
-        if let Some(most) = self.max_kl.filter(|most| !(most.is_finite() && *most > 0.0)) {
-            return Err(TrainError::config("max_kl", format!("must be a positive number, got {most}")));
+        if let Some(most) = self.max_kl {
+            check_positive("max_kl", most)?;
         }
         match self.stop_on_collapse.filter(|factor| !(factor.is_finite() && *factor > 1.0)) {
             None => Ok(()),

@@ -38,7 +38,7 @@ pub use checkpoint::Trained;
 pub use config::{Keep, OnNonfinite, TrainConfig};
 pub use error::TrainError;
 pub use example::Example;
-pub use forward::{Likelihood, common_head, forward, forward_after, likelihood};
+pub use forward::{Likelihood, forward, likelihood};
 pub use gradients::Gradients;
 pub use groups::ParameterGroup;
 pub use guard::{Alarm, Guards, WARNING_FACTOR, Watch, Watched};

@@ -63,7 +63,7 @@ impl LocalUpdate {
 impl Metrics {
     /// Adds to the metric of this name, which may be a new one; a gradient history is dropped.
     pub fn add(&mut self, name: &'static str, value: Tensor<1>) {
-        let value = if value.is_autodiff() { value.inner() } else { value };
+        let value = value.inner();
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum = sum.clone() + value,
             None => self.0.push((name, value)),

@@ -3,7 +3,6 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
 use latentr3_models::{Precision, files};
@@ -300,8 +299,8 @@ impl RunFolder {
 
 /// Whether the checkpoint in a folder is whole and of the given step.
 fn is_whole(folder: &Path, step: usize) -> bool {
-    files::verify_checksums(folder).is_ok()
-        && checkpoint::progress(folder).is_ok_and(|progress: Progress| progress.step == step)
+    checkpoint::progress(folder).is_ok_and(|progress: Progress| progress.step == step)
+        && files::verify_checksums(folder).is_ok()
 }
 
 /// Names of the entries of a folder.
@@ -326,15 +325,14 @@ fn lock(path: &Path) -> Result<File, TrainError> {
     let mut file = options.map_err(TrainError::io(&path))?;
     match file.try_lock() {
         Ok(()) => {
-            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-            let holder = format!("process {} since {seconds} seconds after 1970 (UTC)\n", std::process::id());
+            let holder = format!("process {}\n", std::process::id());
             let written = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
             written.map_err(TrainError::io(&path)).map(|()| file)
         }
         Err(TryLockError::WouldBlock) => {
             let holder = fs::read_to_string(&path).unwrap_or_default();
             let run = path.parent().unwrap_or(Path::new("."));
-            Err(TrainError::run(run, format!("another process is writing this run: {}", holder.trim())))
+            Err(TrainError::run(run, format!("another process is writing this run ({})", holder.trim())))
         }
         Err(TryLockError::Error(error)) => Err(TrainError::io(&path)(error)),
     }

@@ -42,8 +42,9 @@ impl Sft {
         Self { micro_batch, objective, temperature, regularization, seed: 0 }
     }
 
-    /// A rank's part of an update: the metric `loss` is its part of the mean negative log-likelihood over all target
-    /// tokens of the batch, or with the catalog's objective over all of its titles. Dropout is that of step 0.
+    /// A rank's part of an update: the metric `loss` is its part of what is minimised, the mean negative log-likelihood,
+    /// with dropout, temperature and label smoothing, over all target tokens of the batch, or with the catalog's
+    /// objective over all of its titles. Dropout is that of step 0.
     ///
     /// # Errors
     ///
@@ -115,8 +116,11 @@ impl Stage<LatentRecommender> for Sft {
         let (model, mut report) = optimizer.apply(model, update, batch)?;
         let spread = SPREAD.map(|name| report.metrics.shift_remove(name).and_then(|value| value.as_f64()));
         if self.objective.kind() == ObjectiveKind::Catalog {
-            let choice_loss = report.headline * self.objective.terms(size) as f64 / size.choices as f64;
-            report.metrics.insert("choice_perplexity".into(), json!(choice_loss.exp()));
+            // Otherwise the loss is no likelihood.
+            if temperature == 1.0 && self.regularization.label_smoothing == 0.0 {
+                let choice_loss = report.headline * self.objective.terms(size) as f64 / size.choices as f64;
+                report.metrics.insert("choice_perplexity".into(), json!(choice_loss.exp()));
+            }
             if self.temperature != Temperature::default() {
                 report.metrics.insert("temperature".into(), json!(temperature));
             }

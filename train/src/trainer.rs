@@ -269,15 +269,11 @@ impl Training<'_> {
         progress: &mut Progress,
         log: &mut Log,
     ) -> Result<(), TrainError> {
-        if self.valid.is_empty() {
-            // Nothing to select by: the latest model is the best.
-            progress.best_step = Some(progress.step);
-            return Ok(());
-        }
         let (micro_batch, world, interrupted) = (self.config.micro_batch, self.world, self.interrupted);
-        let Some(validation) =
-            stage.validate(model, self.valid, &ValidationPass { micro_batch, world, interrupted })?
-        else {
+        let pass = ValidationPass { micro_batch, world, interrupted };
+        let found = if self.valid.is_empty() { None } else { stage.validate(model, self.valid, &pass)? };
+        let Some(validation) = found else {
+            // Nothing to select by: the latest model is the best.
             progress.best_step = Some(progress.step);
             return Ok(());
         };

@@ -7,7 +7,6 @@ use burn::tensor::{Tensor, TensorData};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::constant_with;
 use crate::ops::WeightFactors;
 use crate::random::generator;
 
@@ -108,7 +107,6 @@ impl Dropped<'_> {
             rest = others;
         }
         let factors = Tensor::<2>::from_data(TensorData::new(factors, [places, d_model]), &x.device().inner());
-        let factors = constant_with(factors, &x);
         x * factors
     }
 }

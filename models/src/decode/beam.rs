@@ -22,8 +22,9 @@ const MOST_TOGETHER: usize = 1024;
 ///
 /// # Errors
 ///
-/// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, no catalog, no beam, a
-/// length penalty that does not go with the objective, or a model whose scores are not numbers.
+/// No prompt, an empty prompt, a token outside the vocabulary, of the prompts or the tree, more tokens than the model
+/// has positions, no catalog, no beam, a length penalty that does not go with the objective, or a model whose scores are
+/// NaN or infinite.
 ///
 /// # Example
 ///
@@ -53,7 +54,7 @@ pub fn beam_search(
     prompts: &[&[u32]],
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    search_in_parts(model, objective, prompts, &vec![SearchTerms::default(); prompts.len()], config)
+    beam_search_on_terms(model, objective, prompts, &vec![SearchTerms::default(); prompts.len()], config)
 }
 
 /// [`beam_search`] with each prompt's own terms: a guide whose scores mix with the model's, and items that may not be
@@ -70,16 +71,6 @@ pub fn beam_search_on_terms(
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     check_terms(terms, prompts.len())?;
-    search_in_parts(model, objective, prompts, terms, config)
-}
-
-fn search_in_parts(
-    model: &LatentRecommender,
-    objective: &Objective,
-    prompts: &[&[u32]],
-    terms: &[SearchTerms],
-    config: BeamConfig,
-) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     let rules = rules(objective, config)?;
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {

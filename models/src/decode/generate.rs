@@ -12,7 +12,7 @@ use crate::{LatentRecommender, ModelError, host};
 ///
 /// # Errors
 ///
-/// Scores that are not numbers, as damaged weights give.
+/// More tokens than the model has positions, or scores that are NaN or infinite, as damaged weights give.
 pub fn generate(
     model: &LatentRecommender,
     state: &mut PromptState,

@@ -26,7 +26,7 @@ impl TitleEmbeddings {
     ///
     /// # Errors
     ///
-    /// No items, an item without tokens, or a token outside the vocabulary.
+    /// No items, an item without tokens or with more than the model has positions, or a token outside the vocabulary.
     pub fn new(model: &LatentRecommender, items: &[Vec<u32>]) -> Result<Self, ModelError> {
         let mut places: HashMap<&[u32], usize> = HashMap::new();
         let mut titles = Vec::with_capacity(items.len());
@@ -50,7 +50,8 @@ impl TitleEmbeddings {
     ///
     /// # Errors
     ///
-    /// No text, an empty one, a token outside the vocabulary, or embeddings that are not numbers.
+    /// No text, one that is empty or has more tokens than the model has positions, a token outside the vocabulary, or
+    /// embeddings that are NaN or infinite.
     pub fn nearness(&self, model: &LatentRecommender, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
         let texts = embed(model, texts)?;
         let square = |x: &Tensor<2>| x.clone().square().sum_dim(1);

@@ -25,7 +25,7 @@ impl Default for BeamConfig {
 }
 
 impl BeamConfig {
-    /// Makes sure that scores under this configuration are numbers that differ.
+    /// Checks the number of beams and the length penalty.
     ///
     /// # Errors
     ///
@@ -125,14 +125,7 @@ pub(super) struct Search<'a> {
     pub live: Vec<Beam>,
     terms: &'a SearchTerms,
     /// The best finished ones so far, at most as many as beams, best first; equal scores by the lowest item.
-    finished: Vec<Finished>,
-}
-
-struct Finished {
-    score: f64,
-    items: Vec<u32>,
-    first_item: u32,
-    tokens: Vec<u32>,
+    finished: Vec<Hypothesis>,
 }
 
 pub(super) struct Beam {
@@ -247,11 +240,9 @@ impl<'a> Search<'a> {
     }
 
     fn insert(&mut self, score: f64, items: Vec<u32>, tokens: Vec<u32>, most: usize) {
-        let first_item = items[0];
-        let is_before =
-            |other: &Finished| other.score > score || (other.score == score && other.first_item < first_item);
+        let is_before = |other: &Hypothesis| other.score > score || (other.score == score && other.items[0] < items[0]);
         let place = self.finished.partition_point(is_before);
-        self.finished.insert(place, Finished { score, items, first_item, tokens });
+        self.finished.insert(place, Hypothesis { tokens, score, items });
         self.finished.truncate(most);
     }
 
@@ -269,8 +260,7 @@ impl<'a> Search<'a> {
     }
 
     pub fn finish(self) -> Vec<Hypothesis> {
-        let hypothesis = |Finished { score, items, tokens, .. }: Finished| Hypothesis { tokens, score, items };
-        self.finished.into_iter().map(hypothesis).collect()
+        self.finished
     }
 }
 

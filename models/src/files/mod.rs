@@ -4,7 +4,7 @@ mod checksums;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -64,9 +64,9 @@ pub(crate) fn replace_atomically(
         };
         return write_to_it().map_err(ModelError::io(path));
     }
-    let target = if path.is_symlink() { std::fs::canonicalize(path).ok() } else { None };
-    let path = target.as_deref().unwrap_or(path);
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let target = if path.is_symlink() { linked(path).map_err(ModelError::io(path))? } else { path.to_owned() };
+    let path = target.as_path();
+    let folder = parent(path);
     let replace = || {
         let file = temporary_file().tempfile_in(folder)?;
         let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file());
@@ -78,6 +78,24 @@ pub(crate) fn replace_atomically(
         sync_folder(folder)
     };
     replace().map_err(ModelError::io(path))
+}
+
+/// The file that a link leads to, which need not be there yet.
+fn linked(link: &Path) -> std::io::Result<PathBuf> {
+    let mut path = link.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = parent(&path).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(std::io::Error::other("has too many levels of links"))
+}
+
+/// The folder that a file lies in.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Has the names in a folder on the disk, where the system can.
@@ -100,7 +118,9 @@ pub fn is_occupied(path: &Path) -> bool {
 /// Whether at `path` is what can be written to but not replaced by a file: a pipe, a device, or the system's name for a
 /// file that a program has open, as `/dev/stdout`.
 pub fn is_pipe_or_device(path: &Path) -> bool {
-    let is_open_file = path.is_symlink() && ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+    let leads_to_open_file = || std::fs::read_link(path).is_ok_and(|target| target.starts_with("/proc"));
+    let is_open_file = path.is_symlink()
+        && (["/proc", "/dev/fd"].iter().any(|folder| path.starts_with(folder)) || leads_to_open_file());
     is_open_file || path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
@@ -136,5 +156,9 @@ mod tests {
         write_atomically(&link, b"new").unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        std::fs::remove_file(&file).unwrap();
+        write_atomically(&link, b"again").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"again");
     }
 }

@@ -1,8 +1,9 @@
 //! Models in Hugging Face's layout: `config.json` and `model.safetensors`, single or sharded.
 //!
-//! The latent attention's `attention.{query,key,value}.{weight,bias}` lie among the backbone's own tensors, under names
-//! that `transformers` ignores, and `config.json` carries `latent_thoughts`, `latent_thought_source` and
-//! `latent_objective`. Low-rank adapters lie beside them in PEFT's layout.
+//! What makes the thoughts lies among the backbone's own tensors, under names that `transformers` ignores: the latent
+//! attention's `attention.{query,key,value}.{weight,bias}`, or the constants `thoughts.embeddings`. `config.json` also
+//! carries `latent_thoughts`, `latent_thought_source`, `latent_objective` and `latent_from_scratch`. Low-rank adapters
+//! lie beside them in PEFT's layout.
 
 mod adapter;
 mod read;

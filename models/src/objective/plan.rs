@@ -8,7 +8,7 @@ use super::{Choice, Objective, ObjectiveKind};
 use crate::backbone::{Backbone, indices};
 use crate::ops::Choices;
 use crate::trie::ItemTrie;
-use crate::{ModelError, constant_with, host};
+use crate::{ModelError, host};
 
 /// A choice of so few children has no part in a [`LogitSpread`].
 const FEW: usize = 4;
@@ -129,7 +129,6 @@ impl TargetPlan {
             weights.extend(std::iter::repeat_n((share / tokens as f64) as f32, tokens));
         }
         let weights = Tensor::<1>::from_data(weights.as_slice(), &device);
-        let weights = constant_with(weights, &all);
         let values = all.clone().select(0, indices(&targets, &device));
         let smoothing = (all * weights).sum() - values.clone().sum().mul_scalar(*share);
         (values, Some(smoothing))

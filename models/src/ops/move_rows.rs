@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::backend::Dispatch;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::route::routed;
 use super::tape::{BackwardInputs, Compute, Operation, Run};
@@ -25,21 +25,19 @@ pub struct RowMoves {
 struct Direction {
     /// For each row of the result the row that it is, or [`NONE`].
     sources: Vec<u32>,
-    /// The same on the device of the rows, brought there once.
-    on_device: OnceLock<Sources>,
-}
-
-#[derive(Debug)]
-struct Sources {
-    /// For each row of the result the row that it is; where it is none, any, or on a GPU -1.
-    rows: Tensor<1, Int>,
-    /// Which rows of the result are zeros, `[rows, 1]`; absent if none are.
-    missing: Option<Tensor<2, Bool>>,
+    /// The same on the device of the rows, brought there once; -1 for no row.
+    on_device: OnceLock<Tensor<1, Int>>,
 }
 
 impl Direction {
     fn new(sources: Vec<u32>) -> Arc<Self> {
         Arc::new(Self { sources, on_device: OnceLock::new() })
+    }
+
+    fn on(&self, device: &Device) -> Tensor<1, Int> {
+        let number = |&row: &u32| if row == NONE { -1 } else { row as i32 };
+        let numbers = || self.sources.iter().map(number).collect::<Vec<i32>>();
+        self.on_device.get_or_init(|| Tensor::from_data(numbers().as_slice(), device)).clone()
     }
 }
 
@@ -93,12 +91,8 @@ impl Operation<1> for MoveRows {
 }
 
 pub(super) mod generic {
-    use burn::tensor::Device;
-
     use super::super::route::Plain;
-    use super::{
-        BackwardInputs, Bool, Compute, Direction, FloatTensor, Int, MoveRows, NONE, RowMoves, Sources, Tensor,
-    };
+    use super::{BackwardInputs, Compute, FloatTensor, MoveRows, NONE, RowMoves, Tensor};
 
     impl<B: Plain> Compute<B, 1> for MoveRows {
         fn forward(&self, [x]: [FloatTensor<B>; 1]) -> FloatTensor<B> {
@@ -112,39 +106,26 @@ pub(super) mod generic {
 
     /// See [`super::move_rows`].
     pub fn forward(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
-        let Sources { rows, missing } = moves.there.on_device.get_or_init(|| bring(&moves.there, &x.device().inner()));
-        let moved = x.select(0, rows.clone());
+        let rows = moves.there.on(&x.device().inner());
+        let moved = x.select(0, rows.clone().clamp_min(0));
+        if !moves.there.sources.contains(&NONE) {
+            return moved;
+        }
         let size = moved.dims();
-        match missing {
-            Some(missing) => moved.mask_fill(missing.clone().expand(size), 0.0),
-            None => moved,
-        }
-    }
-
-    fn bring(direction: &Direction, device: &Device) -> Sources {
-        let sources = || direction.sources.iter();
-        let rows: Vec<i32> = sources().map(|&row| if row == NONE { 0 } else { row as i32 }).collect();
-        let missing: Vec<bool> = sources().map(|&row| row == NONE).collect();
-        Sources {
-            rows: Tensor::<1, Int>::from_data(rows.as_slice(), device),
-            missing: missing
-                .contains(&true)
-                .then(|| Tensor::<1, Bool>::from_data(missing.as_slice(), device).unsqueeze_dim(1)),
-        }
+        moved.mask_fill(rows.lower_elem(0).unsqueeze_dim::<2>(1).expand(size), 0.0)
     }
 }
 
 #[cfg(feature = "gpu")]
 mod gpu {
     use burn::backend::Cube;
-    use burn::tensor::Tensor;
     use burn_cubecl::cubecl;
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::tensor::CubeTensor;
 
     use super::super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers};
     use super::super::route::Generic;
-    use super::{BackwardInputs, Compute, MoveRows, NONE, RowMoves, Sources};
+    use super::{BackwardInputs, Compute, MoveRows, RowMoves};
 
     impl Compute<Cube, 1> for MoveRows {
         fn forward(&self, [x]: [CubeTensor; 1]) -> CubeTensor {
@@ -158,16 +139,11 @@ mod gpu {
 
     fn forward(x: CubeTensor, moves: &RowMoves) -> CubeTensor {
         let x = in_order(x);
-        let sources = &moves.there.sources;
-        let Sources { rows, .. } = moves.there.on_device.get_or_init(|| {
-            let rows = sources.iter().map(|&row| if row == NONE { -1 } else { row as i32 }).collect::<Vec<i32>>();
-            let device = Cube::float::<2>(x.clone()).device();
-            Sources { rows: Tensor::from_data(rows.as_slice(), &device), missing: None }
-        });
-        let rows = row_numbers(rows.clone().try_into_primitive::<Cube>().expect("the rows are on their device"));
-        let [_, width] = x.meta.shape().dims();
-        let elements = sources.len() * width;
-        let out = empty_beside(&x, [sources.len(), width]);
+        let rows = moves.there.on(&Cube::float::<2>(x.clone()).device());
+        let rows = row_numbers(rows.try_into_primitive::<Cube>().expect("the rows are on their device"));
+        let ([_, width], count) = (x.meta.shape().dims(), moves.there.sources.len());
+        let elements = count * width;
+        let out = empty_beside(&x, [count, width]);
         let (count, dim) = elements_on(&x, elements);
         move_elements::launch(&x.client, count, dim, argument(&x), argument(&rows), argument(&out), elements, width);
         out

@@ -15,7 +15,7 @@ use crate::decode::TitleStart;
 use crate::latent::{ThoughtKind, ThoughtSource};
 use crate::objective::TargetPlan;
 use crate::parameters::Parameters;
-use crate::{LogitSpread, ModelError, Objective, ObjectiveKind, constant_with};
+use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
 use title_trees::TitleTrees;
 
 /// Most thoughts that a model may have.
@@ -75,7 +75,6 @@ impl TargetLogProbs {
             start += length;
         }
         let belongs = Tensor::<2>::from_data(TensorData::new(belongs, [rows, tokens]), &self.values.device().inner());
-        let belongs = constant_with(belongs, &self.values);
         belongs.matmul(self.values.clone().reshape([tokens, 1])).reshape([rows])
     }
 }
@@ -85,7 +84,7 @@ impl LatentRecommender {
     ///
     /// # Errors
     ///
-    /// More than 1024 thoughts.
+    /// Sizes that do not fit together, or more than 1024 thoughts.
     pub fn new(
         config: BackboneConfig,
         kind: ThoughtKind,
@@ -166,7 +165,7 @@ impl LatentRecommender {
     ///
     /// # Errors
     ///
-    /// No prompt, an empty prompt, or a token outside the vocabulary.
+    /// As [`Backbone::prefill`].
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
         self.backbone.prefill(prompts)
     }

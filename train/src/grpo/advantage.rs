@@ -84,7 +84,7 @@ impl AdvantageKind {
         Some(over.per_chunk(function))
     }
 
-    /// Whether it can be used with items: it needs no sample without noise.
+    /// Whether it is defined for lists of items.
     pub fn works_with_items(self) -> bool {
         !matches!(self, Self::Batch | Self::Own | Self::Pool)
     }

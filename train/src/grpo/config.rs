@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::{AdvantageKind, AdvantageOver};
 use super::items::ItemsConfig;
+use super::loss::Clip;
 use crate::TrainError;
 use crate::config::{TrainConfig, check_not_negative};
 use crate::guard::Guards;
@@ -148,6 +149,11 @@ impl GrpoConfig {
         }
     }
 
+    /// How the policy's loss is clipped.
+    pub(super) fn clip(&self) -> Clip {
+        Clip { low: self.clip_low, high: self.clip_high, kl: self.kl }
+    }
+
     /// What a run must keep to.
     pub fn guards(&self) -> Guards {
         Guards { max_kl: self.max_kl, stop_on_collapse: self.stop_on_collapse }
@@ -178,7 +184,7 @@ impl GrpoConfig {
             None => Ok(()),
             Some(_) if !self.advantage.works_with_items() => problem(
                 "advantage",
-                "this kind needs a noise-free sample; for items use group, leave-one-out, sibling, expectation or raml",
+                "this kind compares samples of noise; for items use group, leave-one-out, sibling, expectation or raml",
             ),
             Some(_) if self.advantage_over != AdvantageOver::Batch => problem(
                 "advantage_over",
@@ -210,8 +216,18 @@ impl GrpoConfig {
         Ok(())
     }
 
+    /// Makes sure that every value makes sense.
+    ///
+    /// # Errors
+    ///
+    /// One that does not; the message names it.
+    pub fn check(&self) -> Result<(), TrainError> {
+        self.check_values()?;
+        self.estimator.estimator().check(self)
+    }
+
     /// Makes sure that every value makes sense by itself.
-    pub(super) fn check_values(&self) -> Result<(), TrainError> {
+    fn check_values(&self) -> Result<(), TrainError> {
         if !(2..=LARGEST_GROUP).contains(&self.group) {
             let problem = format!("must be from 2 to {LARGEST_GROUP} samples, got {}", self.group);
             return Err(TrainError::config("group", problem));

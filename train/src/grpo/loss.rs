@@ -1,7 +1,5 @@
 use burn::tensor::Tensor;
 
-use super::config::GrpoConfig;
-
 /// Divergences are reported as at most this, so that sums over micro-batches and ranks stay finite.
 pub(super) const LARGEST_KL: f64 = 1e30;
 
@@ -14,8 +12,19 @@ pub struct PolicyLoss {
     pub kl: Option<Tensor<1>>,
     /// The probability ratio, `[1]`, without gradient.
     pub ratio: Tensor<1>,
-    /// Tokens whose ratio is outside the clip range, `[1]`.
+    /// The number of tokens whose ratio is outside the clip range, `[1]`.
     pub clipped: Tensor<1>,
+}
+
+/// By what the loss is clipped, and the weight of the divergence in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clip {
+    /// The ratio is clipped below `1 - low`.
+    pub low: f64,
+    /// The ratio is clipped above `1 + high`.
+    pub high: f64,
+    /// Weight of the KL divergence to the reference.
+    pub kl: f64,
 }
 
 impl PolicyLoss {
@@ -38,10 +47,10 @@ pub fn policy_loss(
     advantages: Tensor<1>,
     reference: Option<Tensor<1>>,
     total: usize,
-    config: &GrpoConfig,
+    clip: Clip,
 ) -> PolicyLoss {
     let ratio = (log_probs.clone() - old).exp();
-    let (lower, upper) = (1.0 - config.clip_low, 1.0 + config.clip_high);
+    let (lower, upper) = (1.0 - clip.low, 1.0 + clip.high);
     let mean = |x: Tensor<1>| x.sum().div_scalar(total as f64);
     let plain = ratio.clone().inner();
     let is_outside = plain.clone().lower_elem(lower).bool_or(plain.clone().greater_elem(upper));
@@ -55,8 +64,8 @@ pub fn policy_loss(
     let difference = reference - log_probs;
     let kl = mean((difference.clone().exp() - difference).sub_scalar(1.0));
     // Without a weight it may be infinite; it is capped, so that the guard stops the run, not the check for NaN.
-    if config.kl > 0.0 {
-        loss = loss + kl.clone().mul_scalar(config.kl);
+    if clip.kl > 0.0 {
+        loss = loss + kl.clone().mul_scalar(clip.kl);
     }
     PolicyLoss { loss, kl: Some(kl.clamp_max(LARGEST_KL)), ratio: mean_ratio, clipped: outside }
 }

@@ -22,7 +22,7 @@ pub use advantage::{
 };
 pub use config::{EstimatorKind, GrpoConfig, SampleKind};
 pub use items::{Candidate, ItemGroup, ItemGuide, ItemsConfig, RankingGrpo, RewardKind, RewardTerm};
-pub use loss::{PolicyLoss, policy_loss};
+pub use loss::{Clip, PolicyLoss, policy_loss};
 pub use reward::{
     Entropy, Hit, LogPosterior, Mixed, NdcgGain, NegativePerplexity, RankPenalty, Reward, Sample, negative_perplexity,
 };

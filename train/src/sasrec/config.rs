@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::config::{TrainConfig, check_positive};
+use crate::config::TrainConfig;
 use crate::schedule::Schedule;
 
 /// The loss at the end of each history.
@@ -69,11 +69,7 @@ impl SasRecTrainConfig {
     ///
     /// A value that makes no sense; the message names it.
     pub fn check(&self) -> Result<(), TrainError> {
-        let at_least_one = [("epochs", self.epochs), ("batch", self.batch), ("patience", self.patience)];
-        if let Some((field, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err(TrainError::config(field, "must be at least 1, got 0"));
-        }
-        check_positive("learning_rate", self.learning_rate)
+        self.training().check()
     }
 }
 

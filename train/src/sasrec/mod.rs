@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 use latentr3_models::random::generator;
 use latentr3_models::sasrec::{Dropout, SasRec};
-use latentr3_models::{ModelError, constant_with, host};
+use latentr3_models::{ModelError, host};
 use rand::{Rng, RngExt};
 use serde_json::{Map, json};
 
@@ -75,7 +75,6 @@ impl Stage<SasRec> for SasRecStage {
                     let pairs: Vec<usize> = histories.iter().zip(&items).flat_map(pair).collect();
                     let logits = model.logits(&histories, &pairs, &mut dropout)?;
                     let signs = Tensor::<2>::from_data([[1.0f32, -1.0]], &model.device());
-                    let signs = constant_with(signs, &logits);
                     log_sigmoid(logits * signs).sum()
                 }
             };

@@ -4,7 +4,6 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::TensorData;
 
 use super::{Attention, Gradients, KeyLengths, Packing, Tensor, Visible, WeightFactors};
-use crate::constant_with;
 use crate::ops::route::Plain;
 
 impl<B: Plain> Attention for B {
@@ -140,7 +139,7 @@ fn factors(queries: &Tensor<4>, keys: &Tensor<4>, visible: &Visible) -> Option<T
     let factors = visible.factors.as_ref()?;
     let places = factors.len() / (heads * length);
     let factors = TensorData::new(factors.to_vec(), [places, heads, length]);
-    let factors = constant_with(Tensor::<3>::from_data(factors, &queries.device().inner()), queries);
+    let factors = Tensor::<3>::from_data(factors, &queries.device().inner());
     Some(pad(factors, &visible.packing).swap_dims(1, 2))
 }
 
@@ -159,13 +158,13 @@ fn scores(queries: Tensor<4>, keys: Tensor<4>, visible: &Visible) -> Tensor<4> {
     let folded = folded.mul_scalar((width as f64).powf(-0.5));
     let (device, places) = (folded.device().inner(), [rows, heads, tokens]);
     let Some(lengths) = &visible.keys else {
-        let mask = constant_with(visible.packing.causal_mask(&device).unsqueeze_dim(1), &folded);
+        let mask = visible.packing.causal_mask(&device).unsqueeze_dim(1);
         return unfold(folded, places) + mask;
     };
     let Some(mask) = lengths.mask(length, &device) else {
         return unfold(folded, places);
     };
-    let mask = constant_with(mask.reshape([segment_rows, 1, 1, length]), &folded);
+    let mask = mask.reshape([segment_rows, 1, 1, length]);
     unfold(folded + mask, places)
 }
 

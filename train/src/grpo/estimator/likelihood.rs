@@ -88,7 +88,7 @@ impl Estimator for Likelihood {
                 .collect();
             let old = tensor(&flat(&rollouts.log_probs));
             let reference = rollouts.reference.as_ref().map(|reference| tensor(&flat(reference)));
-            let loss = policy_loss(log_probs, old, tensor(&advantages), reference, total, setup.config);
+            let loss = policy_loss(log_probs, old, tensor(&advantages), reference, total, setup.config.clip());
             let mut tape = loss.loss.backward();
             if let Some(cut) = &mut cut {
                 cut.collect(&mut tape);

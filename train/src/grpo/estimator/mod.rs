@@ -70,18 +70,6 @@ impl EstimatorKind {
     }
 }
 
-impl GrpoConfig {
-    /// Makes sure that every value makes sense.
-    ///
-    /// # Errors
-    ///
-    /// One that does not; the message names it.
-    pub fn check(&self) -> Result<(), TrainError> {
-        self.check_values()?;
-        self.estimator.estimator().check(self)
-    }
-}
-
 impl Setup<'_> {
     /// Predicted tokens of all rollouts of a batch.
     fn tokens(&self, batch: &LocalBatch) -> Result<usize, TrainError> {

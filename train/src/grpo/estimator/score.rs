@@ -133,7 +133,7 @@ fn score_loss(
     let log_ratio = (along - shift.square().sum_dim(1).mul_scalar(0.5)) * precisions.clone();
     let log_ratio = log_ratio.reshape([prompts * noisy]);
     let old = advantages.zeros_like();
-    let mut loss = policy_loss(log_ratio, old, advantages, None, batch * noisy, config);
+    let mut loss = policy_loss(log_ratio, old, advantages, None, batch * noisy, config.clip());
     if let (true, Some(reference)) = (config.kl > 0.0, &densities.reference_means) {
         let squares = (thought - means(reference)).square().sum_dim(1);
         let kl = (squares * precisions).sum().div_scalar(2.0 * batch as f64);

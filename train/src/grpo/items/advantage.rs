@@ -15,10 +15,8 @@ impl AdvantageKind {
             Self::Expectation => (expectation(list, rewards).1, None, 1.0),
             Self::Raml => (softmax(rewards), None, 1.0),
             Self::LeaveOneOut => (leave_one_out_advantage(rewards, list.len()), None, 1.0 / count),
-            // The others need samples without noise and are refused.
-            Self::Group | Self::Batch | Self::Own | Self::Pool => {
-                (group_advantage(rewards, list.len()), None, 1.0 / count)
-            }
+            Self::Group => (group_advantage(rewards, list.len()), None, 1.0 / count),
+            Self::Batch | Self::Own | Self::Pool => unreachable!("the configuration refuses them for items"),
         };
         let weight = |item: usize, choice: usize| {
             if choice < list[item].given {

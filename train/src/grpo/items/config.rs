@@ -100,19 +100,29 @@ impl ItemsConfig {
 
     /// What an item earns; nothing where only thoughts do. `guide` is the reward of that name.
     pub(super) fn item_reward(&self, guide: Option<Guide>) -> Mixed {
-        self.mixed(true, guide)
+        self.mixed(|kind| match kind {
+            RewardKind::Hit => Some(Box::new(Hit)),
+            RewardKind::Rank => Some(Box::new(RankPenalty)),
+            RewardKind::Ndcg => Some(Box::new(NdcgGain)),
+            RewardKind::Guide => guide.clone().map(|guide| Box::new(guide) as Box<dyn Reward>),
+            RewardKind::Entropy => Some(Box::new(Entropy)),
+            RewardKind::Perplexity | RewardKind::LogPosterior => None,
+        })
     }
 
-    /// What a thought earns, where it does.
-    pub(super) fn thought_reward(&self) -> Option<Mixed> {
-        self.rewards.iter().any(|term| !term.kind.rewards_items()).then(|| self.mixed(false, None))
+    /// What a thought earns, where it does; a perplexity counts as at most `max_perplexity`.
+    pub(super) fn thought_reward(&self, max_perplexity: f64) -> Option<Mixed> {
+        let mixed = self.mixed(|kind| match kind {
+            RewardKind::Perplexity => Some(Box::new(NegativePerplexity { largest: max_perplexity })),
+            RewardKind::LogPosterior => Some(Box::new(LogPosterior)),
+            _ => None,
+        });
+        Some(mixed).filter(|Mixed(terms)| !terms.is_empty())
     }
 
-    fn mixed(&self, of_items: bool, guide: Option<Guide>) -> Mixed {
-        let terms = self.rewards.iter().filter(|term| term.kind.rewards_items() == of_items);
-        let by_guide = || guide.clone().map(|guide| Box::new(guide) as Box<dyn Reward>);
-        let reward = |term: &RewardTerm| Some((term.kind.reward().or_else(by_guide)?, term.weight));
-        Mixed(terms.filter_map(reward).collect())
+    /// The sum of the terms that `reward` has a reward for.
+    fn mixed(&self, reward: impl Fn(RewardKind) -> Option<Box<dyn Reward>>) -> Mixed {
+        Mixed(self.rewards.iter().filter_map(|term| Some((reward(term.kind)?, term.weight))).collect())
     }
 }
 
@@ -151,19 +161,6 @@ impl RewardKind {
     /// Whether items of a list differ in it; else it rewards a thought, and is the same for all of them.
     pub fn rewards_items(self) -> bool {
         !matches!(self, Self::Perplexity | Self::LogPosterior)
-    }
-
-    /// The reward; that of another model is not known here.
-    fn reward(self) -> Option<Box<dyn Reward>> {
-        Some(match self {
-            Self::Hit => Box::new(Hit),
-            Self::Rank => Box::new(RankPenalty),
-            Self::Ndcg => Box::new(NdcgGain),
-            Self::Guide => return None,
-            Self::Entropy => Box::new(Entropy),
-            Self::Perplexity => Box::new(NegativePerplexity { largest: f64::from(f32::MAX) }),
-            Self::LogPosterior => Box::new(LogPosterior),
-        })
     }
 }
 

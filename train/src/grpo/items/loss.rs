@@ -6,8 +6,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::advantage::expectation;
 use super::stage::{ItemGroup, RankingGrpo};
-use crate::grpo::config::GrpoConfig;
-use crate::grpo::loss::policy_loss;
+use crate::grpo::loss::{Clip, PolicyLoss, policy_loss};
 use crate::local_update::LocalUpdate;
 
 /// Where the values of each list's titles lie.
@@ -66,8 +65,9 @@ impl RankingGrpo {
         let weights = tensor(weights.map(weighed).collect());
         let reference = reference.map(|reference| pick(&reference, of_items()));
         // Sums over choices; the divergence that has a weight is that of an item, a mean over the items.
-        let config = GrpoConfig { kl: self.config.kl / (lists * self.config.group) as f64, ..self.config.clone() };
-        let policy = policy_loss(pick(&values, of_items()), old, weights, reference, 1, &config);
+        let kl = self.config.kl / (lists * self.config.group) as f64;
+        let clip = Clip { kl, ..self.config.clip() };
+        let policy = policy_loss(pick(&values, of_items()), old, weights, reference, 1, clip);
         let mut loss = policy.loss.clone();
 
         let targets = pick(&values, places(&spans.targets));
@@ -75,14 +75,15 @@ impl RankingGrpo {
             let of_group = |group: &ItemGroup| vec![weighed(&group.thought_weight); group.target.len()];
             let weights = tensor(groups.iter().flat_map(of_group).collect());
             let old = tensor(groups.iter().flat_map(|group| group.target.iter().copied()).collect());
-            loss = loss + policy_loss(targets.clone(), old, weights, None, 1, &config).loss;
+            loss = loss + policy_loss(targets.clone(), old, weights, None, 1, clip).loss;
         }
         let cross_entropy = targets.sum().neg().div_scalar(lists as f64);
         update.metrics.add("target_loss", cross_entropy.clone());
         if self.items.anchor > 0.0 {
             loss = loss + cross_entropy.mul_scalar(self.items.anchor);
         }
-        policy.metrics("kl").for_each(|(name, value)| update.metrics.add(name, value));
+        let logged = PolicyLoss { loss: loss.clone(), ..policy };
+        logged.metrics("kl").for_each(|(name, value)| update.metrics.add(name, value));
         loss
     }
 
@@ -90,7 +91,8 @@ impl RankingGrpo {
     pub(super) fn metrics(&self) -> impl Iterator<Item = &'static str> {
         let kl = self.reference.is_some().then_some("kl");
         let thoughts = self.thought_reward.is_some().then_some("thought_reward");
-        let lists = ["choices", "reward", "expected_reward", "hit_share", "no_difference_share", "mass"];
+        let lists =
+            ["loss_noise_free", "choices", "reward", "expected_reward", "hit_share", "no_difference_share", "mass"];
         ["target_loss", "loss", "ratio", "clip_share"].into_iter().chain(kl).chain(lists).chain(thoughts)
     }
 
@@ -106,6 +108,10 @@ impl RankingGrpo {
     ) {
         let choices: usize = spans.items.iter().flatten().map(|span| span.len()).sum();
         update.add_value("choices", choices as f64);
+        // The first sample of each prompt has no noise.
+        let without_noise = spans.targets.iter().step_by(self.items.thoughts).flat_map(|span| &values[span.clone()]);
+        let log_likelihood: f64 = without_noise.map(|&value| f64::from(value)).sum();
+        update.add_value("loss_noise_free", -log_likelihood / (lists / self.items.thoughts) as f64);
         let mean = |of: &dyn Fn(usize, &ItemGroup) -> f64| {
             groups.iter().enumerate().map(|(at, group)| of(at, group)).sum::<f64>() / lists as f64
         };

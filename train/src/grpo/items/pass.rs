@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use latentr3_models::backbone::{Cut, PromptState};
 use latentr3_models::decode::TitleStart;
-use latentr3_models::{LatentRecommender, Samples, constant_with, host};
+use latentr3_models::{LatentRecommender, Samples, host};
 
 use super::loss::Spans;
 use super::search::ListSearch;
@@ -49,10 +49,17 @@ impl RankingGrpo {
         for places in micro_batches(&batch.rows, self.micro_batch) {
             let prompts = prompts(&places.iter().map(|&place| batch.rows[place]).collect::<Vec<_>>());
             let head = cut.as_ref().map(Cut::head).or(head.as_ref());
-            let mut noise = Noise::Standard(self.standard_noise(step, batch, &places, model));
-            let start = self.think(model, model.backbone.prefill_after(head, &prompts)?, &mut noise)?;
             // A row and a group for each sample of a thought.
             let own: Vec<usize> = places.iter().flat_map(|place| place * samples..(place + 1) * samples).collect();
+            let mut noise = match known {
+                Some(known) if samples > 1 => {
+                    let values: Vec<f32> = own.iter().flat_map(|&sample| &known[sample].noise).copied().collect();
+                    let size = [own.len(), values.len() / own.len()];
+                    Noise::Scaled(Tensor::from_data(TensorData::new(values, size), &model.device()))
+                }
+                _ => Noise::Standard(self.standard_noise(step, batch, &places, model)),
+            };
+            let start = self.think(model, model.backbone.prefill_after(head, &prompts)?, &mut noise)?;
             let rows: Vec<&Example> = own.iter().map(|sample| batch.rows[sample / samples]).collect();
             let mut found: Vec<ItemGroup> = match known {
                 Some(known) => own.iter().map(|&sample| known[sample].clone()).collect(),
@@ -71,6 +78,11 @@ impl RankingGrpo {
             let spans = Spans::new(&found, &scored.lengths);
             let values = host::read(scored.values.clone().inner());
             if known.is_none() {
+                if let Noise::Scaled(scaled) = noise {
+                    let [_, width] = scaled.dims();
+                    let values = host::read(scaled);
+                    found.iter_mut().zip(values.chunks(width)).for_each(|(group, noise)| group.noise = noise.to_vec());
+                }
                 self.reward(&plain, &rows, &mut found, &spans, &values)?;
             }
             let loss = self.loss(&mut update, scored.values, reference, &found, &spans, lists);
@@ -120,14 +132,12 @@ impl RankingGrpo {
                 Noise::Scaled(scaled) => scaled.clone(),
                 Noise::Standard(Some(standard)) => {
                     let [_, width] = thought.dims();
-                    let norms = without_tape(&thought).square().sum_dim(1).sqrt().squeeze_dim(1);
+                    let norms = thought.clone().inner().square().sum_dim(1).sqrt().squeeze_dim(1);
                     standard.clone() * repeat_rows(self.config.deviations(norms, width).unsqueeze_dim(1), count)
                 }
             };
             *noise = Noise::Scaled(scaled.clone());
-            let thought = repeat_rows(thought, count);
-            let scaled = constant_with(scaled, &thought);
-            thought + scaled
+            repeat_rows(thought, count) + scaled
         };
         let samples = Samples { count, draw: Box::new(draw) };
         Ok(TitleStart::think_in_samples(model, &self.objective, state, samples)?)
@@ -189,8 +199,4 @@ impl RankingGrpo {
         }
         Ok(())
     }
-}
-
-fn without_tape(tensor: &Tensor<2>) -> Tensor<2> {
-    if tensor.is_autodiff() { tensor.clone().inner() } else { tensor.clone() }
 }

@@ -1,6 +1,6 @@
 //! The lists of a batch: what the search finds after prompts that have run.
 
-use latentr3_models::decode::{BeamConfig, Hypothesis, ItemMask, SearchTerms, TitleStart, beam_search_after};
+use latentr3_models::decode::{BeamConfig, Hypothesis, ItemMask, ItemTrie, SearchTerms, TitleStart, beam_search_after};
 use latentr3_models::{LatentRecommender, ModelError, Objective};
 
 use super::candidate::Candidate;
@@ -43,10 +43,12 @@ impl ListSearch<'_> {
             self.propose(list, row)?;
         }
         if self.config.target {
+            let tree = self.objective.tree()?;
             for place in missing(&lists) {
                 lists[place].truncate(self.items - 1);
-                let items = vec![rows[place].item as u32];
-                let target = self.candidate(rows[place], rows[place].target.clone(), items)?;
+                let path = self.objective.path(&rows[place].target)?;
+                let (leaf, _) = tree.first_leaf(node_after(tree, &path));
+                let target = self.candidate(rows[place], rows[place].target.clone(), tree.items(leaf).to_vec())?;
                 lists[place].push(Candidate { is_added: true, ..target });
             }
         }
@@ -104,13 +106,17 @@ impl ListSearch<'_> {
     /// Only the items that begin with the first choices of the target.
     fn below_hint(&self, row: &Example) -> Result<SearchTerms, ModelError> {
         let (tree, path) = (self.objective.tree()?, self.objective.path(&row.target)?);
-        let (node, child) = path[self.config.hint.min(path.len()) - 1];
         let mut allowed = vec![false; tree.item_count()];
-        let mut open = vec![tree.children(node).1[child]];
+        let mut open = vec![node_after(tree, &path[..self.config.hint.min(path.len())])];
         while let Some(node) = open.pop() {
             tree.items(node).iter().for_each(|&item| allowed[item as usize] = true);
             open.extend(tree.children(node).1);
         }
         Ok(SearchTerms { mask: Some(ItemMask::new(tree, allowed)?), ..SearchTerms::default() })
     }
+}
+
+/// The node to which the choices of a path lead.
+fn node_after(tree: &ItemTrie, path: &[(u32, usize)]) -> u32 {
+    path.last().map_or(ItemTrie::ROOT, |&(node, child)| tree.children(node).1[child])
 }

@@ -38,6 +38,8 @@ pub struct RankingGrpo {
 pub struct ItemGroup {
     /// The items, best first.
     pub list: Vec<Candidate>,
+    /// The noise on the sample of the thought, as it was added, `[d_model]`; empty where there is a single sample.
+    pub noise: Vec<f32>,
     /// What each of them earned.
     pub rewards: Vec<f64>,
     /// The weight of each of their choices.
@@ -99,7 +101,8 @@ impl RankingGrpo {
         let tree = objective.tree()?;
         let guide = guide.map(|guide| Guide::new(guide, tree));
         let reward = Box::new(items.item_reward(guide.clone()));
-        let thought_reward = items.thought_reward().map(|reward| Box::new(reward) as Box<dyn Reward>);
+        let thought_reward =
+            items.thought_reward(config.max_perplexity).map(|reward| Box::new(reward) as Box<dyn Reward>);
         let reference = config.needs_reference().then(|| start.valid());
         Ok(Self { config, items, micro_batch, seed, objective, guide, reward, thought_reward, reference })
     }
@@ -157,7 +160,9 @@ impl Stage<LatentRecommender> for RankingGrpo {
                 (model, report) = optimizer.apply(model, update, batch)?;
             }
         }
-        Ok((model, finished(report, batch.target_size(&self.objective)?)))
+        let mut report = finished(report, batch.target_size(&self.objective)?);
+        report.metrics.entry("kl").or_insert(Value::Null);
+        Ok((model, report))
     }
 
     fn freeze(&self, model: LatentRecommender) -> LatentRecommender {
@@ -193,7 +198,7 @@ fn finished(mut report: StepReport, targets: TargetSize) -> StepReport {
         }
     }
     report.headline = number(metrics, "reward").unwrap_or_default();
-    let loss = number(metrics, "target_loss").unwrap_or_default() * targets.titles as f64 / targets.choices as f64;
+    let loss = number(metrics, "loss_noise_free").unwrap_or_default() * targets.titles as f64 / targets.choices as f64;
     report.watched = Some(Watched { loss, kl: number(metrics, "kl") });
     report
 }
