@@ -1,7 +1,25 @@
 use super::table::table;
-use crate::data::{RawSummary, Split, Splits, Summary};
+use crate::data::{RawConfig, RawSummary, Split, SplitKind, Splits, Summary};
 
-/// Steps, splits and a histogram of the histories' lengths.
+/// Which columns are taken for what, in a line.
+pub(super) fn of_columns(raw: &RawConfig) -> String {
+    let name = |column: &Option<String>| format!("`{}`", column.as_deref().unwrap_or_default());
+    let titles = match (&raw.items, &raw.catalog_column) {
+        (Some(file), Some(id)) => {
+            let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            format!("{} of {file} (item column `{id}`)", name(&raw.title_column))
+        }
+        _ => name(&raw.title_column),
+    };
+    let split = match raw.split {
+        Some(SplitKind::Temporal) => "the newest rows validate and test",
+        _ => "each user's last two choices validate and test",
+    };
+    let (user, item, time) = (name(&raw.user_column), name(&raw.item_column), name(&raw.time_column));
+    format!("columns: user {user}, item {item}, time {time}, title {titles}; {split}")
+}
+
+/// Columns, steps, splits and a histogram of the histories' lengths.
 pub fn of_raw_summary(summary: &RawSummary) -> String {
     let mut rows = vec![["step", "removed", "interactions", "users", "items"].map(str::to_owned).to_vec()];
     for step in &summary.steps {
@@ -22,7 +40,8 @@ pub fn of_raw_summary(summary: &RawSummary) -> String {
         count => format!("; {count} cold-start rows dropped"),
     };
     format!(
-        "{}\n{} training, {} validation and {} test rows{cold}; density {:.5}%{several}\n\n{}",
+        "{}\n\n{}\n{} training, {} validation and {} test rows{cold}; density {:.5}%{several}\n\n{}",
+        of_columns(&summary.config),
         table(&rows),
         summary.rows.train,
         summary.rows.valid,
@@ -61,8 +80,8 @@ pub fn of_summary(summary: &Summary) -> String {
     };
     let notes = [
         (summary.notes.titles_unlike_catalog, "titles in rows differ from the catalog's; the catalog's are used"),
-        (summary.notes.users_without_test, "users have training rows only: with two interactions none is held out"),
-        (summary.notes.users_without_rows, "users have no row: one interaction has no history"),
+        (summary.notes.users_without_test, "users have training rows only: too few interactions to hold any out"),
+        (summary.notes.users_without_rows, "users have no row: fewer interactions than --min-history and one more"),
     ];
     let notes: String =
         notes.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}\n")).collect();

@@ -1,28 +1,11 @@
 use std::path::Path;
 
+use super::data::of_columns;
 use super::table::table;
-use crate::data::{RawConfig, SplitKind, Splits, Summary};
+use crate::data::{Splits, Summary};
 use crate::fit::{FitEvent, Metrics, Shop};
 use crate::report::duration;
 use crate::run::RunEvent;
-
-/// Which columns are taken for what, in a line.
-fn of_columns(raw: &RawConfig) -> String {
-    let name = |column: &Option<String>| format!("`{}`", column.as_deref().unwrap_or_default());
-    let titles = match (&raw.items, &raw.catalog_column) {
-        (Some(file), Some(id)) => {
-            let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            format!("{} of {file} (item column `{id}`)", name(&raw.title_column))
-        }
-        _ => name(&raw.title_column),
-    };
-    let split = match raw.split {
-        Some(SplitKind::Temporal) => "the newest rows validate and test",
-        _ => "each user's last two choices validate and test",
-    };
-    let (user, item, time) = (name(&raw.user_column), name(&raw.item_column), name(&raw.time_column));
-    format!("columns: user {user}, item {item}, time {time}, title {titles}; {split}")
-}
 
 /// What happens in the work on a shop, in a line.
 pub fn of_fit_event(event: &FitEvent) -> String {
@@ -47,8 +30,8 @@ pub fn of_fit_event(event: &FitEvent) -> String {
 
 /// What the demo leaves out.
 pub const AFTER_DEMO: &str = "
-Stage 2 (latentr3 grpo) reinforces the lists that users see, or a reward of your own. It is not part of the demo, because on
-our data it has gained nothing over more of stage 1: docs/results/stage-2.md.
+Stage 2 (latentr3 grpo) reinforces the lists that users see, or a reward of your own. It is not part of the demo: as
+published it gained nothing on our data, and with rewards on lists only a little (docs/results/stage-2.md).
 ";
 
 /// What was tried and what was chosen, as a table with what it means.

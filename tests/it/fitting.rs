@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::common::program::{latentr3, refuse, succeed};
-use latentr3::data::{Interactions, RawConfig, SplitKind};
+use latentr3::data::{Interactions, PrepareConfig, RawConfig, SplitKind};
 use latentr3::fit::{Candidate, Shop};
 use latentr3::recommend::{Chosen, Query, Recommender, RecommenderConfig};
 use serde_json::Value;
@@ -70,8 +70,12 @@ fn columns_are_found_by_their_names_and_their_content() {
     };
     assert_eq!(names(&found), ["customer_id", "product_code", "ordered_at", "product_name", "sku"]);
     assert_eq!(found.split, Some(SplitKind::Temporal));
-    let overruled = RawConfig { user_column: Some("customer_name".into()), ..given };
+    let overruled = RawConfig { user_column: Some("customer_name".into()), ..given.clone() };
     assert_eq!(names(&guess(&overruled))[0], "customer_name");
+    let prepare = PrepareConfig { raw: RawConfig { k_core: Some(1), ..given }, ..PrepareConfig::default() };
+    let read = Interactions::read(&orders, &prepare.read_options()).unwrap().raw.unwrap().config;
+    let items = Some("items.csv".into());
+    assert_eq!(read, RawConfig { items, k_core: Some(1), ..found }, "`prepare` finds what `fit` does");
 
     // Without a file of items, with the names of well-known data sets, with nothing but ids, and with places for times.
     for (header, row, expected, split) in [
@@ -88,6 +92,12 @@ fn columns_are_found_by_their_names_and_their_content() {
             SplitKind::LeaveOneOut,
         ),
         ("buyer,sku,at", "b,k{n},2020-0{n}-01T10:00:00Z", ["buyer", "sku", "at", "sku"], SplitKind::Temporal),
+        (
+            "customer,customer_name,item,at",
+            "c{n},Ann,{n},2020-01-02",
+            ["customer", "item", "at", "item"],
+            SplitKind::LeaveOneOut,
+        ),
         ("member,item,title,day", "m,{n},T{n},{n}", ["member", "item", "day", "title"], SplitKind::LeaveOneOut),
     ] {
         let rows: String = (1..9).map(|n| row.replace("{n}", &n.to_string()) + "\n").collect();
@@ -99,7 +109,7 @@ fn columns_are_found_by_their_names_and_their_content() {
     }
     std::fs::write(&orders, "a,b,c\n1,2,3\n").unwrap();
     let error = Interactions::guess(&orders, &RawConfig::default()).unwrap_err().to_string();
-    assert!(error.contains("no column `timestamp`"), "{error}");
+    assert!(error.contains("no column `user_id`"), "{error}");
 }
 
 #[test]
@@ -237,6 +247,9 @@ fn too_little_to_try_anything_still_makes_a_shop_and_bad_input_none() {
     assert!(fit(&["--model", &path("nowhere")]).contains("nowhere"));
     assert!(refuse(&["fit", "--data", &orders, "--out", &out]).contains("exists"));
     assert!(refuse(&["fit", "--resume", &path("nothing")]).contains("nothing"));
+    assert!(refuse(&["fit", "--resume", &out, "--domain", "other"]).contains("--domain"));
+    let data = format!("{out}/data");
+    assert!(refuse(&["baseline", "popularity", "--data", &data, "--split", "test"]).contains("no test rows"));
     // A shop that was damaged is said to be, and leads nowhere else.
     for (text, part) in [("{", "shop.json"), ("{}", "shop.json")] {
         std::fs::write(Path::new(&out).join("shop.json"), text).unwrap();

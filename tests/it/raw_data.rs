@@ -89,6 +89,16 @@ fn times_may_be_seconds_milliseconds_or_dates() {
 }
 
 #[test]
+fn tables_may_have_semicolons_or_tabs_between_their_fields() {
+    let text = format!("{HEADER}{REST}");
+    let expected = read_csv(&text, unfiltered()).unwrap();
+    for separator in [";", "\t"] {
+        let read = read_csv(text.replace(',', separator), unfiltered()).unwrap();
+        assert_eq!((&read.rows, read.catalog.items()), (&expected.rows, expected.catalog.items()), "{separator:?}");
+    }
+}
+
+#[test]
 fn filters_do_what_they_say() {
     let text = format!(
         "{HEADER}{REST}u,i1,One,5,1\nu,i2,Two,6,\nu,i3,Three,7,4\nu,i4,Four,8,4.5\nu,i3,Three,9,5\nw,i1,One,1,5\n"

@@ -14,24 +14,24 @@ pub struct RawConfig {
     /// File with the items' titles [default: found beside the interactions].
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub items: Option<PathBuf>,
-    /// Column of user ids [default: the first present of user_id, reviewerID, userId, user, customer_id; `fit` also
-    /// guesses this and the other columns].
+    /// Column of user ids [default: user_id, reviewerID, userId, user, customer_id, else guessed from the names].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub user_column: Option<String>,
-    /// Column of item ids, in both files [default: parent_asin, asin, item_id, movieId, item, product_id].
+    /// Column of item ids, in both files [default: parent_asin, asin, item_id, movieId, item, product_id, else guessed].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub item_column: Option<String>,
     /// Column of timestamps: seconds, milli-, micro- or nanoseconds since 1970, or dates [default: timestamp,
-    /// unixReviewTime, time, date].
+    /// unixReviewTime, time, date, else guessed from names and values].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub time_column: Option<String>,
     /// Column of ratings, used only for --min-rating [default: rating, overall].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub rating_column: Option<String>,
-    /// Column of titles [default: title, movie_title, name, item_title, product_title].
+    /// Column of titles [default: title, movie_title, name, item_title, product_title, else guessed; for
+    /// `fit`, the item ids if there is none].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub title_column: Option<String>,
-    /// Column of item ids in the file of titles, if it has another name there.
+    /// Column of item ids in the file of titles [default: the one that holds the ids of the interactions].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog_column: Option<String>,
@@ -173,6 +173,9 @@ pub enum Repeats {
 /// How the interactions were before they were split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RawSummary {
+    /// How they were read, with what was left open: columns, the name of the file of titles, k-core and split.
+    #[serde(default)]
+    pub config: RawConfig,
     /// What each step left.
     pub steps: Vec<Step>,
     /// Interactions for each pair of a user and an item that are left.

@@ -53,40 +53,36 @@ const TITLES: Words = Words {
     ],
 };
 
-/// Fills in which columns hold what, where it is not given, and how rows are split: by time where the moments are real
-/// ones over more than a month, else by leaving each user's last two choices out.
+/// Fills in which columns of the interactions, `records`, and of the file of titles hold what, where it is not given.
 ///
 /// A column is found by the names of well-known data sets, else by parts of names; a time must be one in most records,
-/// and the items' column in the file of titles is that with the ids of the interactions. Without a title the ids serve
-/// as such.
-pub(crate) fn guess(found: &Found, given: &RawConfig) -> Result<RawConfig, DataError> {
-    let records = Records::open(&found.events)?;
-    let head = Head::read(&records)?;
+/// and the items' column in the file of titles is that with the ids of the interactions. Interactions may have no column
+/// of titles.
+pub(super) fn guess_columns(found: &Found, records: &Records, given: &RawConfig) -> Result<RawConfig, DataError> {
+    let head = Head::read(records)?;
     let named = [(&USER, &given.user_column), (&ITEM, &given.item_column), (&TIME, &given.time_column)];
     for (known, name) in named {
         if name.is_some() {
-            known.require(&records, name.as_deref())?;
+            known.require(records, name.as_deref())?;
         }
     }
     let mut guess = RawConfig { items: given.items.clone().or_else(|| found.items.clone()), ..given.clone() };
     let is_time = |column: usize| head.share(column, |value| parse_time(value).is_some()) > 0.9;
     let any = |_: usize| true;
-    let time = match &given.time_column {
-        Some(time) => time.clone(),
-        None => {
-            let is_date = |column: &usize| is_time(*column) && head.share(*column, |x| x.parse::<f64>().is_err()) > 0.9;
-            let by_content = || (0..records.columns.len()).find(is_date).map(|column| records.columns[column].clone());
-            TIMES.find(&records, &[], is_time).or_else(by_content).map_or_else(|| TIME.require(&records, None), Ok)?
-        }
-    };
+    let by_name = || TIMES.find(records, &[], is_time);
+    let is_date = |column: &usize| is_time(*column) && head.share(*column, |x| x.parse::<f64>().is_err()) > 0.9;
+    let by_content = || (0..records.columns.len()).find(is_date).map(|column| records.columns[column].clone());
+    let time = given.time_column.clone().or_else(by_name).or_else(by_content);
+    let taken = time.as_deref().unwrap_or_default();
     let user = match &given.user_column {
         Some(user) => user.clone(),
-        None => USERS.find(&records, &[&time], any).map_or_else(|| USER.require(&records, None), Ok)?,
+        None => USERS.find(records, &[taken], any).map_or_else(|| USER.require(records, None), Ok)?,
     };
     let item = match &given.item_column {
         Some(item) => item.clone(),
-        None => ITEMS.find(&records, &[&time, &user], any).map_or_else(|| ITEM.require(&records, None), Ok)?,
+        None => ITEMS.find(records, &[taken, &user], any).map_or_else(|| ITEM.require(records, None), Ok)?,
     };
+    let time = time.map_or_else(|| TIME.require(records, None), Ok)?;
     let has_words =
         |head: &Head, column: usize| head.share(column, |value| value.chars().any(char::is_alphabetic)) > 0.5;
     match &guess.items {
@@ -95,9 +91,11 @@ pub(crate) fn guess(found: &Found, given: &RawConfig) -> Result<RawConfig, DataE
             let title_head = Head::read(&titles)?;
             let id = match given.catalog_column.clone().or_else(|| given.item_column.clone()) {
                 Some(id) => Some(id),
-                None => title_head.column_with(&titles, &head.values(&records, &item)),
+                None => title_head.column_with(&titles, &head.values(records, &item)),
             };
-            let id = id.filter(|id| titles.columns.contains(id)).map_or_else(|| ITEM.require(&titles, None), Ok)?;
+            let id = id.filter(|id| titles.columns.contains(id));
+            let named = given.catalog_column.as_deref();
+            let id = id.map_or_else(|| ITEM.require(&titles, named), Ok)?;
             if guess.title_column.is_none() {
                 let title = TITLES.find(&titles, &[&id], |column| has_words(&title_head, column));
                 guess.title_column = Some(title.map_or_else(|| TITLE.require(&titles, None), Ok)?);
@@ -105,30 +103,41 @@ pub(crate) fn guess(found: &Found, given: &RawConfig) -> Result<RawConfig, DataE
             guess.catalog_column = Some(id);
         }
         None if guess.title_column.is_none() => {
-            let title = TITLES.find(&records, &[&time, &user, &item], |column| has_words(&head, column));
-            guess.title_column = Some(title.unwrap_or_else(|| item.clone()));
+            let is_of_users = |column: usize| USERS.are_in(&records.columns[column]);
+            let fits = |column: usize| has_words(&head, column) && !is_of_users(column);
+            let title = TITLES.find(records, &[&time, &user, &item], fits);
+            guess.title_column = title.or_else(|| TITLE.find(records, None));
         }
         None => {}
     }
     if guess.rating_column.is_none() {
-        guess.rating_column = RATING.find(&records, None);
-    }
-    if guess.split.is_none() {
-        let (mut first, mut last) = (f64::INFINITY, f64::NEG_INFINITY);
-        records.for_each(&[&time], &mut |_, fields| {
-            if let Some(moment) = fields[0].and_then(parse_time) {
-                (first, last) = (first.min(moment), last.max(moment));
-            }
-            Ok(())
-        })?;
-        let is_real = first >= FIRST_MOMENT && last - first > MONTH;
-        guess.split = Some(if is_real { SplitKind::Temporal } else { SplitKind::LeaveOneOut });
+        guess.rating_column = RATING.find(records, None);
     }
     (guess.user_column, guess.item_column, guess.time_column) = (Some(user), Some(item), Some(time));
     Ok(guess)
 }
 
+/// The split that suits the moments in a column: by time where they are real ones over more than a month, else by
+/// leaving each user's last two choices out.
+pub(super) fn guess_split(records: &Records, time: &str) -> Result<SplitKind, DataError> {
+    let (mut first, mut last) = (f64::INFINITY, f64::NEG_INFINITY);
+    records.for_each(&[time], &mut |_, fields| {
+        if let Some(moment) = fields[0].and_then(parse_time) {
+            (first, last) = (first.min(moment), last.max(moment));
+        }
+        Ok(())
+    })?;
+    let is_real = first >= FIRST_MOMENT && last - first > MONTH;
+    Ok(if is_real { SplitKind::Temporal } else { SplitKind::LeaveOneOut })
+}
+
 impl Words {
+    /// Whether a name has one of the parts.
+    fn are_in(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        self.parts.iter().any(|part| name.contains(part))
+    }
+
     /// The likeliest column among those that are not `taken` and that fit.
     fn find(&self, records: &Records, taken: &[&str], fits: impl Fn(usize) -> bool) -> Option<String> {
         let free = |name: &str| !taken.contains(&name);
@@ -157,17 +166,7 @@ struct Head {
 
 impl Head {
     fn read(records: &Records) -> Result<Self, DataError> {
-        let mut rows = Vec::new();
-        let columns: Vec<&str> = records.columns.iter().map(String::as_str).collect();
-        let read = records.for_each(&columns, &mut |_, fields| {
-            rows.push(fields.iter().map(|field| field.map(str::to_owned)).collect());
-            // What comes after the head is read when all is.
-            if rows.len() < HEAD { Ok(()) } else { Err(DataError::Interrupted) }
-        });
-        match read {
-            Ok(()) | Err(DataError::Interrupted) => Ok(Self { rows }),
-            Err(error) => Err(error),
-        }
+        Ok(Self { rows: records.head(HEAD)? })
     }
 
     /// Share of a column's values for which something holds; 0 for a column without values.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::DataError;
 use crate::data::interactions::Layout;
+use crate::models::files::parent;
 
 /// Files that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
     if data.is_file() {
         return Ok(Some(of_file(data)));
     }
-    let entries = std::fs::read_dir(data).map_err(|error| DataError::io(data, "list", error))?;
+    let entries = std::fs::read_dir(data).map_err(|error| DataError::io(data, "read", error))?;
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| DataError::io(data, "list", error))?;
@@ -119,10 +120,10 @@ fn amazon_metadata(events: &Path, name: &str) -> Option<PathBuf> {
     let stem = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let of_events = stem(name);
     let wanted = format!("meta_{}", of_events.strip_suffix("_5").unwrap_or(&of_events));
-    let folder = events.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let names = std::fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names =
+        std::fs::read_dir(parent(events)).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let first = names.filter(|name| stem(name) == wanted && is_records(name)).min()?;
-    Some(folder.join(first))
+    Some(events.with_file_name(first))
 }
 
 /// Whether a file of this name has records.

@@ -19,11 +19,12 @@ pub(super) mod time;
 mod titles;
 pub(super) mod unfiltered;
 
+use std::path::PathBuf;
+
 use indexmap::IndexSet;
 
 use config::{RawConfig, RawSummary, SplitKind};
 use events::{Event, Events};
-pub(super) use guess::guess;
 pub(super) use locate::{Found, locate};
 use records::Records;
 use split::Place;
@@ -90,22 +91,49 @@ pub(super) struct Plan {
     pub summary: RawSummary,
 }
 
-/// Reads interactions that ratings and dates leave, and the title of each item, which may be empty; also how many items
-/// have several titles.
-fn collect(found: &mut Found, config: &RawConfig) -> Result<(Events, Vec<String>, usize), DataError> {
-    found.items = config.items.clone().or(found.items.take());
-    let filter = config.filter()?;
+/// The interactions of a data set, with which columns hold what filled in where it is not given.
+fn open(found: &Found, config: &RawConfig) -> Result<(Records, RawConfig), DataError> {
     let records = Records::open(&found.events)?;
     let has = |name: &str| records.columns.iter().any(|column| column == name);
-    if found.items.is_none() && config.title_column.is_none() && has("parent_asin") && has("text") {
+    let is_untitled = found.items.is_none() && config.items.is_none() && config.title_column.is_none();
+    if is_untitled && has("parent_asin") && has("text") {
         let path = found.events.display();
         let problem =
             format!("is required: `title` in {path} is the headline of a review; item titles are in Amazon's metadata");
         return Err(DataError::Setting { setting: "items", problem });
     }
-    let mut events = events::read(&records, config, &filter)?;
-    let (titles, several) = read_titles(found, &records, config, &mut events.items)?;
-    Ok((events, titles, several))
+    let config = guess::guess_columns(found, &records, config)?;
+    Ok((records, config))
+}
+
+/// How a data set is read whatever it has: the columns as [`guess::guess_columns`] finds them, the ids as titles if there
+/// are none, and the split as [`guess::guess_split`] finds it.
+pub(super) fn guess(found: &Found, given: &RawConfig) -> Result<RawConfig, DataError> {
+    let (records, mut guess) = open(found, given)?;
+    if let (None, Some(time)) = (guess.split, &guess.time_column) {
+        guess.split = Some(guess::guess_split(&records, time)?);
+    }
+    guess.title_column = guess.title_column.or_else(|| guess.item_column.clone());
+    Ok(guess)
+}
+
+/// Interactions that ratings and dates leave.
+struct Collected {
+    events: Events,
+    /// Of each item, which may be empty.
+    titles: Vec<String>,
+    items_with_several_titles: usize,
+    /// How they were read, with all columns.
+    config: RawConfig,
+}
+
+fn collect(found: &mut Found, config: &RawConfig) -> Result<Collected, DataError> {
+    let filter = config.filter()?;
+    let (records, config) = open(found, config)?;
+    found.items.clone_from(&config.items);
+    let mut events = events::read(&records, &config, &filter)?;
+    let (titles, items_with_several_titles) = read_titles(found, &records, &config, &mut events.items)?;
+    Ok(Collected { events, titles, items_with_several_titles, config })
 }
 
 /// Reads, filters and splits interactions.
@@ -119,7 +147,7 @@ pub(super) fn plan(
         return Err(DataError::Setting { setting: "max_history", problem: "must be at least 1".into() });
     }
     let is_recbole = found.layout == Layout::Recbole;
-    let (events, titles, items_with_several_titles) = collect(&mut found, config)?;
+    let Collected { events, titles, items_with_several_titles, config } = collect(&mut found, config)?;
     let Events { users, items, all, read, low_ratings, outside_dates } = events;
     let sizes = [users.len(), items.len()];
     let mut left = all;
@@ -158,7 +186,11 @@ pub(super) fn plan(
         history_lengths[length - 1] += 1;
     }
     let rows = Splits::make(|split| places.get(split).len());
+    let whole_catalog = config.whole_catalog;
+    let name = |path: &PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
+    let items_file = config.items.as_ref().map(name);
     let summary = RawSummary {
+        config: RawConfig { items: items_file, k_core: Some(k), split: Some(kind), ..config },
         density: steps.density(),
         steps: steps.taken,
         items_with_several_titles,
@@ -166,7 +198,6 @@ pub(super) fn plan(
         rows,
         history_lengths,
     };
-    let whole_catalog = config.whole_catalog;
     Ok(Plan { found, users, items, titles, whole_catalog, events: left, places, notes, summary })
 }
 

@@ -19,15 +19,15 @@ pub(super) fn columns(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(schema.get_fields().iter().map(|field| field.name().to_owned()).collect())
 }
 
-/// Goes through all rows with the wanted columns, in their order.
-pub(super) fn for_each(path: &Path, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+/// Goes through at most so many rows with the wanted columns, in their order.
+pub(super) fn for_each(path: &Path, wanted: &[&str], most: usize, each: &mut Each) -> Result<(), DataError> {
     let reader = open(path)?;
     let schema = reader.metadata().file_metadata().schema();
     let kept = schema.get_fields().iter().filter(|field| wanted.contains(&field.name())).cloned().collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(kept).build();
     let projection = projection.map_err(|error| damaged(path, error))?;
     let mut rows = guarded(path, || reader.get_row_iter(Some(projection)))?;
-    for number in 1.. {
+    for number in 1..=most {
         let next = guarded(path, || rows.next().map(|row| row.map(|row| values(&row, wanted))).transpose())?;
         let Some(values) = next else {
             break;

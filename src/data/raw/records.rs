@@ -32,6 +32,17 @@ enum Form {
     Parquet,
 }
 
+/// Which fields of a file's records are read.
+struct Wanted<'a> {
+    names: &'a [&'a str],
+    /// Their places among the columns.
+    places: Vec<usize>,
+    /// How many records are read at most.
+    records: usize,
+    /// Whether a field that is no text counts as missing, instead of being an error.
+    is_lenient: bool,
+}
+
 /// A file of records.
 #[derive(Debug)]
 pub(super) struct Records {
@@ -58,6 +69,16 @@ impl Records {
         };
         let mut records = Self { path: path.into(), form, columns: Vec::new() };
         records.columns = records.read_columns()?;
+        // Where the comma is that of numbers, tables are written with another separator.
+        for other in [b';', b'\t'] {
+            let is_other = |columns: &[String]| columns.len() == 1 && columns[0].contains(char::from(other));
+            if let Form::Table { separator, quoted: true } = &mut records.form
+                && is_other(&records.columns)
+            {
+                *separator = other;
+                records.columns = records.read_columns()?;
+            }
+        }
         Ok(records)
     }
 
@@ -109,21 +130,40 @@ impl Records {
     /// Goes through all records with the wanted fields, in their order; a field that is missing, null or blank is
     /// `None`.
     pub fn for_each(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+        let places = self.places(wanted)?;
+        self.read(&Wanted { names: wanted, places, records: usize::MAX, is_lenient: false }, each)
+    }
+
+    /// The first records, of each the fields of all columns.
+    pub fn head(&self, records: usize) -> Result<Vec<Vec<Option<String>>>, DataError> {
+        let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        let mut rows = Vec::new();
+        let wanted = Wanted { names: &names, places: (0..names.len()).collect(), records, is_lenient: true };
+        self.read(&wanted, &mut |_, fields| {
+            rows.push(fields.iter().map(|field| field.map(str::to_owned)).collect());
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    fn read(&self, wanted: &Wanted, each: &mut Each) -> Result<(), DataError> {
         match &self.form {
             Form::Table { separator, quoted } => self.each_of_table(*separator, *quoted, wanted, each),
             Form::DoubleColon(_) => self.each_of_lines(wanted, each),
             Form::JsonLines => self.each_of_json(wanted, each),
-            Form::Parquet => parquet_rows::for_each(&self.path, wanted, each),
+            Form::Parquet => parquet_rows::for_each(&self.path, wanted.names, wanted.records, each),
         }
     }
 
-    fn each_of_table(&self, separator: u8, quoted: bool, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
-        let places = self.places(wanted)?;
+    fn each_of_table(&self, separator: u8, quoted: bool, wanted: &Wanted, each: &mut Each) -> Result<(), DataError> {
         let mut reader = self.table(separator, quoted)?;
         reader.byte_headers().map_err(|error| self.csv_error(error, 1))?;
         let mut record = ByteRecord::new();
         let (mut line, mut ends_in_lines) = (1, false);
-        loop {
+        for number in 0.. {
+            if number == wanted.records {
+                return Ok(());
+            }
             reader.get_mut().since_record = 0;
             let more = reader.read_byte_record(&mut record).map_err(|error| self.csv_error(error, line + 1))?;
             if !more {
@@ -136,9 +176,12 @@ impl Records {
                 return Err(DataError::FieldCount { path: self.path.clone(), line, expected, found });
             }
             ends_in_lines = record.iter().next_back().is_some_and(|last| last.contains(&b'\n'));
-            let mut fields = Vec::with_capacity(places.len());
-            for &place in &places {
-                fields.push(self.text(&record[place], line)?);
+            let mut fields = Vec::with_capacity(wanted.places.len());
+            for &place in &wanted.places {
+                fields.push(match self.text(&record[place], line) {
+                    Err(_) if wanted.is_lenient => None,
+                    text => text?,
+                });
             }
             each(line, &fields)?;
         }
@@ -149,10 +192,9 @@ impl Records {
         Ok(())
     }
 
-    fn each_of_lines(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
-        let places = self.places(wanted)?;
+    fn each_of_lines(&self, wanted: &Wanted, each: &mut Each) -> Result<(), DataError> {
         let (mut bytes, mut content, mut line) = (self.bytes()?, Vec::new(), 0);
-        while self.read_line(&mut bytes, &mut content, line + 1)? {
+        while line < wanted.records && self.read_line(&mut bytes, &mut content, line + 1)? {
             line += 1;
             // These files are older than UTF-8: what is not UTF-8 is Latin-1.
             let text = String::from_utf8(std::mem::take(&mut content))
@@ -166,20 +208,21 @@ impl Records {
             if found != expected {
                 return Err(DataError::FieldCount { path: self.path.clone(), line, expected, found });
             }
-            let fields: Vec<Option<&str>> = places.iter().map(|&place| present(fields[place])).collect();
+            let fields: Vec<Option<&str>> = wanted.places.iter().map(|&place| present(fields[place])).collect();
             each(line, &fields)?;
         }
         Ok(())
     }
 
-    fn each_of_json(&self, wanted: &[&str], each: &mut Each) -> Result<(), DataError> {
+    fn each_of_json(&self, wanted: &Wanted, each: &mut Each) -> Result<(), DataError> {
         let (mut bytes, mut content, mut line) = (self.bytes()?, Vec::new(), 0);
-        while self.read_line(&mut bytes, &mut content, line + 1)? {
+        while line < wanted.records && self.read_line(&mut bytes, &mut content, line + 1)? {
             line += 1;
             if content.trim_ascii().is_empty() {
                 continue;
             }
-            let fields = pick(&content, wanted).map_err(|problem| self.bad_json(line, &content, problem))?;
+            let fields = pick(&content, wanted.names, wanted.is_lenient)
+                .map_err(|problem| self.bad_json(line, &content, problem))?;
             let fields: Vec<Option<&str>> = fields.iter().map(|field| field.as_deref().and_then(present)).collect();
             each(line, &fields)?;
         }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::collect;
 use super::config::RawConfig;
 use super::events::Event;
+use super::{Collected, collect};
 use crate::data::{DataError, Interactions};
 
 /// Who chose what, and when.
@@ -43,7 +43,7 @@ impl RawEvents {
         let Some(mut found) = Interactions::find(data)? else {
             return Ok(None);
         };
-        let (events, titles, _) = collect(&mut found, config)?;
+        let Collected { events, titles, .. } = collect(&mut found, config)?;
         let event = |event: &Event| RawEvent {
             user: events.users[event.user as usize].clone(),
             item: events.items[event.item as usize].clone(),
