@@ -16,7 +16,7 @@ use crate::recommend::{RecommenderConfig, add_items};
 Example: latentr3 add-items --model shop --items new.csv
          latentr3 add-items --model shop --id SKU-99 --title \"turquoise lamp\"
 
-A language model recommends new items by their titles at once. Counts and SASRec cannot, until `fit` reads orders of \
+A language model recommends new items by their titles at once. Item transitions and SASRec cannot, until `fit` reads orders of \
 them. A running server includes them after it reloads its folder.")]
 pub(super) struct AddItemsArgs {
     /// Shop folder (`latentr3 fit`)
@@ -43,7 +43,8 @@ pub(super) struct AddItemsArgs {
 
 pub(super) fn run(args: &AddItemsArgs) -> Result<(), CliError> {
     let config = RecommenderConfig { device: args.device.device.clone(), ..RecommenderConfig::new(&args.model) };
-    let columns = Shop::read(&args.model)?.columns.unwrap_or_default();
+    let columns = if Shop::is_one(&args.model) { Shop::read(&args.model)?.columns } else { None };
+    let columns = columns.unwrap_or_default();
     let items = match (&args.items, &args.id, &args.title) {
         (Some(file), ..) => {
             let catalog_column = args.item_column.clone().or(columns.catalog_column.clone());

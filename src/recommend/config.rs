@@ -11,8 +11,8 @@ pub struct RecommenderConfig {
     /// A shop's folder, as [`fit`](crate::fit::fit) makes it; or a language model's, in Hugging Face's layout or of a
     /// run.
     pub model: PathBuf,
-    /// Prepared data: the catalog and the prompt's wording, and for counts as a guide the training rows. A shop's
-    /// folder has its own.
+    /// Prepared data: the catalog and the prompt's wording, and for item transitions as a guide the training rows. A
+    /// shop's folder has its own.
     pub data: Option<PathBuf>,
     /// Objective to score titles by; absent, that of the language model's training.
     pub objective: Option<ObjectiveKind>,

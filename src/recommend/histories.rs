@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::query::Chosen;
 use crate::input_error::InputError;
@@ -20,11 +22,24 @@ pub struct UserHistory {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    user: String,
+    user: Id,
     #[serde(default)]
-    history: Vec<String>,
+    history: Vec<Id>,
     #[serde(default)]
     titles: Vec<String>,
+}
+
+/// An id, written as a text or as a number.
+struct Id(String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Number(number) => Ok(Self(number.to_string())),
+            _ => Err(D::Error::custom("an id must be a text or a number")),
+        }
+    }
 }
 
 /// A row of a table.
@@ -42,7 +57,7 @@ struct Row {
 ///
 /// A file that cannot be read; a line that is not such, or that has no history. The message names it.
 pub fn read_histories(path: &Path) -> Result<Vec<UserHistory>, InputError> {
-    let text = std::fs::read_to_string(path).map_err(|error| InputError::new(path, error.to_string()))?;
+    let text = read_text(path)?;
     match path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
         true => table(path, &text),
         false => lines(path, &text),
@@ -55,14 +70,20 @@ pub fn read_histories(path: &Path) -> Result<Vec<UserHistory>, InputError> {
 ///
 /// A file that cannot be read.
 pub fn read_ids(path: &Path) -> Result<Vec<String>, InputError> {
-    let text = std::fs::read_to_string(path).map_err(|error| InputError::new(path, error.to_string()))?;
+    let text = read_text(path)?;
     Ok(text.lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect())
+}
+
+/// A file's text without a byte order mark.
+fn read_text(path: &Path) -> Result<String, InputError> {
+    let text = std::fs::read_to_string(path).map_err(|error| InputError::new(path, error.to_string()))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn table(path: &Path, text: &str) -> Result<Vec<UserHistory>, InputError> {
     let mut users: Vec<UserHistory> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     for row in reader.deserialize() {
         let Row { user, item } = row.map_err(|error| {
             let line = error.position().map(|position| position.line() as usize);
@@ -86,8 +107,8 @@ fn lines(path: &Path, text: &str) -> Result<Vec<UserHistory>, InputError> {
         if history.is_empty() == titles.is_empty() {
             return Err(error("needs either `history` with ids or `titles`".into()));
         }
-        let history = history.into_iter().map(Chosen::Id).chain(titles.into_iter().map(Chosen::Title)).collect();
-        users.push(UserHistory { user, history });
+        let ids = history.into_iter().map(|Id(id)| Chosen::Id(id));
+        users.push(UserHistory { user: user.0, history: ids.chain(titles.into_iter().map(Chosen::Title)).collect() });
     }
     Ok(users)
 }
@@ -110,7 +131,9 @@ mod tests {
             UserHistory { user: "u".into(), history: vec![id("a"), id("b")] },
             UserHistory { user: "v".into(), history: vec![id("c")] },
         ];
-        assert_eq!(read("h.csv", "item,user\na,u\nc,v\nb,u\n").unwrap(), expected);
+        assert_eq!(read("h.csv", "\u{feff}item, user\na,u\nc,v\nb, u\n").unwrap(), expected);
+        let numbers = read("h.jsonl", "\u{feff}{\"user\": 7, \"history\": [3, \"a\"]}\n").unwrap();
+        assert_eq!(numbers, [UserHistory { user: "7".into(), history: vec![id("3"), id("a")] }]);
         let lines = "{\"user\": \"u\", \"history\": [\"a\", \"b\"]}\n\n{\"user\": \"v\", \"history\": [\"c\"]}\n";
         assert_eq!(read("h.jsonl", lines).unwrap(), expected);
         let titled = read("h.jsonl", "{\"user\": \"u\", \"titles\": [\"A\"]}").unwrap();
@@ -123,7 +146,7 @@ mod tests {
         for (name, text, problem) in [
             ("h.csv", "user,thing\nu,a\n", "h.csv:2: is not a row of user and item"),
             ("h.csv", "user,item\nu,a\nv\n", "h.csv:3: is not a row"),
-            ("h.jsonl", "{\"user\": \"u\", \"history\": [\"a\"]}\n{\"user\": 3}\n", "h.jsonl:2: is not a history"),
+            ("h.jsonl", "{\"user\": \"u\", \"history\": [\"a\"]}\n{\"user\": []}\n", "h.jsonl:2: is not a history"),
             ("h.jsonl", "{\"user\": \"u\"}\n", "h.jsonl:1: needs either"),
             ("h.jsonl", "{\"user\": \"u\", \"history\": [\"a\"], \"titles\": [\"A\"]}\n", "h.jsonl:1: needs either"),
             ("h.jsonl", "[]\n", "h.jsonl:1: is not a history"),

@@ -164,8 +164,8 @@ impl Recommender {
     /// The titles that the model finds likeliest after each history, best first. What one query gets does not depend on
     /// the others, but for rounding.
     ///
-    /// Counts and SASRec leave a history that they know nothing of to the shop's language model, and who has no history
-    /// gets what is popular.
+    /// Item transitions and SASRec leave a history that they know nothing of to the shop's language model, and who has no
+    /// history gets what is popular.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use crate::models::sasrec::SasRec;
 /// Titles, best first: places in the catalog of the items with this title that may be recommended, and its score.
 pub(super) type Found = Vec<(Vec<u32>, f64)>;
 
-/// Counts, SASRec or popularity.
+/// Item transitions, SASRec or popularity.
 pub(super) enum Scorer {
     Popularity(Vec<f32>),
     Transition(Transitions),

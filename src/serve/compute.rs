@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use axum::http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
@@ -20,6 +19,9 @@ const MAX_QUEUED: usize = 256;
 
 /// Most requests that are computed together.
 const MAX_TOGETHER: usize = 16;
+
+/// Histories of one request after which it is asked again whether anybody still waits for it.
+const PART: usize = 16;
 
 /// Where an answer goes.
 type Reply<T> = oneshot::Sender<Result<T, Problem>>;
@@ -79,17 +81,17 @@ impl Queue {
 
     async fn ask<T>(&self, served: &Arc<Served>, task: impl FnOnce(Reply<T>) -> Task) -> Result<T, Problem> {
         let (reply, answered) = oneshot::channel();
-        match self.jobs.try_send(Job { served: served.clone(), task: task(reply) }) {
-            Ok(()) => self.metrics.waiting.inc(),
-            Err(TrySendError::Full(_)) => return Err(Problem::busy()),
-            Err(TrySendError::Disconnected(_)) => return Err(failed()),
-        };
-        answered.await.unwrap_or_else(|_| Err(failed()))
+        // Before the thread can take it.
+        self.metrics.waiting.inc();
+        if let Err(error) = self.jobs.try_send(Job { served: served.clone(), task: task(reply) }) {
+            self.metrics.waiting.dec();
+            return Err(match error {
+                TrySendError::Full(_) => Problem::busy(),
+                TrySendError::Disconnected(_) => Problem::failed(),
+            });
+        }
+        answered.await.unwrap_or_else(|_| Err(Problem::failed()))
     }
-}
-
-fn failed() -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the model failed")
 }
 
 fn work(jobs: &Receiver<Job>, metrics: &Metrics) {
@@ -114,11 +116,12 @@ fn work(jobs: &Receiver<Job>, metrics: &Metrics) {
     }
 }
 
-/// Answers tasks, all recommendations together. Who has hung up needs none.
+/// Answers tasks, all recommendations for few histories together. Who has hung up needs none.
 fn answer(served: &Served, tasks: Vec<Task>) {
     let mut waiting = Vec::new();
     for task in tasks {
         match task {
+            Task::Recommend(queries, reply) if queries.len() > PART => answer_in_parts(served, &queries, reply),
             Task::Recommend(queries, reply) if !reply.is_closed() => waiting.push((queries, reply)),
             Task::Rank(history, items, reply) if !reply.is_closed() => {
                 let _ = reply.send(safely(|| served.recommender.rank(&history, &items)));
@@ -145,8 +148,23 @@ fn answer(served: &Served, tasks: Vec<Task>) {
     }
 }
 
+/// Answers a request for many histories, unless nobody waits for it any longer.
+fn answer_in_parts(served: &Served, queries: &[Query], reply: Reply<Vec<Answer>>) {
+    let mut answers = Vec::with_capacity(queries.len());
+    for part in queries.chunks(PART) {
+        if reply.is_closed() {
+            return;
+        }
+        match safely(|| served.recommender.recommend(part)) {
+            Ok(more) => answers.extend(more),
+            Err(problem) => return drop(reply.send(Err(problem))),
+        }
+    }
+    let _ = reply.send(Ok(answers));
+}
+
 /// With all threads awake until it is done. No panic of a model takes the thread with it.
 fn safely<T: Send>(compute: impl FnOnce() -> Result<T, RecommendError> + Send) -> Result<T, Problem> {
-    let result = catch_unwind(AssertUnwindSafe(|| with_awake_threads(compute))).map_err(|_| failed())?;
+    let result = catch_unwind(AssertUnwindSafe(|| with_awake_threads(compute))).map_err(|_| Problem::failed())?;
     result.map_err(Problem::from)
 }

@@ -14,7 +14,7 @@ use crate::run::RunError;
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     pub status: StatusCode,
-    pub field: Option<&'static str>,
+    pub field: Option<String>,
     pub message: String,
 }
 
@@ -27,8 +27,8 @@ pub(super) struct ProblemBody {
 /// What is wrong.
 #[derive(Debug, Serialize, ToSchema)]
 struct FieldProblem {
-    /// The field that is wrong, where one is.
-    field: Option<&'static str>,
+    /// The field that is wrong, where one is, as `top` or `history[2]`.
+    field: Option<String>,
     /// What is wrong with it.
     message: String,
 }
@@ -42,12 +42,17 @@ impl Problem {
     pub fn of_field(field: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         let rest = message.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).map(str::to_owned);
-        Self { field: Some(field), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, rest.unwrap_or(message)) }
+        Self { field: Some(field.to_owned()), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, rest.unwrap_or(message)) }
     }
 
     /// A request that contradicts itself or what there is.
     pub fn conflict(field: &'static str, message: impl Into<String>) -> Self {
         Self { status: StatusCode::CONFLICT, ..Self::of_field(field, message) }
+    }
+
+    /// A model that panicked.
+    pub fn failed() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the model failed")
     }
 
     /// More requests than the queue holds.

@@ -52,6 +52,9 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A key that says nothing would let everybody in.
+    #[error("the API key must not be empty")]
+    EmptyKey,
     /// The system gives no threads.
     #[error("cannot start the server: {0}")]
     Start(std::io::Error),
@@ -84,8 +87,11 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Models that cannot be loaded, and an address that the system refuses.
+    /// An empty key, models that cannot be loaded, and an address that the system refuses.
     pub async fn start(config: &ServeConfig) -> Result<Self, ServeError> {
+        if config.api_key.as_deref().is_some_and(|key| key.trim().is_empty()) {
+            return Err(ServeError::EmptyKey);
+        }
         let served = Served::new(Recommender::load(&config.recommender)?, &config.recommender)?;
         let address = SocketAddr::new(config.host, config.port);
         let refused = |source| ServeError::Listen { address, source };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -28,18 +28,42 @@ const ROUTES: [&str; 10] = [
     "/openapi.json",
 ];
 
+/// The status of a request whose client left before the answer, as nginx writes it.
+const CLIENT_LEFT: u16 = 499;
+
+/// A request, which is written into log and metrics when it ends, also where its client breaks off.
+struct Record {
+    shared: Arc<Shared>,
+    id: String,
+    method: Method,
+    route: &'static str,
+    began: Instant,
+    status: u16,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Self { shared, id, method, route, began, status } = self;
+        let (method, time) = (method.as_str(), began.elapsed());
+        shared.metrics.ended(route, *status, time);
+        let seconds = time.as_secs_f64();
+        match *status {
+            500.. => tracing::error!(id, method, route, status, seconds, "request"),
+            408 | 429 => tracing::warn!(id, method, route, status, seconds, "request"),
+            _ => tracing::info!(id, method, route, status, seconds, "request"),
+        }
+    }
+}
+
 /// Gives the request an id, and writes how it ended into log and metrics.
 pub(super) async fn watch(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let id = id(request.headers());
-    let path = request.uri().path();
+    let (id, path) = (id(request.headers()), request.uri().path());
     let route = ROUTES.into_iter().find(|route| *route == path).unwrap_or("other");
-    let method = request.method().clone();
+    let (method, began) = (request.method().clone(), Instant::now());
+    let mut record = Record { shared, id, method, route, began, status: CLIENT_LEFT };
     let mut response = next.run(request).await;
-    let (status, time) = (response.status().as_u16(), began.elapsed());
-    shared.metrics.ended(route, status, time);
-    tracing::info!(id, method = method.as_str(), route, status, seconds = time.as_secs_f64(), "request");
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    record.status = response.status().as_u16();
+    if let Ok(value) = HeaderValue::from_str(&record.id) {
         response.headers_mut().insert(ID, value);
     }
     response

@@ -3,6 +3,7 @@
 use latentr3::recommend::{Chosen, Query, Recommender, RecommenderConfig};
 use serde_json::{Value, json};
 
+use crate::common::program::refuse;
 use crate::common::server::{Running, ids};
 use crate::fitting::shop;
 
@@ -45,6 +46,10 @@ fn answers_are_the_librarys() {
 #[test]
 fn what_makes_no_sense_is_refused_with_its_field() {
     let server = Running::start(&[]);
+    let shop = shop().join("shop").to_str().unwrap().to_owned();
+    // As an empty variable of the environment gives it.
+    let error = refuse(&["serve", "--model", &shop, "--api-key", "", "--port", "0"]);
+    assert!(error.contains("the API key must not be empty"), "{error}");
     let long: Vec<&str> = vec!["S-1"; 1001];
     for (body, status, field) in [
         (json!({ "history": ["nothing"] }), 404, "history"),
@@ -52,6 +57,8 @@ fn what_makes_no_sense_is_refused_with_its_field() {
         (json!({ "history": ["S-1"], "only": ["nothing"] }), 404, "only"),
         (json!({ "history": ["S-1"], "top": 0 }), 422, "top"),
         (json!({ "history": ["S-1"], "top": 101 }), 422, "top"),
+        (json!({ "history": ["S-1"], "top": null }), 422, "top"),
+        (json!({ "history": ["S-1", 2] }), 422, "history[1]"),
         (json!({ "history": long }), 422, "history"),
         (json!({ "histories": [["S-1"]], "titles": ["a"] }), 409, "histories"),
     ] {
@@ -125,11 +132,11 @@ fn some_items_or_texts_are_ranked() {
         (json!({}), 422, None),
         (json!({ "items": [] }), 422, Some("items")),
         (json!({ "history": ["S-0"], "items": ["nothing"] }), 404, Some("items")),
-        (json!({ "history": ["S-0"], "documents": ["a"] }), 422, None),
+        (json!({ "history": ["S-0"], "documents": ["a"] }), 422, Some("history")),
         (json!({ "query": "red pen", "documents": [] }), 422, Some("documents")),
         (json!({ "query": " ", "documents": ["a"] }), 422, Some("query")),
         (json!({ "query": "red pen", "documents": ["word ".repeat(5000)] }), 422, Some("documents")),
-        (json!({ "query": "red pen", "items": ["S-1"], "documents": ["a"] }), 422, None),
+        (json!({ "query": "red pen", "items": ["S-1"], "documents": ["a"] }), 422, Some("items")),
         (json!({ "history": ["S-0"], "items": ["S-1"], "top_n": 0 }), 422, Some("top_n")),
     ] {
         let (found, answer) = rerank(&body);

@@ -81,9 +81,14 @@ pub(super) async fn find_items(
         return Err(Problem::of_field("limit", format!("must be from 1 to {MAX_TOP}, got {limit}")));
     }
     let served = shared.served();
-    let catalog = served.recommender.catalog().catalog.items();
-    let named = |place: usize| NamedItem { id: catalog[place].id.clone(), title: catalog[place].title.clone() };
-    Ok(Json(FoundItems { items: served.titles.find(&q, limit).into_iter().map(named).collect() }))
+    let find = move || {
+        let catalog = served.recommender.catalog().catalog.items();
+        let named = |place: usize| NamedItem { id: catalog[place].id.clone(), title: catalog[place].title.clone() };
+        served.titles.find(&q, limit).into_iter().map(named).collect()
+    };
+    // It goes through all titles, and the requests' own threads must stay free.
+    let items = tokio::task::spawn_blocking(find).await.map_err(|_| Problem::failed())?;
+    Ok(Json(FoundItems { items }))
 }
 
 /// Add items by their titles, to be recommended at once; they are on the disk when this is answered.

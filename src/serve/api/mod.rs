@@ -79,8 +79,11 @@ type Body = Result<Json<Map<String, Value>>, JsonRejection>;
 /// What a body asks for.
 fn asked<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let Json(body) = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    serde_json::from_value(Value::Object(body))
-        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+    serde_path_to_error::deserialize(Value::Object(body)).map_err(|error| {
+        // A dot stands for the whole body.
+        let field = Some(error.path().to_string()).filter(|path| path != ".");
+        Problem { field, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.into_inner().to_string()) }
+    })
 }
 
 /// A whole number, written with a point or without, as JSON schemas have it.
