@@ -52,6 +52,7 @@ pub mod prelude {
     pub use crate::eval::{EvalConfig, Shard, evaluate};
     pub use crate::models::decode::{BeamConfig, beam_search};
     pub use crate::models::{LatentRecommender, Objective, ObjectiveKind, ThoughtKind, device, hub};
+    pub use crate::recommend::{Query, Recommender, RecommenderConfig};
     pub use crate::train::grpo::{Grpo, GrpoConfig};
     pub use crate::train::sft::Sft;
     pub use crate::train::{Example, RunFolder, TrainConfig, Training, World};

@@ -39,7 +39,7 @@ pub enum OutputError {
     },
 }
 
-/// Makes sure that a result can be written as JSON, and replaces nothing but another result.
+/// Makes sure that a result can be written as JSON, and replaces at most another JSON file.
 ///
 /// # Errors
 ///
@@ -98,7 +98,7 @@ pub fn check_free(folder: &Path) -> Result<(), OutputError> {
 /// Another kind of file, a folder, a folder that is not there, and one in which nothing can be written.
 pub fn check_writable(path: &Path, of_its_kind: &dyn Fn(File) -> bool) -> Result<(), OutputError> {
     let refused = |source| OutputError::Io { path: path.to_owned(), source };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = files::parent(path);
     let can_write = || tempfile::tempfile_in(parent).map(drop).map_err(refused);
     let problem = match (parent.is_dir(), path.is_dir()) {
         (true, false) if files::is_pipe_or_device(path) => return Ok(()),

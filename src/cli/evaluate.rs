@@ -49,7 +49,7 @@ pub(super) struct EvaluateArgs {
     /// Use this many thoughts instead of as many as the model was trained with; 0 shows what the thought contributes
     #[arg(long)]
     thoughts: Option<usize>,
-    /// Evaluate only this many users, drawn at random by --seed
+    /// Evaluate only this many rows, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Users searched at once; affects memory and speed, and results only by rounding
@@ -94,7 +94,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let request = args.request()?;
     let mut progress = Progress::new("evaluate");
     let result = request.carry_out(&mut |event| match event {
-        EvaluationEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),
+        EvaluationEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "rows"),
         EvaluationEvent::OtherObjective { .. } if args.decode == DecodeArg::Grounding => {
             note("note: free text uses the objective `vocabulary`, whatever the model was trained for")
         }

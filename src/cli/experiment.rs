@@ -93,6 +93,7 @@ fn carry_out(args: &ExperimentArgs, planned: &PlannedExperiment) -> Result<(), C
                 terminate(step);
             }
         },
+        terminate,
         observer: &mut observer,
     };
     let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes));

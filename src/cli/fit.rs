@@ -23,15 +23,18 @@ Example: latentr3 fit --data orders.csv --items items.csv --domain products --ou
          latentr3 fit --from shop --data newer.csv --out shop-2
 
 Columns are detected by name and content and printed; options override them. The newest rows validate and test: by \
-time if the column has real dates over more than a month, else each user's last two interactions. Counts of item \
+time if the column has real dates over more than a month, else each user's last two interactions. Item \
 transitions, SASRec and a language model are trained within the time limit. The one with the best NDCG@10 on \
 validation users, or a simpler one that trails by no more than the standard error, is retrained on all data.")]
 pub(super) struct FitArgs {
     #[command(flatten)]
     config: FitConfig,
     /// Resume the work in this folder
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "out", "model"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "out", "domain", "model", "exclude_history", "RawConfig", "DeviceArg", "SeedArg"])]
     resume: Option<PathBuf>,
+    /// Time limit in minutes [default: 30; with --resume, the original one, which starts anew]
+    #[arg(long)]
+    minutes: Option<f64>,
     /// Write the metrics of all models and the choice as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -44,9 +47,9 @@ pub(super) struct FitArgs {
 pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
     warn_of_software(&args.device.device)?;
     check_json(args.json.as_deref())?;
-    let FitConfig { data, out, minutes, .. } = &args.config;
-    let config = match &args.resume {
-        Some(folder) => FitConfig { minutes: *minutes, ..FitConfig::read(folder)? },
+    let FitConfig { data, out, .. } = &args.config;
+    let mut config = match &args.resume {
+        Some(folder) => FitConfig::read(folder)?,
         None if [data, out].iter().any(|path| path.as_os_str().is_empty()) => {
             return Err(CliError::Usage("give --data and --out, or --resume".into()));
         }
@@ -59,6 +62,7 @@ pub(super) fn run(args: &FitArgs) -> Result<(), CliError> {
             config
         }
     };
+    config.minutes = args.minutes.unwrap_or(config.minutes);
     let mut display = Display::default();
     let shop = fit(&config, interrupted(), &mut |event| display.show(event));
     drop(display);

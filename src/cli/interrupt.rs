@@ -46,7 +46,7 @@ pub(super) fn interrupted() -> &'static AtomicBool {
                 while !flag.load(Ordering::Relaxed) {
                     std::thread::sleep(SOON);
                 }
-                note("stopping once progress is saved; interrupt again to stop at once");
+                note("stopping as soon as it is safe; interrupt again to stop at once");
             });
         }
         flag

@@ -44,7 +44,7 @@ use crate::runtime::{use_threads, with_awake_threads};
 #[command(
     name = "latentr3",
     version,
-    after_help = "Start with `latentr3 demo`: it builds a recommender from synthetic data in a minute. Then run \
+    after_help = "Start with `latentr3 demo`: it builds a recommender from synthetic data in at most three minutes. Then run \
 `latentr3 fit` on your own data."
 )]
 pub struct Cli {
@@ -62,7 +62,7 @@ pub struct Cli {
 enum Command {
     /// Build a recommender from synthetic data, as `fit` builds one from yours
     Demo(demo::DemoArgs),
-    /// Build a recommender from a file of orders: try counts, SASRec and a language model, and keep the best
+    /// Build a recommender from a file of orders: try item transitions, SASRec and a language model, and keep the best
     Fit(fit::FitArgs),
     /// Read, split and tokenise a data set; the other commands use the resulting folder
     Prepare(prepare::PrepareArgs),
@@ -175,7 +175,9 @@ impl Cli {
             let given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
             *list = matches.ids().filter(given).map(|id| id.to_string()).collect();
         }
-        let device = matches.try_get_one::<String>("device").ok().flatten();
+        // Some commands have commands of their own.
+        let innermost = std::iter::successors(Some(matches), |matches| Some(matches.subcommand()?.1)).last();
+        let device = innermost.and_then(|matches| matches.try_get_one::<String>("device").ok()?);
         cli.on_gpu = device.is_some_and(|device| !is_cpu(device));
         cli
     }

@@ -20,7 +20,7 @@ pub(super) struct EvaluationArgs {
     /// Split to evaluate; choose settings on valid, report test
     #[arg(long, value_parser = names_of::<Split>())]
     pub split: Split,
-    /// Evaluate only this many users, drawn at random by --seed
+    /// Evaluate only this many rows, drawn at random by --seed
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Length of the lists
@@ -59,7 +59,7 @@ impl EvaluationArgs {
         let result = self.request(baseline).carry_out(prepared, interrupted(), &mut |event| match event {
             BaselineEvent::Chosen { config, ndcg } => tell(&text::of_transition(&config, ndcg)),
             BaselineEvent::NotRecorded(error) => note_not_recorded(&error),
-            BaselineEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "users"),
+            BaselineEvent::Advanced { done, all } => progress.advance(done as u64, all as u64, 0, "rows"),
             BaselineEvent::ReadBefore { times } => note_read_before(self.split.name(), times),
         })?;
         drop(progress);

@@ -1,5 +1,7 @@
 //! The figures that follow from the users' ranks and lists.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::exposure::Exposure;
@@ -41,7 +43,7 @@ pub struct Method {
 /// A model's figures on some users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Number of users.
+    /// Number of rows; a user may have several.
     pub users: usize,
     /// Items of the catalog.
     pub items: usize,
@@ -87,6 +89,11 @@ impl Evaluation {
     pub fn mean(&self, metric: Metric) -> f64 {
         let gains = self.ranks.iter().map(|user| metric.gain(user.rank));
         gains.sum::<f64>() / self.users.max(1) as f64
+    }
+
+    /// Number of users, each of which may have several rows.
+    pub fn distinct_users(&self) -> usize {
+        self.ranks.iter().map(|row| row.user.as_str()).collect::<HashSet<_>>().len()
     }
 
     /// What in it cannot be, whatever was evaluated; none of what the program itself wrote.

@@ -53,6 +53,8 @@ pub struct Program<'a> {
     pub interrupted: &'a AtomicBool,
     /// Asks a step that runs to save what it did, when the experiment is to stop.
     pub stop: fn(&Child),
+    /// Asks a step that runs to save what it did, when its time is over.
+    pub terminate: fn(&Child),
     /// Told what happens.
     pub observer: &'a mut dyn FnMut(StepEvent),
 }
@@ -126,7 +128,9 @@ impl Program<'_> {
             Some(status) if status.success() => {}
             _ if is_stopped => return Err(stopped_in(step)),
             None => return Ok(false),
-            Some(status) if status.code() == Some(self.interrupted_code.into()) => return Err(stopped_in(step)),
+            Some(status) if status.code() == Some(self.interrupted_code.into()) => {
+                return if end.is_some_and(|end| Instant::now() >= end) { Ok(false) } else { Err(stopped_in(step)) };
+            }
             Some(_) => return Err(ExperimentError::Step { step: step.name.clone(), log }),
         }
         let seconds = clock.elapsed().as_secs_f64();
@@ -181,8 +185,8 @@ impl Program<'_> {
         }
     }
 
-    /// Runs a command to its end; nothing if the time was over before, or if it did not end although the user stopped
-    /// it.
+    /// Runs a command to its end; when the time is over or the user wants it, it is asked to save what it did. Nothing if
+    /// it does not end then.
     fn wait(&self, mut command: Command, end: Option<Instant>) -> std::io::Result<Option<ExitStatus>> {
         let mut child = command.spawn()?;
         let mut stopped: Option<Instant> = None;
@@ -190,12 +194,12 @@ impl Program<'_> {
             if let Some(status) = child.try_wait()? {
                 return Ok(Some(status));
             }
-            if self.interrupted.load(Ordering::Relaxed) && stopped.is_none() {
-                stopped = Some(Instant::now());
-                (self.stop)(&child);
-            }
             let is_over = end.is_some_and(|end| Instant::now() >= end);
-            if is_over || stopped.is_some_and(|since| since.elapsed() >= GRACE) {
+            if stopped.is_none() && (is_over || self.interrupted.load(Ordering::Relaxed)) {
+                stopped = Some(Instant::now());
+                if is_over { (self.terminate)(&child) } else { (self.stop)(&child) }
+            }
+            if stopped.is_some_and(|since| since.elapsed() >= GRACE) {
                 // Runs survive this at any moment.
                 child.kill()?;
                 child.wait()?;

@@ -11,7 +11,7 @@ use super::config::read_record;
 use crate::models::ModelError;
 use crate::models::files::write_json;
 use crate::run::{Resumption, RunContext, RunDescription, RunError, RunEvent, is_run, resume, start};
-use crate::train::{Event, RunPaths, World};
+use crate::train::{Event, Progress, RunPaths, World};
 
 /// Steps after which a run's speed is known; the first ones are slower.
 const MEASURED: std::ops::Range<usize> = 3..13;
@@ -47,6 +47,11 @@ pub(super) const FOREVER: Duration = Duration::from_secs(1 << 40);
 /// What a step recorded when it ended; nothing if it did not.
 pub(super) fn recorded<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, RunError> {
     if file.is_file() { read_record(file).map(Some) } else { Ok(None) }
+}
+
+/// The step of the best model that a run in a folder has kept.
+pub(super) fn best_step(run: &Path) -> Result<Option<usize>, RunError> {
+    Ok(recorded::<Progress>(&RunPaths(run).progress())?.and_then(|progress| progress.best_step))
 }
 
 /// How a training ended.
@@ -131,7 +136,7 @@ pub(super) fn train_within(
             Ok(outcome) => TrainedRun {
                 model: run.to_owned(),
                 step: outcome.best_step.unwrap_or(outcome.steps),
-                seconds_per_step: outcome.seconds / outcome.steps.max(1) as f64,
+                seconds_per_step: outcome.seconds / watch.seen.max(1) as f64,
                 examples: outcome.train_examples,
             },
             Err(error @ RunError::Interrupted { .. }) if stop.is_by_user() => return Err(error),
@@ -142,12 +147,15 @@ pub(super) fn train_within(
                 std::fs::remove_dir_all(run).map_err(ModelError::io(run))?;
                 continue;
             }
-            Err(RunError::Interrupted { step, .. }) => TrainedRun {
-                model: if watch.best.is_some() { run.to_owned() } else { RunPaths(run).last() },
-                step: watch.best.unwrap_or(step),
-                seconds_per_step: began.elapsed().as_secs_f64() / step.max(1) as f64,
-                examples: watch.examples,
-            },
+            Err(RunError::Interrupted { step, .. }) => {
+                let best = best_step(run)?;
+                TrainedRun {
+                    model: if best.is_some() { run.to_owned() } else { RunPaths(run).last() },
+                    step: best.unwrap_or(step),
+                    seconds_per_step: began.elapsed().as_secs_f64() / watch.seen.max(1) as f64,
+                    examples: watch.examples,
+                }
+            }
             Err(error) => return Err(error),
         };
         write_json(&record, &trained)?;
@@ -159,11 +167,12 @@ pub(super) fn train_within(
 #[derive(Default)]
 struct Watch {
     examples: usize,
+    /// Steps of this process; a run that resumes has done others before.
+    seen: usize,
     step: usize,
     steps: usize,
     first: Option<Instant>,
     measured: Option<Duration>,
-    best: Option<usize>,
     is_too_long: bool,
 }
 
@@ -172,7 +181,7 @@ impl Watch {
         match event {
             RunEvent::Ready { train_examples, .. } => self.examples = *train_examples,
             RunEvent::Training(Event::Step { step, steps, .. }) => {
-                (self.step, self.steps) = (*step, *steps);
+                (self.seen, self.step, self.steps) = (self.seen + 1, *step, *steps);
                 if *step == MEASURED.start {
                     self.first = Some(Instant::now());
                 }
@@ -180,7 +189,6 @@ impl Watch {
                     self.measured = self.first.map(|first| first.elapsed());
                 }
             }
-            RunEvent::Training(Event::Validated { step, is_best: true, .. }) => self.best = Some(*step),
             _ => {}
         }
     }

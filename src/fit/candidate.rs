@@ -16,7 +16,7 @@ pub enum Candidate {
     Sasrec,
     /// The language model.
     LanguageModel,
-    /// The language model, guided by the better one of counts and SASRec.
+    /// The language model, guided by the better one of item transitions and SASRec.
     Guided,
 }
 

@@ -4,29 +4,30 @@ use std::collections::BTreeMap;
 
 use super::candidate::Candidate;
 use super::shop::Metrics;
-use crate::eval::{Evaluation, Metric, mean_and_deviation};
+use crate::eval::compare::mean_and_error_by_user;
+use crate::eval::{Evaluation, Metric, UserRank};
 
 /// A model and how well it ranks validation users.
 #[derive(Debug, Clone)]
 pub(super) struct Tried {
     pub model: Candidate,
     pub valid: Metrics,
-    /// NDCG@10 of each user, by the user's place.
-    gains: BTreeMap<usize, f64>,
+    /// The user and NDCG@10 of each row.
+    gains: BTreeMap<usize, (String, f64)>,
 }
 
 impl Tried {
     pub fn new(model: Candidate, evaluation: &Evaluation) -> Self {
-        let gains = evaluation.ranks.iter().map(|user| (user.row, Metric::Ndcg(10).gain(user.rank))).collect();
-        Self { model, valid: Metrics::of(evaluation), gains }
+        let gain = |row: &UserRank| (row.row, (row.user.clone(), Metric::Ndcg(10).gain(row.rank)));
+        Self { model, valid: Metrics::of(evaluation), gains: evaluation.ranks.iter().map(gain).collect() }
     }
 
     /// How much better it is than another one, and the standard error of that, over the same users.
     fn lead(&self, other: &Self) -> (f64, f64) {
-        let difference = |(user, gain): (&usize, &f64)| Some(gain - other.gains.get(user)?);
-        let differences: Vec<f64> = self.gains.iter().filter_map(difference).collect();
-        let (mean, deviation) = mean_and_deviation(&differences).unwrap_or_default();
-        (mean, deviation.unwrap_or(0.0) / (differences.len().max(1) as f64).sqrt())
+        let shared = self.gains.iter().filter_map(|(row, own)| Some((own, other.gains.get(row)?)));
+        let differences = shared.map(|((user, own), (_, other))| (user.as_str(), own - other));
+        let (mean, error) = mean_and_error_by_user(differences);
+        (mean, error.unwrap_or(0.0))
     }
 }
 
@@ -70,7 +71,11 @@ mod tests {
         let ndcg_10 = gains.iter().sum::<f64>() / gains.len() as f64;
         let [hr_10_interval, ndcg_10_interval] = [[0.0; 2]; 2];
         let valid = Metrics { users: gains.len(), hr_10: 0.0, hr_10_interval, ndcg_10, ndcg_10_interval };
-        Tried { model, valid, gains: gains.iter().copied().enumerate().collect() }
+        Tried {
+            model,
+            valid,
+            gains: gains.iter().enumerate().map(|(row, &gain)| (row, (row.to_string(), gain))).collect(),
+        }
     }
 
     #[test]

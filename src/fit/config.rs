@@ -32,8 +32,8 @@ pub struct FitConfig {
     /// Folder to create.
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR", default_value = "", hide_default_value = true, value_parser = any_path()))]
     pub out: PathBuf,
-    /// Time limit in minutes; with --resume, it starts anew.
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = 30.0))]
+    /// Time limit in minutes.
+    #[cfg_attr(feature = "clap", arg(skip = Self::MINUTES))]
     pub minutes: f64,
     /// Pretrained language model to fine-tune: a Hugging Face folder, a run folder or a name on the hub [default: a
     /// small model from scratch].
@@ -71,6 +71,9 @@ pub(super) fn read_record<T: DeserializeOwned>(file: &Path) -> Result<T, RunErro
 impl FitConfig {
     /// What items are called if nothing else is said.
     pub(super) const DOMAIN: &str = "items";
+
+    /// The time limit if none is given, in minutes.
+    pub const MINUTES: f64 = 30.0;
 
     /// What was asked for when the work in a folder began.
     ///

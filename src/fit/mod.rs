@@ -1,7 +1,7 @@
 //! From what users chose to the model that recommends best to them, within a time.
 //!
 //! ```text
-//! interactions -> prepared data -> popularity, counts, SASRec, a language model, the language model guided
+//! interactions -> prepared data -> popularity, item transitions, SASRec, a language model, the language model guided
 //!              -> the best of them on validation users -> its metrics on test users
 //!              -> the same once more on all interactions -> a shop's folder
 //! ```

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::budget::{Clock, FOREVER, Stop, recorded};
+use super::budget::{Clock, FOREVER, Stop, best_step, recorded};
 use super::language_model::Workbench;
 use crate::data::Prepared;
 use crate::eval::sasrec_config;
 use crate::models::files::write_json;
 use crate::run::{RunContext, RunError, RunEvent, SasRecRun, is_run};
 use crate::train::sasrec::SasRecTrainConfig;
-use crate::train::{RunPaths, World};
+use crate::train::{Event, World};
 
 /// Share of the time that is left.
 const SHARE: f64 = 0.12;
@@ -72,7 +72,9 @@ impl Workbench<'_> {
         let run = SasRecRun::new(sasrec_config(prepared), train, &self.data, prepared);
         let began = Instant::now();
         let stop = Stop::after(time, self.interrupted);
+        let mut steps = 0;
         let mut observe = |event: RunEvent| {
+            steps += usize::from(matches!(event, RunEvent::Training(Event::Step { .. })));
             stop.check();
             observer("sasrec", event);
         };
@@ -82,16 +84,13 @@ impl Workbench<'_> {
             false => run.start(prepared, &folder, &self.config.device, &mut context),
         };
         let per_epoch = run.steps_per_epoch(prepared);
-        let (step, best) = match ended {
-            Ok(progress) => (progress.step, progress.best_step),
+        let best = match ended {
+            Ok(progress) => progress.best_step,
             Err(error @ RunError::Interrupted { .. }) if stop.is_by_user() => return Err(error),
-            Err(RunError::Interrupted { step, .. }) => {
-                let best = RunPaths(&folder).best().is_dir().then(|| step / per_epoch * per_epoch);
-                (step, best)
-            }
+            Err(RunError::Interrupted { .. }) => best_step(&folder)?,
             Err(error) => return Err(error),
         };
-        let seconds_per_epoch = began.elapsed().as_secs_f64() * per_epoch as f64 / step.max(1) as f64;
+        let seconds_per_epoch = began.elapsed().as_secs_f64() * per_epoch as f64 / steps.max(1) as f64;
         let of_best = |best: usize| TrainedSasRec { run: folder, epochs: (best / per_epoch).max(1), seconds_per_epoch };
         let trained = best.map(of_best);
         write_json(&record, &trained)?;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::candidate::Candidate;
 use crate::data::RawConfig;
-use crate::eval::{Evaluation, Metric, TransitionConfig, mean_and_deviation};
+use crate::eval::compare::mean_and_error;
+use crate::eval::{Evaluation, Metric, TransitionConfig};
 use crate::input_error::InputError;
 use crate::models::files::{read_json, write_json};
 use crate::run::{ChosenGuidance, RunError};
@@ -79,13 +80,12 @@ pub struct Metrics {
 impl Metrics {
     pub(super) fn of(evaluation: &Evaluation) -> Self {
         let of = |metric: Metric| {
-            let gains: Vec<f64> = evaluation.ranks.iter().map(|user| metric.gain(user.rank)).collect();
-            let (mean, deviation) = mean_and_deviation(&gains).unwrap_or((0.0, None));
-            let half = 1.96 * deviation.unwrap_or(0.0) / (gains.len().max(1) as f64).sqrt();
-            (mean, [mean - half, mean + half])
+            let (mean, error) = mean_and_error(&evaluation.ranks, |row| metric.gain(row.rank));
+            let half = 1.96 * error.unwrap_or(0.0);
+            (mean, [(mean - half).max(0.0), (mean + half).min(1.0)])
         };
         let ((hr_10, hr_10_interval), (ndcg_10, ndcg_10_interval)) = (of(Metric::Hr(10)), of(Metric::Ndcg(10)));
-        Self { users: evaluation.users, hr_10, hr_10_interval, ndcg_10, ndcg_10_interval }
+        Self { users: evaluation.distinct_users(), hr_10, hr_10_interval, ndcg_10, ndcg_10_interval }
     }
 }
 

@@ -198,6 +198,9 @@ impl BaselineRequest {
         observer: &mut dyn FnMut(BaselineEvent),
     ) -> Result<EvaluationResult, RunError> {
         let rows = sample(prepared.rows.get(self.split), self.limit, self.seed);
+        if rows.is_empty() {
+            return Err(RunError::NoRows { split: self.split });
+        }
         let beam = BeamConfig { beams: self.top, ..Default::default() };
         let config = EvalConfig { beam, batch: self.batch, shard: Shard::WHOLE, exclude_history: self.exclude_history };
         let mut advance = |done: usize, all: usize| observer(BaselineEvent::Advanced { done, all });

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::data::DataError;
+use crate::data::{DataError, Split};
 use crate::from_hub::HubError;
 use crate::input_error::InputError;
 use crate::models::ModelError;
@@ -31,6 +31,12 @@ pub enum RunError {
     /// No example is left to train on.
     #[error("there are no examples to train on")]
     NoExamples,
+    /// No row is left to evaluate on.
+    #[error("the data has no {} rows to evaluate on", split.name())]
+    NoRows {
+        /// The split.
+        split: Split,
+    },
     /// There are no validation users to choose a setting on.
     #[error("there are no validation users to choose a setting on")]
     NoValidation,

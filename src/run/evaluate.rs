@@ -117,6 +117,9 @@ impl EvaluationRequest {
         let objective = prepared.objective(self.read_by(&model, observer))?;
         self.beam.check(objective.kind())?;
         let rows = sample(prepared.rows.get(self.split), self.limit, self.seed);
+        if rows.is_empty() {
+            return Err(RunError::NoRows { split: self.split });
+        }
         let config =
             EvalConfig { beam: self.beam, batch: self.batch, shard: self.shard, exclude_history: self.exclude_history };
         let guide_files = match &self.decoding {

@@ -10,7 +10,7 @@ pub fn of_evaluation(result: &EvaluationResult) -> String {
         [("model", &evaluation.by_item), ("by title", &evaluation.by_title), ("popularity", &evaluation.popularity)];
     let part = match result.shard {
         Shard::WHOLE => String::new(),
-        shard => format!(" (shard {shard} of {} users)", result.users_of_all_parts),
+        shard => format!(" (shard {shard} of {} rows)", result.users_of_all_parts),
     };
     let objective = match (evaluation.method.objective, result.trained_objective) {
         (Some(objective), Some(trained)) if objective != trained => {
@@ -19,13 +19,14 @@ pub fn of_evaluation(result: &EvaluationResult) -> String {
         (Some(objective), _) => format!("objective {objective}\n"),
         (None, _) => String::new(),
     };
-    let (users, time) = (evaluation.users, duration(evaluation.seconds));
-    let speed = users as f64 / evaluation.seconds;
+    let (rows, users) = (evaluation.users, evaluation.distinct_users());
+    let (time, speed) = (duration(evaluation.seconds), rows as f64 / evaluation.seconds);
+    let rows = if rows == users { format!("{users} users") } else { format!("{rows} rows of {users} users") };
     let TargetGroups { cold, warm, head, middle, tail } = &evaluation.targets;
     let groups = [("cold", cold), ("warm", warm), ("head", head), ("middle", middle), ("tail", tail)];
     let groups = groups.into_iter().filter(|(_, group)| group.users > 0);
     let groups: Vec<_> =
-        groups.map(|(name, group)| (format!("{name} ({} users)", group.users), &group.by_item)).collect();
+        groups.map(|(name, group)| (format!("{name} ({} rows)", group.users), &group.by_item)).collect();
     let groups: Vec<_> = groups.iter().map(|(name, ranking)| (name.as_str(), *ranking)).collect();
     let shown = evaluation.exposure.as_ref().map_or(String::new(), |exposure| {
         let Exposure { k, average_popularity, coverage, gini, entropy } = exposure;
@@ -35,7 +36,7 @@ pub fn of_evaluation(result: &EvaluationResult) -> String {
         )
     });
     format!(
-        "{}\nby popularity of the target\n{}{shown}{objective}{users} users{part} in {time}, {speed:.1} users/s\n",
+        "{}\nby popularity of the target\n{}{shown}{objective}{rows}{part} in {time}, {speed:.1} rows/s\n",
         of_rankings(&rankings),
         of_rankings(&groups)
     )

@@ -17,18 +17,19 @@ pub(super) struct Users {
 }
 
 impl Users {
-    pub fn of(ranks: &[UserRank]) -> Self {
+    /// From the user of each row.
+    pub fn of<'a>(of_rows: impl Iterator<Item = &'a str>) -> Self {
         let mut numbers = HashMap::new();
         let mut rows = Vec::new();
-        let number = |row: &UserRank| {
-            let number = *numbers.entry(row.user.clone()).or_insert(rows.len());
+        let number = |user: &'a str| {
+            let number = *numbers.entry(user).or_insert(rows.len());
             match rows.get_mut(number) {
                 Some(count) => *count += 1.0,
                 None => rows.push(1.0),
             }
             number
         };
-        Self { of_row: ranks.iter().map(number).collect(), rows }
+        Self { of_row: of_rows.map(number).collect(), rows }
     }
 
     /// The mean over rows of what is summed for each user.
@@ -51,13 +52,19 @@ impl Users {
 /// The mean of what each row gains, and its standard error because users like these might have been others, which takes
 /// at least two.
 pub(crate) fn mean_and_error(ranks: &[UserRank], gain: impl Fn(&UserRank) -> f64) -> (f64, Option<f64>) {
-    if ranks.is_empty() {
+    mean_and_error_by_user(ranks.iter().map(|row| (row.user.as_str(), gain(row))))
+}
+
+/// [`mean_and_error`] of what some rows of the given users gain.
+pub(crate) fn mean_and_error_by_user<'a>(rows: impl Iterator<Item = (&'a str, f64)>) -> (f64, Option<f64>) {
+    let (of_rows, gains): (Vec<&str>, Vec<f64>) = rows.unzip();
+    if gains.is_empty() {
         return (0.0, None);
     }
-    let users = Users::of(ranks);
+    let users = Users::of(of_rows.into_iter());
     let mut sums = vec![0.0; users.rows.len()];
-    for (row, &user) in ranks.iter().zip(&users.of_row) {
-        sums[user] += gain(row);
+    for (gain, &user) in gains.iter().zip(&users.of_row) {
+        sums[user] += gain;
     }
     (users.mean(&sums), (sums.len() > 1).then(|| users.variance(&sums).sqrt()))
 }

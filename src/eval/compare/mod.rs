@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{CUTOFFS, Metric, UserRank};
 use gains::{Gains, Users};
 
-pub(crate) use gains::mean_and_error;
+pub(crate) use gains::{mean_and_error, mean_and_error_by_user};
 pub use group::{CompareError, Group, Run};
 pub use holm::holm;
 pub use lists::OtherLists;
@@ -205,7 +205,7 @@ pub fn compare(groups: &[Group], config: &CompareConfig) -> Result<Comparisons, 
     if !(100..=1_000_000).contains(&config.resamples) {
         return Err(CompareError::Resamples(config.resamples));
     }
-    let users = Users::of(&first.evaluation.ranks);
+    let users = Users::of(first.evaluation.ranks.iter().map(|row| row.user.as_str()));
     if users.rows.len() < 2 {
         return Err(CompareError::Users(users.rows.len()));
     }
