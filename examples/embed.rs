@@ -20,14 +20,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(axum::serve(listener, routes).await?)
 }
 
-/// What to show to who has bought these items, oldest first.
+/// Recommendations for a customer who bought these items, oldest first.
 async fn next(
     State(recommender): State<Arc<Recommender>>,
     Json(bought): Json<Vec<String>>,
 ) -> Result<Json<Answer>, (StatusCode, String)> {
     let history = bought.into_iter().map(Chosen::Id).collect();
     let query = Query { history, top: 5, exclude_history: true, ..Default::default() };
-    // It computes: on a thread of its own, so that those that read requests go on.
+    // Computing blocks: it must not run on the threads that serve requests.
     let answers = tokio::task::spawn_blocking(move || recommender.recommend(&[query])).await;
     let answers = answers.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let mut answers = answers.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;

@@ -414,7 +414,7 @@ def speed():
     svg = Svg(960, 150 + 58 * len(rows), "Speed against PyTorch, on the same two CPU cores",
               "How many times as fast latentr3 is, small model. "
               + "; ".join(f"{name}: {shared} times shared, {naive} times naive" for name, shared, naive in rows) + ".")
-    legend = (16, "blue", "over our best PyTorch version"), (270, "orange", "over the method as published")
+    legend = (16, "blue", "over our best PyTorch version"), (270, "orange", "over a direct implementation")
     for x, colour, words in legend:
         svg.rect(x, 43, 20, 12, colour, rx=2)
         svg.text(x + 28, 54, words)
