@@ -24,7 +24,7 @@ pub struct DemoConfig {
 }
 
 impl DemoConfig {
-    /// Makes everything; `interrupted` ends it in the middle, and [`fit`] goes on with it.
+    /// Makes everything; `interrupted` stops it, and [`fit`] resumes it.
     ///
     /// # Errors
     ///

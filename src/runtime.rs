@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use rayon::Yield;
 
-/// How long a thread without work looks out for it before it rests.
-const LOOKOUT: Duration = Duration::from_millis(2);
+/// How long a worker without work spins before it rests.
+const SPIN_TIME: Duration = Duration::from_millis(2);
 
 /// How long it rests before it looks again.
 const REST: Duration = Duration::from_micros(100);
 
-/// How long the work waits for the threads to wake up and look out: long enough for threads that a busy machine has only
+/// How long the work waits for the workers to wake up and spin: long enough for threads that a busy machine has only
 /// just started, since one that comes later sleeps between the parts until the work has ended.
 const GATHERING: Duration = Duration::from_millis(20);
 
@@ -34,10 +34,10 @@ pub fn use_threads(threads: usize) -> Result<(), String> {
     }
 }
 
-/// Runs `work` on a thread of the pool while the other threads look out for parts of it.
+/// Runs `work` on a thread of the pool while the other workers spin, ready for parts of it.
 ///
-/// A training step has hundreds of parallel parts, most of them shorter than a sleeping thread takes to wake up, in a
-/// virtual machine above all. PyTorch's threads wait in the same way. It makes CPU training faster; where a GPU
+/// A training step has hundreds of parallel sections. Waking a thread costs more than most of them take, in a virtual
+/// machine above all, so idle workers spin, as PyTorch's do. It makes CPU training faster; where a GPU
 /// computes, it would only keep the processor busy.
 ///
 /// One call at a time has the threads; another one meanwhile, from another thread of the program, works as if it were
@@ -54,7 +54,7 @@ pub fn with_awake_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         // One on each thread: were they jobs like others, the working thread could take one and never come back.
         scope.spawn_broadcast(move |_, thread| {
             if Some(thread.index()) != own {
-                watch.look_out();
+                watch.spin();
             }
         });
         // Also where the work panics, for the scope waits for all.
@@ -64,40 +64,40 @@ pub fn with_awake_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// The threads that look out.
+/// The spinning workers.
 ///
-/// A thread that waits for a part of the work takes other jobs meanwhile. If it took its look-out then, it would come
-/// back only when the work is done, which waits for that part. So nobody begins to look out once the work has begun.
+/// A thread that waits for a part of the work takes other jobs meanwhile. If it began to spin then, it would come
+/// back only when the work is done, which waits for that part. So nobody begins to spin once the work has begun.
 #[derive(Default)]
 struct Watch {
-    /// Threads that look out, and [`CLOSED`] when no more may begin.
-    looking: AtomicUsize,
+    /// Workers that spin, and [`CLOSED`] when no more may begin.
+    spinning: AtomicUsize,
     is_done: AtomicBool,
 }
 
-/// Set in [`Watch::looking`] when the work begins.
+/// Set in [`Watch::spinning`] when the work begins.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl Watch {
-    /// Waits a little until so many threads look out, and lets no more begin.
+    /// Waits a little until so many workers spin, and lets no more begin.
     fn close(&self, threads: usize) {
         let since = Instant::now();
-        while self.looking.load(Ordering::Acquire) < threads && since.elapsed() < GATHERING {
+        while self.spinning.load(Ordering::Acquire) < threads && since.elapsed() < GATHERING {
             std::thread::yield_now();
         }
-        self.looking.fetch_or(CLOSED, Ordering::AcqRel);
+        self.spinning.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    fn look_out(&self) {
-        let begin = |looking: usize| (looking & CLOSED == 0).then_some(looking + 1);
-        if self.looking.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin).is_err() {
+    fn spin(&self) {
+        let begin = |spinning: usize| (spinning & CLOSED == 0).then_some(spinning + 1);
+        if self.spinning.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin).is_err() {
             return;
         }
         let mut idle_since = Instant::now();
         while !self.is_done.load(Ordering::Relaxed) {
             if rayon::yield_now() == Some(Yield::Executed) {
                 idle_since = Instant::now();
-            } else if idle_since.elapsed() < LOOKOUT {
+            } else if idle_since.elapsed() < SPIN_TIME {
                 std::hint::spin_loop();
             } else {
                 std::thread::sleep(REST);

@@ -279,13 +279,21 @@ FOREST = {
         ("First seeds, narrower search", "ablations/compare-reasoning.json", "constants-1", "attention-1"),
         ("Other seeds", "seeds/compare.json", "SFT+constant", "SFT+thought")],
     "With a thought against without, Office Products": [
-        ("Language model alone", "main/compare-office.json", "SFT", "SFT+thought"),
+        ("Catalog objective", "counting/compare-thought-office.json", "catalog", "catalog-thought"),
+        ("Vocabulary objective", "counting/compare-vocabulary-office.json", "vocabulary", "vocabulary-thought"),
+        ("The same, stopped early", "main/compare-office.json", "SFT", "SFT+thought"),
         ("Both guided by SASRec", "main/compare-d3-office.json", "SFT-D3", "SFT+thought-D3")],
+    "With a thought against without, Amazon Toys": [
+        ("Catalog objective", "toys/compare-thought.json", "catalog", "catalog-thought")],
     "With a thought against without, CDs and Vinyl": [
         ("SmolLM2-135M", "smollm2/compare.json", "SFT", "SFT+thought")],
     "Search guided by item transitions against item transitions alone, Office Products": [
         ("Guided, product", "counting/compare-office.json", "transition", "guided-product"),
         ("Guided, mixture", "counting/compare-office.json", "transition", "guided-mixture")],
+    "Stage 2 on lists against stage 1 continued for as many steps, Office Products": [
+        ("Hits", "stage2/compare-steps-office-first.json", "continued", "hit"),
+        ("ReRe's rule", "stage2/compare-steps-office-first.json", "continued", "rere"),
+        ("Item transitions, distilled", "stage2/compare-steps-office-first.json", "continued", "distil")],
 }
 
 
@@ -315,7 +323,7 @@ def forest():
     groups = {title: found for title, rows in FOREST.items() if (found := list(differences(rows)))}
     bottom = 112 + sum(34 + 29 * len(rows) for rows in groups.values())
     told = (f"{title}: {'; '.join(f'{row[0]} {row[-1]}' for row in rows)}." for title, rows in groups.items())
-    svg = Svg(960, bottom + 86, "What the thought changes, and what guided search adds",
+    svg = Svg(960, bottom + 86, "What the thought, guided search and stage 2 change",
               " ".join(["Differences in NDCG@10 with 95% confidence intervals for fixed models.", *told]))
     svg.path([(18, 54), (58, 54)], "blue", 4)
     svg.circle(38, 54, 5, "blue")

@@ -61,6 +61,11 @@ impl ModelError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
+    /// What is wrong with a field of a configuration at `path`.
+    pub(crate) fn config(path: &Path, field: &str, problem: impl Into<String>) -> Self {
+        Self::Config { path: path.to_owned(), field: field.to_owned(), problem: problem.into() }
+    }
+
     pub(crate) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), problem: problem.into() }
     }

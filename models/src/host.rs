@@ -1,8 +1,8 @@
-//! Values from the device to the host.
+//! Values from the device to the host, and back.
 
 use std::cell::Cell;
 
-use burn::tensor::{Tensor, Transaction};
+use burn::tensor::{Device, Int, Tensor, Transaction};
 
 thread_local! {
     static READS: Cell<usize> = const { Cell::new(0) };
@@ -29,4 +29,9 @@ pub fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// How often this thread has read, for tests of what waits for the device.
 pub fn reads() -> usize {
     READS.get()
+}
+
+/// An index tensor without gradient on the given device.
+pub(crate) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(values, &device.clone().inner())
 }

@@ -22,7 +22,7 @@ pub enum Precision {
     F32,
     /// The upper half of a float32: all of its range, 8 significant bits.
     Bf16,
-    /// IEEE 754's float16: 11 significant bits, up to 65,504. A product beyond that is infinite, and the figures that
+    /// IEEE 754's float16: 11 significant bits, up to 65,504. A product beyond that is infinite, and everything that
     /// it goes into are NaN or infinite. Gradients, many of which would be too small for it, are multiplied in float32.
     F16,
 }

@@ -37,7 +37,7 @@ pub enum CliError {
     /// The user stopped a run, which is saved.
     #[error("stopped and saved after step {step}; resume with `latentr3 {command} --resume {}`{also}", run.display())]
     Interrupted {
-        /// The command that goes on.
+        /// The command that resumes.
         command: &'static str,
         /// The run folder.
         run: PathBuf,
@@ -145,7 +145,7 @@ fn of_recommendation(error: &RecommendError) -> String {
 }
 
 impl CliError {
-    /// A run's error where the command `command` carried it out; `also` is said after how to go on.
+    /// A run's error where the command `command` carried it out; `also` is said after how to resume.
     pub(super) fn of_run(error: RunError, command: &'static str, also: &'static str) -> Self {
         match error {
             RunError::Interrupted { run, step } => Self::Interrupted { command, run, also, step },

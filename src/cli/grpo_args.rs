@@ -122,7 +122,7 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         ..args.noise.config(args.group)
     };
     config.check()?;
-    // A run that goes on has its own number of either, which need not be given.
+    // A resumed run has its own number of either, which need not be given.
     if args.run.is_new() {
         config.check_rollouts(args.rollouts)?;
     } else if args.run.names("rollouts") && !args.run.names("group") {

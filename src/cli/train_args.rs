@@ -219,7 +219,7 @@ pub(super) fn launch(
     let mut observer = |event: RunEvent| display.show(event);
     let mut context = RunContext { world: &world, interrupted: interrupted(), observer: &mut observer };
     let result = match (&run.resume, &run.out) {
-        (Some(folder), _) => go_on(run, training, folder, &description, &mut context),
+        (Some(folder), _) => resume_run(run, training, folder, &description, &mut context),
         (None, Some(out)) => {
             warn_of_software(&description.device)?;
             start(description, out, &mut context).map_err(|error| CliError::of_run(error, stage, ""))
@@ -240,7 +240,7 @@ pub(super) fn launch(
 }
 
 /// Goes on with a run of the command's own stage, if the other options are those that it began with.
-fn go_on(
+fn resume_run(
     run: &RunArgs,
     training: &TrainingOptions,
     folder: &Path,

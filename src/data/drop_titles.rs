@@ -17,7 +17,7 @@ pub struct Dropped {
     pub markup_items: usize,
     /// Items without a title.
     pub untitled_items: usize,
-    /// Rows whose choice was such an item.
+    /// Rows whose target was such an item.
     pub rows_by_item: Splits<usize>,
     /// Rows whose history had only such items.
     pub rows_by_history: Splits<usize>,

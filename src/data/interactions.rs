@@ -1,4 +1,4 @@
-//! What users chose, in the order in which they chose it.
+//! Interactions, in time order.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use super::catalog::Catalog;
 use super::raw::config::{RawConfig, RawSummary};
 use super::splits::{Split, Splits};
 
-/// One choice of a user and what came before it.
+/// One interaction and the history before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The user's id.
     pub user: String,
-    /// Catalog indices of earlier choices, oldest first, at least one.
+    /// Catalog indices of earlier interactions, oldest first, at least one.
     pub history: Vec<usize>,
-    /// Catalog index of the choice.
+    /// Catalog index of the target.
     pub item: usize,
     /// When it was made, in seconds since 1970 (UTC), where that is known.
     pub timestamp: Option<i64>,
-    /// Line of the choice in the split's file, counted from 1.
+    /// Line of the target in the split's file, counted from 1.
     pub line: usize,
 }
 
@@ -46,9 +46,9 @@ pub enum Layout {
 pub struct Notes {
     /// Titles in rows that differ from the catalog's (which is used).
     pub titles_unlike_catalog: usize,
-    /// Users who only have training rows, because two choices are too few to leave any out.
+    /// Users who only have training rows, because two interactions are too few to leave any out.
     pub users_without_test: usize,
-    /// Users without any row, because a single choice has no history.
+    /// Users without any row, because a single interaction has no history.
     pub users_without_rows: usize,
 }
 

@@ -64,7 +64,7 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
     let config = &config.with_tokenizer_at_hand()?;
     // Whether it can be made; until there is something to write, nothing lies there.
     drop(Staging::start(&config.out)?);
-    let go_on = || match interrupted.load(Ordering::Relaxed) {
+    let check_interrupted = || match interrupted.load(Ordering::Relaxed) {
         true => Err(DataError::Interrupted),
         false => Ok(()),
     };
@@ -72,7 +72,7 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
     let prompt = template.fill(&config.domain);
 
     let mut data = Interactions::read(&config.data, &config.read_options())?;
-    go_on()?;
+    check_interrupted()?;
     let markup_titles = drop_titles::count_markup(&data.catalog);
     let dropped = if config.drop_markup_titles { drop_titles::drop_titles(&mut data)? } else { Dropped::default() };
     if let Some(fewer) = &config.train_users {
@@ -88,7 +88,7 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
         }
         None => train_tokenizer(&prompt, &data.catalog, &sequences, config.vocab_size)?,
     };
-    go_on()?;
+    check_interrupted()?;
     let end_token = SpecialToken::end(&tokenizer, config.tokenizer.as_deref(), config.end_token.as_deref())?;
     // A chat template has the token that begins a text itself.
     let bos = if config.chat && config.bos == Bos::Auto { Bos::No } else { config.bos };
@@ -101,8 +101,14 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
         return Err(DataError::Template { path, problem: "the text before {history} has no tokens; add words".into() });
     }
 
-    go_on()?;
-    let encoder = RowEncoder { data: &data, tokenizer: &tokenizer, prompt: &prompt, config, go_on: &go_on };
+    check_interrupted()?;
+    let encoder = RowEncoder {
+        data: &data,
+        tokenizer: &tokenizer,
+        prompt: &prompt,
+        config,
+        check_interrupted: &check_interrupted,
+    };
     let mut shortened = Splits::default();
     let rows = Splits::try_make(|split| encoder.encode(split, shortened.get_mut(split)))?;
     let windows = cut_windows(
@@ -150,7 +156,7 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
         let sum = file_sha256(path).map_err(|error| DataError::io(path, "read", std::io::Error::other(error)))?;
         inputs.insert(name, sum);
     }
-    go_on()?;
+    check_interrupted()?;
     let staging = Staging::start(&config.out)?;
     let dataset = Dataset { format: folder::FORMAT, config: config.without_paths(), inputs, head, summary };
     staging.write_json(folder::DATASET, &dataset)?;
@@ -162,11 +168,11 @@ pub fn prepare_unless(config: &PrepareConfig, interrupted: &AtomicBool) -> Resul
         catalog_lines.map(|(Item { id, title }, tokens)| CatalogLine { id: id.clone(), title: title.clone(), tokens }),
     )?;
     for split in Split::ALL {
-        go_on()?;
+        check_interrupted()?;
         staging.write_lines(&folder::rows_file(split), rows.get(split))?;
     }
     staging.write_lines(folder::WINDOWS, &windows)?;
-    go_on()?;
+    check_interrupted()?;
     staging.publish()?;
     Ok(dataset.summary)
 }
@@ -191,7 +197,8 @@ fn read_template(config: &PrepareConfig) -> Result<PromptTemplate, DataError> {
     }
 }
 
-/// Trains on what a model will read and write: each user's training choices in the prompt's wording, and every title.
+/// Trains on what a model will read and write: each user's training interactions in the prompt's wording, and every
+/// title.
 fn train_tokenizer(
     prompt: &Prompt,
     catalog: &Catalog,
@@ -237,15 +244,15 @@ struct RowEncoder<'a> {
     tokenizer: &'a Tokenizer,
     prompt: &'a Prompt,
     config: &'a PrepareConfig,
-    /// Fails when the user does not want to go on.
-    go_on: &'a (dyn Fn() -> Result<(), DataError> + Sync),
+    /// Fails once the user has interrupted.
+    check_interrupted: &'a (dyn Fn() -> Result<(), DataError> + Sync),
 }
 
 impl RowEncoder<'_> {
     fn encode(&self, split: Split, shortened: &mut usize) -> Result<Vec<PreparedRow>, DataError> {
         let file = self.data.files.get(split);
         let encode_row = |row: &super::interactions::Row| {
-            (self.go_on)()?;
+            (self.check_interrupted)()?;
             let cut = row.history.len().saturating_sub(self.config.max_history);
             let history = row.history[cut..].to_vec();
             let titles: Vec<_> = history.iter().map(|&item| self.data.catalog.title(item)).collect();

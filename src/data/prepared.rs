@@ -75,8 +75,8 @@ impl Prepared {
     ///
     /// The prompt is the wording before the history; the target is the items' tokens one after the other, for an
     /// objective: of the end tokens the last one only, or for the catalog's all of them. The item is the last. Each
-    /// training choice is in exactly one window. The validation windows are those of one user in 20 (chosen by a hash
-    /// of the id; at least one of two users, and from the second one on at most 500 windows), who have no training
+    /// training interaction is in exactly one window. The validation windows are those of one user in 20 (chosen by a
+    /// hash of the id; at least one of two users, and from the second one on at most 500 windows), who have no training
     /// window.
     pub fn windows(&self, objective: ObjectiveKind) -> (Vec<Example>, Vec<Example>) {
         let (mut train, mut valid) = (Vec::new(), Vec::new());
@@ -93,7 +93,7 @@ impl Prepared {
 
     /// How often each item was chosen in training, by catalog index.
     ///
-    /// Every choice counts once, whether a training row has it as its item or only in its history.
+    /// Every interaction counts once, whether a training row has it as its item or only in its history.
     pub fn train_counts(&self) -> Vec<u64> {
         count_items(self.windows.iter().map(|window| window.items.as_slice()), self.catalog.len())
     }

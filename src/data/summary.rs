@@ -57,7 +57,7 @@ pub struct SplitSummary {
     pub rows: usize,
     /// Different users.
     pub users: usize,
-    /// Rows whose item no training row has, neither as choice nor in the history.
+    /// Rows whose item no training row has, neither as target nor in the history.
     pub cold_targets: usize,
     /// Their share of the rows.
     pub cold_share: f64,

@@ -1,4 +1,4 @@
-//! Made-up listeners with a habit worth learning.
+//! Synthetic listening histories with a pattern to learn.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -38,12 +38,12 @@ const ALBUMS: [&str; 8] = [
 const DEMO: u64 = 0x4445_4d4f_0000_0000;
 /// Choices of a listener.
 const CHOICES: usize = 9;
-/// One choice in this many is random.
+/// One album in this many is random.
 const RANDOM_ONE_IN: u32 = 10;
 
 /// Writes `train.csv`, `valid.csv`, `test.csv` and `info.txt`: 160 listeners to train, 80 each to validate and test.
 ///
-/// A listener has two bands and turns from one to the other with each choice, going through each band's albums in order
+/// A listener has two bands and turns from one to the other with each album, going through each band's albums in order
 /// from where a throw of the dice puts the beginning.
 ///
 /// # Errors

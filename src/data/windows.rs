@@ -18,14 +18,14 @@ const USERS_PER_HELD_OUT: usize = 20;
 /// Most windows that validate pretraining.
 const MAX_HELD_OUT_WINDOWS: usize = 500;
 
-/// All choices of one user that the training rows know of, oldest first.
+/// All interactions of one user that the training rows know of, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sequence {
     pub(super) user: String,
     pub(super) items: Vec<usize>,
 }
 
-/// Consecutive choices of one user.
+/// Consecutive interactions of one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Window {
     /// Whether the window trains or validates; never [`Split::Test`].
@@ -62,11 +62,11 @@ pub(super) struct WindowSettings<'a> {
     /// Tokens before the titles.
     pub(super) head: usize,
     pub(super) max_tokens: usize,
-    /// Most choices in a window.
+    /// Most interactions in a window.
     pub(super) window: usize,
 }
 
-/// Puts each user's choices together from training rows, which repeat earlier choices as history.
+/// Puts each user's interactions together from training rows, which repeat earlier interactions as history.
 ///
 /// A row continues the user's sequence where its history overlaps the sequence's end the most; what the history has
 /// beyond that, and then the item, is appended. Users stand in the order of their first row.
@@ -87,7 +87,7 @@ pub(super) fn train_sequences(rows: &[Row]) -> Vec<Sequence> {
     sequences
 }
 
-/// How often each item was chosen in training, each choice counted once.
+/// How often each item was chosen in training, each interaction counted once.
 pub(super) fn count_items<'a>(runs: impl IntoIterator<Item = &'a [usize]>, items: usize) -> Vec<u64> {
     let mut counts = vec![0; items];
     for &item in runs.into_iter().flatten() {
@@ -96,7 +96,7 @@ pub(super) fn count_items<'a>(runs: impl IntoIterator<Item = &'a [usize]>, items
     counts
 }
 
-/// Cuts all sequences into windows; every choice is in exactly one.
+/// Cuts all sequences into windows; every interaction is in exactly one.
 ///
 /// One user in 20, at least one if there are two, validates instead of training: those first by a hash of their id,
 /// as long as they have at most 500 windows together.

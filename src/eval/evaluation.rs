@@ -1,4 +1,4 @@
-//! The figures that follow from the users' ranks and lists.
+//! The metrics that follow from the users' ranks and lists.
 
 use std::collections::HashSet;
 
@@ -40,7 +40,7 @@ pub struct Method {
     pub exclude_history: bool,
 }
 
-/// A model's figures on some users.
+/// A model's metrics on some users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Number of rows; a user may have several.
@@ -112,7 +112,7 @@ impl Evaluation {
         wrong.map(|(k, figure)| format!("a metric at {k} is {figure:?}, which is not between 0 and 1"))
     }
 
-    /// All figures of some users.
+    /// All metrics of some users.
     pub(super) fn of(ranks: Vec<UserRank>, item_counts: Vec<u64>, method: Method, seconds: f64) -> Self {
         let (items, longest) = (item_counts.len(), method.beams);
         let by = |rank: fn(&UserRank) -> Option<f64>, longest| {

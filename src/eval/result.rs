@@ -8,7 +8,7 @@ use super::evaluation::Evaluation;
 use super::shard::Shard;
 use crate::models::{ObjectiveKind, Precision};
 
-/// The figures of a model on a split, and on which data and with which model they were made.
+/// The metrics of a model on a split, and on which data and with which model they were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationResult {
     /// Name of the split.
@@ -39,35 +39,35 @@ pub struct EvaluationResult {
     pub users_of_all_parts: usize,
     /// Which part of them this is.
     pub shard: Shard,
-    /// The figures and each user's rank.
+    /// The metrics and each user's rank.
     #[serde(flatten)]
     pub evaluation: Evaluation,
 }
 
-/// Why parts do not make a whole.
+/// Why shards do not make a whole evaluation.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// Two results are not of one evaluation.
-    #[error("result {0} and the first one are not parts of the same evaluation: they differ in {1}")]
+    #[error("result {0} and the first one are not shards of the same evaluation: they differ in {1}")]
     Different(usize, &'static str),
-    /// A part is given twice.
-    #[error("part {0} is given twice")]
+    /// A shard is given twice.
+    #[error("shard {0} is given twice")]
     Twice(Shard),
-    /// Parts are missing.
-    #[error("only {0} of {1} parts are given")]
+    /// Shards are missing.
+    #[error("only {0} of {1} shards are given")]
     Missing(usize, usize),
     /// Without them there is no popularity, and no group of targets.
     #[error(
         "the results have no item counts, which an experiment does not keep; merge the files that the evaluations wrote"
     )]
     NoItemCounts,
-    /// The ranks of all parts are not those of all users.
-    #[error("the parts have ranks for {0} of {1} users")]
+    /// The ranks of all shards are not those of all users.
+    #[error("the shards have ranks for {0} of {1} users")]
     Ranks(usize, usize),
 }
 
 impl EvaluationResult {
-    /// The whole evaluation from all of its parts, in any order: the same as one process would have made, with the
+    /// The whole evaluation from all of its shards, in any order: the same as one process would have made, with the
     /// seconds of all.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One of several parts of equal size; written `2/4` for the second of four.
+/// One of several shards of equal size; written `2/4` for the second of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Shard {
@@ -17,17 +17,17 @@ impl Shard {
     /// Everything.
     pub const WHOLE: Self = Self { number: 1, count: 1 };
 
-    /// The part of the rank counted from 0, of so many.
+    /// The shard of the rank counted from 0, of so many.
     pub(crate) fn of_rank(rank: usize, ranks: usize) -> Self {
         Self { number: rank + 1, count: ranks }
     }
 
-    /// How many parts there are.
+    /// How many shards there are.
     pub fn count(self) -> usize {
         self.count
     }
 
-    /// The items of this part: every `count`-th one.
+    /// The items of this shard: every `count`-th one.
     pub(super) fn of<T>(self, items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
         items.skip(self.number - 1).step_by(self.count)
     }
@@ -52,7 +52,7 @@ impl FromStr for Shard {
         let numbers = text.split_once('/').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         match numbers {
             Some((number, count)) if (1..=count).contains(&number) => Ok(Self { number, count }),
-            _ => Err(format!("`{text}` is not a part; write for example 2/4 for the second of four")),
+            _ => Err(format!("`{text}` is not a shard; write for example 2/4 for the second of four")),
         }
     }
 }

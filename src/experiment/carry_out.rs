@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long a step may take to save what it did when the experiment is asked to stop.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Options of `baseline sasrec` that a run which goes on has from its beginning.
+/// Options of `baseline sasrec` that a resumed run has from its beginning.
 pub(crate) const OF_A_NEW_SASREC: [&str; 11] = [
     "--encoder",
     "--hidden",
@@ -185,8 +185,8 @@ impl Program<'_> {
         }
     }
 
-    /// Runs a command to its end; when the time is over or the user wants it, it is asked to save what it did. Nothing if
-    /// it does not end then.
+    /// Runs a command to its end; when the time is over or the user wants it, it is asked to save what it did. Nothing
+    /// if it does not end then.
     fn wait(&self, mut command: Command, end: Option<Instant>) -> std::io::Result<Option<ExitStatus>> {
         let mut child = command.spawn()?;
         let mut stopped: Option<Instant> = None;
@@ -255,7 +255,7 @@ fn begin(folder: &WorkFolder, step: &Step, json: &Path) -> Result<Vec<String>, E
         match resumed(&words, &made, json).filter(|_| is_begun) {
             Some(resumed) => words = resumed,
             None => {
-                // In this order what is half removed is neither a run that goes on nor made.
+                // In this order what is half removed is neither a run to resume nor made.
                 remove(&run_file)?;
                 folder.write_state(step, false)?;
                 remove(&made)?;
@@ -285,7 +285,7 @@ fn with_name(text: &str, path: &str, name: &str) -> String {
     named + &text[rest..]
 }
 
-/// The words that go on with the run that `words` began, where there is such a command.
+/// The words that resume the run that `words` began, where there is such a command.
 fn resumed(words: &[String], made: &Path, json: &Path) -> Option<Vec<String>> {
     let resume = ["--resume".to_owned(), made.to_string_lossy().into_owned()];
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {

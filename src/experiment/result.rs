@@ -22,7 +22,7 @@ const LONG_FIELDS: [&str; 2] = ["ranks", "item_counts"];
 /// Bytes of a table of ranks at most, unpacked, and so of a field of it: some million users.
 const MOST_BYTES: u64 = 1 << 28;
 
-/// A step's result as it is kept for good: its figures, and beside them as `NAME.ranks.csv.gz` the users' ranks where
+/// A step's result as it is kept for good: its metrics, and beside them as `NAME.ranks.csv.gz` the users' ranks where
 /// it has any, with their lists where the step says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
@@ -46,7 +46,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The file of a step's figures in the folder of results.
+    /// The file of a step's metrics in the folder of results.
     pub fn file(results: &Path, step: &str) -> PathBuf {
         results.join(format!("{step}.json"))
     }
@@ -81,12 +81,12 @@ impl Kept {
         has("rank") && (!lists || has("list"))
     }
 
-    /// The evaluation whose figures lie at `file`, with the ranks beside them. The lists are empty where they were not
+    /// The evaluation whose metrics lie at `file`, with the ranks beside them. The lists are empty where they were not
     /// kept.
     ///
     /// # Errors
     ///
-    /// No figures of an evaluation, or ranks that are missing or damaged.
+    /// No metrics of an evaluation, or ranks that are missing or damaged.
     pub fn evaluation(file: &Path) -> Result<EvaluationResult, ModelError> {
         let problem = |path: &Path, error: &dyn std::fmt::Display| {
             ModelError::Input(format!("{}: is not a kept evaluation: {error}", path.display()))
@@ -124,7 +124,7 @@ impl Kept {
         write_json(&Self::file(results, step), &Self { same_as: Some(twin.to_owned()), ..self })
     }
 
-    /// Writes it, the users' lists too if `lists`; the ranks first, so that a step with figures is done.
+    /// Writes it, the users' lists too if `lists`; the ranks first, so that a step with metrics is done.
     ///
     /// # Errors
     ///

@@ -72,7 +72,7 @@ pub(super) fn steps_called(
 }
 
 /// The table in Markdown: the mean over a row's results and, where there are several, their standard deviation; of how
-/// many, where some lack the figure. `result` gives a step's result, if it is done.
+/// many, where some lack the metric. `result` gives a step's result, if it is done.
 pub fn markdown(table: &Table, result: &dyn Fn(&str) -> Option<Value>) -> String {
     let mut text = format!(
         "### {}\n\n| | n | {} |\n|---|---|{}\n",

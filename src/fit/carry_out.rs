@@ -50,7 +50,7 @@ pub enum FitEvent<'a> {
     NotRefitted(&'a str),
 }
 
-/// Makes a shop's folder; where the work in it was stopped, it goes on.
+/// Makes a shop's folder, or resumes the work in it.
 ///
 /// # Errors
 ///

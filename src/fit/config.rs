@@ -97,7 +97,7 @@ impl FitConfig {
         let _ = std::fs::remove_dir(&self.out);
     }
 
-    /// Records it, so that the work begins or goes on from here.
+    /// Records it, so that the work begins or resumes from here.
     pub(crate) fn write(&self) -> Result<(), RunError> {
         let (data, out) = (absolute(&self.data), absolute(&self.out));
         let from = self.from.as_deref().map(absolute);

@@ -1,4 +1,4 @@
-//! The interactions that a shop was made of, kept so that a later one goes on from them.
+//! The interactions that a shop was made of, kept so that a later one continues from them.
 
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,12 @@ impl FitConfig {
         files(&self.out)
     }
 
-    /// Keeps the data's interactions in the folder, merged with those of the shop that it continues from, and returns the
-    /// configuration that the shop is made by. Rows with histories are used where they are.
+    /// Keeps the data's interactions in the folder, merged with those of the shop that it continues from, and returns
+    /// the configuration that the shop is made by. Rows with histories are used where they are.
     ///
     /// # Errors
     ///
-    /// Data that cannot be read, and a shop that has no interactions to go on from.
+    /// Data that cannot be read, and a shop that has no interactions to continue from.
     pub(super) fn keep(&self, raw: Option<RawConfig>) -> Result<Self, RunError> {
         let guessed = raw.unwrap_or_else(|| self.raw.clone());
         let config = Self { raw: guessed, ..self.clone() };

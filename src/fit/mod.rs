@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything that is tried lies in the folder's `trial`, with the commands' own layouts: what a step made is not made
-//! again when the work goes on.
+//! again when the work resumes.
 
 mod added;
 mod budget;

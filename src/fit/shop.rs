@@ -80,8 +80,8 @@ pub struct Metrics {
 impl Metrics {
     pub(super) fn of(evaluation: &Evaluation) -> Self {
         let of = |metric: Metric| {
-            let (mean, error) = mean_and_error(&evaluation.ranks, |row| metric.gain(row.rank));
-            let half = 1.96 * error.unwrap_or(0.0);
+            let (_, error) = mean_and_error(&evaluation.ranks, |row| metric.gain(row.rank));
+            let (mean, half) = (evaluation.mean(metric), 1.96 * error.unwrap_or(0.0));
             (mean, [(mean - half).max(0.0), (mean + half).min(1.0)])
         };
         let ((hr_10, hr_10_interval), (ndcg_10, ndcg_10_interval)) = (of(Metric::Hr(10)), of(Metric::Ndcg(10)));

@@ -50,8 +50,8 @@ struct Row {
 }
 
 /// Reads the histories of many users, in the order in which users first appear. A name that ends in `.csv` is a table
-/// with the columns `user` and `item`, one row for each choice, a user's oldest first; any other has a JSON object a
-/// line, `{"user": "u", "history": ["id", ..]}`, or with `"titles"` in the place of ids.
+/// with the columns `user` and `item`, one row for each interaction, a user's oldest first; any other has a JSON object
+/// a line, `{"user": "u", "history": ["id", ..]}`, or with `"titles"` in the place of ids.
 ///
 /// # Errors
 ///

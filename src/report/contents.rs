@@ -137,7 +137,7 @@ fn results_in(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
     Ok(paths)
 }
 
-/// Reads an evaluation that is not a part of one.
+/// Reads an evaluation that is not a shard of one.
 fn read_whole(path: &Path) -> Result<EvaluationResult, RunError> {
     if !path.exists() {
         return Err(InputError::new(path, "no such run folder or result").into());
@@ -145,7 +145,7 @@ fn read_whole(path: &Path) -> Result<EvaluationResult, RunError> {
     let result = read_result(path)?;
     if result.shard != Shard::WHOLE {
         let part = result.shard;
-        let problem = format!("is part {part} of an evaluation; combine all parts with `latentr3 merge`");
+        let problem = format!("is shard {part} of an evaluation; merge all shards with `latentr3 merge`");
         return Err(InputError::new(path, problem).into());
     }
     Ok(result)

@@ -12,10 +12,10 @@ const MOST_POINTS: usize = 80;
 /// Runs of a stage that have bands behind their lines; those of more would hide each other.
 const MOST_BANDS: usize = 4;
 
-/// Names in the log of figures that share a chart, and what sets the second one, which is dashed, apart from the first.
+/// Names in the log of metrics that share a chart, and what sets the second one, which is dashed, apart from the first.
 type Names = &'static [(&'static str, &'static str)];
 
-/// A chart of figures that belong together.
+/// A chart of metrics that belong together.
 struct Figure {
     title: &'static str,
     /// What it is, in the words of the method.
@@ -155,7 +155,7 @@ fn of_stage(contents: &Contents, at: usize, stage: &str) -> String {
     html + &format!("<details><summary>The same in numbers</summary>\n{table}</details>\n")
 }
 
-/// The lines of a chart: for each run and each of the figure's names.
+/// The lines of a chart: for each run and each of the metric's names.
 fn lines(contents: &Contents, figure: &Figure, runs: &[(usize, &Log)]) -> Vec<Line> {
     let line = |(subject, log): &(usize, &Log), at: usize| {
         let (name, what) = figure.names[at];
@@ -196,7 +196,7 @@ fn averaged(points: &[Point]) -> (Vec<Point>, Vec<(f64, f64)>) {
     points.chunks(in_a_row).map(summary).unzip()
 }
 
-/// A figure's rows in the table of numbers.
+/// A metric's rows in the table of numbers.
 fn in_numbers(figure: &Figure, runs: &[(usize, &Log)]) -> Vec<(String, Vec<String>)> {
     let cell = |points: &[Point]| match (points.first(), points.last()) {
         (Some(first), Some(last)) => {

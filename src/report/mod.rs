@@ -1,4 +1,4 @@
-//! One self-contained page about some runs: figures, learning curves, speed, popularity, and what thoughts attend to.
+//! One self-contained page about some runs: metrics, learning curves, speed, popularity, and what thoughts attend to.
 //!
 //! The page needs nothing but itself: no script, no font, no network. Whatever comes from outside, such as titles, is
 //! escaped, and the page forbids itself to load or run anything.

@@ -142,7 +142,7 @@ impl Kinds {
 fn exposure_chart(contents: &Contents, at: usize, group: &[&Evaluated]) -> String {
     let counts = group.iter().map(|one| &one.result.evaluation.item_counts).find(|counts| !counts.is_empty());
     let Some(counts) = counts else {
-        // An experiment keeps the figures only.
+        // An experiment keeps the metrics only.
         return String::new();
     };
     let kinds = Kinds::of(counts);

@@ -69,7 +69,7 @@ fn tables(contents: &Contents, at: usize, group: &[&Evaluated]) -> String {
 /// A mean and its standard error for each list length; none where lists are shorter.
 type Figures = Vec<Option<(f64, Option<f64>)>>;
 
-/// The rows of a table: name and figures of each evaluation.
+/// The rows of a table: name and metrics of each evaluation.
 fn rows(contents: &Contents, group: &[&Evaluated], measure: Measure, rank: Rank) -> Vec<(String, Figures)> {
     let of = |one: &&Evaluated| {
         let longest = one.result.evaluation.method.beams;
@@ -91,7 +91,7 @@ fn figures(one: &Evaluated, measure: Measure, rank: Rank, longest: usize) -> Fig
     CUTOFFS.into_iter().map(at).collect()
 }
 
-/// A table in which the best figure of each column is bold.
+/// A table in which the best metric of each column is bold.
 fn table(id: String, caption: String, rows: Vec<(String, Figures)>) -> String {
     let best = |column: usize| {
         let values: Vec<f64> = rows.iter().filter_map(|(_, figures)| Some(figures[column]?.0)).collect();

@@ -24,11 +24,11 @@ pub struct Standing {
     pub seconds: f64,
 }
 
-/// The figures by which a run chose its best model.
+/// The metrics by which a run chose its best model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Best {
-    /// Of a language model: mean negative log-likelihood, per item or with the objective `vocabulary` per token, and the
-    /// targets' mean perplexity.
+    /// Of a language model: mean negative log-likelihood, per item or with the objective `vocabulary` per token, and
+    /// the targets' mean perplexity.
     Loss {
         /// The one that counts.
         loss: f64,

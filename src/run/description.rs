@@ -28,7 +28,7 @@ pub struct RunDescription {
     pub model_files: BTreeMap<String, String>,
     /// The prepared data.
     pub data: PathBuf,
-    /// SHA-256 of its files, by their names, so that a run does not go on with other data.
+    /// SHA-256 of its files, by their names, so that a run does not resume with other data.
     pub data_files: BTreeMap<String, String>,
     /// Where it is computed.
     pub device: String,

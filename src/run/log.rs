@@ -1,4 +1,4 @@
-//! The log of a run: figures by step.
+//! The log of a run: metrics by step.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,16 +9,16 @@ use serde_json::{Map, Value};
 use super::samples::Sample;
 use crate::input_error::InputError;
 
-/// A step and a figure's value at it.
+/// A step and a metric's value at it.
 pub type Point = (f64, f64);
 
-/// The figures that a run's `metrics.jsonl` has, by their names.
+/// The metrics that a run's `metrics.jsonl` has, by their names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Log {
     series: BTreeMap<String, Vec<Point>>,
     /// The last step.
     pub steps: usize,
-    /// Steps that were skipped because a figure was not finite.
+    /// Steps that were skipped because a metric was not finite.
     pub skipped: usize,
     /// What went wrong in the run's own eyes, with the step.
     pub alarms: Vec<(usize, String)>,
@@ -62,7 +62,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Adds a figure, or the figures of an object as `name.key`. What is NaN or infinite is left out: a metric that was
+    /// Adds a metric, or the metrics of an object as `name.key`. What is NaN or infinite is left out: a metric that was
     /// not finite is null.
     fn add(&mut self, name: &str, step: f64, value: &Value) {
         match value {
@@ -80,12 +80,12 @@ impl Log {
         }
     }
 
-    /// The names of all figures.
+    /// The names of all metrics.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.series.keys().map(String::as_str)
     }
 
-    /// A figure's values in the order of steps; none if the log does not have it.
+    /// A metric's values in the order of steps; none if the log does not have it.
     pub fn series(&self, name: &str) -> &[Point] {
         self.series.get(name).map_or(&[], Vec::as_slice)
     }

@@ -114,7 +114,7 @@ pub fn with_learnt_thoughts(
 /// A file that cannot be read.
 pub fn weight_files(model: &Path) -> Result<BTreeMap<String, String>, RunError> {
     let folder = match model_folder(model) {
-        // A run goes on without the model that it began with, and who needs the model says that it cannot be had.
+        // A run resumes without the model that it began with, and who needs the model says that it cannot be had.
         Err(RunError::Hub(_)) => return Ok(BTreeMap::new()),
         folder => folder?,
     };

@@ -22,7 +22,7 @@ use crate::train::grpo::{self, freeze_untrained};
 use crate::train::sft::Sft;
 use crate::train::{Example, Found, RunFolder, RunPaths, Stage, TrainConfig};
 
-/// What may change when a run goes on. What is absent stays as it was.
+/// What may change when a run resumes. What is absent stays as it was.
 #[derive(Debug, Clone, Default)]
 pub struct Resumption {
     /// Where the data lies now, if it was moved.
@@ -107,7 +107,7 @@ impl RunDescription {
         }
     }
 
-    /// The run as it goes on, and whether it ends elsewhere than it would have.
+    /// The run as it resumes, and whether it ends elsewhere than it would have.
     fn resumed(mut self, asked: &Resumption) -> Result<(Self, bool), RunError> {
         if let Some(data) = &asked.data {
             self.data = absolute(data);
@@ -188,7 +188,7 @@ pub fn resume(folder: &Path, asked: &Resumption, context: &mut RunContext) -> Re
         }
         _ => build_stage(&description, &trained.model, &data)?,
     };
-    carry_out(&description, &data, place, context, stage.as_ref(), |training, stage| training.go_on(stage, trained))
+    carry_out(&description, &data, place, context, stage.as_ref(), |training, stage| training.resume(stage, trained))
 }
 
 /// Runs a stage from its first step.

@@ -1,4 +1,4 @@
-//! What a run recorded, against what it is to go on with.
+//! What a run recorded, against what it is to resume with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

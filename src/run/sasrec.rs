@@ -31,7 +31,7 @@ pub struct SasRecRun {
     /// How it trains.
     pub train: SasRecTrainConfig,
     data: PathBuf,
-    /// SHA-256 of the data's files, so that a run does not go on with other data.
+    /// SHA-256 of the data's files, so that a run does not resume with other data.
     data_files: BTreeMap<String, String>,
 }
 
@@ -110,7 +110,7 @@ impl SasRecRun {
         }
         let fresh = SasRec::new(self.model.clone(), self.train.seed, &device)?;
         self.train(prepared, &run, context, |training, stage| match found {
-            Some(found) => training.go_on(stage, found.trained),
+            Some(found) => training.resume(stage, found.trained),
             None => training.start(stage, fresh),
         })
     }

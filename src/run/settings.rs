@@ -1,4 +1,4 @@
-//! The settings that are given when a run goes on, against those that it began with.
+//! The settings that are given when a run resumes, against those that it began with.
 
 use serde_json::{Value, json};
 

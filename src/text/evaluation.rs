@@ -3,7 +3,7 @@ use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, T
 use crate::report::duration;
 use crate::run::ChosenGuidance;
 
-/// The figures of an evaluation: how well the model ranks, for whom, what its lists show, and what they cost.
+/// The metrics of an evaluation: how well the model ranks, for whom, what its lists show, and what they cost.
 pub fn of_evaluation(result: &EvaluationResult) -> String {
     let evaluation = &result.evaluation;
     let rankings =

@@ -112,7 +112,7 @@ fn the_parts_of_an_evaluation_make_the_whole_of_one_process() {
     let other = evaluate("other.json", &["--shard", "2/3", "--beams", "5"]);
     let coarse = evaluate("coarse.json", &["--shard", "2/3", "--precision", "bf16"]);
     for (parts, problem) in [
-        (vec![&first, &second], "2 of 3 parts"),
+        (vec![&first, &second], "2 of 3 shards"),
         (vec![&first, &second, &second], "2/3 is given twice"),
         (vec![&first, &other, &third], "differ in beams"),
         (vec![&first, &coarse, &third], "differ in precision"),

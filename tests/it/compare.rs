@@ -142,7 +142,7 @@ fn what_cannot_be_compared_is_refused() {
         ),
         (
             vec![good.clone(), changed("part.json", |result| result["shard"] = json!("1/2"))],
-            vec!["part.json", "part 1/2", "latentr3 merge"],
+            vec!["part.json", "shard 1/2", "latentr3 merge"],
         ),
         (vec![good.clone()], vec!["at least two models"]),
         (vec![good.clone(), format!("A={good}")], vec!["good.json is given twice"]),

@@ -57,7 +57,7 @@ fn a_run_whose_temperature_adapts_resumes_with_identical_results() {
             let training = training(&config, &examples, &run, &world, observer, &stop);
             match from {
                 None => training.start(&stage, small_model(1, 3)).unwrap(),
-                Some(trained) => training.go_on(&stage, trained).unwrap(),
+                Some(trained) => training.resume(&stage, trained).unwrap(),
             }
         };
         let mut observer = |event: Event| {

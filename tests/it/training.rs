@@ -98,7 +98,7 @@ fn a_run_that_is_to_be_no_longer_than_it_is_ends_with_a_validation() {
     assert_eq!(end.unwrap().step, 6);
     let last = Found::last(run.path(), config.optimizer, &crate::common::device(), Precision::F32).unwrap().trained;
     let config = TrainConfig { max_steps: Some(6), patience: None, ..config };
-    let end = training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).go_on(&stage, last).unwrap();
+    let end = training(&config, &examples, &run, &world, &mut |_| {}, &GO_ON).resume(&stage, last).unwrap();
     assert!(end.finished && end.step == 6 && end.best_step.is_some(), "{end:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Checkpoints: a model with all that is needed to go on from it, in a folder that is whole or not there.
+//! Checkpoints: a model with all that is needed to resume from it, in a folder that is whole or not there.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use burn::module::Module;
-use latentr3_models::backbone::CommonHead;
+use latentr3_models::backbone::SharedPrefix;
 use latentr3_models::{LatentRecommender, Objective, TargetLogProbs, TargetSize, host};
 use serde_json::{Map, Value, json};
 
@@ -60,7 +60,7 @@ pub fn likelihood(
     if rows.is_empty() {
         return Err(TrainError::config("validation", "there are no examples to validate on"));
     }
-    let head = common_head(&model, &rows)?;
+    let prefix = shared_prefix(&model, &rows)?;
     // Of each row, so that the sums are the same for any number of ranks.
     let mut log_likelihoods = vec![0.0; rows.len()];
     for places in micro_batches(&rows, pass.micro_batch).into_iter().skip(world.rank()).step_by(world.size()) {
@@ -69,7 +69,7 @@ pub fn likelihood(
             return Err(TrainError::Interrupted);
         }
         let own: Vec<&Example> = places.iter().map(|&place| rows[place]).collect();
-        let log_probs = forward_after(&model, objective, head.as_ref(), &own)?;
+        let log_probs = forward_after(&model, objective, prefix.as_ref(), &own)?;
         let values = host::read(log_probs.values);
         let mut rest = values.as_slice();
         for (place, length) in places.into_iter().zip(log_probs.lengths) {
@@ -104,8 +104,22 @@ pub fn forward(
     objective: &Objective,
     rows: &[&Example],
 ) -> Result<TargetLogProbs, TrainError> {
-    let head = common_head(model, rows)?;
-    forward_after(model, objective, head.as_ref(), rows)
+    let prefix = shared_prefix(model, rows)?;
+    forward_after(model, objective, prefix.as_ref(), rows)
+}
+
+/// The validation of a stage that selects by the [`likelihood`] of its examples.
+///
+/// # Errors
+///
+/// See [`likelihood`].
+pub(crate) fn validate(
+    model: &LatentRecommender,
+    objective: &Objective,
+    examples: &[Example],
+    pass: &ValidationPass,
+) -> Result<Option<Validation>, TrainError> {
+    Ok(Some(likelihood(model, objective, examples, pass)?.validation(objective)))
 }
 
 /// Numbers of the rows whose targets' log-likelihood is not finite; of all rows where it is for each of them, so that
@@ -126,19 +140,19 @@ pub(crate) fn unlikely_rows(
     Ok(if unlikely.is_empty() { rows.iter().map(|row| row.row).collect() } else { unlikely })
 }
 
-/// [`forward`] of examples whose prompts all begin with `head`, which has run.
+/// [`forward`] of examples whose prompts all begin with `prefix`, which has run.
 ///
 /// # Errors
 ///
-/// See [`forward`]; also a prompt that does not begin with `head`.
+/// See [`forward`]; also a prompt that does not begin with `prefix`.
 pub(crate) fn forward_after(
     model: &LatentRecommender,
     objective: &Objective,
-    head: Option<&CommonHead>,
+    prefix: Option<&SharedPrefix>,
     rows: &[&Example],
 ) -> Result<TargetLogProbs, TrainError> {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
-    let mut state = model.backbone.prefill_after(head, &prompts(rows))?;
+    let mut state = model.backbone.prefill_after(prefix, &prompts(rows))?;
     let thought = model.think(&mut state)?;
     Ok(model.target_log_probs(&state, thought, &targets, objective)?)
 }
@@ -148,11 +162,11 @@ pub(crate) fn forward_after(
 /// # Errors
 ///
 /// See [`LatentRecommender::prefill`].
-pub(crate) fn common_head(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<CommonHead>, TrainError> {
+pub(crate) fn shared_prefix(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<SharedPrefix>, TrainError> {
     if rows.is_empty() {
         return Ok(None);
     }
-    Ok(model.backbone.common_head(&prompts(rows))?)
+    Ok(model.backbone.shared_prefix(&prompts(rows))?)
 }
 
 /// The prompts of some examples.

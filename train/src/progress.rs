@@ -53,7 +53,7 @@ impl Fault {
     }
 }
 
-/// Where a run stands; with the model and the optimiser's state all that is needed to go on.
+/// Where a run stands; with the model and the optimiser's state all that is needed to resume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {

@@ -67,7 +67,7 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Opens a run folder to go on with it.
+    /// Opens a run folder to resume it.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl RunFolder {
         Ok(files::read_json(&RunPaths(path).description())?)
     }
 
-    /// Records another description, of a run that goes on in another way than it began.
+    /// Records another description, of a run that resumes with other settings.
     ///
     /// # Errors
     ///
@@ -270,7 +270,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Opens the log to go on after its first `bytes` bytes; what comes later belongs to steps that are done again.
+    /// Opens the log to append after its first `bytes` bytes; what comes later belongs to steps that are done again.
     pub(crate) fn metrics(&self, bytes: u64) -> Result<MetricsLog, TrainError> {
         let path = self.paths().metrics();
         let open = || {

@@ -3,11 +3,11 @@
 //! The same step pretrains a new model: the beginning of the template as prompt, the titles of a history as target, no
 //! thought.
 
-use latentr3_models::backbone::{Cut, Dropout};
+use latentr3_models::backbone::{DetachedPrefix, Dropout};
 use latentr3_models::{LatentRecommender, LogitSpread, Objective, ObjectiveKind, TargetSize};
 use serde_json::json;
 
-use crate::forward::{common_head, forward_after, likelihood, unlikely_rows};
+use crate::forward::{forward_after, shared_prefix, unlikely_rows, validate};
 use crate::local_update::LocalUpdate;
 use crate::optimizer::Optimizer;
 use crate::progress::{StepReport, Validation};
@@ -42,9 +42,9 @@ impl Sft {
         Self { micro_batch, objective, temperature, regularization, seed: 0 }
     }
 
-    /// A rank's part of an update: the metric `loss` is its part of what is minimised, the mean negative log-likelihood,
-    /// with dropout, temperature and label smoothing, over all target tokens of the batch, or with the catalog's
-    /// objective over all of its titles. Dropout is that of step 0.
+    /// A rank's part of an update: the metric `loss` is its part of what is minimised, the mean negative
+    /// log-likelihood, with dropout, temperature and label smoothing, over all target tokens of the batch, or with the
+    /// catalog's objective over all of its titles. Dropout is that of step 0.
     ///
     /// # Errors
     ///
@@ -75,16 +75,17 @@ impl Sft {
         let dropped = |dropout: Option<Dropout>| dropout.map_or_else(|| model.clone(), |d| model.with_dropout(d));
         // It is that of all ranks, so that dropout sets the same values to zero for any number of them.
         let shared = if batch.rows.is_empty() { &batch.rows } else { &batch.global };
-        let mut head = common_head(&dropped(dropout.clone()), shared)?.map(Cut::new);
+        let mut prefix = shared_prefix(&dropped(dropout.clone()), shared)?.map(DetachedPrefix::new);
         for rows in batch.micro_batches(self.micro_batch) {
             let dropout = dropout.as_ref().map(|dropout| dropout.of_rows(rows.iter().map(|row| row.row)));
-            let log_probs = forward_after(&dropped(dropout), &objective, head.as_ref().map(Cut::head), &rows)?;
+            let log_probs =
+                forward_after(&dropped(dropout), &objective, prefix.as_ref().map(DetachedPrefix::prefix), &rows)?;
             let sum = log_probs.values.sum();
             let sum = log_probs.smoothing.into_iter().fold(sum, |sum, smoothing| sum + smoothing);
             let loss = sum.neg().div_scalar(terms as f64);
             let mut tape = loss.backward();
-            if let Some(head) = &mut head {
-                head.collect(&mut tape);
+            if let Some(prefix) = &mut prefix {
+                prefix.collect(&mut tape);
             }
             total.add_gradients(model, tape);
             total.metrics.add("loss", loss);
@@ -96,7 +97,7 @@ impl Sft {
                     .for_each(|(name, value)| total.add_value(name, value));
             }
         }
-        if let Some(tape) = head.and_then(Cut::backward) {
+        if let Some(tape) = prefix.and_then(DetachedPrefix::backward) {
             total.add_gradients(model, tape);
         }
         Ok(total)
@@ -139,7 +140,7 @@ impl Stage<LatentRecommender> for Sft {
         rows: &[Example],
         pass: &ValidationPass,
     ) -> Result<Option<Validation>, TrainError> {
-        Ok(Some(likelihood(model, &self.objective, rows, pass)?.validation(&self.objective)))
+        validate(model, &self.objective, rows, pass)
     }
 
     fn suspects(&self, model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {

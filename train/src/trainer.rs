@@ -39,12 +39,10 @@ const MOST_SKIPPED: usize = 10;
 /// use latentr3_train::sft::Sft;
 /// use latentr3_train::{Event, Example, TrainConfig, Training, World};
 ///
-/// let (config, thoughts) = (BackboneConfig::new(&NewBackbone::tiny(16, 0))?, ThoughtKind::LatentAttention);
-/// let model = LatentRecommender::new(config, thoughts, 1, 0, &device("flex")?)?;
-/// let row = |row: usize| Example { prompt: vec![1 + row as u32, 2, 3], target: vec![5 + row as u32, 0], item: row, row };
-/// let rows: Vec<Example> = (0..8).map(row).collect();
-/// let mut losses = Vec::new();
-/// let training = Training {
+/// let (config, thoughts) = (BackboneConfig::new(&NewBackbone::tiny(16, 0))?, ThoughtKind::LatentAttention); let model
+/// = LatentRecommender::new(config, thoughts, 1, 0, &device("flex")?)?; let row = |row: usize| Example { prompt: vec![1
+/// + row as u32, 2, 3], target: vec![5 + row as u32, 0], item: row, row }; let rows: Vec<Example> =
+/// (0..8).map(row).collect(); let mut losses = Vec::new(); let training = Training {
 ///     config: &TrainConfig { epochs: 5, batch: 4, learning_rate: 1e-2, warmup: Some(0), ..Default::default() },
 ///     train: &rows,
 ///     valid: &rows,
@@ -91,13 +89,13 @@ impl Training<'_> {
         self.proceed(stage, Trained { model, adamw, progress }, true)
     }
 
-    /// Goes on from the latest checkpoint, to the same end as if the run had never stopped. A run that ended with its
-    /// last step goes on where the configuration has more steps by now, at the learning rates of the longer run.
+    /// Resumes from a checkpoint with bit-identical results on the CPU. A finished run resumes if the configuration now
+    /// has more steps, at the learning rates of the longer run.
     ///
     /// # Errors
     ///
     /// See [`TrainError`].
-    pub fn go_on<M: Trainable>(self, stage: &dyn Stage<M>, trained: Trained<M>) -> Result<Progress, TrainError> {
+    pub fn resume<M: Trainable>(self, stage: &dyn Stage<M>, trained: Trained<M>) -> Result<Progress, TrainError> {
         self.proceed(stage, trained, false)
     }
 

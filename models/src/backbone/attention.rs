@@ -94,8 +94,10 @@ impl Attention {
         };
         let queries = place(self.q_proj.forward(x.clone()), &self.q_norm).squeeze_dim::<3>(0);
         let own = KeyValue {
-            keys: ops::keep(pad(place(self.k_proj.forward(x.clone()), &self.k_norm).reshape([tokens as i32, -1]))),
-            values: ops::keep(pad(self.v_proj.forward(x))),
+            keys: ops::checkpoint(
+                pad(place(self.k_proj.forward(x.clone()), &self.k_norm).reshape([tokens as i32, -1])),
+            ),
+            values: ops::checkpoint(pad(self.v_proj.forward(x))),
         };
         let [_, heads, _] = queries.dims();
         let factors = dropped.weights(heads, &own.keys, None, 0);

@@ -19,7 +19,7 @@ pub(super) struct Fields<'a> {
 
 impl Fields<'_> {
     pub fn error(&self, field: &str, problem: impl Into<String>) -> ModelError {
-        ModelError::Config { path: self.path.to_owned(), field: field.to_owned(), problem: problem.into() }
+        ModelError::config(self.path, field, problem)
     }
 
     pub fn get(&self, field: &str) -> Option<&Value> {

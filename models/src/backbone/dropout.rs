@@ -17,7 +17,7 @@ const DROPOUT: u64 = 0x4452_4f50_0000_0000;
 const WEIGHTS: u64 = 1 << 24;
 
 /// The row of what a batch's prompts have in common.
-const HEAD: u64 = u64::MAX;
+const PREFIX: u64 = u64::MAX;
 
 /// Which values a training step sets to zero: of the embeddings, and of what each attention and each MLP adds to the
 /// residual stream (Srivastava et al., JMLR 15, 2014), and of the weights within each attention (Vaswani et al., arXiv
@@ -72,7 +72,7 @@ impl Dropout {
     /// The generator of a row of `rows`, whose first token has the position `start`, for a site of the model.
     fn generator(&self, row: usize, rows: usize, start: usize, site: u64) -> ChaCha8Rng {
         let share = (rows / self.rows.len().max(1)).max(1);
-        let number = if self.rows.is_empty() { HEAD } else { self.rows[row / share] };
+        let number = if self.rows.is_empty() { PREFIX } else { self.rows[row / share] };
         // Samples of one row are told apart by the site.
         let site = site << 32 | ((row % share) as u64) << 16 ^ start as u64;
         generator([self.seed ^ DROPOUT, self.step, number, site])

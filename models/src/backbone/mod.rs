@@ -5,7 +5,7 @@ mod attention;
 mod block;
 mod config;
 mod config_fields;
-mod cut;
+mod detached_prefix;
 mod dropout;
 mod layers;
 mod rope;
@@ -19,19 +19,18 @@ pub use attention::Attention;
 pub use block::{Block, Mlp};
 pub(crate) use config::INIT_STD;
 pub use config::{BackboneConfig, NewBackbone};
-pub use cut::Cut;
+pub use detached_prefix::DetachedPrefix;
 pub use dropout::Dropout;
 use dropout::{Dropped, LayerDropped};
 pub use layers::{Embedding, Linear, RmsNorm};
 pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
-pub use state::{CommonHead, PromptState, Segment};
+pub use state::{PromptState, Segment, SharedPrefix};
 
 use crate::ops::{self, Choices, Packing};
 use crate::parameters::Parameters;
 use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
-pub(crate) use state::indices;
 
 /// A causal language model of one of the families of [`Architecture`].
 #[derive(Module, Debug)]
@@ -93,8 +92,8 @@ impl Backbone {
     /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the
     /// vocabulary.
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
-        let head = self.common_head(prompts)?;
-        self.prefill_after(head.as_ref(), prompts)
+        let prefix = self.shared_prefix(prompts)?;
+        self.prefill_after(prefix.as_ref(), prompts)
     }
 
     /// Runs the longest beginning that all prompts have in common, as a single row; each keeps a token of its own, and
@@ -103,26 +102,26 @@ impl Backbone {
     /// # Errors
     ///
     /// See [`Self::prefill`].
-    pub fn common_head(&self, prompts: &[&[u32]]) -> Result<Option<CommonHead>, ModelError> {
+    pub fn shared_prefix(&self, prompts: &[&[u32]]) -> Result<Option<SharedPrefix>, ModelError> {
         self.check_tokens(prompts)?;
         let tokens = &prompts[0][..common_prefix(prompts)];
         if tokens.is_empty() {
             return Ok(None);
         }
         let segment = self.run(self.model.embed_tokens.forward(tokens, 1), &[tokens.len()], &[0], &[])?;
-        Ok(Some(CommonHead { tokens: tokens.to_vec(), segment }))
+        Ok(Some(SharedPrefix { tokens: tokens.to_vec(), segment }))
     }
 
-    /// [`Self::prefill`] of prompts that all begin with `head`, which a larger batch may share.
+    /// [`Self::prefill`] of prompts that all begin with `prefix`, which a larger batch may share.
     ///
     /// # Errors
     ///
-    /// See [`Self::prefill`]; also a prompt that does not begin with `head` or has no token after it.
-    pub fn prefill_after(&self, head: Option<&CommonHead>, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
+    /// See [`Self::prefill`]; also a prompt that does not begin with `prefix` or has no token after it.
+    pub fn prefill_after(&self, prefix: Option<&SharedPrefix>, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
         self.check_tokens(prompts)?;
         let mut state = PromptState::empty(prompts.len());
         let mut done = 0;
-        if let Some(CommonHead { tokens, segment }) = head {
+        if let Some(SharedPrefix { tokens, segment }) = prefix {
             done = tokens.len();
             if prompts.iter().any(|prompt| prompt.len() <= done || !prompt.starts_with(tokens)) {
                 return Err(ModelError::Input(format!("a prompt does not extend the shared prefix of {done} tokens")));
@@ -160,8 +159,8 @@ impl Backbone {
         self.run(embeddings, lengths, &starts, &state.segments().iter().collect::<Vec<_>>())
     }
 
-    /// The hidden states of what follows each prompt as a tree, `[prompts, tokens, d_model]`: for its tokens depth first
-    /// `depths` has the number of those above them, and each follows the prompt and its own path.
+    /// The hidden states of what follows each prompt as a tree, `[prompts, tokens, d_model]`: for its tokens depth
+    /// first `depths` has the number of those above them, and each follows the prompt and its own path.
     ///
     /// # Errors
     ///
@@ -214,7 +213,7 @@ impl Backbone {
         let lengths = packing.lengths();
         let dropped = Dropped { dropout: self.dropout.as_ref(), starts, lengths };
         // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
-        let mut x = ops::keep(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));
+        let mut x = ops::checkpoint(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             let context: Vec<Context> = context
@@ -223,7 +222,7 @@ impl Backbone {
                 .collect();
             let dropped = LayerDropped { rows: dropped, layer: index as u64 };
             let (output, key_value) = block.forward(x, &packing, &angles, &context, dropped);
-            x = ops::keep(output);
+            x = ops::checkpoint(output);
             layers.push(key_value);
         }
         let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);

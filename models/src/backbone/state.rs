@@ -1,8 +1,9 @@
 //! What tokens that ran once leave behind for those that follow them.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
-use crate::ops::{KeyLengths, Packing, pick_rows};
+use crate::host::indices;
+use crate::ops::{KeyLengths, Packing, select_rows};
 
 /// Tokens that ran through the decoder together: their keys and values in every layer and their last hidden states.
 ///
@@ -105,12 +106,12 @@ fn join<const D: usize>(
     let width = size[2..].iter().product::<usize>();
     let [a, b] = [a, b].map(|x| x.clone().reshape([x.dims()[0] * x.dims()[1], width]));
     (size[0], size[1]) = (rows, tokens);
-    pick_rows(a, b, places.clone()).reshape(size)
+    select_rows(a, b, places.clone()).reshape(size)
 }
 
 /// What all prompts of a batch begin with, run once as a single row.
 #[derive(Debug, Clone)]
-pub struct CommonHead {
+pub struct SharedPrefix {
     pub(crate) tokens: Vec<u32>,
     pub(crate) segment: Segment,
 }
@@ -195,9 +196,4 @@ impl PromptState {
         };
         Self { segments: self.segments.iter().map(segment).collect(), lengths: self.lengths.clone() }
     }
-}
-
-/// An index tensor without gradient on the given device.
-pub(crate) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(values, &device.clone().inner())
 }

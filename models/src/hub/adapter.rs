@@ -61,8 +61,7 @@ impl AdapterConfig {
             return Ok(None);
         }
         let content = read_json(&path)?;
-        let error =
-            |field: &str, problem: String| ModelError::Config { path: path.clone(), field: field.into(), problem };
+        let error = |field: &str, problem: String| ModelError::config(&path, field, problem);
         let Some(fields) = content.as_object() else {
             return Err(ModelError::damaged(&path, "is not a JSON object"));
         };
@@ -110,11 +109,7 @@ impl AdapterConfig {
         if is_model(folder) {
             return Ok(folder.to_owned());
         }
-        let error = |problem: String| ModelError::Config {
-            path: self.path.clone(),
-            field: "base_model_name_or_path".into(),
-            problem,
-        };
+        let error = |problem: String| ModelError::config(&self.path, "base_model_name_or_path", problem);
         let named = self.lora.base.as_deref();
         let Some(base) = named.map(|base| folder.join(base)).filter(|base| is_model(base)) else {
             return Err(error(format!(

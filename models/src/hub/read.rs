@@ -63,7 +63,7 @@ pub fn load_rounded(folder: &Path, device: &Device, backbone: Precision) -> Resu
     Ok(load_with_adapter(folder, device, backbone)?.merged())
 }
 
-/// [`load_rounded`] for training that goes on: low-rank adapters stay apart from the frozen weights.
+/// [`load_rounded`] for a training that resumes: low-rank adapters stay apart from the frozen weights.
 ///
 /// # Errors
 ///
@@ -129,11 +129,7 @@ fn thoughts_of(
     config: &BackboneConfig,
     has_attention: bool,
 ) -> Result<(ThoughtKind, usize), ModelError> {
-    let error = |field: &str, problem: String| ModelError::Config {
-        path: folder.join(CONFIG_FILE),
-        field: field.into(),
-        problem,
-    };
+    let error = |field: &str, problem: String| ModelError::config(&folder.join(CONFIG_FILE), field, problem);
     let thoughts = match config.raw_field(THOUGHTS_FIELD) {
         None | Some(Value::Null) => usize::from(has_attention),
         Some(value) => match value.as_u64() {
@@ -157,10 +153,9 @@ fn thoughts_of(
 fn objective_of(folder: &Path, config: &BackboneConfig) -> Result<ObjectiveKind, ModelError> {
     match config.raw_field(OBJECTIVE_FIELD) {
         None | Some(Value::Null) => Ok(ObjectiveKind::Vocabulary),
-        Some(value) => value.as_str().unwrap_or_default().parse().map_err(|_| ModelError::Config {
-            path: folder.join(CONFIG_FILE),
-            field: OBJECTIVE_FIELD.into(),
-            problem: format!("must be \"catalog\" or \"vocabulary\", got {value}"),
+        Some(value) => value.as_str().unwrap_or_default().parse().map_err(|_| {
+            let problem = format!("must be \"catalog\" or \"vocabulary\", got {value}");
+            ModelError::config(&folder.join(CONFIG_FILE), OBJECTIVE_FIELD, problem)
         }),
     }
 }

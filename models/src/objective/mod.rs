@@ -11,7 +11,8 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Backbone, indices};
+use crate::backbone::Backbone;
+use crate::host::indices;
 use crate::ops::Choices;
 use crate::trie::ItemTrie;
 use crate::{ModelError, host};

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use burn::tensor::Tensor;
 
 use super::{Choice, Objective, ObjectiveKind};
-use crate::backbone::{Backbone, indices};
+use crate::backbone::Backbone;
+use crate::host::indices;
 use crate::ops::Choices;
 use crate::trie::ItemTrie;
 use crate::{ModelError, host};

@@ -2,9 +2,9 @@
 //!
 //! The file or folder of an operation holds all of it: the function that the models call, the trait by which the call
 //! finds the backend of its tensors, what the tape knows of it, and its forward and backward pass. The generic body,
-//! written with Burn's own tensor operations, runs on every backend without kernels. `kernel`, where there is one, runs on
-//! `flex`, and `gpu` on all GPUs. Shared by all operations are `route` and `tape`, by the kernels of the CPU `values`,
-//! `simd` and `row_product`, and by those of GPUs `gpu`.
+//! written with Burn's own tensor operations, runs on every backend without kernels. `kernel`, where there is one, runs
+//! on `flex`, and `gpu` on all GPUs. Shared by all operations are `route` and `tape`, by the kernels of the CPU
+//! `values`, `simd` and `row_product`, and by those of GPUs `gpu`.
 
 #![cfg_attr(
     not(any(feature = "ndarray", feature = "gpu")),
@@ -19,22 +19,22 @@
 mod adamw;
 mod attention;
 mod bias;
+mod checkpoint;
 mod choices;
+mod gather_rows;
 #[cfg(feature = "gpu")]
 mod gpu;
-mod keep;
 mod key_lengths;
 mod log_probs;
 mod mixed_values;
-mod move_rows;
 mod packing;
-mod pick_rows;
 mod projection;
 mod rms_norm;
 mod rotary;
 mod route;
 #[cfg(feature = "flex")]
 mod row_product;
+mod select_rows;
 #[cfg(feature = "flex")]
 mod simd;
 mod squares;
@@ -54,17 +54,17 @@ pub(crate) fn operations_done_again() -> usize {
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{WeightFactors, attend_also, attend_causally};
 pub use bias::add_bias;
+pub use checkpoint::checkpoint;
 pub use choices::{Choices, choice_log_probs};
-pub use keep::keep;
+pub use gather_rows::{RowGather, gather_rows};
 pub use key_lengths::KeyLengths;
 pub use log_probs::log_probs;
 pub use mixed_values::mixed_values;
-pub use move_rows::{RowMoves, move_rows};
 pub use packing::Packing;
-pub use pick_rows::pick_rows;
 pub use projection::project;
 pub use rms_norm::rms_norm;
 pub use rotary::rotate;
+pub use select_rows::select_rows;
 pub use squares::squares;
 pub use swiglu::swiglu;
 
@@ -72,9 +72,9 @@ pub use swiglu::swiglu;
 pub mod generic {
     pub use super::attention::generic::{attend_also, attend_causally};
     pub use super::choices::generic::forward as choice_log_probs;
+    pub use super::gather_rows::generic::forward as gather_rows;
     pub use super::log_probs::generic::forward as log_probs;
     pub use super::mixed_values::generic::forward as mixed_values;
-    pub use super::move_rows::generic::forward as move_rows;
     pub use super::projection::generic::forward as project;
     pub use super::rms_norm::generic::forward as rms_norm;
     pub use super::rotary::generic::forward as rotate;

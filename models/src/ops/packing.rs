@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::move_rows::{RowMoves, move_rows};
+use super::gather_rows::{RowGather, gather_rows};
 
 /// The tokens of right-padded rows, one row after the other, with the padding left out. What works token by token works
 /// on these; only the attention looks at rows. A clone is the same packing, so that a device is told of it once.
@@ -13,7 +13,7 @@ pub struct Packing {
     lengths: Arc<[usize]>,
     tokens: usize,
     /// Absent if there is no padding.
-    moves: Option<RowMoves>,
+    gather: Option<RowGather>,
     /// Of every token, one after the other, which of its row's tokens it does not see even if they come before it,
     /// `[valid tokens, tokens]`. Absent where it sees all before it.
     hidden: Option<Arc<[bool]>>,
@@ -42,11 +42,11 @@ impl Packing {
     pub fn new(lengths: &[usize], tokens: usize) -> Self {
         let is_padded = lengths.iter().any(|&length| length < tokens);
         let valid = |(row, &length): (usize, &usize)| row * tokens..row * tokens + length;
-        let picked = || lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
+        let gathered = || lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
         Self {
             lengths: lengths.into(),
             tokens,
-            moves: is_padded.then(|| RowMoves::pick(&picked(), lengths.len() * tokens)),
+            gather: is_padded.then(|| RowGather::new(&gathered(), lengths.len() * tokens)),
             hidden: None,
             causal_mask: Arc::default(),
             #[cfg(feature = "gpu")]
@@ -54,8 +54,8 @@ impl Packing {
         }
     }
 
-    /// For rows that are trees: each has, for its tokens depth first, the number of tokens above them. A token sees those
-    /// on its path only.
+    /// For rows that are trees: each has, for its tokens depth first, the number of tokens above them. A token sees
+    /// those on its path only.
     pub fn of_trees(depths: &[Vec<usize>], tokens: usize) -> Self {
         let lengths: Vec<usize> = depths.iter().map(Vec::len).collect();
         let packing = Self::new(&lengths, tokens);
@@ -91,8 +91,9 @@ impl Packing {
         self.hidden.as_deref()
     }
 
-    /// What is added to the scores of tokens by those of their own row, `[rows, tokens, tokens]` or, if it is the same for
-    /// all rows, `[1, tokens, tokens]`: 0 for what a token sees, minus infinity for all else. Padding sees all before it.
+    /// What is added to the scores of tokens by those of their own row, `[rows, tokens, tokens]` or, if it is the same
+    /// for all rows, `[1, tokens, tokens]`: 0 for what a token sees, minus infinity for all else. Padding sees all
+    /// before it.
     pub(super) fn causal_mask(&self, device: &Device) -> Tensor<3> {
         let tokens = self.tokens;
         let make = || {
@@ -135,16 +136,16 @@ impl Packing {
 
     /// `[rows * tokens, width]` without the padding, `[valid tokens, width]`.
     pub fn pack(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.moves {
-            Some(moves) => move_rows(x, moves),
+        match &self.gather {
+            Some(gather) => gather_rows(x, gather),
             None => x,
         }
     }
 
     /// `[valid tokens, width]` with zeros for the padding, `[rows * tokens, width]`.
     pub fn unpack(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.moves {
-            Some(moves) => move_rows(x, &moves.back()),
+        match &self.gather {
+            Some(gather) => gather_rows(x, &gather.inverse()),
             None => x,
         }
     }

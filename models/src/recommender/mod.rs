@@ -10,8 +10,9 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::backbone::{Backbone, BackboneConfig, Dropout, PromptState, indices};
+use crate::backbone::{Backbone, BackboneConfig, Dropout, PromptState};
 use crate::decode::TitleStart;
+use crate::host::indices;
 use crate::latent::{ThoughtKind, ThoughtSource};
 use crate::objective::TargetPlan;
 use crate::parameters::Parameters;

@@ -25,8 +25,7 @@ impl SasRec {
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
         files::verify_checksums(folder)?;
         let path = folder.join(CONFIG_FILE);
-        let error =
-            |field: &str, problem: String| ModelError::Config { path: path.clone(), field: field.into(), problem };
+        let error = |field: &str, problem: String| ModelError::config(&path, field, problem);
         let mut content = files::read_json(&path)?;
         let kind = content.as_object_mut().and_then(|fields| fields.remove(KIND_FIELD)).unwrap_or_default();
         if kind != KIND {

@@ -16,7 +16,8 @@ pub use block::{Dropout, SasRecBlock};
 pub use config::{EncoderKind, SasRecConfig};
 pub use gru::{GruEncoder, GruLayer};
 
-use crate::backbone::{Embedding, indices};
+use crate::backbone::Embedding;
+use crate::host::indices;
 use crate::ops::{self, Packing};
 use crate::parameters::Parameters;
 use crate::{ModelError, Precision};

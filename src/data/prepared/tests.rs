@@ -109,7 +109,7 @@ fn windows_hold_every_training_choice_once() {
     let (train, valid) = data.windows(ObjectiveKind::Catalog);
     let titles = |window: &Example| objective.size(&window.target).unwrap().titles;
     assert_eq!(train.iter().chain(&valid).map(titles).sum::<usize>(), choices);
-    // u: abcd, v: bdbf, x: ab, y: dcb; w's only training choice has no row.
+    // u: abcd, v: bdbf, x: ab, y: dcb; w's only training interaction has no row.
     // Items in the order in which they are first chosen: a, b, c, d, f, e.
     assert_eq!(data.train_counts(), [2, 5, 2, 3, 1, 0]);
     assert_eq!(choices, 13);

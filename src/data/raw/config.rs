@@ -17,7 +17,8 @@ pub struct RawConfig {
     /// Column of user ids [default: user_id, reviewerID, userId, user, customer_id, else guessed from the names].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub user_column: Option<String>,
-    /// Column of item ids, in both files [default: parent_asin, asin, item_id, movieId, item, product_id, else guessed].
+    /// Column of item ids, in both files [default: parent_asin, asin, item_id, movieId, item, product_id, else
+    /// guessed].
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub item_column: Option<String>,
     /// Column of timestamps: seconds, milli-, micro- or nanoseconds since 1970, or dates [default: timestamp,
@@ -182,10 +183,10 @@ pub struct RawSummary {
     pub density: f64,
     /// Items with more than one title, of which the first is used.
     pub items_with_several_titles: usize,
-    /// Rows left out because no training row has their choice.
+    /// Rows left out because no training row has their target.
     pub cold_rows_dropped: usize,
     /// Rows of each split.
     pub rows: Splits<usize>,
-    /// How many rows have a history of 1, 2, 3, .. choices; the last are as long as is allowed.
+    /// How many rows have a history of 1, 2, 3, .. interactions; the last are as long as is allowed.
     pub history_lengths: Vec<usize>,
 }

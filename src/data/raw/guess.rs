@@ -12,8 +12,8 @@ use crate::data::DataError;
 /// Records at the head of a file that are looked at.
 const HEAD: usize = 2000;
 
-/// 1990: what lies before it is a number and no moment.
-const FIRST_MOMENT: f64 = 631_152_000.0;
+/// 1990: what lies before it is a number and no timestamp.
+const FIRST_TIME: f64 = 631_152_000.0;
 
 /// Seconds in which a month of any length ends.
 const MONTH: f64 = 31.0 * 86_400.0;
@@ -56,8 +56,8 @@ const TITLES: Words = Words {
 /// Fills in which columns of the interactions, `records`, and of the file of titles hold what, where it is not given.
 ///
 /// A column is found by the names of well-known data sets, else by parts of names; a time must be one in most records,
-/// and the items' column in the file of titles is that with the ids of the interactions. Interactions may have no column
-/// of titles.
+/// and the items' column in the file of titles is that with the ids of the interactions. Interactions may have no
+/// column of titles.
 pub(super) fn guess_columns(found: &Found, records: &Records, given: &RawConfig) -> Result<RawConfig, DataError> {
     let head = Head::read(records)?;
     let named = [(&USER, &given.user_column), (&ITEM, &given.item_column), (&TIME, &given.time_column)];
@@ -117,17 +117,17 @@ pub(super) fn guess_columns(found: &Found, records: &Records, given: &RawConfig)
     Ok(guess)
 }
 
-/// The split that suits the moments in a column: by time where they are real ones over more than a month, else by
-/// leaving each user's last two choices out.
+/// The split that suits the timestamps in a column: by time where they are real ones over more than a month, else by
+/// leaving each user's last two interactions out.
 pub(super) fn guess_split(records: &Records, time: &str) -> Result<SplitKind, DataError> {
     let (mut first, mut last) = (f64::INFINITY, f64::NEG_INFINITY);
     records.for_each(&[time], &mut |_, fields| {
-        if let Some(moment) = fields[0].and_then(parse_time) {
-            (first, last) = (first.min(moment), last.max(moment));
+        if let Some(time) = fields[0].and_then(parse_time) {
+            (first, last) = (first.min(time), last.max(time));
         }
         Ok(())
     })?;
-    let is_real = first >= FIRST_MOMENT && last - first > MONTH;
+    let is_real = first >= FIRST_TIME && last - first > MONTH;
     Ok(if is_real { SplitKind::Temporal } else { SplitKind::LeaveOneOut })
 }
 

@@ -1,7 +1,7 @@
 //! Interactions as they were collected, one event a record: filtered, ordered and split here.
 //!
 //! ```text
-//! files -> Records -> Events -> rating, dates, titles, repeats, k-core -> rows of history and choice in three splits
+//! files -> Records -> Events -> rating, dates, titles, repeats, k-core -> rows of history and target in three splits
 //! ```
 
 mod columns;
@@ -106,8 +106,8 @@ fn open(found: &Found, config: &RawConfig) -> Result<(Records, RawConfig), DataE
     Ok((records, config))
 }
 
-/// How a data set is read whatever it has: the columns as [`guess::guess_columns`] finds them, the ids as titles if there
-/// are none, and the split as [`guess::guess_split`] finds it.
+/// How a data set is read whatever it has: the columns as [`guess::guess_columns`] finds them, the ids as titles if
+/// there are none, and the split as [`guess::guess_split`] finds it.
 pub(super) fn guess(found: &Found, given: &RawConfig) -> Result<RawConfig, DataError> {
     let (records, mut guess) = open(found, given)?;
     if let (None, Some(time)) = (guess.split, &guess.time_column) {
@@ -208,7 +208,7 @@ impl Plan {
         let (catalog, new_number) = build_catalog(&items, titles, whole_catalog, &events);
         let rows = Splits::make(|split| {
             let row = |place: &Place| {
-                let at = place.choice as usize;
+                let at = place.target as usize;
                 let item = |event: &Event| new_number[event.item as usize] as usize;
                 Row {
                     user: users[events[at].user as usize].clone(),
@@ -335,11 +335,11 @@ fn build_catalog(
     (Catalog::new(items).expect("names in a set are distinct"), new_number)
 }
 
-/// Takes rows out of the validation and test splits whose choice no training row has, as choice or in its history.
+/// Takes rows out of the validation and test splits whose target no training row has, as target or in its history.
 fn drop_cold(events: &[Event], places: &mut Splits<Vec<Place>>, items: usize) -> usize {
     let mut known = vec![false; items];
     for place in &places.train {
-        let at = place.choice as usize;
+        let at = place.target as usize;
         for event in &events[at - place.history as usize..=at] {
             known[event.item as usize] = true;
         }
@@ -348,7 +348,7 @@ fn drop_cold(events: &[Event], places: &mut Splits<Vec<Place>>, items: usize) ->
     for split in [Split::Valid, Split::Test] {
         let rows = places.get_mut(split);
         let before = rows.len();
-        rows.retain(|place| known[events[place.choice as usize].item as usize]);
+        rows.retain(|place| known[events[place.target as usize].item as usize]);
         dropped += before - rows.len();
     }
     dropped

@@ -1,21 +1,21 @@
-//! From each user's interactions to rows of a history and a choice, in three splits.
+//! From each user's interactions to rows of a history and a target, in three splits.
 
 use super::config::SplitKind;
 use super::events::Event;
 use crate::data::interactions::Notes;
 use crate::data::splits::{Split, Splits};
 
-/// A row: the place of its choice among the sorted events, and how many of those before it are its history.
+/// A row: the place of its target among the sorted events, and how many of those before it are its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    pub choice: u32,
+    pub target: u32,
     pub history: u32,
 }
 
 /// The rows of each split from events sorted by user and time.
 ///
-/// A row has from `shortest` to `longest` choices in its history. By time, rows are in its order; otherwise users stay
-/// together.
+/// A row has from `shortest` to `longest` interactions in its history. By time, rows are in its order; otherwise users
+/// stay together.
 pub(super) fn split(
     events: &[Event],
     kind: SplitKind,
@@ -32,7 +32,7 @@ pub(super) fn split(
         } else if kind == SplitKind::LeaveOneOut && count < shortest + 2 {
             notes.users_without_test += 1;
         }
-        // Too few choices to leave any out only train.
+        // Too few interactions to leave any out only train.
         let held_out = if count < shortest + 2 { 0 } else { 2 };
         for at in shortest..count {
             let split = match (kind, count - at) {
@@ -40,14 +40,14 @@ pub(super) fn split(
                 (SplitKind::LeaveOneOut, 2) if held_out == 2 => Split::Valid,
                 _ => Split::Train,
             };
-            rows.get_mut(split).push(Place { choice: (start + at) as u32, history: at.min(longest) as u32 });
+            rows.get_mut(split).push(Place { target: (start + at) as u32, history: at.min(longest) as u32 });
         }
         start += count;
     }
     if kind == SplitKind::Temporal {
         let mut all = std::mem::take(&mut rows.train);
         all.sort_by(|a, b| {
-            let [a, b] = [a, b].map(|place| &events[place.choice as usize]);
+            let [a, b] = [a, b].map(|place| &events[place.target as usize]);
             a.time.total_cmp(&b.time).then(a.line.cmp(&b.line))
         });
         let total: u64 = ratio.iter().map(|&part| u64::from(part)).sum();
@@ -69,9 +69,9 @@ mod tests {
         users.iter().flat_map(of_user).collect()
     }
 
-    /// Each row as the line of its choice and the length of its history.
+    /// Each row as the line of its target and the length of its history.
     fn bare(events: &[Event], rows: &[Place]) -> Vec<(u32, u32)> {
-        rows.iter().map(|row| (events[row.choice as usize].line, row.history)).collect()
+        rows.iter().map(|row| (events[row.target as usize].line, row.history)).collect()
     }
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_choice_is_tested_and_the_one_before_validates() {
+    fn the_last_interaction_is_tested_and_the_one_before_validates() {
         let events = events(&[(0, &[1, 2, 3, 4, 5]), (1, &[6, 7]), (2, &[8]), (3, &[9, 10, 11])]);
         let (rows, notes) = split(&events, SplitKind::LeaveOneOut, [8, 1, 1], [1, 2]);
         assert_eq!(bare(&events, &rows.train), [(2, 1), (3, 2), (7, 1)]);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_has_at_least_as_many_choices_as_asked() {
+    fn a_history_has_at_least_as_many_interactions_as_asked() {
         let events = events(&[(0, &[1, 2, 3, 4, 5]), (1, &[6, 7, 8])]);
         let (rows, notes) = split(&events, SplitKind::LeaveOneOut, [8, 1, 1], [3, 9]);
         assert_eq!((bare(&events, &rows.valid), bare(&events, &rows.test)), (vec![(4, 3)], vec![(5, 4)]));

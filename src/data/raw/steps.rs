@@ -59,9 +59,9 @@ pub(super) fn sort(events: &mut [Event]) {
     events.par_sort_unstable_by(|a, b| a.user.cmp(&b.user).then(a.time.total_cmp(&b.time)).then(a.line.cmp(&b.line)));
 }
 
-/// Removes choices that a user made twice, from sorted events.
+/// Removes interactions that a user made twice, from sorted events.
 pub(super) fn remove_repeats(events: &mut Vec<Event>, repeats: Repeats) {
-    // Equal choices of one user together, oldest first.
+    // Equal interactions of one user together, oldest first.
     let mut order: Vec<u32> = (0..events.len() as u32).collect();
     order.par_sort_unstable_by_key(|&at| {
         let event = &events[at as usize];

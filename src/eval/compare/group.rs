@@ -41,7 +41,7 @@ pub enum CompareError {
     #[error("{} is given twice; each run may count only once", .0.display())]
     Twice(PathBuf),
     /// Part of an evaluation.
-    #[error("{} is part {shard} of an evaluation; combine all parts with `latentr3 merge`", path.display())]
+    #[error("{} is shard {shard} of an evaluation; merge all shards with `latentr3 merge`", path.display())]
     Part {
         /// The file.
         path: PathBuf,

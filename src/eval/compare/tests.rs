@@ -313,7 +313,7 @@ fn what_cannot_be_compared_is_refused() {
         (changed(|result| result.evaluation.ranks[5].title_rank = Some(f64::NAN)), "NaN is not a rank"),
         (
             changed(|result| result.shard = "2/3".parse().unwrap()),
-            "b-3.json is part 2/3 of an evaluation; combine all parts with `latentr3 merge`",
+            "b-3.json is shard 2/3 of an evaluation; merge all shards with `latentr3 merge`",
         ),
         (refused(&good[..1], &config()), "at least two models"),
         (refused(&[good[0].clone(), Group { name: "b".into(), runs: Vec::new() }], &config()), "`b` has no runs"),

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use latentr3_models::backbone::CommonHead;
+use latentr3_models::backbone::SharedPrefix;
 use latentr3_models::{LatentRecommender, Objective, TargetLogProbs, host, on_tape};
 
 use super::advantage::Advantage;
@@ -11,7 +11,7 @@ use super::reward::{Reward, Sample};
 use super::rollout::{BatchValues, Densities, Rollouts};
 use super::samples::{gather_noise, repeat_rows, repeated_targets};
 use crate::batches::micro_batches;
-use crate::forward::{common_head, prompts};
+use crate::forward::{prompts, shared_prefix};
 use crate::world::LocalBatch;
 use crate::{Example, TrainError};
 
@@ -86,9 +86,9 @@ struct Policies<'a> {
     policy: &'a LatentRecommender,
     /// What runs prompts and targets: the policy, off the tape where that is not needed.
     runner: &'a LatentRecommender,
-    head: Option<CommonHead>,
-    /// The reference policy with the head of its own prompts, which are the runner's while the backbone is frozen.
-    reference: Option<(&'a LatentRecommender, Option<CommonHead>)>,
+    prefix: Option<SharedPrefix>,
+    /// The reference policy with the prefix of its own prompts, which are the runner's while the backbone is frozen.
+    reference: Option<(&'a LatentRecommender, Option<SharedPrefix>)>,
 }
 
 /// How a batch is sampled.
@@ -115,15 +115,15 @@ impl Sampler<'_> {
         // Densities need no tape but that of the last thoughts.
         let plain = (trains && self.keeps == Keeps::Densities).then(|| model.valid());
         let runner = plain.as_ref().unwrap_or(model);
-        let reference_head = match self.reference {
-            Some(reference) if self.config.train_backbone => common_head(reference, &batch.rows)?,
+        let reference_prefix = match self.reference {
+            Some(reference) if self.config.train_backbone => shared_prefix(reference, &batch.rows)?,
             _ => None,
         };
         let policies = Policies {
             policy: model,
             runner,
-            head: common_head(runner, &batch.rows)?,
-            reference: self.reference.map(|reference| (reference, reference_head)),
+            prefix: shared_prefix(runner, &batch.rows)?,
+            reference: self.reference.map(|reference| (reference, reference_prefix)),
         };
         let (mut parts, mut thoughts) = (Vec::new(), Vec::new());
         for places in micro_batches(&batch.rows, self.micro_batch) {
@@ -143,11 +143,11 @@ impl Sampler<'_> {
         noise: &[f32],
         trains: bool,
     ) -> Result<(Part<Tensor<1>>, Option<Thoughts>), TrainError> {
-        let Policies { policy, runner, head, reference } = policies;
+        let Policies { policy, runner, prefix, reference } = policies;
         let is_score = self.keeps == Keeps::Densities;
         let (group, targets) = (self.config.group, repeated_targets(rows, self.config.group));
         let prompts = prompts(rows);
-        let mut state = runner.backbone.prefill_after(head.as_ref(), &prompts)?;
+        let mut state = runner.backbone.prefill_after(prefix.as_ref(), &prompts)?;
         let of_prompts = (reference.is_some() && !self.config.train_backbone).then(|| state.detach());
         runner.think_ahead(&mut state)?;
         let thought = policy.last_thought(&state).ok_or_else(no_thoughts)?;
@@ -164,10 +164,10 @@ impl Sampler<'_> {
         let TargetLogProbs { values: log_probs, lengths, .. } =
             runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets, self.objective)?;
         let (mut reference_log_probs, mut reference_thoughts) = (None, None);
-        if let Some((reference, head)) = reference {
+        if let Some((reference, prefix)) = reference {
             let mut state = match of_prompts {
                 Some(state) => state,
-                None => reference.backbone.prefill_after(head.as_ref(), &prompts)?,
+                None => reference.backbone.prefill_after(prefix.as_ref(), &prompts)?,
             };
             let thought = reference.think(&mut state)?.ok_or_else(no_thoughts)?;
             reference_thoughts = is_score.then(|| thought.clone().flatten(0, 1));

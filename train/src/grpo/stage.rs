@@ -12,7 +12,7 @@ use super::reward::{NegativePerplexity, Reward};
 use super::rollout::{Rollouts, mean};
 use super::sampler::Sampler;
 use super::samples::group_noise;
-use crate::forward::{likelihood, unlikely_rows};
+use crate::forward::{unlikely_rows, validate};
 use crate::guard::{Guards, Watched};
 use crate::local_update::LocalUpdate;
 use crate::optimizer::Optimizer;
@@ -123,11 +123,13 @@ impl Grpo {
     }
 
     /// The same stage with another reward.
+    #[must_use]
     pub fn with_reward(self, reward: impl Reward + 'static) -> Self {
         Self { reward: Box::new(reward), ..self }
     }
 
     /// The same stage with other advantages than the configuration's.
+    #[must_use]
     pub fn with_advantage(self, advantage: impl Fn(&[f64], usize) -> Vec<f64> + Send + Sync + 'static) -> Self {
         Self { advantage: Box::new(advantage), ..self }
     }
@@ -269,7 +271,7 @@ impl Stage<LatentRecommender> for Grpo {
         rows: &[Example],
         pass: &ValidationPass,
     ) -> Result<Option<Validation>, TrainError> {
-        Ok(Some(likelihood(model, &self.objective, rows, pass)?.validation(&self.objective)))
+        validate(model, &self.objective, rows, pass)
     }
 
     fn suspects(&self, model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {

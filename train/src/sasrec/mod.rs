@@ -199,7 +199,7 @@ mod tests {
             interrupted: &interrupted,
         };
         let end = match earlier {
-            Some(found) => training.go_on(&stage, found.trained),
+            Some(found) => training.resume(&stage, found.trained),
             None => training.start(&stage, SasRec::new(sizes, 1, &device).unwrap()),
         };
         (end.unwrap(), found)

@@ -3,11 +3,11 @@
 
 use burn::tensor::Tensor;
 use latentr3_models::LatentRecommender;
-use latentr3_models::backbone::Cut;
+use latentr3_models::backbone::DetachedPrefix;
 
 use super::{Estimator, Setup, splits_by_sample};
 use crate::batches::micro_batches;
-use crate::forward::{common_head, prompts};
+use crate::forward::{prompts, shared_prefix};
 use crate::grpo::config::GrpoConfig;
 use crate::grpo::loss::policy_loss;
 use crate::grpo::rollout::Rollouts;
@@ -62,14 +62,14 @@ impl Estimator for Likelihood {
             ["loss", "ratio", "clip_share", "kl"].into_iter().take(3 + usize::from(rollouts.reference.is_some()));
         let mut update = LocalUpdate::new(model).with_metrics(names);
         // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
-        let (mut head, mut cut) = (common_head(model, &batch.rows)?, None);
+        let (mut prefix, mut detached) = (shared_prefix(model, &batch.rows)?, None);
         if setup.config.train_backbone {
-            cut = head.take().map(Cut::new);
+            detached = prefix.take().map(DetachedPrefix::new);
         }
         for places in micro_batches(&batch.rows, setup.micro_batch) {
             let rows: Vec<&Example> = places.iter().map(|&place| batch.rows[place]).collect();
-            let head = cut.as_ref().map(Cut::head).or(head.as_ref());
-            let mut state = model.backbone.prefill_after(head, &prompts(&rows))?;
+            let prefix = detached.as_ref().map(DetachedPrefix::prefix).or(prefix.as_ref());
+            let mut state = model.backbone.prefill_after(prefix, &prompts(&rows))?;
             let thought = model.think(&mut state)?.ok_or_else(no_thoughts)?;
             let [_, width] = thought.dims();
             let noise = gather_noise(&rollouts.noise, &places, group * width, width, &device);
@@ -90,13 +90,13 @@ impl Estimator for Likelihood {
             let reference = rollouts.reference.as_ref().map(|reference| tensor(&flat(reference)));
             let loss = policy_loss(log_probs, old, tensor(&advantages), reference, total, setup.config.clip());
             let mut tape = loss.loss.backward();
-            if let Some(cut) = &mut cut {
-                cut.collect(&mut tape);
+            if let Some(detached) = &mut detached {
+                detached.collect(&mut tape);
             }
             update.add_gradients(model, tape);
             loss.metrics("kl").for_each(|(name, value)| update.metrics.add(name, value));
         }
-        if let Some(tape) = cut.and_then(Cut::backward) {
+        if let Some(tape) = detached.and_then(DetachedPrefix::backward) {
             update.add_gradients(model, tape);
         }
         Ok(update)

@@ -11,7 +11,7 @@ use latentr3_models::LatentRecommender;
 use super::{Estimator, Setup};
 use crate::TrainError;
 use crate::batches::micro_batches;
-use crate::forward::{common_head, prompts};
+use crate::forward::{prompts, shared_prefix};
 use crate::grpo::config::GrpoConfig;
 use crate::grpo::loss::{PolicyLoss, policy_loss};
 use crate::grpo::rollout::{Densities, Rollouts};
@@ -87,10 +87,10 @@ impl Estimator for Score {
 /// several thoughts the earlier ones count as given.
 fn think_again(setup: &Setup, model: &LatentRecommender, batch: &LocalBatch) -> Result<Vec<Thoughts>, TrainError> {
     let plain = model.valid();
-    let head = common_head(&plain, &batch.rows)?;
+    let prefix = shared_prefix(&plain, &batch.rows)?;
     let think = |places: Vec<usize>| {
         let rows: Vec<_> = places.iter().map(|&place| batch.rows[place]).collect();
-        let mut state = plain.backbone.prefill_after(head.as_ref(), &prompts(&rows))?;
+        let mut state = plain.backbone.prefill_after(prefix.as_ref(), &prompts(&rows))?;
         plain.think_ahead(&mut state)?;
         let thought = model.last_thought(&state).ok_or_else(no_thoughts)?;
         Ok(Thoughts { places, thought, by_sample: None })

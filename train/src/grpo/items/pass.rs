@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use latentr3_models::backbone::{Cut, PromptState};
+use latentr3_models::backbone::{DetachedPrefix, PromptState};
 use latentr3_models::decode::TitleStart;
 use latentr3_models::{LatentRecommender, Samples, host};
 
@@ -10,7 +10,7 @@ use super::loss::Spans;
 use super::search::ListSearch;
 use super::stage::{ItemGroup, RankingGrpo};
 use crate::batches::micro_batches;
-use crate::forward::{common_head, prompts};
+use crate::forward::{prompts, shared_prefix};
 use crate::grpo::advantage::{AdvantageKind, group_advantage, leave_one_out_advantage};
 use crate::grpo::reward::Sample;
 use crate::grpo::samples::{group_noise, repeat_rows};
@@ -40,15 +40,15 @@ impl RankingGrpo {
         let mut update = LocalUpdate::new(model).with_metrics(self.metrics());
         let mut groups: Vec<Option<ItemGroup>> = vec![None; batch.rows.len() * samples];
         // What all prompts begin with runs once; where the backbone trains, gradients go through it in the end.
-        let (mut head, mut cut) = (common_head(model, &batch.rows)?, None);
+        let (mut prefix, mut detached) = (shared_prefix(model, &batch.rows)?, None);
         if self.config.train_backbone {
-            cut = head.take().map(Cut::new);
+            detached = prefix.take().map(DetachedPrefix::new);
         }
-        let reference_head =
-            self.reference.as_ref().map(|reference| common_head(reference, &batch.rows)).transpose()?.flatten();
+        let reference_prefix =
+            self.reference.as_ref().map(|reference| shared_prefix(reference, &batch.rows)).transpose()?.flatten();
         for places in micro_batches(&batch.rows, self.micro_batch) {
             let prompts = prompts(&places.iter().map(|&place| batch.rows[place]).collect::<Vec<_>>());
-            let head = cut.as_ref().map(Cut::head).or(head.as_ref());
+            let prefix = detached.as_ref().map(DetachedPrefix::prefix).or(prefix.as_ref());
             // A row and a group for each sample of a thought.
             let own: Vec<usize> = places.iter().flat_map(|place| place * samples..(place + 1) * samples).collect();
             let mut noise = match known {
@@ -59,7 +59,7 @@ impl RankingGrpo {
                 }
                 _ => Noise::Standard(self.standard_noise(step, batch, &places, model)),
             };
-            let start = self.think(model, model.backbone.prefill_after(head, &prompts)?, &mut noise)?;
+            let start = self.think(model, model.backbone.prefill_after(prefix, &prompts)?, &mut noise)?;
             let rows: Vec<&Example> = own.iter().map(|sample| batch.rows[sample / samples]).collect();
             let mut found: Vec<ItemGroup> = match known {
                 Some(known) => own.iter().map(|&sample| known[sample].clone()).collect(),
@@ -70,7 +70,7 @@ impl RankingGrpo {
             let reference = match &self.reference {
                 None => None,
                 Some(reference) => {
-                    let state = reference.backbone.prefill_after(reference_head.as_ref(), &prompts)?;
+                    let state = reference.backbone.prefill_after(reference_prefix.as_ref(), &prompts)?;
                     let start = self.think(reference, state, &mut noise)?;
                     Some(reference.title_log_probs(&start, &titles, &self.objective)?.values)
                 }
@@ -88,13 +88,13 @@ impl RankingGrpo {
             let loss = self.loss(&mut update, scored.values, reference, &found, &spans, lists);
             self.add_list_metrics(&mut update, &found, &spans, &values, lists);
             let mut tape = loss.backward();
-            if let Some(cut) = &mut cut {
-                cut.collect(&mut tape);
+            if let Some(detached) = &mut detached {
+                detached.collect(&mut tape);
             }
             update.add_gradients(model, tape);
             own.into_iter().zip(found).for_each(|(sample, group)| groups[sample] = Some(group));
         }
-        if let Some(tape) = cut.and_then(Cut::backward) {
+        if let Some(tape) = detached.and_then(DetachedPrefix::backward) {
             update.add_gradients(model, tape);
         }
         Ok((groups.into_iter().map(|group| group.expect("every sample has its list")).collect(), update))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::candidate::Candidate;
 use super::config::ItemsConfig;
 use super::guide::{Guide, ItemGuide};
-use crate::forward::{likelihood, unlikely_rows};
+use crate::forward::{unlikely_rows, validate};
 use crate::grpo::config::GrpoConfig;
 use crate::grpo::loss::LARGEST_KL;
 use crate::grpo::reward::Reward;
@@ -175,7 +175,7 @@ impl Stage<LatentRecommender> for RankingGrpo {
         rows: &[Example],
         pass: &ValidationPass,
     ) -> Result<Option<Validation>, TrainError> {
-        Ok(Some(likelihood(model, &self.objective, rows, pass)?.validation(&self.objective)))
+        validate(model, &self.objective, rows, pass)
     }
 
     fn suspects(&self, model: &LatentRecommender, rows: &[&Example]) -> Result<Vec<usize>, TrainError> {

@@ -1,25 +1,25 @@
-//! A batch's common head, that several backward passes share.
+//! A batch's shared prefix that several backward passes share.
 
 use burn::tensor::{Gradients, Tensor};
 
 use crate::on_tape;
 
-use super::state::{CommonHead, KeyValue, Segment};
+use super::state::{KeyValue, Segment, SharedPrefix};
 
-/// A common head cut off from what it was computed by, so that micro-batches can go back to it one after the other and
-/// their gradients go on together, once.
+/// A shared prefix detached from its graph: the gradients of all micro-batches are collected, and go back through the
+/// graph once.
 #[derive(Debug)]
-pub struct Cut {
+pub struct DetachedPrefix {
     whole: Segment,
-    leaf: CommonHead,
+    leaf: SharedPrefix,
     /// Sum of the gradients by the leaf's keys and values, in the order of the layers.
     by_key_values: Vec<Tensor<4>>,
     by_hidden: Option<Tensor<3>>,
 }
 
-impl Cut {
-    /// Cuts off a head that was computed with a tape.
-    pub fn new(CommonHead { tokens, segment: whole }: CommonHead) -> Self {
+impl DetachedPrefix {
+    /// Detaches a prefix that was computed with gradients.
+    pub fn new(SharedPrefix { tokens, segment: whole }: SharedPrefix) -> Self {
         let segment = Segment {
             layers: whole
                 .layers
@@ -30,16 +30,16 @@ impl Cut {
             starts: whole.starts.clone(),
             lengths: whole.lengths.clone(),
         };
-        let leaf = CommonHead { tokens, segment };
+        let leaf = SharedPrefix { tokens, segment };
         Self { whole, leaf, by_key_values: Vec::new(), by_hidden: None }
     }
 
-    /// The head for others to build on.
-    pub fn head(&self) -> &CommonHead {
+    /// The prefix for others to build on.
+    pub fn prefix(&self) -> &SharedPrefix {
         &self.leaf
     }
 
-    /// Takes what a backward pass found to be the gradients by the head.
+    /// Takes what a backward pass found to be the gradients by the prefix.
     pub fn collect(&mut self, tape: &mut Gradients) {
         let found: Vec<Tensor<4>> = key_values(&self.leaf.segment)
             .map(|tensor| tensor.grad_remove(tape).unwrap_or_else(|| tensor.clone().inner().zeros_like()))
@@ -57,10 +57,10 @@ impl Cut {
         }
     }
 
-    /// Goes back from the head with all that was collected; `None` if nothing was, or nothing that trains had a part in
-    /// the head.
+    /// Goes back from the prefix with all that was collected; `None` if nothing was, or nothing that trains had a part
+    /// in the prefix.
     pub fn backward(self) -> Option<Gradients> {
-        // A function whose gradient by the head is what was collected.
+        // A function whose gradient by the prefix is what was collected.
         let along = |tensor: Tensor<1>, gradient: Tensor<1>| {
             let gradient = on_tape(gradient, tensor.gradient_checkpointing_strategy());
             (tensor * gradient).sum()

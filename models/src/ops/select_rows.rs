@@ -1,4 +1,4 @@
-//! Rows of two tables in another order.
+//! Selecting rows of two tables.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -8,27 +8,27 @@ use burn::tensor::{Int, Tensor};
 use super::route::{Plain, routed};
 
 /// The given rows of `a`, `[rows of a, width]`, and `b`, `[rows of b, width]`; those of `b` count on from those of `a`.
-/// A row may be picked any number of times. -1 stands for a row that nothing looks at and that may have any values.
+/// A row may be selected any number of times. -1 stands for a row that nothing looks at and that may have any values.
 ///
 /// # Panics
 ///
 /// If the two are not equally wide, or a row does not exist.
-pub fn pick_rows(a: Tensor<2>, b: Tensor<2>, rows: Tensor<1, Int>) -> Tensor<2> {
+pub fn select_rows(a: Tensor<2>, b: Tensor<2>, rows: Tensor<1, Int>) -> Tensor<2> {
     assert_eq!(a.dims()[1], b.dims()[1], "the tables must be equally wide");
-    Tensor::from_dispatch(Dispatch::pick_rows(a.into_dispatch(), b.into_dispatch(), rows.into_dispatch()))
+    Tensor::from_dispatch(Dispatch::select_rows(a.into_dispatch(), b.into_dispatch(), rows.into_dispatch()))
 }
 
 routed! {
-    trait PickRowsOps: Backend {
-        fn pick_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+    trait SelectRowsOps: Backend {
+        fn select_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
             Self::float_select(Self::float_cat(vec![a, b], 0), 0, Self::int_clamp_min(rows, 0.into()))
         }
     }
 }
 
-impl<B: Plain> PickRowsOps for B {}
+impl<B: Plain> SelectRowsOps for B {}
 
-impl<B: Backend, C: CheckpointStrategy> PickRowsOps for Autodiff<B, C> {}
+impl<B: Backend, C: CheckpointStrategy> SelectRowsOps for Autodiff<B, C> {}
 
 #[cfg(feature = "gpu")]
 mod gpu {
@@ -38,16 +38,16 @@ mod gpu {
     use burn_cubecl::tensor::CubeTensor;
 
     use super::super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers};
-    use super::PickRowsOps;
+    use super::SelectRowsOps;
 
-    impl PickRowsOps for Cube {
-        fn pick_rows(a: CubeTensor, b: CubeTensor, rows: CubeTensor) -> CubeTensor {
+    impl SelectRowsOps for Cube {
+        fn select_rows(a: CubeTensor, b: CubeTensor, rows: CubeTensor) -> CubeTensor {
             let ([a, b], rows) = ([a, b].map(in_order), row_numbers(rows));
-            let ([of_a, width], [picked]) = (a.meta.shape().dims(), rows.meta.shape().dims());
-            let elements = picked * width;
-            let out = empty_beside(&a, [picked, width]);
+            let ([of_a, width], [selected]) = (a.meta.shape().dims(), rows.meta.shape().dims());
+            let elements = selected * width;
+            let out = empty_beside(&a, [selected, width]);
             let (count, dim) = elements_on(&a, elements);
-            pick::launch(
+            select::launch(
                 &a.client,
                 count,
                 dim,
@@ -64,7 +64,7 @@ mod gpu {
     }
 
     #[cube(launch)]
-    fn pick(a: &[f32], b: &[f32], rows: &[i32], out: &mut [f32], elements: usize, width: usize, of_a: usize) {
+    fn select(a: &[f32], b: &[f32], rows: &[i32], out: &mut [f32], elements: usize, width: usize, of_a: usize) {
         if ABSOLUTE_POS < elements {
             let column = ABSOLUTE_POS % width;
             // What nothing looks at may be the first row.
@@ -84,10 +84,10 @@ mod kernel {
     use burn::backend::flex::FlexTensor;
 
     use super::super::values::{copies, dims, in_order, indices, tensor, values};
-    use super::PickRowsOps;
+    use super::SelectRowsOps;
 
-    impl PickRowsOps for Flex {
-        fn pick_rows(a: FlexTensor, b: FlexTensor, rows: FlexTensor) -> FlexTensor {
+    impl SelectRowsOps for Flex {
+        fn select_rows(a: FlexTensor, b: FlexTensor, rows: FlexTensor) -> FlexTensor {
             forward(a, b, rows)
         }
     }
@@ -117,19 +117,19 @@ mod tests {
 
     #[test]
     fn equals_a_selection_forward_and_backward() {
-        let picked = [4, 0, 7, 0, 5, 8];
+        let selected = [4, 0, 7, 0, 5, 8];
         check_gradients(
             [random([5, 3], 1), random([4, 3], 2)],
-            |[a, b]| pick_rows(a, b, rows(&picked)),
-            |[a, b]| Tensor::cat(vec![a, b], 0).select(0, rows(&picked)),
+            |[a, b]| select_rows(a, b, rows(&selected)),
+            |[a, b]| Tensor::cat(vec![a, b], 0).select(0, rows(&selected)),
         );
     }
 
     #[test]
     fn what_nothing_looks_at_disturbs_no_other_row() {
         let (a, b) = (random([2, 4], 1), random([1, 4], 2));
-        let picked = pick_rows(a.clone(), b.clone(), rows(&[2, -1, 1]));
-        same(&picked.clone().narrow(0, 0, 1), &b, 0.0);
-        same(&picked.narrow(0, 2, 1), &a.narrow(0, 1, 1), 0.0);
+        let selected = select_rows(a.clone(), b.clone(), rows(&[2, -1, 1]));
+        same(&selected.clone().narrow(0, 0, 1), &b, 0.0);
+        same(&selected.narrow(0, 2, 1), &a.narrow(0, 1, 1), 0.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Moving rows to other places.
+//! Gathering rows, and scattering them back.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,15 +12,15 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 /// No row.
 const NONE: u32 = u32::MAX;
 
-/// Where each row comes from and where it goes: no two rows go to one place, some may go nowhere, and places that
-/// nothing goes to are filled with zeros. They serve the tensors of one device.
+/// Which rows are gathered, none of them twice; its inverse scatters them back, with zeros for the others. It serves
+/// the tensors of one device.
 #[derive(Debug, Clone)]
-pub struct RowMoves {
-    there: Arc<Direction>,
-    back: Arc<Direction>,
+pub struct RowGather {
+    forward: Arc<Direction>,
+    inverse: Arc<Direction>,
 }
 
-/// One way of the moves.
+/// One direction.
 #[derive(Debug)]
 struct Direction {
     /// For each row of the result the row that it is, or [`NONE`].
@@ -41,50 +41,53 @@ impl Direction {
     }
 }
 
-impl RowMoves {
-    /// Picks rows: `picked[i]` becomes row `i`; the other ones of `rows` are dropped.
+impl RowGather {
+    /// Row `gathered[i]` becomes row `i`; the others of `rows` rows are dropped.
     ///
     /// # Panics
     ///
-    /// If a row is picked twice, or does not exist.
-    pub fn pick(picked: &[usize], rows: usize) -> Self {
+    /// If a row is gathered twice, or does not exist.
+    pub fn new(gathered: &[usize], rows: usize) -> Self {
         let mut targets = vec![NONE; rows];
-        for (place, &row) in picked.iter().enumerate() {
-            assert_eq!(targets[row], NONE, "row {row} is picked twice");
+        for (place, &row) in gathered.iter().enumerate() {
+            assert_eq!(targets[row], NONE, "row {row} is gathered twice");
             targets[row] = place as u32;
         }
-        Self { there: Direction::new(picked.iter().map(|&row| row as u32).collect()), back: Direction::new(targets) }
+        Self {
+            forward: Direction::new(gathered.iter().map(|&row| row as u32).collect()),
+            inverse: Direction::new(targets),
+        }
     }
 
-    /// The way back: what was picked returns to its place, what was dropped is zero.
-    pub fn back(&self) -> Self {
-        Self { there: self.back.clone(), back: self.there.clone() }
+    /// The scatter back: what was gathered returns to its place, what was dropped is zero.
+    pub fn inverse(&self) -> Self {
+        Self { forward: self.inverse.clone(), inverse: self.forward.clone() }
     }
 }
 
-/// Moves the rows of `x`, `[rows, width]`.
+/// Gathers rows of `x`, `[rows, width]`.
 ///
 /// # Panics
 ///
-/// If the moves are not for as many rows.
-pub fn move_rows(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
+/// If `gather` is for another number of rows.
+pub fn gather_rows(x: Tensor<2>, gather: &RowGather) -> Tensor<2> {
     let [rows, _] = x.dims();
-    assert_eq!(rows, moves.back.sources.len(), "the moves must be for as many rows");
-    Tensor::from_dispatch(Dispatch::move_rows(x.into_dispatch(), moves.clone()))
+    assert_eq!(rows, gather.inverse.sources.len(), "the gather must be for as many rows as x has");
+    Tensor::from_dispatch(Dispatch::gather_rows(x.into_dispatch(), gather.clone()))
 }
 
 routed! {
-    trait MoveRowsOps: Run<MoveRows, 1> {
-        fn move_rows(x: FloatTensor<Self>, moves: RowMoves) -> FloatTensor<Self> {
-            Self::run(MoveRows(moves), [x])
+    trait GatherRowsOps: Run<GatherRows, 1> {
+        fn gather_rows(x: FloatTensor<Self>, gather: RowGather) -> FloatTensor<Self> {
+            Self::run(GatherRows(gather), [x])
         }
     }
 }
 
 #[derive(Debug, Clone)]
-struct MoveRows(RowMoves);
+struct GatherRows(RowGather);
 
-impl Operation<1> for MoveRows {
+impl Operation<1> for GatherRows {
     fn needs(_: [bool; 1]) -> [bool; 1] {
         [false]
     }
@@ -92,23 +95,23 @@ impl Operation<1> for MoveRows {
 
 pub(super) mod generic {
     use super::super::route::Plain;
-    use super::{BackwardInputs, Compute, FloatTensor, MoveRows, NONE, RowMoves, Tensor};
+    use super::{BackwardInputs, Compute, FloatTensor, GatherRows, NONE, RowGather, Tensor};
 
-    impl<B: Plain> Compute<B, 1> for MoveRows {
+    impl<B: Plain> Compute<B, 1> for GatherRows {
         fn forward(&self, [x]: [FloatTensor<B>; 1]) -> FloatTensor<B> {
             B::primitive(forward(B::float(x), &self.0))
         }
 
         fn gradients(self, given: BackwardInputs<B, 1>) -> [Option<FloatTensor<B>>; 1] {
-            [Some(B::primitive(forward(B::float(given.gradient), &self.0.back())))]
+            [Some(B::primitive(forward(B::float(given.gradient), &self.0.inverse())))]
         }
     }
 
-    /// See [`super::move_rows`].
-    pub fn forward(x: Tensor<2>, moves: &RowMoves) -> Tensor<2> {
-        let rows = moves.there.on(&x.device().inner());
+    /// See [`super::gather_rows`].
+    pub fn forward(x: Tensor<2>, gather: &RowGather) -> Tensor<2> {
+        let rows = gather.forward.on(&x.device().inner());
         let moved = x.select(0, rows.clone().clamp_min(0));
-        if !moves.there.sources.contains(&NONE) {
+        if !gather.forward.sources.contains(&NONE) {
             return moved;
         }
         let size = moved.dims();
@@ -125,32 +128,32 @@ mod gpu {
 
     use super::super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers};
     use super::super::route::Generic;
-    use super::{BackwardInputs, Compute, MoveRows, RowMoves};
+    use super::{BackwardInputs, Compute, GatherRows, RowGather};
 
-    impl Compute<Cube, 1> for MoveRows {
+    impl Compute<Cube, 1> for GatherRows {
         fn forward(&self, [x]: [CubeTensor; 1]) -> CubeTensor {
             forward(x, &self.0)
         }
 
         fn gradients(self, given: BackwardInputs<Cube, 1>) -> [Option<CubeTensor>; 1] {
-            [Some(forward(given.gradient, &self.0.back()))]
+            [Some(forward(given.gradient, &self.0.inverse()))]
         }
     }
 
-    fn forward(x: CubeTensor, moves: &RowMoves) -> CubeTensor {
+    fn forward(x: CubeTensor, gather: &RowGather) -> CubeTensor {
         let x = in_order(x);
-        let rows = moves.there.on(&Cube::float::<2>(x.clone()).device());
+        let rows = gather.forward.on(&Cube::float::<2>(x.clone()).device());
         let rows = row_numbers(rows.try_into_primitive::<Cube>().expect("the rows are on their device"));
-        let ([_, width], count) = (x.meta.shape().dims(), moves.there.sources.len());
+        let ([_, width], count) = (x.meta.shape().dims(), gather.forward.sources.len());
         let elements = count * width;
         let out = empty_beside(&x, [count, width]);
         let (count, dim) = elements_on(&x, elements);
-        move_elements::launch(&x.client, count, dim, argument(&x), argument(&rows), argument(&out), elements, width);
+        gather_elements::launch(&x.client, count, dim, argument(&x), argument(&rows), argument(&out), elements, width);
         out
     }
 
     #[cube(launch)]
-    fn move_elements(x: &[f32], rows: &[i32], out: &mut [f32], elements: usize, width: usize) {
+    fn gather_elements(x: &[f32], rows: &[i32], out: &mut [f32], elements: usize, width: usize) {
         if ABSOLUTE_POS < elements {
             let source = rows[ABSOLUTE_POS / width];
             let mut value = 0f32;
@@ -168,22 +171,22 @@ mod kernel {
     use burn::backend::flex::FlexTensor;
 
     use super::super::values::{copies, dims, in_order, tensor, values};
-    use super::{BackwardInputs, Compute, MoveRows, NONE, RowMoves};
+    use super::{BackwardInputs, Compute, GatherRows, NONE, RowGather};
 
-    impl Compute<Flex, 1> for MoveRows {
+    impl Compute<Flex, 1> for GatherRows {
         fn forward(&self, [x]: [FlexTensor; 1]) -> FlexTensor {
             forward(x, &self.0)
         }
 
         fn gradients(self, given: BackwardInputs<Flex, 1>) -> [Option<FlexTensor>; 1] {
-            [Some(forward(given.gradient, &self.0.back()))]
+            [Some(forward(given.gradient, &self.0.inverse()))]
         }
     }
 
-    fn forward(x: FlexTensor, moves: &RowMoves) -> FlexTensor {
+    fn forward(x: FlexTensor, gather: &RowGather) -> FlexTensor {
         let x = in_order(x);
         let [_, width] = dims(&x);
-        let (sources, from) = (&moves.there.sources, values(&x));
+        let (sources, from) = (&gather.forward.sources, values(&x));
         let row = |source: u32| (source != NONE).then(|| &from[source as usize * width..][..width]);
         tensor(copies(sources, width, row), [sources.len(), width])
     }
@@ -196,17 +199,17 @@ mod tests {
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        let moves = RowMoves::pick(&[4, 0, 3], 6);
-        check_gradients([random([6, 5], 1)], |[x]| move_rows(x, &moves), |[x]| generic::forward(x, &moves));
-        let back = moves.back();
-        check_gradients([random([3, 5], 1)], |[x]| move_rows(x, &back), |[x]| generic::forward(x, &back));
+        let gather = RowGather::new(&[4, 0, 3], 6);
+        check_gradients([random([6, 5], 1)], |[x]| gather_rows(x, &gather), |[x]| generic::forward(x, &gather));
+        let back = gather.inverse();
+        check_gradients([random([3, 5], 1)], |[x]| gather_rows(x, &back), |[x]| generic::forward(x, &back));
     }
 
     #[test]
     fn what_was_picked_comes_back_and_the_rest_is_zero() {
-        let moves = RowMoves::pick(&[2, 0], 3);
+        let gather = RowGather::new(&[2, 0], 3);
         let x = random([3, 4], 1);
-        let returned = move_rows(move_rows(x.clone(), &moves), &moves.back());
+        let returned = gather_rows(gather_rows(x.clone(), &gather), &gather.inverse());
         let zeros = Tensor::zeros([1, 4], &x.device());
         same(&returned, &Tensor::cat(vec![x.clone().narrow(0, 0, 1), zeros, x.narrow(0, 2, 1)], 0), 0.0);
     }

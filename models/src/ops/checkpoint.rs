@@ -8,23 +8,23 @@ use super::route::routed;
 use super::tape::{BackwardInputs, Compute, Operation, Run};
 
 /// `x` itself, which gradient checkpointing keeps: what is computed from it may be computed again in the backward pass.
-pub fn keep<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::keep(x.into_dispatch()))
+pub fn checkpoint<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::checkpoint(x.into_dispatch()))
 }
 
 routed! {
-    trait KeepOps: Run<Keep, 1> {
-        fn keep(x: FloatTensor<Self>) -> FloatTensor<Self> {
-            Self::run(Keep, [x])
+    trait CheckpointOps: Run<Checkpoint, 1> {
+        fn checkpoint(x: FloatTensor<Self>) -> FloatTensor<Self> {
+            Self::run(Checkpoint, [x])
         }
     }
 }
 
-/// Does nothing but have its output kept.
+/// The identity, whose output is kept.
 #[derive(Debug, Clone)]
-struct Keep;
+struct Checkpoint;
 
-impl Operation<1> for Keep {
+impl Operation<1> for Checkpoint {
     const RECOMPUTABLE: bool = false;
 
     fn needs(_: [bool; 1]) -> [bool; 1] {
@@ -32,7 +32,7 @@ impl Operation<1> for Keep {
     }
 }
 
-impl<B: Backend> Compute<B, 1> for Keep {
+impl<B: Backend> Compute<B, 1> for Checkpoint {
     fn forward(&self, [x]: [FloatTensor<B>; 1]) -> FloatTensor<B> {
         x
     }
