@@ -41,6 +41,14 @@ pub enum RecommendError {
         /// The id.
         id: String,
     },
+    /// The catalog has no item of an id in a user's history.
+    #[error("user `{user}`: the catalog has no item `{id}`")]
+    UnknownItemOf {
+        /// The user.
+        user: String,
+        /// The id.
+        id: String,
+    },
     /// A language model without the catalog that it recommends from.
     #[error("{}: is not a shop folder; a model alone needs prepared data to recommend from", model.display())]
     NoData {

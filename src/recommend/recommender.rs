@@ -8,7 +8,7 @@ use super::config::RecommenderConfig;
 use super::error::RecommendError;
 use super::histories::UserHistory;
 use super::language::Language;
-use super::query::{Query, Resolved};
+use super::query::{Chosen, Query, Resolved};
 use super::scorer::{Found, Scorer};
 use crate::data::{Item, Prepared, PreparedCatalog};
 use crate::eval::{CollaborativeModel, load_sasrec};
@@ -233,17 +233,27 @@ impl Recommender {
     }
 
     /// [`recommend`](Self::recommend) for many users on the terms of one query, whose own history does not count. `give`
-    /// is given the answers part by part, with the number of users that are done, and says whether to go on.
+    /// is given the answers part by part, with the number of users that are done, and says whether to continue.
     ///
     /// # Errors
     ///
-    /// As [`recommend`](Self::recommend), and what `give` fails with.
+    /// An id that the catalog does not have, before anything is computed; as [`recommend`](Self::recommend), and what
+    /// `give` fails with.
     pub fn recommend_to_all<E: From<RecommendError>>(
         &self,
         users: &[UserHistory],
         query: &Query,
         mut give: impl FnMut(Vec<UserAnswer>, usize) -> Result<bool, E>,
     ) -> Result<(), E> {
+        for UserHistory { user, history } in users {
+            let unknown = history.iter().find_map(|chosen| match chosen {
+                Chosen::Id(id) if self.catalog.catalog.position(id).is_none() => Some(id),
+                _ => None,
+            });
+            if let Some(id) = unknown {
+                return Err(RecommendError::UnknownItemOf { user: user.clone(), id: id.clone() }.into());
+            }
+        }
         let mut done = 0;
         for users in users.chunks(AT_ONCE) {
             let of_user = |user: &UserHistory| Query { history: user.history.clone(), ..query.clone() };

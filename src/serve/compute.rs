@@ -124,13 +124,13 @@ fn answer(served: &Served, tasks: Vec<Task>) {
             Task::Recommend(queries, reply) if queries.len() > PART => answer_in_parts(served, &queries, reply),
             Task::Recommend(queries, reply) if !reply.is_closed() => waiting.push((queries, reply)),
             Task::Rank(history, items, reply) if !reply.is_closed() => {
-                let _ = reply.send(safely(|| served.recommender.rank(&history, &items)));
+                let _ = reply.send(safely(served, || served.recommender.rank(&history, &items)));
             }
             Task::Recommend(..) | Task::Rank(..) => {}
         }
     }
     let queries: Vec<Query> = waiting.iter().flat_map(|(queries, _)| queries.iter().cloned()).collect();
-    match safely(|| served.recommender.recommend(&queries)) {
+    match safely(served, || served.recommender.recommend(&queries)) {
         Ok(answers) => {
             let mut answers = answers.into_iter();
             for (queries, reply) in waiting {
@@ -141,7 +141,7 @@ fn answer(served: &Served, tasks: Vec<Task>) {
         // One of them is at fault: each for itself.
         Err(_) if waiting.len() > 1 => {
             for (queries, reply) in waiting {
-                let _ = reply.send(safely(|| served.recommender.recommend(&queries)));
+                let _ = reply.send(safely(served, || served.recommender.recommend(&queries)));
             }
         }
         Err(problem) => waiting.into_iter().for_each(|(_, reply)| drop(reply.send(Err(problem.clone())))),
@@ -155,7 +155,7 @@ fn answer_in_parts(served: &Served, queries: &[Query], reply: Reply<Vec<Answer>>
         if reply.is_closed() {
             return;
         }
-        match safely(|| served.recommender.recommend(part)) {
+        match safely(served, || served.recommender.recommend(part)) {
             Ok(more) => answers.extend(more),
             Err(problem) => return drop(reply.send(Err(problem))),
         }
@@ -163,8 +163,9 @@ fn answer_in_parts(served: &Served, queries: &[Query], reply: Reply<Vec<Answer>>
     let _ = reply.send(Ok(answers));
 }
 
-/// With all threads awake until it is done. No panic of a model takes the thread with it.
-fn safely<T: Send>(compute: impl FnOnce() -> Result<T, RecommendError> + Send) -> Result<T, Problem> {
-    let result = catch_unwind(AssertUnwindSafe(|| with_awake_threads(compute))).map_err(|_| Problem::failed())?;
+/// Runs the models, on the CPU with all threads awake. No panic of a model takes the thread with it.
+fn safely<T: Send>(served: &Served, compute: impl FnOnce() -> Result<T, RecommendError> + Send) -> Result<T, Problem> {
+    let run = || if served.on_cpu { with_awake_threads(compute) } else { compute() };
+    let result = catch_unwind(AssertUnwindSafe(run)).map_err(|_| Problem::failed())?;
     result.map_err(Problem::from)
 }

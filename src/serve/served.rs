@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::title_search::TitleSearch;
 use crate::fit::Shop;
 use crate::models::files::read_json;
+use crate::models::is_cpu;
 use crate::recommend::{RecommendError, Recommender, RecommenderConfig};
 
 /// Models and a catalog.
@@ -14,6 +15,8 @@ pub(super) struct Served {
     pub recommender: Recommender,
     pub titles: TitleSearch,
     pub info: Info,
+    /// Whether the models are on the CPU.
+    pub on_cpu: bool,
 }
 
 /// The models, their metrics and the data.
@@ -54,6 +57,7 @@ impl Served {
             why: of_shop("why"),
             models: of_shop("models"),
         };
-        Ok(Self { titles: TitleSearch::new(&recommender.catalog().catalog), info, recommender })
+        let (titles, on_cpu) = (TitleSearch::new(&recommender.catalog().catalog), is_cpu(&config.device));
+        Ok(Self { titles, info, recommender, on_cpu })
     }
 }

@@ -122,12 +122,17 @@ fn the_program_recommends_by_id_by_title_and_to_all_users_of_a_file() {
         assert!(message.contains("refusing to overwrite"), "{message}");
     }
 
+    let strangers = w.path("strangers.jsonl");
+    let with_stranger = format!("{}\n{}", lines[0], json!({ "user": "u", "history": [id, "nothing"] }));
+    std::fs::write(&strangers, with_stranger).unwrap();
+
     // The training rows are not read, and not needed.
     std::fs::remove_file(Path::new(&data).join("train.jsonl")).unwrap();
     one(&["--history-id", id]);
     for (more, part) in [
         (vec!["--history-id", "nothing"], "history: the catalog has no item `nothing`"),
         (vec!["--users", &lists], "is not a history"),
+        (vec!["--users", &strangers], "user `u`: the catalog has no item `nothing`"),
         (vec!["--history", title, "--history-id", id], "cannot be used with"),
         (vec![], "--history"),
     ] {
