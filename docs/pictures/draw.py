@@ -292,7 +292,7 @@ FOREST = {
         ("Guided, mixture", "counting/compare-office.json", "transition", "guided-mixture")],
     "Search guided by item transitions against item transitions alone, Amazon Toys": [
         ("Guided, product", "toys/compare-guided.json", "transition", "guided-product"),
-        ("Guided, mixture", "toys/compare-guided.json", "transition", "guided-mixture")],
+        ("The same, without the history", "toys/compare-new.json", "transition", "guided-product")],
     "Stage 2 on lists against stage 1 continued for as many steps, Office Products": [
         ("Hits", "stage2/compare-steps-office-first.json", "continued", "hit"),
         ("ReRe's rule", "stage2/compare-steps-office-first.json", "continued", "rere"),

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::CliError;
 use crate::models::ModelError;
-pub(super) use crate::report::duration;
+pub(super) use crate::text::duration;
 use crate::text::printable;
 
 /// Seconds between two plain lines where there is no terminal.

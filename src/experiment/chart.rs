@@ -9,6 +9,7 @@ use super::error::PlanError;
 use super::expand::{Bindings, is_plain};
 use super::table::{figure, steps_called};
 use crate::eval::mean_and_deviation;
+use crate::report::Series;
 
 /// A chart with a line for each kind of model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -42,15 +43,6 @@ struct Point {
     y: String,
     #[serde(skip)]
     steps: [Vec<String>; 2],
-}
-
-/// A line of a chart.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series {
-    /// What it is called.
-    pub name: String,
-    /// Its points, and half the length of the bar through each: a standard deviation of its results.
-    pub points: Vec<((f64, f64), f64)>,
 }
 
 impl Chart {

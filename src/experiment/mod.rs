@@ -15,7 +15,7 @@ mod work;
 #[cfg(all(test, feature = "cli"))]
 pub(crate) use carry_out::OF_A_NEW_SASREC;
 pub use carry_out::{Program, StepEvent};
-pub use chart::{Chart, Series};
+pub use chart::Chart;
 pub use error::{ExperimentError, PlanError};
 pub use origin::{Origin, checksum};
 pub use plan::{Experiment, Step};

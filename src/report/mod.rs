@@ -23,9 +23,8 @@ mod standing;
 
 pub use attention::{Examples, View, views};
 pub use contents::{Contents, Evaluated, Subject};
-pub(crate) use label::duration;
 pub use make::{Report, ReportConfig, ReportEvent};
 pub use page::{is_page, page};
-pub use picture::picture;
+pub use picture::{Series, picture};
 pub use run::Run;
 pub use standing::{Best, Standing};

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::contents::Contents;
 use super::html::{Table, Text, share};
-use super::label::{badge, duration, named};
+use super::label::{badge, named};
 use super::run::Run;
 use super::standing::{Best, Standing};
+use crate::text::duration;
 
 /// Settings that have a row of their own in every report, by their paths in `run.json`.
 const HEADLINES: [(&str, &str); 4] =

@@ -4,12 +4,20 @@ use super::chart::{Across, Chart, HEIGHT, Line, WIDTH};
 use super::html::Text;
 use super::label::{colour, letter};
 use super::page::STYLE;
-use crate::experiment::Series;
 
 /// Where the names begin, and the distance from one to the next.
 const NAMES: f64 = 36.0;
 const NAME_HEIGHT: f64 = 16.0;
 const MARGIN: f64 = 12.0;
+
+/// A line of a chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// What it is called.
+    pub name: String,
+    /// Its points, and half the length of the bar through each: a standard deviation of its results.
+    pub points: Vec<((f64, f64), f64)>,
+}
 
 /// A chart of some lines as an SVG file, with their names; `across` says what lies across. Both axes begin at zero.
 pub fn picture(title: &str, across: &str, series: &[Series]) -> String {

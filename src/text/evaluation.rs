@@ -1,6 +1,6 @@
+use super::duration::duration;
 use super::table::table;
 use crate::eval::{CUTOFFS, EvaluationResult, Exposure, Metric, Ranking, Shard, TargetGroups, TransitionConfig};
-use crate::report::duration;
 use crate::run::ChosenGuidance;
 
 /// The metrics of an evaluation: how well the model ranks, for whom, what its lists show, and what they cost.

@@ -1,5 +1,5 @@
+use super::duration::duration;
 use crate::experiment::{Experiment, ExperimentError, StepEvent};
-use crate::report::duration;
 
 /// What an experiment is about, what it takes and what it needs.
 pub fn of_experiment(experiment: &Experiment) -> String {

@@ -1,10 +1,10 @@
 use std::path::Path;
 
 use super::data::of_columns;
+use super::duration::duration;
 use super::table::table;
 use crate::data::{Splits, Summary};
 use crate::fit::{FitEvent, Metrics, Shop};
-use crate::report::duration;
 use crate::run::RunEvent;
 
 /// What happens in the work on a shop, in a line.

@@ -1,8 +1,8 @@
 use serde::Deserialize;
 
+use super::duration::duration;
 use super::table::table;
 use crate::recommend::{Evidence, Recommendation, TitleShare, Why};
-use crate::report::duration;
 use crate::run::{RunOutcome, Sample};
 use crate::train::{Progress, RunPaths, Validation};
 
