@@ -7,7 +7,8 @@
 FROM rust:1-bookworm AS build
 WORKDIR /source
 COPY . .
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+# The second flag has random numbers come from the kernel, where there may be no /dev.
+ENV RUSTFLAGS="-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\""
 RUN cargo build --release --target x86_64-unknown-linux-gnu \
     && strip -o /latentr3 target/x86_64-unknown-linux-gnu/release/latentr3
 
