@@ -16,8 +16,8 @@ use crate::recommend::{RecommenderConfig, add_items};
 Example: latentr3 add-items --model shop --items new.csv
          latentr3 add-items --model shop --id SKU-99 --title \"turquoise lamp\"
 
-A language model recommends new items by their titles at once. Item transitions and SASRec cannot, until `fit` reads orders of \
-them. A running server includes them after it reloads its folder.")]
+A language model recommends new items by their titles at once. Item transitions and SASRec cannot, until `fit` \
+reads orders of them. A running server includes them after it reloads its folder.")]
 pub(super) struct AddItemsArgs {
     /// Shop folder (`latentr3 fit`)
     #[arg(long, value_name = "DIR")]

@@ -23,8 +23,8 @@ Example: latentr3 fit --data orders.csv --items items.csv --domain products --ou
          latentr3 fit --from shop --data newer.csv --out shop-2
 
 Columns are detected by name and content and printed; options override them. The newest rows validate and test: by \
-time if the column has real dates over more than a month, else each user's last two interactions. Item \
-transitions, SASRec and a language model are trained within the time limit. The one with the best NDCG@10 on \
+time if the column has real dates over more than a month, else each user's last two interactions. Item transitions, \
+SASRec and a language model are trained within the time limit. The one with the best NDCG@10 on \
 validation users, or a simpler one that trails by no more than the standard error, is retrained on all data.")]
 pub(super) struct FitArgs {
     #[command(flatten)]

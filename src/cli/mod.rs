@@ -44,8 +44,8 @@ use crate::runtime::{use_threads, with_awake_threads};
 #[command(
     name = "latentr3",
     version,
-    after_help = "Start with `latentr3 demo`: it builds a recommender from synthetic data in at most three minutes. Then run \
-`latentr3 fit` on your own data."
+    after_help = "Start with `latentr3 demo`: it builds a recommender from synthetic data in at most three minutes. \
+Then run `latentr3 fit` on your own data."
 )]
 pub struct Cli {
     /// Show no progress and no tables

@@ -23,8 +23,8 @@ Example: latentr3 serve --model shop
          curl -s localhost:8080/v1/recommend -H 'Content-Type: application/json' -d '{\"history\": [\"SKU-1\"], \"top\": 3}'
 
 Open / in a browser to try it; /openapi.json describes all routes, and /metrics is for Prometheus. The log has one \
-JSON line per request, or with --quiet per server error, timeout and full queue. Ctrl-C shuts down after open requests are answered. SIGHUP or POST \
-/admin/reload reloads the folder.")]
+JSON line per request, or with --quiet per server error, timeout and full queue. Ctrl-C shuts down after open \
+requests are answered. SIGHUP or POST /admin/reload reloads the folder.")]
 pub(super) struct ServeArgs {
     /// Shop folder (`latentr3 fit`), Hugging Face folder, run folder or name on the hub
     #[arg(long, value_name = "MODEL")]

@@ -239,7 +239,7 @@ pub(super) fn launch(
     result.map(drop)
 }
 
-/// Goes on with a run of the command's own stage, if the other options are those that it began with.
+/// Resumes a run of the command's own stage, if the other options are those that it began with.
 fn resume_run(
     run: &RunArgs,
     training: &TrainingOptions,

@@ -138,7 +138,7 @@ impl PrepareConfig {
             out: PathBuf::new(),
             tokenizer: self.tokenizer.as_deref().map(name),
             template: self.template.as_deref().map(name),
-            raw: RawConfig { items: self.raw.items.as_deref().map(name), ..self.raw.clone() },
+            raw: self.raw.clone().without_path(),
             ..self.clone()
         }
     }

@@ -97,7 +97,7 @@ impl Program<'_> {
         step: &Step,
         end: Option<Instant>,
     ) -> Result<bool, ExperimentError> {
-        if end.is_some_and(|end| Instant::now() >= end) {
+        if is_over(end) {
             return Ok(false);
         }
         let own = ["steps", "log", "json"].map(|name| folder.work.join(name));
@@ -129,7 +129,7 @@ impl Program<'_> {
             _ if is_stopped => return Err(stopped_in(step)),
             None => return Ok(false),
             Some(status) if status.code() == Some(self.interrupted_code.into()) => {
-                return if end.is_some_and(|end| Instant::now() >= end) { Ok(false) } else { Err(stopped_in(step)) };
+                return if is_over(end) { Ok(false) } else { Err(stopped_in(step)) };
             }
             Some(_) => return Err(ExperimentError::Step { step: step.name.clone(), log }),
         }
@@ -178,7 +178,7 @@ impl Program<'_> {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(stopped_in(step));
             }
-            if end.is_some_and(|end| Instant::now() >= end) {
+            if is_over(end) {
                 return Ok(None);
             }
             std::thread::sleep(LOOK_EVERY);
@@ -194,7 +194,7 @@ impl Program<'_> {
             if let Some(status) = child.try_wait()? {
                 return Ok(Some(status));
             }
-            let is_over = end.is_some_and(|end| Instant::now() >= end);
+            let is_over = is_over(end);
             if stopped.is_none() && (is_over || self.interrupted.load(Ordering::Relaxed)) {
                 stopped = Some(Instant::now());
                 if is_over { (self.terminate)(&child) } else { (self.stop)(&child) }
@@ -208,6 +208,10 @@ impl Program<'_> {
             std::thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+fn is_over(end: Option<Instant>) -> bool {
+    end.is_some_and(|end| Instant::now() >= end)
 }
 
 /// Gives a result the names of folders instead of where they are on this machine.

@@ -50,6 +50,7 @@ mod serving;
 mod serving_under_load;
 mod smollm2;
 mod temperature;
+mod thought_samples;
 mod training;
 #[cfg(feature = "mpi")]
 mod workers;

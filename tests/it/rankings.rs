@@ -6,49 +6,18 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use latentr3::models::decode::{BeamConfig, SearchTerms, TitleStart, beam_search, beam_search_after};
 use latentr3::models::host::read;
-use latentr3::models::{LatentRecommender, NamedMapper, Objective, ObjectiveKind, Samples, map_named};
+use latentr3::models::{LatentRecommender, NamedMapper, Objective, ObjectiveKind, map_named};
 use latentr3::train::grpo::{
     AdvantageKind, GrpoConfig, Hit, ItemGroup, ItemsConfig, Mixed, NdcgGain, RankPenalty, RankingGrpo, Reward,
     RewardTerm, Sample, freeze_untrained,
 };
 use latentr3::train::sft::Sft;
-use latentr3::train::{Example, Gradients, LocalUpdate, Stage, World};
+use latentr3::train::{Example, Stage, World};
 
 use crate::common::catalog::{END, examples, items, log_probability, objective};
+use crate::common::lists::{assert_same_gradients, config, metric, rolled_out, stage, terms};
 use crate::common::small::{small_model, weights};
 use crate::common::training::optimizer;
-
-fn config(advantage: AdvantageKind, items: ItemsConfig) -> GrpoConfig {
-    GrpoConfig { group: 3, advantage, items: Some(items), train_backbone: true, ..Default::default() }
-}
-
-fn terms(text: &str) -> Vec<RewardTerm> {
-    text.split(',').map(|term| term.parse().unwrap()).collect()
-}
-
-fn stage(config: GrpoConfig, start: &LatentRecommender, objective: &Objective, micro_batch: usize) -> RankingGrpo {
-    RankingGrpo::new(config, micro_batch, 5, start, objective.clone()).unwrap()
-}
-
-fn rolled_out(stage: &RankingGrpo, model: &LatentRecommender, examples: &[Example]) -> (Vec<ItemGroup>, LocalUpdate) {
-    let world = World::alone();
-    stage.roll_out_and_update(model, &world.local_batch(&examples.iter().collect::<Vec<_>>()), 1).unwrap()
-}
-
-fn metric(update: &LocalUpdate, name: &str) -> f64 {
-    f64::from(read(update.metrics.get(name).unwrap())[0])
-}
-
-fn assert_same_gradients(one: &Gradients, two: &Gradients, factor: f32) {
-    let (mut difference, mut norm) = (0.0f32, 0.0f32);
-    assert!(one.names().eq(two.names()));
-    for name in one.names() {
-        let [a, b] = [one, two].map(|gradients| read(gradients.get(name).unwrap()));
-        difference += a.iter().zip(&b).map(|(a, b)| (a - factor * b).powi(2)).sum::<f32>();
-        norm += a.iter().map(|a| a * a).sum::<f32>();
-    }
-    assert!(norm > 0.0 && difference.sqrt() < 1e-4 * norm.sqrt(), "{difference} {norm}");
-}
 
 #[test]
 fn a_list_is_what_the_search_finds_and_its_items_have_their_probabilities() {
@@ -222,84 +191,6 @@ fn a_further_update_on_the_same_model_is_the_first_one() {
         assert!((metric(&first, "ratio") - metric(&first, "choices")).abs() < 1e-3, "each ratio is 1");
         assert!(metric(&first, "kl") > 0.0);
     }
-}
-
-#[test]
-fn samples_of_a_thought_have_lists_of_their_own_and_earn_by_the_target() {
-    let (items, start) = (items(), small_model(1, 3));
-    let (objective, examples) = (objective(&items), examples(&items));
-    let world = World::alone();
-    let batch = world.local_batch(&examples.iter().collect::<Vec<_>>());
-    let of = ItemsConfig { rewards: terms("hit=0,log-posterior,perplexity=0.1"), thoughts: 3, ..Default::default() };
-    let config = GrpoConfig {
-        sigma_relative: Some(0.5),
-        kl: 0.01,
-        max_perplexity: 1.8,
-        ..config(AdvantageKind::LeaveOneOut, of)
-    };
-    let policy = freeze_untrained(start.clone(), &config);
-    let [one, two] = [1, 8].map(|micro_batch| stage(config.clone(), &start, &objective, micro_batch));
-    let (groups, update) = one.roll_out_and_update(&policy, &batch, 1).unwrap();
-    assert_eq!(groups.len(), 9);
-    let plain = config_of_one_thought();
-    let policy_of_one = freeze_untrained(start.clone(), &plain);
-    let (single, _) = rolled_out(&stage(plain, &start, &objective, 8), &policy_of_one, &examples);
-    let mut capped = 0;
-    for (samples, single) in groups.chunks(3).zip(&single) {
-        let sums = |group: &ItemGroup| group.list.iter().map(|item| item.log_prob()).collect::<Vec<_>>();
-        let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
-        assert!(near(&sums(&samples[0]), &sums(single)), "the first sample is free of noise");
-        assert!(!near(&sums(&samples[1]), &sums(single)) && !near(&sums(&samples[1]), &sums(&samples[2])));
-        assert!(samples.iter().map(|sample| sample.thought_weight).sum::<f64>().abs() < 1e-9);
-        for sample in samples {
-            let target: f64 = sample.target.iter().map(|&value| f64::from(value)).sum();
-            let others = sample.list.iter().filter(|item| !item.is_target).map(|item| item.log_prob().exp());
-            let posterior = (target.exp() / (target.exp() + others.sum::<f64>())).ln();
-            let perplexity = (-target / sample.target.len() as f64).exp();
-            assert!((sample.thought_reward - (posterior - 0.1 * perplexity.min(1.8))).abs() < 1e-6);
-            capped += usize::from(perplexity > 1.8);
-        }
-    }
-    assert!(capped > 0 && capped < 9, "{capped}");
-    // The same in other micro-batches, and in a pass of its own.
-    let (_, other) = two.roll_out_and_update(&policy, &batch, 1).unwrap();
-    assert_same_gradients(&update.gradients, &other.gradients, 1.0);
-    assert_same_gradients(&update.gradients, &two.update(&policy, &batch, 1, &groups).unwrap().gradients, 1.0);
-    let (elsewhere, _) = one.roll_out_and_update(&policy, &batch, 2).unwrap();
-    assert_ne!(elsewhere[1].target, groups[1].target, "another step has other noise");
-}
-
-#[test]
-fn a_further_update_keeps_the_noise_as_it_was_added() {
-    let (items, start) = (items(), small_model(1, 3));
-    let (objective, examples) = (objective(&items), examples(&items));
-    let world = World::alone();
-    let batch = world.local_batch(&examples.iter().collect::<Vec<_>>());
-    let of = ItemsConfig { rewards: terms("hit=0,log-posterior"), thoughts: 3, ..Default::default() };
-    let config = GrpoConfig { sigma_relative: Some(0.5), ..config(AdvantageKind::LeaveOneOut, of) };
-    let stage = stage(config.clone(), &start, &objective, 8);
-    let (groups, _) = stage.roll_out_and_update(&freeze_untrained(start, &config), &batch, 1).unwrap();
-    // Its thoughts have other norms.
-    let moved = freeze_untrained(small_model(1, 4), &config);
-    let found = metric(&stage.update(&moved, &batch, 1, &groups).unwrap(), "target_loss");
-    let mut expected = 0.0;
-    for (example, samples) in examples.iter().zip(groups.chunks(3)) {
-        let noise: Vec<f32> = samples.iter().flat_map(|sample| sample.noise.clone()).collect();
-        let draw = |thought: Tensor<2>| {
-            let [_, width] = thought.dims();
-            let noise = Tensor::<1>::from_data(noise.as_slice(), &thought.device().inner()).reshape([3, width]);
-            thought.repeat_dim(0, 3) + noise
-        };
-        let (state, samples) = (moved.prefill(&[&example.prompt]).unwrap(), Samples { count: 3, draw: Box::new(draw) });
-        let start = TitleStart::think_in_samples(&moved, &objective, state, samples).unwrap();
-        let sums = moved.title_log_probs(&start, &[example.target.as_slice(); 3], &objective).unwrap().sums();
-        expected -= read(sums).iter().map(|&sum| f64::from(sum)).sum::<f64>() / 9.0;
-    }
-    assert!((found - expected).abs() < 1e-5, "{found} {expected}");
-}
-
-fn config_of_one_thought() -> GrpoConfig {
-    config(AdvantageKind::Group, ItemsConfig::default())
 }
 
 #[test]

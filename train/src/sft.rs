@@ -42,9 +42,9 @@ impl Sft {
         Self { micro_batch, objective, temperature, regularization, seed: 0 }
     }
 
-    /// A rank's part of an update: the metric `loss` is its part of what is minimised, the mean negative
-    /// log-likelihood, with dropout, temperature and label smoothing, over all target tokens of the batch, or with the
-    /// catalog's objective over all of its titles. Dropout is that of step 0.
+    /// A rank's part of an update. The metric `loss` is its part of what is minimised: the mean negative log-likelihood
+    /// over all target tokens of the batch, or with the catalog's objective over all of its titles. Dropout, that of
+    /// step 0, temperature and label smoothing are in it.
     ///
     /// # Errors
     ///

@@ -105,6 +105,14 @@ fn parse_cold(text: &str) -> Result<bool, String> {
     }
 }
 
+impl RawConfig {
+    /// The same with the name of the file of titles in the place of its path.
+    pub(in crate::data) fn without_path(self) -> Self {
+        let name = |path: PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
+        Self { items: self.items.map(name), ..self }
+    }
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self {

@@ -42,7 +42,7 @@ pub(crate) fn locate(data: &Path) -> Result<Option<Found>, DataError> {
     let entries = std::fs::read_dir(data).map_err(|error| DataError::io(data, "read", error))?;
     let mut names = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|error| DataError::io(data, "list", error))?;
+        let entry = entry.map_err(|error| DataError::io(data, "read", error))?;
         names.extend(entry.file_name().into_string());
     }
     names.sort();

@@ -19,8 +19,6 @@ pub(super) mod time;
 mod titles;
 pub(super) mod unfiltered;
 
-use std::path::PathBuf;
-
 use indexmap::IndexSet;
 
 use config::{RawConfig, RawSummary, SplitKind};
@@ -187,10 +185,8 @@ pub(super) fn plan(
     }
     let rows = Splits::make(|split| places.get(split).len());
     let whole_catalog = config.whole_catalog;
-    let name = |path: &PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
-    let items_file = config.items.as_ref().map(name);
     let summary = RawSummary {
-        config: RawConfig { items: items_file, k_core: Some(k), split: Some(kind), ..config },
+        config: RawConfig { k_core: Some(k), split: Some(kind), ..config.without_path() },
         density: steps.density(),
         steps: steps.taken,
         items_with_several_titles,

@@ -5,6 +5,7 @@ pub mod close;
 pub mod examples;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod lists;
 pub mod program;
 pub mod raw;
 pub mod runs;

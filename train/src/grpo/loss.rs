@@ -12,7 +12,7 @@ pub struct PolicyLoss {
     pub kl: Option<Tensor<1>>,
     /// The probability ratio, `[1]`, without gradient.
     pub ratio: Tensor<1>,
-    /// The number of tokens whose ratio is outside the clip range, `[1]`.
+    /// The tokens whose ratio is outside the clip range, `[1]`: a share, or their number if `total` is 1.
     pub clipped: Tensor<1>,
 }
 
