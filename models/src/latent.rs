@@ -173,7 +173,8 @@ fn weighted_mean(weights: Tensor<2>, state: &PromptState) -> Tensor<2> {
         let hidden = segment.hidden();
         let [rows, tokens, d_model] = hidden.dims();
         let weights = weights.clone().narrow(1, start, tokens).reshape([rows, prompts / rows, tokens]);
-        let part = weights.matmul(hidden).reshape([prompts, d_model]);
+        // cubek has no product for a part of a wider matrix that is one column.
+        let part = if tokens == 1 { weights * hidden } else { weights.matmul(hidden) }.reshape([prompts, d_model]);
         mean = Some(match mean {
             Some(mean) => mean + part,
             None => part,
@@ -181,4 +182,32 @@ fn weighted_mean(weights: Tensor<2>, state: &PromptState) -> Tensor<2> {
         start += tokens;
     }
     mean.expect("a prompt has run")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ThoughtKind;
+    use crate::LatentRecommender;
+    use crate::backbone::{BackboneConfig, NewBackbone};
+    use crate::ops::testing::{device, same};
+
+    #[test]
+    fn prompts_think_together_as_they_do_alone() {
+        let config = BackboneConfig::new(&NewBackbone::tiny(20, 0)).unwrap();
+        let model = LatentRecommender::new(config, ThoughtKind::LatentAttention, 3, 1, &device()).unwrap();
+        let prompts: [&[u32]; 3] = [&[1, 2, 3, 4], &[1, 5], &[1, 2, 6]];
+        let thoughts = |prompts: &[&[u32]]| {
+            let mut state = model.prefill(prompts).unwrap();
+            let last = model.think(&mut state).unwrap().expect("the model thinks");
+            (last, state)
+        };
+        let (together, state) = thoughts(&prompts);
+        let super::ThoughtSource::LatentAttention(attention) = &model.source else { panic!("it was asked for") };
+        let weights = attention.weights(&state);
+        same(&weights.sum_dim(1), &together.ones_like().narrow(1, 0, 1), 1e-5);
+        for (row, prompt) in prompts.iter().enumerate() {
+            let (alone, _) = thoughts(&[prompt]);
+            same(&together.clone().narrow(0, row, 1), &alone, 1e-4);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::common::program::{Workshop, succeed};
 const LAYERS: [&str; 2] = ["2", "6"];
 
 /// What each further layer adds to the launches that `of` finds in what `bench` prints.
-fn launches_of_a_layer(w: &Workshop, what: &[&str], of: impl Fn(&Value) -> f64) -> f64 {
+fn launches_of_a_layer(w: &Workshop, what: &[&str], mut of: impl FnMut(&Value) -> f64) -> f64 {
     let device = std::env::var("LATENTR3_TEST_DEVICE").expect("the test runs on a GPU");
     let data = w.path("prepared");
     let [few, many] = LAYERS.map(|layers| {
@@ -33,14 +33,23 @@ fn a_layer_launches_few_kernels() {
         let paths = ["init", "--out", &model, "--tokenizer", &tokenizer, "--layers", layers, "--quiet"];
         succeed(&[&paths, &sizes[..]].concat());
     }
-    // A step that follows one of other rows.
+    // Steps that follow one of other rows.
+    let mut new_kernels = Vec::new();
+    let step = |found: &Value| {
+        new_kernels.push(found["new_kernels"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum());
+        found["launches"][0].as_f64().unwrap()
+    };
+    let later = ["--objective", "catalog", "--steps", "3", "--warm-up", "1"];
+    let stage_1 = launches_of_a_layer(&w, &[&["sft", "--batch", "8"], &later[..]].concat(), step);
+    let most: u64 = new_kernels.into_iter().max().unwrap();
     let step = |found: &Value| found["launches"][0].as_f64().unwrap();
     let second = ["--steps", "1", "--warm-up", "1"];
-    let stage_1 = launches_of_a_layer(&w, &[&["sft", "--batch", "8"], &second[..]].concat(), step);
     let stage_2 = launches_of_a_layer(&w, &[&["grpo", "--batch", "64", "--group", "8"], &second[..]].concat(), step);
     let pass = |found: &Value| found["launches"].as_f64().unwrap() / found["reads"].as_f64().unwrap();
     let search = launches_of_a_layer(&w, &["eval", "--users", "4", "--batch", "4"], pass);
     let found = format!("{stage_1} in stage 1, {stage_2} in stage 2, {search} in a pass of the search");
-    println!("launches of a layer: {found}");
-    assert!(stage_1 <= 259.0 && stage_2 <= 95.0 && search <= 40.0, "{found}");
+    println!("launches of a layer: {found}; {most} new kernels in three later steps");
+    // Burn adds up and fills vectors of two or four numbers where their count allows it.
+    assert!(most <= 4, "{most} new kernels after the first step");
+    assert!(stage_1 <= 107.0 && stage_2 <= 71.0 && search <= 29.5, "{found}");
 }

@@ -152,18 +152,20 @@ pub(crate) fn forward_after(
     rows: &[&Example],
 ) -> Result<TargetLogProbs, TrainError> {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
+    let model = model.with_joined_projections();
     let mut state = model.backbone.prefill_after(prefix, &prompts(rows))?;
     let thought = model.think(&mut state)?;
     Ok(model.target_log_probs(&state, thought, &targets, objective)?)
 }
 
-/// The prefix that the prompts of some examples share, run once; nothing where a rank has no example.
+/// The prefix that the prompts of some examples share, run once; nothing where a rank has no example, or where the model
+/// runs it along with them.
 ///
 /// # Errors
 ///
 /// See [`LatentRecommender::prefill`].
 pub(crate) fn shared_prefix(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<SharedPrefix>, TrainError> {
-    if rows.is_empty() {
+    if rows.is_empty() || model.backbone.runs_prefix_along() {
         return Ok(None);
     }
     Ok(model.backbone.shared_prefix(&prompts(rows))?)

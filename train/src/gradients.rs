@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Gradients as Tape, Tensor, TensorData};
-use latentr3_models::ops::squares;
+use latentr3_models::ops::{add_squares, squares};
 use latentr3_models::{NamedVisitor, host, visit_named};
 
 use crate::trainable::Trainable;
@@ -52,8 +52,9 @@ impl Gradients {
 
     /// The Euclidean norm over all of them, `[1]`, added up in the order of the names.
     pub fn norm(&self) -> Option<Tensor<1>> {
-        let squares = self.by_name.values().map(|gradient| squares(gradient.clone()));
-        squares.reduce(|sum, squares| sum + squares).map(|squares| squares.sum().sqrt())
+        let mut gradients = self.by_name.values().cloned();
+        let first = squares(gradients.next()?);
+        Some(gradients.fold(first, add_squares).sum().sqrt())
     }
 
     /// The gradient of one parameter as a matrix `[first dimension, the others]`, if it has one.

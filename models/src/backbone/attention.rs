@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::config::BackboneConfig;
 use super::dropout::LayerDropped;
+use super::joined::Joined;
 use super::layers::{Linear, RmsNorm};
 use super::rope::RopeAngles;
 use super::state::KeyValue;
@@ -30,6 +31,9 @@ pub struct Attention {
     head_dim: usize,
     /// Whether queries and keys are rotated.
     rotates: bool,
+    /// The projections of queries, keys and values as one, for a pass on a GPU.
+    #[module(skip)]
+    pub(super) joined: Option<Joined>,
 }
 
 /// Keys and values of one earlier segment in one layer.
@@ -61,7 +65,14 @@ impl Attention {
             k_norm: head_norm(parameters, "k_norm")?,
             head_dim: config.head_dim,
             rotates: !config.unrotated_layers.contains(&layer),
+            joined: None,
         })
+    }
+
+    /// The projections of queries, keys and values as one, where that is possible.
+    pub(super) fn join(&self) -> Option<Joined> {
+        let has_norms = self.q_norm.is_some() || self.k_norm.is_some();
+        if has_norms { None } else { Joined::new(&[&self.q_proj, &self.k_proj, &self.v_proj]) }
     }
 
     /// Attends from `x`, the tokens of `packing`, `[tokens, d_model]`, to every earlier segment and causally to
@@ -78,6 +89,27 @@ impl Attention {
         context: &[Context],
         dropped: LayerDropped,
     ) -> (Tensor<2>, KeyValue) {
+        let (queries, own) = self.project(x, packing, angles);
+        let [_, heads, _] = queries.dims();
+        let factors = dropped.weights(heads, &own.keys, None, 0);
+        let mut attended =
+            ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), packing, factors);
+        for (segment, Context { key_value: KeyValue { keys, values }, lengths }) in context.iter().enumerate() {
+            let factors = dropped.weights(heads, keys, Some(lengths), 1 + segment);
+            attended =
+                ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), packing, lengths, factors);
+        }
+        (self.o_proj.forward(ops::mixed_values(attended)), own)
+    }
+
+    /// Queries `[tokens, heads, head_dim]` with keys and values.
+    fn project(&self, x: Tensor<2>, packing: &Packing, angles: &RopeAngles) -> (Tensor<3>, KeyValue) {
+        if let Some(joined) = &self.joined {
+            let [heads, key_heads] = [&self.q_proj, &self.k_proj].map(|linear| linear.weight.dims()[0] / self.head_dim);
+            let sizes = [heads, key_heads, self.head_dim];
+            let (queries, [keys, values]) = joined.heads(x, packing, (angles, self.rotates), sizes);
+            return (queries, KeyValue { keys, values });
+        }
         let [tokens, _] = x.dims();
         let heads = |x: &Tensor<2>| x.dims()[1] / self.head_dim;
         let place = |x: Tensor<2>, norm: &Option<RmsNorm>| {
@@ -99,15 +131,6 @@ impl Attention {
             ),
             values: ops::checkpoint(pad(self.v_proj.forward(x))),
         };
-        let [_, heads, _] = queries.dims();
-        let factors = dropped.weights(heads, &own.keys, None, 0);
-        let mut attended =
-            ops::attend_causally(queries.clone(), own.keys.clone(), own.values.clone(), packing, factors);
-        for (segment, Context { key_value: KeyValue { keys, values }, lengths }) in context.iter().enumerate() {
-            let factors = dropped.weights(heads, keys, Some(lengths), 1 + segment);
-            attended =
-                ops::attend_also(attended, queries.clone(), keys.clone(), values.clone(), packing, lengths, factors);
-        }
-        (self.o_proj.forward(ops::mixed_values(attended)), own)
+        (queries, own)
     }
 }

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use super::attention::{Attention, Context};
 use super::config::BackboneConfig;
 use super::dropout::LayerDropped;
+use super::joined::Joined;
 use super::layers::{Linear, RmsNorm};
 use super::rope::RopeAngles;
 use super::state::KeyValue;
@@ -35,6 +36,9 @@ pub struct Mlp {
     pub up_proj: Linear,
     /// `[d_model, d_ff]`.
     pub down_proj: Linear,
+    /// The projections of gate and values as one, for a pass on a GPU.
+    #[module(skip)]
+    pub(super) joined: Option<Joined>,
 }
 
 impl Block {
@@ -82,11 +86,20 @@ impl Mlp {
             gate_proj: projection("gate_proj", [d_model, d_ff])?,
             up_proj: projection("up_proj", [d_model, d_ff])?,
             down_proj: projection("down_proj", [d_ff, d_model])?,
+            joined: None,
         })
+    }
+
+    /// The projections of gate and values as one, where that is possible.
+    pub(super) fn join(&self) -> Option<Joined> {
+        Joined::new(&[&self.gate_proj, &self.up_proj])
     }
 
     /// `[rows, d_model]` to the same shape.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.down_proj.forward(ops::swiglu(self.gate_proj.forward(x.clone()), self.up_proj.forward(x)))
+        self.down_proj.forward(match &self.joined {
+            Some(joined) => joined.swiglu(x),
+            None => ops::swiglu(self.gate_proj.forward(x.clone()), self.up_proj.forward(x)),
+        })
     }
 }

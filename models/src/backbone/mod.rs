@@ -7,12 +7,13 @@ mod config;
 mod config_fields;
 mod detached_prefix;
 mod dropout;
+mod joined;
 mod layers;
 mod rope;
 mod state;
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 pub use architecture::Architecture;
 pub use attention::Attention;
@@ -25,12 +26,20 @@ use dropout::{Dropped, LayerDropped};
 pub use layers::{Embedding, Linear, RmsNorm};
 pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
+use state::KeyValue;
 pub use state::{PromptState, Segment, SharedPrefix};
 
-use crate::ops::{self, Choices, Packing};
+use crate::device::driver;
+use crate::ops::{self, Choices, KeyLengths, Packing, RowGather, gather_rows};
 use crate::parameters::Parameters;
 use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
+
+/// On a GPU the places of a pass are a multiple of this: a matrix product has a kernel for what its tiles divide.
+const PLACES_AT_ONCE: usize = 128;
+
+/// And the length of padded rows of hidden states a multiple of this.
+const TOKENS_AT_ONCE: usize = 32;
 
 /// A causal language model of one of the families of [`Architecture`].
 #[derive(Module, Debug)]
@@ -77,6 +86,20 @@ impl Backbone {
         Ok(Self { model, lm_head, rope, config, lora: None, dropout: None })
     }
 
+    /// On a GPU a copy for one pass and its way back, in which the projections of one input are one matrix, and one
+    /// product instead of several; elsewhere the model as it is.
+    #[must_use]
+    pub fn with_joined_projections(&self) -> Self {
+        let mut model = self.clone();
+        if driver(&self.device()).is_some() {
+            for block in &mut model.model.layers {
+                block.self_attn.joined = block.self_attn.join();
+                block.mlp.joined = block.mlp.join();
+            }
+        }
+        model
+    }
+
     /// The sizes of the model.
     pub fn config(&self) -> &BackboneConfig {
         &self.config
@@ -84,16 +107,23 @@ impl Backbone {
 
     /// Runs a batch of prompts once.
     ///
-    /// The longest beginning that all prompts have in common runs as a single row. The prompts may be of any
-    /// lengths; padding changes nothing.
+    /// The longest beginning that all prompts have in common runs once. The prompts may be of any lengths; padding
+    /// changes nothing.
     ///
     /// # Errors
     ///
     /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the
     /// vocabulary.
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
-        let prefix = self.shared_prefix(prompts)?;
+        let prefix = if self.runs_prefix_along() { None } else { self.shared_prefix(prompts)? };
         self.prefill_after(prefix.as_ref(), prompts)
+    }
+
+    /// Whether [`Self::prefill_after`] runs what prompts have in common in the same pass as their rests, if it has not
+    /// run before: on a GPU, where a pass costs more than the tokens of one row. Dropout needs the prefix of a whole
+    /// batch, however that is split.
+    pub fn runs_prefix_along(&self) -> bool {
+        self.dropout.is_none() && driver(&self.device()).is_some()
     }
 
     /// Runs the longest beginning that all prompts have in common, as a single row; each keeps a token of its own, and
@@ -112,7 +142,8 @@ impl Backbone {
         Ok(Some(SharedPrefix { tokens: tokens.to_vec(), segment }))
     }
 
-    /// [`Self::prefill`] of prompts that all begin with `prefix`, which a larger batch may share.
+    /// [`Self::prefill`] of prompts that all begin with `prefix`, which a larger batch may share; `None` where nothing
+    /// has run yet.
     ///
     /// # Errors
     ///
@@ -121,6 +152,11 @@ impl Backbone {
         self.check_tokens(prompts)?;
         let mut state = PromptState::empty(prompts.len());
         let mut done = 0;
+        let along = if prefix.is_none() && self.runs_prefix_along() { common_prefix(prompts) } else { 0 };
+        if along > 0 {
+            self.prefill_along(along, prompts)?.into_iter().for_each(|segment| state.push(segment));
+            return Ok(state);
+        }
         if let Some(SharedPrefix { tokens, segment }) = prefix {
             done = tokens.len();
             if prompts.iter().any(|prompt| prompt.len() <= done || !prompt.starts_with(tokens)) {
@@ -133,6 +169,44 @@ impl Backbone {
         let segment = self.extend(self.embed_padded(&rests), &lengths, &state)?;
         state.push(segment);
         Ok(state)
+    }
+
+    /// Runs prompts that have the first `prefix` tokens in common, these as a first row before the rests of all.
+    ///
+    /// Of the two segments, prefix and rests, the second has the keys and values of both.
+    fn prefill_along(&self, prefix: usize, prompts: &[&[u32]]) -> Result<[Segment; 2], ModelError> {
+        let rests = prompts.iter().map(|prompt| &prompt[prefix..]);
+        let rows: Vec<&[u32]> = std::iter::once(&prompts[0][..prefix]).chain(rests).collect();
+        let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
+        let starts: Vec<usize> = std::iter::once(0).chain(prompts.iter().map(|_| prefix)).collect();
+        let embeddings = self.embed_padded(&rows);
+        let [_, longest, d_model] = embeddings.dims();
+        let packing = self.in_places(Packing::after_prefix(&lengths, longest));
+        let (layers, hidden) = self.run_packed(embeddings, &packing, &positions(&starts, &lengths), &starts, &[])?;
+        let (starts, lengths) = (&starts[1..], &lengths[1..]);
+        let of_rests: usize = lengths.iter().sum();
+        let of_places = |first: usize, count: usize, zeros: usize| {
+            let places: Vec<usize> = (first..first + count).collect();
+            gather_rows(hidden.clone(), &RowGather::filled(&places, packing.places(), zeros))
+        };
+        // Few lengths, as of the places.
+        let in_steps = |tokens: usize| tokens.next_multiple_of(TOKENS_AT_ONCE);
+        let tokens = in_steps(lengths.iter().copied().max().unwrap_or(0));
+        let rests = Packing::new(lengths, tokens).unpack(of_places(prefix, of_rests, 0));
+        Ok([
+            Segment {
+                layers: Vec::new(),
+                hidden: of_places(0, prefix, in_steps(prefix) - prefix).unsqueeze_dim(0),
+                starts: vec![0],
+                lengths: [prefix][..].into(),
+            },
+            Segment {
+                layers,
+                hidden: rests.reshape([starts.len(), tokens, d_model]),
+                starts: starts.to_vec(),
+                lengths: KeyLengths::after_prefix(prefix, lengths),
+            },
+        ])
     }
 
     /// Runs what follows the prompts: `embeddings` is `[rows, tokens, d_model]`, of which `lengths` are valid in each
@@ -171,11 +245,13 @@ impl Backbone {
         depths: &[Vec<usize>],
         state: &PromptState,
     ) -> Result<Tensor<3>, ModelError> {
-        let packing = Packing::of_trees(depths, embeddings.dims()[1]);
+        let size = embeddings.dims();
+        let packing = self.in_places(Packing::of_trees(depths, size[1]));
         let position = |(depths, start): (&Vec<usize>, &usize)| depths.iter().map(|d| start + d).collect::<Vec<_>>();
         let positions: Vec<usize> = depths.iter().zip(state.lengths()).flat_map(position).collect();
         let context: Vec<&Segment> = state.segments().iter().collect();
-        Ok(self.run_packed(embeddings, packing, &positions, state.lengths(), &context)?.hidden())
+        let (_, hidden) = self.run_packed(embeddings, &packing, &positions, state.lengths(), &context)?;
+        Ok(packing.unpack(hidden).reshape(size))
     }
 
     /// Like [`Self::extend`], with the segments given one by one and for each row of `embeddings` the position of its
@@ -187,21 +263,33 @@ impl Backbone {
         starts: &[usize],
         context: &[&Segment],
     ) -> Result<Segment, ModelError> {
-        let packing = Packing::new(lengths, embeddings.dims()[1]);
-        let row = |(start, length): (&usize, &usize)| *start..start + length;
-        let positions: Vec<usize> = starts.iter().zip(lengths).flat_map(row).collect();
-        self.run_packed(embeddings, packing, &positions, starts, context)
+        let size = embeddings.dims();
+        let packing = self.in_places(Packing::new(lengths, size[1]));
+        let (layers, hidden) = self.run_packed(embeddings, &packing, &positions(starts, lengths), starts, context)?;
+        let hidden = packing.unpack(hidden).reshape(size);
+        Ok(Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.into() })
     }
 
-    /// Runs packed rows whose tokens have the given positions, one after the other.
+    /// The packing as the device of the model has it.
+    fn in_places(&self, packing: Packing) -> Packing {
+        if driver(&self.device()).is_some() { packing.in_steps_of(PLACES_AT_ONCE) } else { packing }
+    }
+
+    /// The device of the weights.
+    fn device(&self) -> Device {
+        self.model.norm.weight.val().device()
+    }
+
+    /// Runs packed rows whose tokens have the given positions, one after the other: keys and values of all layers, and
+    /// the hidden states `[places, d_model]`.
     fn run_packed(
         &self,
         embeddings: Tensor<3>,
-        packing: Packing,
+        packing: &Packing,
         positions: &[usize],
         starts: &[usize],
         context: &[&Segment],
-    ) -> Result<Segment, ModelError> {
+    ) -> Result<(Vec<KeyValue>, Tensor<2>), ModelError> {
         let (longest, most) = (positions.iter().max().map_or(0, |last| last + 1), self.config.max_positions);
         if longest > most {
             let problem = format!("a sequence of {longest} tokens exceeds the model's {most} positions");
@@ -209,24 +297,26 @@ impl Backbone {
         }
         let [rows, tokens, d_model] = embeddings.dims();
         let device = embeddings.device().inner();
-        let angles = self.rope.angles(positions, 1, &device);
-        let lengths = packing.lengths();
-        let dropped = Dropped { dropout: self.dropout.as_ref(), starts, lengths };
+        let without_token = std::iter::repeat_n(0, packing.places() - positions.len());
+        let positions: Vec<usize> = positions.iter().copied().chain(without_token).collect();
+        let angles = self.rope.angles(&positions, 1, &device);
+        let dropped = Dropped { dropout: self.dropout.as_ref(), starts, lengths: packing.lengths() };
         // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
         let mut x = ops::checkpoint(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
+            // Keys and values of a prefix may lie in the next segment.
             let context: Vec<Context> = context
                 .iter()
+                .filter(|segment| !segment.layers.is_empty())
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
             let dropped = LayerDropped { rows: dropped, layer: index as u64 };
-            let (output, key_value) = block.forward(x, &packing, &angles, &context, dropped);
+            let (output, key_value) = block.forward(x, packing, &angles, &context, dropped);
             x = ops::checkpoint(output);
             layers.push(key_value);
         }
-        let hidden = packing.unpack(self.model.norm.forward(x)).reshape([rows, tokens, d_model]);
-        Ok(Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.into() })
+        Ok((layers, self.model.norm.forward(x)))
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.
@@ -271,6 +361,11 @@ impl Backbone {
             Some(id) => Err(ModelError::Input(format!("token {id} is outside the model's vocabulary of {vocab_size}"))),
         }
     }
+}
+
+/// The positions of rows' tokens, one row after the other.
+fn positions(starts: &[usize], lengths: &[usize]) -> Vec<usize> {
+    starts.iter().zip(lengths).flat_map(|(start, length)| *start..start + length).collect()
 }
 
 /// Number of tokens that all prompts begin with; each keeps at least one of its own, and a single prompt all.

@@ -79,6 +79,12 @@ pub struct RopeAngles {
 }
 
 impl RopeAngles {
+    /// Cosines and sines.
+    #[cfg(feature = "gpu")]
+    pub(super) fn cos_and_sin(&self) -> [Tensor<4>; 2] {
+        [self.cos.clone(), self.sin.clone()]
+    }
+
     /// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         ops::rotate(x, self.cos.clone(), self.sin.clone())

@@ -10,7 +10,8 @@ use crate::ops::{KeyLengths, Packing, select_rows};
 /// Rows are right-padded; what lies beyond a row's length is never attended to.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Per layer, keys and values `[rows, tokens, kv_heads, head_dim]`, the keys already rotated.
+    /// Per layer, keys and values `[rows, tokens, kv_heads, head_dim]`, the keys already rotated. Where `lengths` has a
+    /// prefix, its row comes first; the segment of the prefix itself has none then.
     pub(crate) layers: Vec<KeyValue>,
     /// Hidden states after the final norm, `[rows, tokens, d_model]`.
     pub(crate) hidden: Tensor<3>,
@@ -56,16 +57,25 @@ impl Segment {
     /// The segment made of the given rows, in that order.
     pub(crate) fn select(&self, rows: &[usize]) -> Self {
         let index = indices(&rows.iter().map(|&row| row as i32).collect::<Vec<_>>(), &self.hidden.device());
-        let pick = |tensor: &Tensor<4>| tensor.clone().select(0, index.clone());
+        let lengths: Vec<usize> = rows.iter().map(|&row| self.lengths[row]).collect();
+        let (of_keys, lengths) = match self.lengths.prefix() {
+            None => (index.clone(), lengths[..].into()),
+            Some(prefix) => {
+                let behind = rows.iter().map(|&row| row as i32 + 1);
+                let of_keys: Vec<i32> = std::iter::once(0).chain(behind).collect();
+                (indices(&of_keys, &self.hidden.device()), KeyLengths::after_prefix(prefix, &lengths))
+            }
+        };
+        let pick = |tensor: &Tensor<4>| tensor.clone().select(0, of_keys.clone());
         Self {
             layers: self
                 .layers
                 .iter()
                 .map(|layer| KeyValue { keys: pick(&layer.keys), values: pick(&layer.values) })
                 .collect(),
-            hidden: self.hidden.clone().select(0, index.clone()),
+            hidden: self.hidden.clone().select(0, index),
             starts: rows.iter().map(|&row| self.starts[row]).collect(),
-            lengths: rows.iter().map(|&row| self.lengths[row]).collect(),
+            lengths,
         }
     }
 

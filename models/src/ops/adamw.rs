@@ -157,7 +157,7 @@ mod gpu {
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::tensor::CubeTensor;
 
-    use super::super::gpu::{argument, elements_on, in_order};
+    use super::super::gpu::{argument, elements_on, in_order, own};
     use super::{AdamWOps, AdamWStep};
 
     impl AdamWOps for Cube {
@@ -194,12 +194,6 @@ mod gpu {
             );
             (value, first, second)
         }
-    }
-
-    /// The tensor in row-major order, copied if others hold it too.
-    fn own(x: CubeTensor) -> CubeTensor {
-        let x = in_order(x);
-        if x.can_mut() { x } else { x.copy() }
     }
 
     #[cube(launch)]

@@ -48,13 +48,24 @@ impl RowGather {
     ///
     /// If a row is gathered twice, or does not exist.
     pub fn new(gathered: &[usize], rows: usize) -> Self {
+        Self::filled(gathered, rows, 0)
+    }
+
+    /// The same with so many rows of zeros behind those that are gathered.
+    ///
+    /// # Panics
+    ///
+    /// If a row is gathered twice, or does not exist.
+    pub fn filled(gathered: &[usize], rows: usize, zeros: usize) -> Self {
         let mut targets = vec![NONE; rows];
         for (place, &row) in gathered.iter().enumerate() {
             assert_eq!(targets[row], NONE, "row {row} is gathered twice");
             targets[row] = place as u32;
         }
         Self {
-            forward: Direction::new(gathered.iter().map(|&row| row as u32).collect()),
+            forward: Direction::new(
+                gathered.iter().map(|&row| row as u32).chain(std::iter::repeat_n(NONE, zeros)).collect(),
+            ),
             inverse: Direction::new(targets),
         }
     }
@@ -201,6 +212,8 @@ mod tests {
     fn equals_the_generic_body_forward_and_backward() {
         let gather = RowGather::new(&[4, 0, 3], 6);
         check_gradients([random([6, 5], 1)], |[x]| gather_rows(x, &gather), |[x]| generic::forward(x, &gather));
+        let filled = RowGather::filled(&[4, 0, 3], 6, 2);
+        check_gradients([random([6, 5], 1)], |[x]| gather_rows(x, &filled), |[x]| generic::forward(x, &filled));
         let back = gather.inverse();
         check_gradients([random([3, 5], 1)], |[x]| gather_rows(x, &back), |[x]| generic::forward(x, &back));
     }

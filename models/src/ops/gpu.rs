@@ -3,7 +3,9 @@
 //! A row, of a matrix or of attention, is one plane's (a warp's, a subgroup's): its lanes exchange values without shared
 //! memory and without waiting for other planes.
 
-use burn::backend::DType;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{Cube, DType};
+use burn::tensor::Shape;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::ir::features::Plane;
@@ -62,6 +64,26 @@ pub fn elements_on(x: &CubeTensor, elements: usize) -> (CubeCount, CubeDim) {
 /// A tensor of row numbers, one after the other, as kernels read them.
 pub fn row_numbers(rows: CubeTensor) -> CubeTensor {
     in_order(cast(rows, DType::I32))
+}
+
+/// The tensor in row-major order, copied if others hold it too: to be changed in place.
+pub fn own(x: CubeTensor) -> CubeTensor {
+    let x = in_order(x);
+    if x.can_mut() { x } else { x.copy() }
+}
+
+/// The elements of `x`, which are in order, from number `start` on. They are copied only where they do not begin where a
+/// kernel may begin to read.
+pub fn part<const D: usize>(x: &CubeTensor, start: usize, dims: [usize; D]) -> CubeTensor {
+    let (size, count) = (x.dtype.size(), dims.iter().product::<usize>());
+    let (first, length) = ((start * size) as u64, (count * size) as u64);
+    if !first.is_multiple_of(x.client.properties().memory.alignment) {
+        let flat = Cube::float_reshape(x.clone(), Shape::new([x.meta.num_elements()]));
+        return Cube::float_reshape(Cube::float_slice(flat, &[(start..start + count).into()]), Shape::new(dims));
+    }
+    let after = x.handle.size_in_used() - first - length;
+    let handle = x.handle.clone().offset_start(first).offset_end(after);
+    CubeTensor::new_contiguous(x.client.clone(), x.device.clone(), Shape::new(dims), handle, x.dtype)
 }
 
 /// A tensor beside `x`, whose values are yet to be written.

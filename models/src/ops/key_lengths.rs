@@ -10,6 +10,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 #[derive(Debug, Clone)]
 pub struct KeyLengths {
     lengths: Arc<[usize]>,
+    /// The keys of a further row before all others, which all queries see.
+    prefix: Option<usize>,
     /// See [`Self::mask`]; made when it is first asked for.
     mask: Arc<OnceLock<Tensor<2>>>,
     /// See [`Self::table`]; made when it is first asked for.
@@ -18,6 +20,16 @@ pub struct KeyLengths {
 }
 
 impl KeyLengths {
+    /// The lengths of rows that lie behind a row of so many keys, which the queries of all rows see too.
+    pub fn after_prefix(prefix: usize, lengths: &[usize]) -> Self {
+        Self { prefix: Some(prefix), ..lengths.into() }
+    }
+
+    /// The keys of the row before all others that all queries see, if there is one.
+    pub fn prefix(&self) -> Option<usize> {
+        self.prefix
+    }
+
     /// What is added to scores, `[rows, length]`: 0 for keys that count and minus infinity for padding. Absent if there
     /// is no padding.
     pub(crate) fn mask(&self, length: usize, device: &Device) -> Option<Tensor<2>> {
@@ -32,10 +44,10 @@ impl KeyLengths {
         Some(self.mask.get_or_init(make).clone())
     }
 
-    /// The lengths on a device, `[rows]`.
+    /// The lengths on a device, `[rows]`, those of a prefix first.
     #[cfg(feature = "gpu")]
     pub(super) fn table(&self, device: &Device) -> Tensor<1, burn::tensor::Int> {
-        let lengths = || self.iter().map(|&length| length as i32).collect::<Vec<i32>>();
+        let lengths = || self.prefix.iter().chain(self.iter()).map(|&length| length as i32).collect::<Vec<i32>>();
         self.table.get_or_init(|| Tensor::from_data(lengths().as_slice(), device)).clone()
     }
 }
@@ -50,6 +62,7 @@ impl FromIterator<usize> for KeyLengths {
     fn from_iter<I: IntoIterator<Item = usize>>(lengths: I) -> Self {
         Self {
             lengths: lengths.into_iter().collect(),
+            prefix: None,
             mask: Arc::default(),
             #[cfg(feature = "gpu")]
             table: Arc::default(),

@@ -24,6 +24,8 @@ mod choices;
 mod gather_rows;
 #[cfg(feature = "gpu")]
 mod gpu;
+#[cfg(feature = "gpu")]
+mod join_rows;
 mod key_lengths;
 mod log_probs;
 mod mixed_values;
@@ -35,8 +37,12 @@ mod route;
 #[cfg(feature = "flex")]
 mod row_product;
 mod select_rows;
+#[cfg(feature = "gpu")]
+mod several_outputs;
 #[cfg(feature = "flex")]
 mod simd;
+#[cfg(feature = "gpu")]
+mod split_heads;
 mod squares;
 mod swiglu;
 mod tape;
@@ -57,6 +63,8 @@ pub use bias::add_bias;
 pub use checkpoint::checkpoint;
 pub use choices::{Choices, choice_log_probs};
 pub use gather_rows::{RowGather, gather_rows};
+#[cfg(feature = "gpu")]
+pub use join_rows::{join_three, join_two};
 pub use key_lengths::KeyLengths;
 pub use log_probs::log_probs;
 pub use mixed_values::mixed_values;
@@ -65,8 +73,12 @@ pub use projection::project;
 pub use rms_norm::rms_norm;
 pub use rotary::rotate;
 pub use select_rows::select_rows;
-pub use squares::squares;
+#[cfg(feature = "gpu")]
+pub use split_heads::{HeadSizes, split_heads};
+pub use squares::{add_squares, squares};
 pub use swiglu::swiglu;
+#[cfg(feature = "gpu")]
+pub use swiglu::swiglu_of_halves;
 
 /// What the operations compute, written with Burn's own: for backends without kernels, and to compare with.
 pub mod generic {

@@ -12,7 +12,10 @@ use super::gather_rows::{RowGather, gather_rows};
 pub struct Packing {
     lengths: Arc<[usize]>,
     tokens: usize,
-    /// Absent if there is no padding.
+    has_prefix: bool,
+    /// Places behind all tokens that have none.
+    empty: usize,
+    /// Absent if nothing changes its place.
     gather: Option<RowGather>,
     /// Of every token, one after the other, which of its row's tokens it does not see even if they come before it,
     /// `[valid tokens, tokens]`. Absent where it sees all before it.
@@ -28,7 +31,8 @@ pub struct Packing {
 #[cfg(feature = "gpu")]
 #[derive(Debug)]
 pub(super) struct Tables {
-    /// The row of each token and how many of the row's tokens come before it, `[2 * valid tokens]`.
+    /// The row of each place's token and how many of the row's tokens come before it, -1 and 0 where a place has none,
+    /// `[2 * places]`.
     pub rows: Tensor<1, burn::tensor::Int>,
     /// The number of tokens before each row, and of all, `[rows + 1]`.
     pub starts: Tensor<1, burn::tensor::Int>,
@@ -40,13 +44,20 @@ pub(super) struct Tables {
 impl Packing {
     /// For rows of the given lengths, none above `tokens`, to which they are padded.
     pub fn new(lengths: &[usize], tokens: usize) -> Self {
-        let is_padded = lengths.iter().any(|&length| length < tokens);
+        Self::with_empty_places(lengths, tokens, 0)
+    }
+
+    /// The same with so many places behind all tokens that have none, whose values are zero.
+    fn with_empty_places(lengths: &[usize], tokens: usize, empty: usize) -> Self {
+        let moves = empty > 0 || lengths.iter().any(|&length| length < tokens);
         let valid = |(row, &length): (usize, &usize)| row * tokens..row * tokens + length;
         let gathered = || lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
         Self {
             lengths: lengths.into(),
             tokens,
-            gather: is_padded.then(|| RowGather::new(&gathered(), lengths.len() * tokens)),
+            has_prefix: false,
+            empty,
+            gather: moves.then(|| RowGather::filled(&gathered(), lengths.len() * tokens, empty)),
             hidden: None,
             causal_mask: Arc::default(),
             #[cfg(feature = "gpu")]
@@ -74,6 +85,31 @@ impl Packing {
             }
         }
         Self { hidden: Some(hidden.into()), ..packing }
+    }
+
+    /// The same rows in a multiple of `step` places, of which the last have no token: what has a kernel for every count
+    /// of rows meets few counts. Only GPUs have such places.
+    pub fn in_steps_of(self, step: usize) -> Self {
+        let tokens: usize = self.lengths.iter().sum();
+        let filled = Self::with_empty_places(&self.lengths, self.tokens, tokens.next_multiple_of(step) - tokens);
+        Self { has_prefix: self.has_prefix, hidden: self.hidden, ..filled }
+    }
+
+    /// For rows of which the first is what all others begin with: they see all of its tokens, and then their own.
+    ///
+    /// Only GPUs have such rows, where one pass more costs more than its tokens.
+    pub fn after_prefix(lengths: &[usize], tokens: usize) -> Self {
+        Self { has_prefix: true, ..Self::new(lengths, tokens) }
+    }
+
+    /// Whether the first row is what all others begin with.
+    pub fn has_prefix(&self) -> bool {
+        self.has_prefix
+    }
+
+    /// Places of all rows' tokens, one row after the other, and those behind them that have none.
+    pub fn places(&self) -> usize {
+        self.lengths.iter().sum::<usize>() + self.empty
     }
 
     /// Tokens of each row.
@@ -116,7 +152,8 @@ impl Packing {
     pub(super) fn tables(&self, device: &Device) -> &Tables {
         self.tables.get_or_init(|| {
             let token = |(row, &length): (usize, &usize)| (0..length).flat_map(move |place| [row as i32, place as i32]);
-            let rows: Vec<i32> = self.lengths.iter().enumerate().flat_map(token).collect();
+            let none = std::iter::repeat_n([-1, 0], self.empty).flatten();
+            let rows: Vec<i32> = self.lengths.iter().enumerate().flat_map(token).chain(none).collect();
             let mut starts = vec![0];
             starts.extend(self.lengths.iter().scan(0, |sum, &length| {
                 *sum += length as i32;
@@ -134,7 +171,7 @@ impl Packing {
         })
     }
 
-    /// `[rows * tokens, width]` without the padding, `[valid tokens, width]`.
+    /// `[rows * tokens, width]` without the padding, `[places, width]`.
     pub fn pack(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.gather {
             Some(gather) => gather_rows(x, gather),
@@ -142,7 +179,7 @@ impl Packing {
         }
     }
 
-    /// `[valid tokens, width]` with zeros for the padding, `[rows * tokens, width]`.
+    /// `[places, width]` with zeros for the padding, `[rows * tokens, width]`.
     pub fn unpack(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.gather {
             Some(gather) => gather_rows(x, &gather.inverse()),

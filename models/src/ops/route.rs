@@ -38,6 +38,32 @@ macro_rules! routed {
 }
 pub(super) use routed;
 
+/// [`routed`] for an operation that only GPUs have, of one output or of several in parentheses.
+#[cfg(feature = "gpu")]
+macro_rules! routed_to_gpus {
+    (trait $ops:ident: $bound:path { fn $name:ident($($arguments:tt)*) -> ($($outputs:tt)*) $body:block }) => {
+        routed_to_gpus! { @ $ops, $bound, $name($($arguments)*), [($($outputs)*)], $body }
+    };
+    (trait $ops:ident: $bound:path { fn $name:ident($($arguments:tt)*) -> FloatTensor<Self> $body:block }) => {
+        routed_to_gpus! { @ $ops, $bound, $name($($arguments)*), [FloatTensor<Self>], $body }
+    };
+    (@ $ops:ident, $bound:path, $name:ident($($arguments:tt)*), [$($output:tt)*], $body:block) => {
+        #[burn::backend::backend_extension(Cube, Autodiff)]
+        trait $ops: burn::backend::Backend {
+            fn $name($($arguments)*) -> $($output)*;
+        }
+
+        impl<B: burn::backend::Backend> $ops for B
+        where
+            Self: $bound,
+        {
+            fn $name($($arguments)*) -> $($output)* $body
+        }
+    };
+}
+#[cfg(feature = "gpu")]
+pub(super) use routed_to_gpus;
+
 /// A backend that computes, unlike a tape and unlike `Dispatch`.
 pub(super) trait Concrete: Backend {}
 

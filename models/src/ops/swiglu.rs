@@ -127,15 +127,75 @@ mod kernel {
 }
 
 #[cfg(feature = "gpu")]
+pub use gpu::swiglu_of_halves;
+
+#[cfg(feature = "gpu")]
 mod gpu {
-    use burn::backend::Cube;
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Cube, Dispatch};
+    use burn::tensor::Tensor;
     use burn_cubecl::cubecl;
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::tensor::CubeTensor;
 
     use super::super::gpu::{argument, elements_on, empty_beside, in_order};
-    use super::super::tape::{BackwardInputs, Compute};
+    use super::super::route::routed_to_gpus;
+    use super::super::tape::{BackwardInputs, Compute, Operation, Run};
     use super::Swiglu;
+
+    /// [`swiglu`](super::swiglu) of the two halves of each row of `x`, `[rows, 2 * width]`.
+    ///
+    /// # Panics
+    ///
+    /// If a row has no halves, or on a CPU.
+    pub fn swiglu_of_halves(x: Tensor<2>) -> Tensor<2> {
+        assert!(x.dims()[1].is_multiple_of(2) && !x.dims().contains(&0), "{:?} has no halves", x.dims());
+        Tensor::from_dispatch(Dispatch::swiglu_of_halves(x.into_dispatch()))
+    }
+
+    routed_to_gpus! {
+        trait SwigluOfHalvesOps: Run<SwigluOfHalves, 1> {
+            fn swiglu_of_halves(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                Self::run(SwigluOfHalves, [x])
+            }
+        }
+    }
+
+    /// See [`swiglu_of_halves`].
+    #[derive(Debug, Clone)]
+    pub struct SwigluOfHalves;
+
+    impl Operation<1> for SwigluOfHalves {}
+
+    impl Compute<Cube, 1> for SwigluOfHalves {
+        fn forward(&self, [x]: [CubeTensor; 1]) -> CubeTensor {
+            let x = in_order(x);
+            let [rows, both] = x.meta.shape().dims();
+            let out = empty_beside(&x, [rows, both / 2]);
+            let (count, dim) = elements_on(&x, rows * both / 2);
+            forward_of_halves::launch(&x.client, count, dim, argument(&x), argument(&out), rows * both / 2, both / 2);
+            out
+        }
+
+        fn gradients(self, mut given: BackwardInputs<Cube, 1>) -> [Option<CubeTensor>; 1] {
+            let [x] = given.take_inputs().map(in_order);
+            let gradient = in_order(given.gradient);
+            let [rows, both] = x.meta.shape().dims();
+            let out = empty_beside(&x, [rows, both]);
+            let (count, dim) = elements_on(&x, rows * both / 2);
+            backward_of_halves::launch(
+                &x.client,
+                count,
+                dim,
+                argument(&x),
+                argument(&gradient),
+                argument(&out),
+                rows * both / 2,
+                both / 2,
+            );
+            [Some(out)]
+        }
+    }
 
     impl Compute<Cube, 2> for Swiglu {
         fn forward(&self, inputs: [CubeTensor; 2]) -> CubeTensor {
@@ -170,21 +230,50 @@ mod gpu {
         }
     }
 
+    #[cube]
+    fn gated(gate: f32, up: f32) -> f32 {
+        gate / (1.0 + (-gate).exp()) * up
+    }
+
+    /// The gradients by `gate` and `up`.
+    #[cube]
+    fn back(gate: f32, up: f32, gradient: f32) -> (f32, f32) {
+        let open = 1.0 / (1.0 + (-gate).exp());
+        (gradient * up * open * (1.0 + gate * (1.0 - open)), gradient * gate * open)
+    }
+
     #[cube(launch)]
     fn forward(gate: &[f32], up: &[f32], out: &mut [f32], elements: usize) {
         if ABSOLUTE_POS < elements {
-            let gate = gate[ABSOLUTE_POS];
-            out[ABSOLUTE_POS] = gate / (1.0 + (-gate).exp()) * up[ABSOLUTE_POS];
+            out[ABSOLUTE_POS] = gated(gate[ABSOLUTE_POS], up[ABSOLUTE_POS]);
+        }
+    }
+
+    #[cube(launch)]
+    fn forward_of_halves(x: &[f32], out: &mut [f32], elements: usize, width: usize) {
+        if ABSOLUTE_POS < elements {
+            // Before a row's first half lie both halves of the rows before it.
+            let gate = ABSOLUTE_POS + ABSOLUTE_POS / width * width;
+            out[ABSOLUTE_POS] = gated(x[gate], x[gate + width]);
+        }
+    }
+
+    #[cube(launch)]
+    fn backward_of_halves(x: &[f32], gradient: &[f32], out: &mut [f32], elements: usize, width: usize) {
+        if ABSOLUTE_POS < elements {
+            let gate = ABSOLUTE_POS + ABSOLUTE_POS / width * width;
+            let (by_gate, by_up) = back(x[gate], x[gate + width], gradient[ABSOLUTE_POS]);
+            out[gate] = by_gate;
+            out[gate + width] = by_up;
         }
     }
 
     #[cube(launch)]
     fn backward(gate: &[f32], up: &[f32], gradient: &[f32], by_gate: &mut [f32], by_up: &mut [f32], elements: usize) {
         if ABSOLUTE_POS < elements {
-            let (gate, gradient) = (gate[ABSOLUTE_POS], gradient[ABSOLUTE_POS]);
-            let open = 1.0 / (1.0 + (-gate).exp());
-            by_up[ABSOLUTE_POS] = gradient * gate * open;
-            by_gate[ABSOLUTE_POS] = gradient * up[ABSOLUTE_POS] * open * (1.0 + gate * (1.0 - open));
+            let (of_gate, of_up) = back(gate[ABSOLUTE_POS], up[ABSOLUTE_POS], gradient[ABSOLUTE_POS]);
+            by_gate[ABSOLUTE_POS] = of_gate;
+            by_up[ABSOLUTE_POS] = of_up;
         }
     }
 }
@@ -198,7 +287,12 @@ mod tests {
     fn equals_the_generic_body_forward_and_backward() {
         for size in [[1, 1], [5, 3], [300, 130]] {
             let inputs = [random(size, 1).mul_scalar(4.0), random(size, 2)];
-            check_gradients(inputs, |[gate, up]| swiglu(gate, up), |[gate, up]| generic::forward(gate, up));
+            check_gradients(inputs.clone(), |[gate, up]| swiglu(gate, up), |[gate, up]| generic::forward(gate, up));
+            #[cfg(feature = "gpu")]
+            if crate::device::driver(&inputs[0].device()).is_some() {
+                let joined = |[gate, up]: [Tensor<2>; 2]| swiglu_of_halves(Tensor::cat(vec![gate, up], 1));
+                check_gradients(inputs, joined, |[gate, up]| generic::forward(gate, up));
+            }
         }
     }
 }

@@ -69,11 +69,34 @@ impl<B: Backend, const N: usize> BackwardInputs<B, N> {
 
 /// Where an input is when it is needed again.
 #[derive(Debug, Clone)]
-enum Saved<T> {
+pub(super) enum Saved<T> {
     /// Here, for the tape does not know it.
     Here(T),
     /// With the tape.
     OnTape(NodeId),
+}
+
+impl<T: Clone + Send + 'static> Saved<T> {
+    pub fn retrieve(self, checkpointer: &mut Checkpointer) -> T {
+        match self {
+            Saved::Here(value) => value,
+            Saved::OnTape(node) => checkpointer.retrieve_node_output(node),
+        }
+    }
+}
+
+/// The inputs that the backward pass of an operation needs; `checkpoint` has the tape keep one.
+pub(super) fn keep<O: Operation<N>, B: Backend, C: CheckpointStrategy, const N: usize>(
+    inputs: &[FloatTensor<Autodiff<B, C>>; N],
+    mut checkpoint: impl FnMut(&FloatTensor<Autodiff<B, C>>) -> NodeId,
+) -> [Option<Saved<FloatTensor<B>>>; N] {
+    let needs = O::needs(inputs.each_ref().map(|input| input.is_tracked()));
+    std::array::from_fn(|i| {
+        needs[i].then(|| match inputs[i].is_tracked() {
+            true => Saved::OnTape(checkpoint(&inputs[i])),
+            false => Saved::Here(inputs[i].primitive().clone()),
+        })
+    })
 }
 
 /// What an operation keeps for the backward pass.
@@ -93,18 +116,22 @@ impl<B: Backend, O: Compute<B, N>, const N: usize> Backward<B, N> for BackwardPa
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let State { inputs, output } = ops.state;
-        let inputs = inputs.map(|input| {
-            input.map(|input| match input {
-                Saved::Here(value) => value,
-                Saved::OnTape(node) => checkpointer.retrieve_node_output(node),
-            })
-        });
+        let inputs = inputs.map(|input| input.map(|input| input.retrieve(checkpointer)));
         let gradient = gradients.consume::<B>(&ops.node);
         let found = self.0.gradients(BackwardInputs { inputs, output, gradient, wanted });
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<B>(parent.id, gradient);
-            }
+        register::<B, N>(ops.parents.map(|parent| parent.map(|parent| parent.id)), found, gradients);
+    }
+}
+
+/// Gives the inputs on the tape their gradients.
+pub(super) fn register<B: Backend, const N: usize>(
+    parents: [Option<NodeId>; N],
+    found: [Option<FloatTensor<B>>; N],
+    gradients: &mut Gradients,
+) {
+    for (parent, gradient) in parents.into_iter().zip(found) {
+        if let (Some(parent), Some(gradient)) = (parent, gradient) {
+            gradients.register::<B>(parent, gradient);
         }
     }
 }
@@ -147,13 +174,7 @@ impl<B: Concrete, C: CheckpointStrategy, O: Compute<B, N>, const N: usize> Run<O
         };
         match step.stateful() {
             OpsKind::Tracked(mut step) => {
-                let needs = O::needs(tracked);
-                let saved = std::array::from_fn(|i| {
-                    needs[i].then(|| match tracked[i] {
-                        true => Saved::OnTape(step.checkpoint(&inputs[i])),
-                        false => Saved::Here(inputs[i].primitive().clone()),
-                    })
-                });
+                let saved = keep::<O, B, C, N>(&inputs, |input| step.checkpoint(input));
                 let keeps_output = O::WANTS_OUTPUT && TypeId::of::<C>() == TypeId::of::<NoCheckpointing>();
                 let state = State { inputs: saved, output: keeps_output.then(|| output.clone()) };
                 step.finish(state, output)

@@ -134,6 +134,12 @@ impl LatentRecommender {
         model
     }
 
+    /// The same model with the projections of its backbone as [`Backbone::with_joined_projections`] has them.
+    #[must_use]
+    pub fn with_joined_projections(&self) -> Self {
+        Self { backbone: self.backbone.with_joined_projections(), ..self.clone() }
+    }
+
     /// Whether the chain of checkpoints that the model comes from began with random weights.
     pub fn is_from_scratch(&self) -> bool {
         self.backbone.config().is_from_scratch()

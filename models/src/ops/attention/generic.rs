@@ -74,8 +74,9 @@ fn forward(
     visible: &Visible,
 ) -> Tensor<3> {
     let packing = &visible.packing;
+    let (tokens, rows) = (packing.tokens(), visible.rows_without_prefix().len());
     let queries = pad(queries, packing);
-    let [rows, tokens, heads, width] = queries.dims();
+    let [_, _, heads, width] = queries.dims();
     let factors = factors(&queries, &keys, visible);
     let scores = scores(queries, keys, visible);
     let top = scores.clone().max_dim(3);

@@ -71,7 +71,7 @@ impl Sizes {
 ///
 /// They depend on the sizes alone, not on the number of threads, and so do the sums over them.
 fn blocks(visible: &Visible, segment_rows: usize) -> Vec<Block> {
-    let rows = visible.packing.lengths();
+    let rows = visible.rows_without_prefix();
     let rows = rows.chunks(rows.len() / segment_rows).enumerate();
     let of_row = |(segment_row, rows): (usize, &[usize])| {
         let places = rows.iter().sum::<usize>();

@@ -26,9 +26,10 @@ use super::tape::{BackwardInputs, Compute, Operation, Run};
 /// within the attention. What a query does not see counts for nothing. Absent, all weights stay.
 pub type WeightFactors = Option<Arc<Vec<f32>>>;
 
-/// Attention of tokens to themselves and those before them in their own row, or where rows are trees on their own path.
+/// Attention of tokens to themselves and those before them in their own row, or where rows are trees on their own path;
+/// where a packing has a prefix, to that first.
 ///
-/// Queries are `[tokens of all rows, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`,
+/// Queries are `[places, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`,
 /// padded on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores
 /// are divided by `sqrt(width)`. The result is `[tokens of all rows, heads, width + 1]`: the mixed values and, last,
 /// the logarithm of the normaliser.
@@ -62,11 +63,13 @@ pub fn attend_causally(
 /// Attention to a further segment, joined to what came `before`, the result of such a call with the same queries.
 ///
 /// Keys and values are `[segment rows, length, key heads, width]`, of which the first `lengths` of each row count. A
-/// row of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them.
+/// row of the segment serves `rows / segment rows` consecutive rows of the queries; nothing is repeated for them. Where
+/// `lengths` has a prefix, it is a further row before those of the segment.
 ///
 /// # Panics
 ///
-/// If the sizes do not fit together, one of them is 0, or a row has no key or more than `length`.
+/// If the sizes do not fit together, one of them is 0, a row has no key or more than `length`, or there is a prefix on a
+/// CPU.
 pub fn attend_also(
     before: Tensor<3>,
     queries: Tensor<3>,
@@ -78,11 +81,12 @@ pub fn attend_also(
 ) -> Tensor<3> {
     check_sizes(&queries, &keys, &values, packing, &factors);
     let ([places, heads, width], [segment_rows, length, ..]) = (queries.dims(), keys.dims());
-    let rows = packing.lengths().len();
-    assert!(rows.is_multiple_of(segment_rows), "{rows} rows are not a multiple of the segment's {segment_rows}");
+    let (rows, serving) = (packing.lengths().len(), lengths.len());
+    assert!(rows.is_multiple_of(serving), "{rows} rows are not a multiple of the segment's {serving}");
     assert_eq!(before.dims(), [places, heads, width + 1], "`before` must be the result of attention");
-    assert_eq!(lengths.len(), segment_rows, "every row of the segment needs a length");
-    assert!(lengths.iter().all(|seen| (1..=length).contains(seen)), "every row needs 1 to {length} keys: {lengths:?}");
+    assert_eq!(lengths.prefix().iter().len() + serving, segment_rows, "every row of the segment needs a length");
+    let mut seen = lengths.prefix().into_iter().chain(lengths.iter().copied());
+    assert!(seen.all(|seen| (1..=length).contains(&seen)), "every row needs 1 to {length} keys: {lengths:?}");
     Tensor::from_dispatch(Dispatch::attend_also(
         before.into_dispatch(),
         queries.into_dispatch(),
@@ -99,9 +103,9 @@ fn check_sizes(queries: &Tensor<3>, keys: &Tensor<4>, values: &Tensor<4>, packin
     let sizes = [places, heads, width, segment_rows, length, key_heads];
     assert!(!sizes.contains(&0), "sizes must not be 0: {sizes:?}");
     assert_eq!((keys.dims(), key_width), (values.dims(), width), "keys, values and queries must have the same width");
-    assert_eq!(packing.lengths().iter().sum::<usize>(), places, "the lengths must add up to the number of queries");
+    assert_eq!(packing.places(), places, "every place must have a query");
     assert!(heads.is_multiple_of(key_heads), "{heads} heads are not a multiple of {key_heads} key heads");
-    let weights = places * heads * length;
+    let weights = packing.lengths().iter().sum::<usize>() * heads * length;
     assert!(factors.as_ref().is_none_or(|factors| factors.len() == weights), "every weight needs a factor");
 }
 
@@ -146,6 +150,17 @@ struct Visible {
 }
 
 impl Visible {
+    /// The tokens of each row of queries, where there is no prefix: a CPU has none.
+    fn rows_without_prefix(&self) -> &[usize] {
+        assert!(!self.has_prefix(), "on a CPU a prefix has a segment of its own");
+        self.packing.lengths()
+    }
+
+    /// Whether queries see a first row of the segment beside their own.
+    fn has_prefix(&self) -> bool {
+        self.keys.as_ref().map_or(self.packing.has_prefix(), |keys| keys.prefix().is_some())
+    }
+
     /// Which of the keys up to its own place a query does not see, `[tokens of all rows, length]`, where it does not see
     /// them all.
     #[cfg(any(feature = "flex", feature = "gpu"))]
@@ -218,6 +233,7 @@ impl<B: Attention> Compute<B, 4> for Attend {
 mod tests {
     use super::*;
     use crate::ops::testing::{check_gradients, random};
+    use crate::ops::{RowGather, gather_rows};
 
     /// Attention over a shared segment, one of each row's own with padding, and causally over the tokens themselves.
     fn attend(
@@ -299,6 +315,70 @@ mod tests {
                     },
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_prefix_among_the_rows_equals_one_with_a_segment_of_its_own() {
+        let device = crate::ops::testing::device();
+        if crate::device::driver(&device).is_none() {
+            return;
+        }
+        // The prefix' tokens and each row's, and for what follows the rows that share one of them.
+        let cases: [(&[usize], [usize; 3], &[usize]); 3] = [
+            (&[1, 1], [1, 1, 2], &[2]),
+            (&[9, 3, 1, 4], [4, 2, 8], &[1, 2, 3, 3, 1, 2]),
+            (&[5, 40, 33], [3, 3, 4], &[7, 1]),
+        ];
+        for (lengths, [heads, key_heads, width], following) in cases {
+            let (prefix, rest) = (lengths[0], &lengths[1..]);
+            let sum = |lengths: &[usize]| lengths.iter().sum::<usize>();
+            let (tokens, next) = (*lengths.iter().max().unwrap(), *following.iter().max().unwrap());
+            let after = Packing::new(following, next);
+            // With places that have no token.
+            let in_steps =
+                [Packing::after_prefix(lengths, tokens), after.clone()].map(|packing| packing.in_steps_of(16));
+            let fill = |q: Tensor<3>, packing: &Packing| {
+                let (count, all) = (q.dims()[0], (0..q.dims()[0]).collect::<Vec<_>>());
+                let filled = RowGather::filled(&all, count, packing.places() - count);
+                gather_rows(q.reshape([count, heads * width]), &filled).reshape([packing.places(), heads, width])
+            };
+            let inputs = [
+                random([sum(lengths), heads, width, 1], 1),
+                random([lengths.len(), tokens, key_heads, width], 2),
+                random([lengths.len(), tokens, key_heads, width], 3),
+                random([sum(following), heads, width, 1], 4),
+                random([following.len(), next, key_heads, width], 5),
+                random([following.len(), next, key_heads, width], 6),
+            ];
+            check_gradients(
+                inputs,
+                |[q, k, v, next_q, next_k, next_v]| {
+                    let [q, next_q] = [q, next_q].map(|q| q.squeeze_dim::<3>(3));
+                    let [packing, after] = &in_steps;
+                    let (q, next_q) = (fill(q, packing), fill(next_q, after));
+                    let attended = attend_causally(q, k.clone(), v.clone(), packing, None);
+                    let before = attend_causally(next_q.clone(), next_k, next_v, after, None);
+                    let seen = KeyLengths::after_prefix(prefix, rest);
+                    let of_next = attend_also(before, next_q, k, v, after, &seen, None);
+                    Tensor::cat(vec![attended.narrow(0, 0, sum(lengths)), of_next.narrow(0, 0, sum(following))], 0)
+                },
+                |[q, k, v, next_q, next_k, next_v]| {
+                    let [q, next_q] = [q, next_q].map(|q| q.squeeze_dim::<3>(3));
+                    let (first, others) = (Packing::new(&lengths[..1], prefix), Packing::new(rest, tokens));
+                    let [first_q, q] = [q.clone().narrow(0, 0, prefix), q.narrow(0, prefix, sum(rest))];
+                    let [first_k, first_v] = [&k, &v].map(|x| x.clone().narrow(0, 0, 1).narrow(1, 0, prefix));
+                    let [k, v] = [k, v].map(|x| x.narrow(0, 1, rest.len()));
+                    let (alone, all): (_, KeyLengths) = (None, lengths[..1].into());
+                    let of_first = attend_causally(first_q, first_k.clone(), first_v.clone(), &first, None);
+                    let own = attend_causally(q.clone(), k.clone(), v.clone(), &others, None);
+                    let of_rest = attend_also(own, q, first_k.clone(), first_v.clone(), &others, &all, None);
+                    let own = attend_causally(next_q.clone(), next_k, next_v, &after, alone);
+                    let with_first = attend_also(own, next_q.clone(), first_k, first_v, &after, &all, None);
+                    let of_next = attend_also(with_first, next_q, k, v, &after, &rest.into(), None);
+                    Tensor::cat(vec![of_first, of_rest, of_next], 0)
+                },
+            );
         }
     }
 }

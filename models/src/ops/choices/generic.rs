@@ -7,10 +7,10 @@ use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData
 use super::{ChoiceLogProbs, Choices, Group};
 use crate::Precision;
 use crate::ops::projection::project;
-use crate::ops::route::Generic;
+use crate::ops::route::Plain;
 use crate::ops::tape::{BackwardInputs, Compute};
 
-impl<B: Generic> Compute<B, 2> for ChoiceLogProbs {
+impl<B: Plain> Compute<B, 2> for ChoiceLogProbs {
     fn forward(&self, [hidden, weight]: [FloatTensor<B>; 2]) -> FloatTensor<B> {
         B::primitive(forward(B::float(hidden), B::float(weight), &self.0))
     }

@@ -1,6 +1,8 @@
 //! Log-probabilities of tokens among those that they compete with.
 
 pub(super) mod generic;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "flex")]
 mod kernel;
 
@@ -26,6 +28,9 @@ struct Inner {
     groups: Vec<Group>,
     rows: usize,
     outputs: usize,
+    /// Made when they are first asked for.
+    #[cfg(feature = "gpu")]
+    tables: std::sync::OnceLock<gpu::Tables>,
 }
 
 /// A choice and the rows that stand at it.
@@ -52,7 +57,13 @@ impl Choices {
     ///
     /// If there is no row, a choice has no token, or a wanted place is beyond them.
     pub fn new<'a>(rows: impl IntoIterator<Item = (u32, &'a [u32], Option<usize>)>) -> Self {
-        let mut inner = Inner { groups: Vec::new(), rows: 0, outputs: 0 };
+        let mut inner = Inner {
+            groups: Vec::new(),
+            rows: 0,
+            outputs: 0,
+            #[cfg(feature = "gpu")]
+            tables: std::sync::OnceLock::new(),
+        };
         let mut of_key = HashMap::new();
         for (key, tokens, wanted) in rows {
             assert!(

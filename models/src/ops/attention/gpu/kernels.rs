@@ -17,6 +17,8 @@ pub(super) struct Form {
     pub width: usize,
     /// A query sees keys of its own row, up to its own place.
     pub causal: bool,
+    /// The first row of the segment is seen by the queries of all rows, before their own.
+    pub prefixed: bool,
     /// Other segments came before.
     pub joined: bool,
     /// There is a table of factors.
@@ -34,23 +36,61 @@ impl Form {
     }
 }
 
-/// The first of the keys of a query's row, counted through all rows, and how many it may see.
+/// The keys that a query sees.
+#[derive(CubeType, Clone, Copy)]
+struct Keys {
+    /// How many of the prefix, which is the segment's first row.
+    of_prefix: usize,
+    /// The first of its row's, counted through all rows.
+    first: usize,
+    /// How many in all.
+    seen: usize,
+}
+
+/// How many keys the prefix has; see `lengths` of a call.
 #[cube]
-fn keys_of(
-    place: usize,
-    rows: &[i32],
-    lengths: &[i32],
-    length: usize,
-    share: usize,
-    #[comptime] form: Form,
-) -> (usize, usize) {
-    let row = usize::cast_from(rows[2 * place]);
-    if comptime!(form.causal) {
-        (row * length, usize::cast_from(rows[2 * place + 1]) + 1)
-    } else {
-        let row = row / share;
-        (row * length, usize::cast_from(lengths[row]))
+fn keys_of_prefix(lengths: &[i32], #[comptime] form: Form) -> usize {
+    if comptime!(form.causal) { usize::cast_from(lengths[1]) } else { usize::cast_from(lengths[0]) }
+}
+
+#[cube]
+fn keys_of(place: usize, rows: &[i32], lengths: &[i32], length: usize, share: usize, #[comptime] form: Form) -> Keys {
+    let mut row = usize::cast_from(rows[2 * place].max(0));
+    let mut of_prefix = 0usize;
+    if comptime!(form.prefixed) {
+        // The prefix sees itself as any row does.
+        if comptime!(!form.causal) || row > 0 {
+            of_prefix = keys_of_prefix(lengths, form);
+        }
     }
+    let mut own = usize::cast_from(rows[2 * place + 1]) + 1;
+    if comptime!(!form.causal) {
+        row /= share;
+        if comptime!(form.prefixed) {
+            row += 1;
+        }
+        own = usize::cast_from(lengths[row]);
+    }
+    if rows[2 * place] < 0 {
+        // The place has no token.
+        own = 0;
+        of_prefix = 0;
+    }
+    Keys { of_prefix, first: row * length, seen: of_prefix + own }
+}
+
+/// Where key number `key` of those that a query sees lies.
+#[cube]
+fn place_of(keys: &Keys, key: usize, #[comptime] form: Form) -> usize {
+    let mut place = keys.first + key;
+    if comptime!(form.prefixed) {
+        if key < keys.of_prefix {
+            place = key;
+        } else {
+            place -= keys.of_prefix;
+        }
+    }
+    place
 }
 
 /// The factor of a weight, below 0 for a key that is not seen.
@@ -143,7 +183,8 @@ pub(super) fn attend(
         let lane = UNIT_POS_X as usize;
         let (place, head) = (query / heads, query % heads);
         let (key_heads, key_head) = (heads / group, head / group);
-        let (first, seen) = keys_of(place, rows, lengths, length, share, form);
+        let visible = keys_of(place, rows, lengths, length, share, form);
+        let seen = visible.seen;
         // The mixed values, of which each lane has some columns; the largest score, and the sum of exp(score - largest).
         let mut mixed = zeros(form);
         let mut largest = f32::new(LOWEST);
@@ -153,6 +194,9 @@ pub(super) fn attend(
             largest = before[start + width];
             sum = 1.0;
             add_row(&mut mixed, 1.0, before, start, form);
+        } else if seen == 0 {
+            largest = 0.0;
+            sum = 1.0;
         }
         for base in range_stepped(0, seen, lanes) {
             let key = base + lane;
@@ -161,7 +205,7 @@ pub(super) fn attend(
             if key < seen {
                 factor = factor_of(factors, place, head, key, length, factor_heads, form);
                 if factor >= 0.0 {
-                    let at = ((first + key) * key_heads + key_head) * width;
+                    let at = (place_of(&visible, key, form) * key_heads + key_head) * width;
                     score = dot(queries, query * width, keys, at, form) * comptime!(form.scale());
                 }
             }
@@ -180,7 +224,7 @@ pub(super) fn attend(
             let together = (seen - base).min(lanes);
             for other in 0..together {
                 let weight = of_lane(weight, other as u32, form.lanes);
-                let at = ((first + base + other) * key_heads + key_head) * width;
+                let at = (place_of(&visible, base + other, form) * key_heads + key_head) * width;
                 add_row(&mut mixed, weight, values, at, form);
             }
             largest = top;
@@ -260,7 +304,8 @@ pub(super) fn by_queries(
         let lane = UNIT_POS_X as usize;
         let (place, head) = (query / heads, query % heads);
         let (key_heads, key_head) = (heads / group, head / group);
-        let (first, seen) = keys_of(place, rows, lengths, length, share, form);
+        let visible = keys_of(place, rows, lengths, length, share, form);
+        let seen = visible.seen;
         let (normalizer, offset) = (offsets[2 * query], offsets[2 * query + 1]);
         let mut sums = zeros(form);
         for base in range_stepped(0, seen, lanes) {
@@ -269,7 +314,7 @@ pub(super) fn by_queries(
             if key < seen {
                 let factor = factor_of(factors, place, head, key, length, factor_heads, form);
                 if factor >= 0.0 {
-                    let at = ((first + key) * key_heads + key_head) * width;
+                    let at = (place_of(&visible, key, form) * key_heads + key_head) * width;
                     let score = dot(queries, query * width, keys, at, form) * comptime!(form.scale());
                     let by_weight = dot(gradient, query * (width + 1), values, at, form);
                     by_score = (score - normalizer).exp() * (factor * by_weight + offset) * comptime!(form.scale());
@@ -278,7 +323,7 @@ pub(super) fn by_queries(
             let together = (seen - base).min(lanes);
             for other in 0..together {
                 let by_score = of_lane(by_score, other as u32, form.lanes);
-                let at = ((first + base + other) * key_heads + key_head) * width;
+                let at = (place_of(&visible, base + other, form) * key_heads + key_head) * width;
                 add_row(&mut sums, by_score, keys, at, form);
             }
         }
@@ -299,6 +344,7 @@ pub(super) fn by_segment(
     by_keys: &mut [f32],
     by_values: &mut [f32],
     of_keys: usize,
+    of_rows: usize,
     heads: usize,
     group: usize,
     length: usize,
@@ -316,10 +362,26 @@ pub(super) fn by_segment(
         let (row, key) = (own / key_heads / length, own / key_heads % length);
         let at = own * width;
         // The places of the queries that may see the key.
-        let mut first = usize::cast_from(starts[row * share]);
-        let mut end = usize::cast_from(starts[(row + 1) * share]);
+        let mut rows = row * share;
+        let mut after = rows + share;
+        if comptime!(form.prefixed) {
+            if row == 0 {
+                after = of_rows;
+            } else if comptime!(!form.causal) {
+                after = rows;
+                rows -= share;
+            }
+        }
+        let mut first = usize::cast_from(starts[rows]);
+        let mut end = usize::cast_from(starts[after]);
         if comptime!(form.causal) {
             first = (first + key).min(end);
+            if comptime!(form.prefixed) {
+                // Those after its tokens are of others, which see no padding.
+                if row == 0 && key >= keys_of_prefix(lengths, form) {
+                    end = first;
+                }
+            }
         } else if key >= usize::cast_from(lengths[row]) {
             end = first;
         }

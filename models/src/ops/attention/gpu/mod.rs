@@ -116,6 +116,7 @@ impl Attention for Cube {
                 argument(&by_keys),
                 argument(&by_values),
                 of_keys,
+                visible.packing.lengths().len(),
                 call.heads,
                 call.group,
                 call.length,
@@ -137,13 +138,13 @@ struct Call {
     group: usize,
     /// Keys of a row of the segment, with padding.
     length: usize,
-    /// Rows of queries that share a row of the segment.
+    /// Rows of queries that share a row of the segment; a prefix is shared by all.
     share: usize,
     /// `[places, 2]`: each query's row, and how many of the row's tokens come before it.
     rows: CubeTensor,
     /// `[rows + 1]`: the first place of each row.
     starts: CubeTensor,
-    /// `[segment rows]`: how many keys count; anything where a query sees those up to its own place.
+    /// `[segment rows]`: how many keys count; the `starts` where a query sees those up to its own place.
     lengths: CubeTensor,
     /// `[places, factor_heads, length]`: what weights are multiplied by; below 0 for a key that a query does not see.
     /// Anything where all weights stay.
@@ -169,23 +170,26 @@ impl Call {
                 (Some(Tensor::<1>::from_data(factors.as_slice(), &device)), heads)
             }
         };
+        assert!(factors.is_none() || !visible.has_prefix(), "the weights of a prefix have no factors");
+        let serving = segment_rows - usize::from(visible.has_prefix() && visible.keys.is_some());
         let form = Form {
             lanes: lanes_on(queries),
             width,
             causal: visible.keys.is_none(),
+            prefixed: visible.has_prefix(),
             joined,
             factored: factors.is_some(),
         };
         let int = |table: Tensor<1, Int>| row_numbers(table.try_into_primitive::<Cube>().expect("it is on the device"));
-        let rows = int(tables.rows.clone());
+        let [rows, starts] = [&tables.rows, &tables.starts].map(|table| int(table.clone()));
         Self {
             places,
             heads,
             group: heads / key_heads,
             length,
-            share: packing.lengths().len() / segment_rows,
-            starts: int(tables.starts.clone()),
-            lengths: visible.keys.as_ref().map_or_else(|| rows.clone(), |keys| int(keys.table(&device))),
+            share: packing.lengths().len() / serving,
+            lengths: visible.keys.as_ref().map_or_else(|| starts.clone(), |keys| int(keys.table(&device))),
+            starts,
             rows,
             factors: factors.map_or_else(|| queries.clone(), Cube::primitive),
             factor_heads,
