@@ -294,9 +294,10 @@ FOREST = {
         ("Guided, product", "toys/compare-guided.json", "transition", "guided-product"),
         ("The same, without the history", "toys/compare-new.json", "transition", "guided-product")],
     "Stage 2 on lists against stage 1 continued for as many steps, Office Products": [
-        ("Hits", "stage2/compare-steps-office-first.json", "continued", "hit"),
-        ("ReRe's rule", "stage2/compare-steps-office-first.json", "continued", "rere"),
-        ("Item transitions, distilled", "stage2/compare-steps-office-first.json", "continued", "distil")],
+        ("Hits", "stage2/compare-steps-office.json", "continued", "hit"),
+        ("ReRe's rule", "stage2/compare-steps-office.json", "continued", "rere"),
+        ("Item transitions, expectation", "stage2/compare-steps-office.json", "continued", "guide"),
+        ("Item transitions, distilled", "stage2/compare-steps-office.json", "continued", "distil")],
 }
 
 
