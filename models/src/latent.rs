@@ -156,7 +156,8 @@ impl LatentAttention {
         let keys = self.key.forward(hidden.reshape([rows * tokens, d_model]));
         let keys = angles.rotate(keys.reshape([rows, tokens, 1, d_model])).reshape([rows, tokens, d_model]);
         let query = query.clone().reshape([rows, prompts / rows, d_model]);
-        let mut scores = query.matmul(keys.swap_dims(1, 2));
+        // See `weighted_mean`.
+        let mut scores = if tokens == 1 { (query * keys).sum_dim(2) } else { query.matmul(keys.swap_dims(1, 2)) };
         if let Some(padding) = segment.lengths.mask(tokens, &device) {
             scores = scores + padding.unsqueeze_dim(1);
         }
@@ -173,7 +174,7 @@ fn weighted_mean(weights: Tensor<2>, state: &PromptState) -> Tensor<2> {
         let hidden = segment.hidden();
         let [rows, tokens, d_model] = hidden.dims();
         let weights = weights.clone().narrow(1, start, tokens).reshape([rows, prompts / rows, tokens]);
-        // cubek has no product for a part of a wider matrix that is one column.
+        // cubek, which multiplies on GPUs, refuses a single column of a wider matrix, forward and backward.
         let part = if tokens == 1 { weights * hidden } else { weights.matmul(hidden) }.reshape([prompts, d_model]);
         mean = Some(match mean {
             Some(mean) => mean + part,
@@ -186,6 +187,8 @@ fn weighted_mean(weights: Tensor<2>, state: &PromptState) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
+
     use super::ThoughtKind;
     use crate::LatentRecommender;
     use crate::backbone::{BackboneConfig, NewBackbone};
@@ -196,6 +199,17 @@ mod tests {
         let config = BackboneConfig::new(&NewBackbone::tiny(20, 0)).unwrap();
         let model = LatentRecommender::new(config, ThoughtKind::LatentAttention, 3, 1, &device()).unwrap();
         let prompts: [&[u32]; 3] = [&[1, 2, 3, 4], &[1, 5], &[1, 2, 6]];
+        // As many thoughts as make the first of them the last column of the scores, and one more.
+        for thoughts in [2, 3] {
+            let source = (ThoughtKind::LatentAttention, thoughts);
+            let model = model.clone().with_thoughts(source.0, source.1, 1).unwrap().train();
+            let mut state = model.prefill(&prompts).unwrap();
+            let last = model.think(&mut state).unwrap().expect("the model thinks");
+            let mut tape = last.sum().backward();
+            let norm =
+                model.backbone.model.norm.weight.val().grad_remove(&mut tape).expect("it has a part in all states");
+            assert!(norm.to_data().iter::<f32>().all(f32::is_finite));
+        }
         let thoughts = |prompts: &[&[u32]]| {
             let mut state = model.prefill(prompts).unwrap();
             let last = model.think(&mut state).unwrap().expect("the model thinks");

@@ -71,7 +71,8 @@ impl Sft {
         let terms = self.objective.terms(size);
         let names = ["loss"].into_iter().chain(SPREAD.into_iter().filter(|_| adapts));
         let mut total = LocalUpdate::new(model).with_metrics(names);
-        // What all prompts begin with runs once, forward and, when all micro-batches are done, backward.
+        // What all prompts begin with runs once, forward and, when all micro-batches are done, backward, unless the model
+        // runs it along with each of them.
         let dropped = |dropout: Option<Dropout>| dropout.map_or_else(|| model.clone(), |d| model.with_dropout(d));
         // It is that of all ranks, so that dropout sets the same values to zero for any number of them.
         let shared = if batch.rows.is_empty() { &batch.rows } else { &batch.global };

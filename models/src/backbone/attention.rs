@@ -1,7 +1,7 @@
 //! Grouped-query attention over what ran before and over the new tokens themselves.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
 use super::config::BackboneConfig;
 use super::dropout::LayerDropped;
@@ -69,10 +69,16 @@ impl Attention {
         })
     }
 
-    /// The projections of queries, keys and values as one, where that is possible.
+    /// The projections of queries, keys and values as one, where that is possible. With gradient checkpointing it is
+    /// not, for queries that come out of one operation with others are not computed again.
     pub(super) fn join(&self) -> Option<Joined> {
         let has_norms = self.q_norm.is_some() || self.k_norm.is_some();
-        if has_norms { None } else { Joined::new(&[&self.q_proj, &self.k_proj, &self.v_proj]) }
+        let checkpoints = self.q_proj.weight.val().gradient_checkpointing_strategy();
+        if has_norms || checkpoints == Some(GradientCheckpointingStrategy::Balanced) {
+            None
+        } else {
+            Joined::new(&[&self.q_proj, &self.k_proj, &self.v_proj])
+        }
     }
 
     /// Attends from `x`, the tokens of `packing`, `[tokens, d_model]`, to every earlier segment and causally to

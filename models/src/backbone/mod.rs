@@ -38,8 +38,11 @@ use attention::Context;
 /// On a GPU the places of a pass are a multiple of this: a matrix product has a kernel for what its tiles divide.
 const PLACES_AT_ONCE: usize = 128;
 
-/// And the length of padded rows of hidden states a multiple of this.
+/// On a GPU the padded length of the prompts' hidden states is a multiple of this, for the same reason.
 const TOKENS_AT_ONCE: usize = 32;
+
+/// A prefix runs along with rests that are at most so many times shorter.
+const MOST_PADDING: usize = 4;
 
 /// A causal language model of one of the families of [`Architecture`].
 #[derive(Module, Debug)]
@@ -87,7 +90,7 @@ impl Backbone {
     }
 
     /// On a GPU a copy for one pass and its way back, in which the projections of one input are one matrix, and one
-    /// product instead of several; elsewhere the model as it is.
+    /// product instead of several; elsewhere the model as it is. The joined matrices need memory of their own.
     #[must_use]
     pub fn with_joined_projections(&self) -> Self {
         let mut model = self.clone();
@@ -153,6 +156,11 @@ impl Backbone {
         let mut state = PromptState::empty(prompts.len());
         let mut done = 0;
         let along = if prefix.is_none() && self.runs_prefix_along() { common_prefix(prompts) } else { 0 };
+        let rest = prompts.iter().map(|prompt| prompt.len() - along).max().unwrap_or(0);
+        if along > MOST_PADDING * rest {
+            // As a row it would have all others padded to it.
+            return self.prefill_after(self.shared_prefix(prompts)?.as_ref(), prompts);
+        }
         if along > 0 {
             self.prefill_along(along, prompts)?.into_iter().for_each(|segment| state.push(segment));
             return Ok(state);
@@ -189,7 +197,6 @@ impl Backbone {
             let places: Vec<usize> = (first..first + count).collect();
             gather_rows(hidden.clone(), &RowGather::filled(&places, packing.places(), zeros))
         };
-        // Few lengths, as of the places.
         let in_steps = |tokens: usize| tokens.next_multiple_of(TOKENS_AT_ONCE);
         let tokens = in_steps(lengths.iter().copied().max().unwrap_or(0));
         let rests = Packing::new(lengths, tokens).unpack(of_places(prefix, of_rests, 0));

@@ -81,6 +81,7 @@ impl Segment {
 
     /// The given rows of this segment, each followed by the same row of `next`, in that order.
     pub(crate) fn followed_by(&self, next: &Self, rows: &[usize]) -> Self {
+        assert!(self.lengths.prefix().is_none() && next.lengths.prefix().is_none(), "rows alone can be joined");
         let ([own_rows, own, _], [_, more, _]) = (self.hidden.dims(), next.hidden.dims());
         let lengths: Vec<usize> = rows.iter().map(|&row| self.lengths[row] + next.lengths[row]).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);

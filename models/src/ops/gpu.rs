@@ -5,7 +5,7 @@
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Cube, DType};
-use burn::tensor::Shape;
+use burn::tensor::{FloatDType, Shape};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::ir::features::Plane;
@@ -14,8 +14,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::cast;
 /// The tensor with its values in row-major order.
 pub use burn_cubecl::kernel::into_contiguous as in_order;
-use burn_cubecl::kernel::matmul::init_matmul_output;
-use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::launch_ref;
@@ -69,7 +68,7 @@ pub fn row_numbers(rows: CubeTensor) -> CubeTensor {
 /// The tensor in row-major order, copied if others hold it too: to be changed in place.
 pub fn own(x: CubeTensor) -> CubeTensor {
     let x = in_order(x);
-    if x.can_mut() { x } else { x.copy() }
+    if x.can_mut() { x } else { in_order(x.copy()) }
 }
 
 /// The elements of `x`, which are in order, from number `start` on. They are copied only where they do not begin where a
@@ -86,9 +85,19 @@ pub fn part<const D: usize>(x: &CubeTensor, start: usize, dims: [usize; D]) -> C
     CubeTensor::new_contiguous(x.client.clone(), x.device.clone(), Shape::new(dims), handle, x.dtype)
 }
 
-/// A tensor beside `x`, whose values are yet to be written.
+/// A tensor beside `x`, whose values are yet to be written one after the other: what Burn allocates may have gaps between
+/// the rows, on CUDA.
 pub fn empty_beside<const D: usize>(x: &CubeTensor, dims: [usize; D]) -> CubeTensor {
-    empty_device_dtype(x.client.clone(), x.device.clone(), dims.into(), x.dtype)
+    empty_in(x.dtype, x, dims)
+}
+
+fn empty_in<const D: usize>(dtype: DType, x: &CubeTensor, dims: [usize; D]) -> CubeTensor {
+    empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), dims.into(), dtype)
+}
+
+/// Zeros beside `x`, one after the other.
+pub fn zeros_beside(x: &CubeTensor, shape: Shape) -> CubeTensor {
+    in_order(Cube::float_zeros(shape, &x.device, FloatDType::F32))
 }
 
 /// The tensor as a kernel's argument.
@@ -101,7 +110,8 @@ pub fn argument(x: &CubeTensor) -> BufferArg {
 /// Float32 is multiplied as float32: cubek's own choice takes tensor cores where there are any, which have 11 significant
 /// bits for it. Each kernel is chosen by the sizes alone, so that a step never waits for trials of several.
 pub fn product(a: CubeTensor, b: CubeTensor, precision: Precision) -> CubeTensor {
-    let out = init_matmul_output(&a, &b, precision.dtype().into());
+    let ([rows, _], [_, columns]) = (a.meta.shape().dims(), b.meta.shape().dims());
+    let out = empty_in(precision.dtype().into(), &a, [rows, columns]);
     let kind = match precision {
         Precision::F32 => FloatKind::F32,
         Precision::Bf16 => FloatKind::BF16,

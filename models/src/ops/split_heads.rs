@@ -3,12 +3,12 @@
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Cube, Dispatch};
-use burn::tensor::{FloatDType, Int, Shape, Tensor};
+use burn::tensor::{Int, Shape, Tensor};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers};
+use super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers, zeros_beside};
 use super::packing::Packing;
 use super::route::{Generic, routed_to_gpus};
 use super::several_outputs::{ComputeMany, RunMany};
@@ -135,9 +135,7 @@ impl ComputeMany<Cube, 4, 3> for Split {
         let HeadSizes { heads, key_heads, width, .. } = self.sizes;
         let (columns, rows, longest) = (self.sizes.columns(), self.packing.lengths().len(), self.packing.tokens());
         // Nothing comes from queries whose hidden states nobody reads.
-        let or_zeros = |by: Option<CubeTensor>, size: Shape| {
-            by.map_or_else(|| Cube::float_zeros(size, &cos.device, FloatDType::F32), in_order)
-        };
+        let or_zeros = |by: Option<CubeTensor>, size: Shape| by.map_or_else(|| zeros_beside(&cos, size), in_order);
         let [by_queries, by_keys, by_values] = by_outputs;
         let by_queries = or_zeros(by_queries, Shape::new([tokens, heads, width]));
         let [by_keys, by_values] =
@@ -178,8 +176,8 @@ impl Split {
     }
 }
 
-/// The two columns of the product that pair number `pair` of a row's `heads` from head `first` on begins with, and the
-/// number of the angle between them.
+/// The first of the two columns of the product that a pair has, counted in a row from head `first` on, and the number of
+/// its angle; the second lies half a head behind it.
 #[cube]
 fn columns_of(pair: usize, first: usize, #[comptime] sizes: HeadSizes) -> (usize, usize) {
     let half = comptime!(sizes.width / 2);

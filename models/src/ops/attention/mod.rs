@@ -31,7 +31,7 @@ pub type WeightFactors = Option<Arc<Vec<f32>>>;
 ///
 /// Queries are `[places, heads, width]`, packed. Keys and values are `[rows, tokens, key heads, width]`,
 /// padded on the right as `packing` says; a key head serves as many consecutive query heads as there are to one. Scores
-/// are divided by `sqrt(width)`. The result is `[tokens of all rows, heads, width + 1]`: the mixed values and, last,
+/// are divided by `sqrt(width)`. The result is `[places, heads, width + 1]`: the mixed values and, last,
 /// the logarithm of the normaliser.
 ///
 /// # Panics

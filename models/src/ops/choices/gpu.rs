@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::backend::Cube;
-use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -12,7 +11,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::{ChoiceLogProbs, Choices, Inner, generic};
 use crate::ops::gpu::{
     argument, dot_of_lanes, empty_beside, in_order, lanes_on, most_of_lanes, own_row, row_numbers, rows_on,
-    sum_over_lanes,
+    sum_over_lanes, zeros_beside,
 };
 use crate::ops::route::Generic;
 use crate::ops::tape::{BackwardInputs, Compute};
@@ -140,7 +139,7 @@ impl Compute<Cube, 2> for ChoiceLogProbs {
             launch.lanes,
         );
         let by_weight = for_weight.then(|| {
-            let by_weight = Cube::float_zeros(call.weight.meta.shape().clone(), &by_logits.device, FloatDType::F32);
+            let by_weight = zeros_beside(&by_logits, call.weight.meta.shape().clone());
             let launch = rows_on(&by_logits, call.tokens * blocks);
             by_weight::launch(
                 &by_logits.client,

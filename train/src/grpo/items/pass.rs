@@ -39,7 +39,8 @@ impl RankingGrpo {
         let lists = batch.global.len() * samples;
         let mut update = LocalUpdate::new(model).with_metrics(self.metrics());
         let mut groups: Vec<Option<ItemGroup>> = vec![None; batch.rows.len() * samples];
-        // What all prompts begin with runs once; where the backbone trains, gradients go through it in the end.
+        // What all prompts begin with runs once, unless the model runs it along; where the backbone trains, gradients go
+        // through it in the end.
         let (mut prefix, mut detached) = (shared_prefix(model, &batch.rows)?, None);
         if self.config.train_backbone {
             detached = prefix.take().map(DetachedPrefix::new);

@@ -140,7 +140,7 @@ struct Call {
     length: usize,
     /// Rows of queries that share a row of the segment; a prefix is shared by all.
     share: usize,
-    /// `[places, 2]`: each query's row, and how many of the row's tokens come before it.
+    /// `[places, 2]`: each query's row, -1 where a place has none, and how many of the row's tokens come before it.
     rows: CubeTensor,
     /// `[rows + 1]`: the first place of each row.
     starts: CubeTensor,
