@@ -42,7 +42,7 @@ const PLACES_AT_ONCE: usize = 128;
 const TOKENS_AT_ONCE: usize = 32;
 
 /// A prefix runs along with rests that are at most so many times shorter.
-const MOST_PADDING: usize = 4;
+const MOST_PADDING: usize = 16;
 
 /// A causal language model of one of the families of [`Architecture`].
 #[derive(Module, Debug)]
