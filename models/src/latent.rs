@@ -6,6 +6,7 @@ use burn::tensor::activation::softmax;
 
 use crate::ModelError;
 use crate::backbone::{INIT_STD, Linear, PromptState, Rope, Segment};
+use crate::ops::in_order;
 use crate::parameters::{Init, Parameters};
 
 /// Base of the latent attention's rotary embedding.
@@ -156,12 +157,11 @@ impl LatentAttention {
         let keys = self.key.forward(hidden.reshape([rows * tokens, d_model]));
         let keys = angles.rotate(keys.reshape([rows, tokens, 1, d_model])).reshape([rows, tokens, d_model]);
         let query = query.clone().reshape([rows, prompts / rows, d_model]);
-        // See `weighted_mean`.
-        let mut scores = if tokens == 1 { (query * keys).sum_dim(2) } else { query.matmul(keys.swap_dims(1, 2)) };
+        let mut scores = query.matmul(keys.swap_dims(1, 2));
         if let Some(padding) = segment.lengths.mask(tokens, &device) {
             scores = scores + padding.unsqueeze_dim(1);
         }
-        scores.reshape([prompts, tokens])
+        in_order(scores.reshape([prompts, tokens]))
     }
 }
 
@@ -173,9 +173,8 @@ fn weighted_mean(weights: Tensor<2>, state: &PromptState) -> Tensor<2> {
     for segment in state.segments() {
         let hidden = segment.hidden();
         let [rows, tokens, d_model] = hidden.dims();
-        let weights = weights.clone().narrow(1, start, tokens).reshape([rows, prompts / rows, tokens]);
-        // cubek, which multiplies on GPUs, refuses a single column of a wider matrix, forward and backward.
-        let part = if tokens == 1 { weights * hidden } else { weights.matmul(hidden) }.reshape([prompts, d_model]);
+        let weights = in_order(weights.clone().narrow(1, start, tokens)).reshape([rows, prompts / rows, tokens]);
+        let part = weights.matmul(hidden).reshape([prompts, d_model]);
         mean = Some(match mean {
             Some(mean) => mean + part,
             None => part,
@@ -199,10 +198,9 @@ mod tests {
         let config = BackboneConfig::new(&NewBackbone::tiny(20, 0)).unwrap();
         let model = LatentRecommender::new(config, ThoughtKind::LatentAttention, 3, 1, &device()).unwrap();
         let prompts: [&[u32]; 3] = [&[1, 2, 3, 4], &[1, 5], &[1, 2, 6]];
-        // As many thoughts as make the first of them the last column of the scores, and one more.
+        // With the first of the thoughts as the last column of the scores, and with another behind it.
         for thoughts in [2, 3] {
-            let source = (ThoughtKind::LatentAttention, thoughts);
-            let model = model.clone().with_thoughts(source.0, source.1, 1).unwrap().train();
+            let model = model.clone().with_thoughts(ThoughtKind::LatentAttention, thoughts, 1).unwrap().train();
             let mut state = model.prefill(&prompts).unwrap();
             let last = model.think(&mut state).unwrap().expect("the model thinks");
             let mut tape = last.sum().backward();

@@ -55,7 +55,7 @@ pub fn likelihood(
     examples: &[Example],
     pass: &ValidationPass,
 ) -> Result<Likelihood, TrainError> {
-    let (model, world) = (model.valid(), pass.world);
+    let (model, world) = (model.valid().with_joined_projections(), pass.world);
     let rows: Vec<&Example> = examples.iter().collect();
     if rows.is_empty() {
         return Err(TrainError::config("validation", "there are no examples to validate on"));
@@ -105,7 +105,7 @@ pub fn forward(
     rows: &[&Example],
 ) -> Result<TargetLogProbs, TrainError> {
     let prefix = shared_prefix(model, rows)?;
-    forward_after(model, objective, prefix.as_ref(), rows)
+    forward_after(&model.with_joined_projections(), objective, prefix.as_ref(), rows)
 }
 
 /// The validation of a stage that selects by the [`likelihood`] of its examples.
@@ -152,7 +152,6 @@ pub(crate) fn forward_after(
     rows: &[&Example],
 ) -> Result<TargetLogProbs, TrainError> {
     let targets: Vec<&[u32]> = rows.iter().map(|row| row.target.as_slice()).collect();
-    let model = model.with_joined_projections();
     let mut state = model.backbone.prefill_after(prefix, &prompts(rows))?;
     let thought = model.think(&mut state)?;
     Ok(model.target_log_probs(&state, thought, &targets, objective)?)
@@ -165,10 +164,10 @@ pub(crate) fn forward_after(
 ///
 /// See [`LatentRecommender::prefill`].
 pub(crate) fn shared_prefix(model: &LatentRecommender, rows: &[&Example]) -> Result<Option<SharedPrefix>, TrainError> {
-    if rows.is_empty() || model.backbone.runs_prefix_along() {
+    if rows.is_empty() {
         return Ok(None);
     }
-    Ok(model.backbone.shared_prefix(&prompts(rows))?)
+    Ok(model.backbone.prefix_ahead(&prompts(rows))?)
 }
 
 /// The prompts of some examples.

@@ -79,8 +79,9 @@ impl Sft {
         let mut prefix = shared_prefix(&dropped(dropout.clone()), shared)?.map(DetachedPrefix::new);
         for rows in batch.micro_batches(self.micro_batch) {
             let dropout = dropout.as_ref().map(|dropout| dropout.of_rows(rows.iter().map(|row| row.row)));
+            let model_of_pass = dropped(dropout).with_joined_projections();
             let log_probs =
-                forward_after(&dropped(dropout), &objective, prefix.as_ref().map(DetachedPrefix::prefix), &rows)?;
+                forward_after(&model_of_pass, &objective, prefix.as_ref().map(DetachedPrefix::prefix), &rows)?;
             let sum = log_probs.values.sum();
             let sum = log_probs.smoothing.into_iter().fold(sum, |sum, smoothing| sum + smoothing);
             let loss = sum.neg().div_scalar(terms as f64);

@@ -13,7 +13,7 @@ mod rope;
 mod state;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 pub use architecture::Architecture;
 pub use attention::Attention;
@@ -94,7 +94,7 @@ impl Backbone {
     #[must_use]
     pub fn with_joined_projections(&self) -> Self {
         let mut model = self.clone();
-        if driver(&self.device()).is_some() {
+        if self.is_on_gpu() {
             for block in &mut model.model.layers {
                 block.self_attn.joined = block.self_attn.join();
                 block.mlp.joined = block.mlp.join();
@@ -118,15 +118,23 @@ impl Backbone {
     /// No prompt, an empty prompt, one with more tokens than the model has positions, or a token outside the
     /// vocabulary.
     pub fn prefill(&self, prompts: &[&[u32]]) -> Result<PromptState, ModelError> {
-        let prefix = if self.runs_prefix_along() { None } else { self.shared_prefix(prompts)? };
-        self.prefill_after(prefix.as_ref(), prompts)
+        self.prefill_after(self.prefix_ahead(prompts)?.as_ref(), prompts)
     }
 
-    /// Whether [`Self::prefill_after`] runs what prompts have in common in the same pass as their rests, if it has not
-    /// run before: on a GPU, where a pass costs more than the tokens of one row. Dropout needs the prefix of a whole
-    /// batch, however that is split.
-    pub fn runs_prefix_along(&self) -> bool {
-        self.dropout.is_none() && driver(&self.device()).is_some()
+    /// The [`shared_prefix`](Self::shared_prefix) of prompts if it runs ahead of them, and not along with them in
+    /// [`prefill_after`](Self::prefill_after).
+    ///
+    /// # Errors
+    ///
+    /// See [`prefill`](Self::prefill).
+    pub fn prefix_ahead(&self, prompts: &[&[u32]]) -> Result<Option<SharedPrefix>, ModelError> {
+        if self.runs_prefix_along() { Ok(None) } else { self.shared_prefix(prompts) }
+    }
+
+    /// Whether what prompts have in common runs in the same pass as their rests: on a GPU, where a pass costs more than
+    /// the tokens of one row. Dropout needs the prefix of a whole batch, however that is split.
+    fn runs_prefix_along(&self) -> bool {
+        self.dropout.is_none() && self.is_on_gpu()
     }
 
     /// Runs the longest beginning that all prompts have in common, as a single row; each keeps a token of its own, and
@@ -155,15 +163,17 @@ impl Backbone {
         self.check_tokens(prompts)?;
         let mut state = PromptState::empty(prompts.len());
         let mut done = 0;
-        let along = if prefix.is_none() && self.runs_prefix_along() { common_prefix(prompts) } else { 0 };
-        let rest = prompts.iter().map(|prompt| prompt.len() - along).max().unwrap_or(0);
-        if along > MOST_PADDING * rest {
-            // As a row it would have all others padded to it.
-            return self.prefill_after(self.shared_prefix(prompts)?.as_ref(), prompts);
-        }
-        if along > 0 {
-            self.prefill_along(along, prompts)?.into_iter().for_each(|segment| state.push(segment));
-            return Ok(state);
+        if prefix.is_none() && self.runs_prefix_along() {
+            let along = common_prefix(prompts);
+            let rest = prompts.iter().map(|prompt| prompt.len() - along).max().unwrap_or(0);
+            if along > MOST_PADDING * rest {
+                // As a row it would have all others padded to it.
+                return self.prefill_after(self.shared_prefix(prompts)?.as_ref(), prompts);
+            }
+            if along > 0 {
+                self.prefill_along(along, prompts)?.into_iter().for_each(|segment| state.push(segment));
+                return Ok(state);
+            }
         }
         if let Some(SharedPrefix { tokens, segment }) = prefix {
             done = tokens.len();
@@ -279,12 +289,11 @@ impl Backbone {
 
     /// The packing as the device of the model has it.
     fn in_places(&self, packing: Packing) -> Packing {
-        if driver(&self.device()).is_some() { packing.in_steps_of(PLACES_AT_ONCE) } else { packing }
+        if self.is_on_gpu() { packing.in_steps_of(PLACES_AT_ONCE) } else { packing }
     }
 
-    /// The device of the weights.
-    fn device(&self) -> Device {
-        self.model.norm.weight.val().device()
+    fn is_on_gpu(&self) -> bool {
+        driver(&self.model.norm.weight.val().device()).is_some()
     }
 
     /// Runs packed rows whose tokens have the given positions, one after the other: keys and values of all layers, and

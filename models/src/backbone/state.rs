@@ -11,7 +11,7 @@ use crate::ops::{KeyLengths, Packing, select_rows};
 #[derive(Debug, Clone)]
 pub struct Segment {
     /// Per layer, keys and values `[rows, tokens, kv_heads, head_dim]`, the keys already rotated. Where `lengths` has a
-    /// prefix, its row comes first; the segment of the prefix itself has none then.
+    /// prefix, its row comes first and may be longer than all others; the segment of the prefix itself has none then.
     pub(crate) layers: Vec<KeyValue>,
     /// Hidden states after the final norm, `[rows, tokens, d_model]`.
     pub(crate) hidden: Tensor<3>,

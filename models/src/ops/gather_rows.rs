@@ -137,7 +137,7 @@ mod gpu {
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::tensor::CubeTensor;
 
-    use super::super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers};
+    use super::super::gpu::{argument, elements_on, empty_beside, in_order, table};
     use super::super::route::Generic;
     use super::{BackwardInputs, Compute, GatherRows, RowGather};
 
@@ -153,8 +153,7 @@ mod gpu {
 
     fn forward(x: CubeTensor, gather: &RowGather) -> CubeTensor {
         let x = in_order(x);
-        let rows = gather.forward.on(&Cube::float::<2>(x.clone()).device());
-        let rows = row_numbers(rows.try_into_primitive::<Cube>().expect("the rows are on their device"));
+        let rows = table(&gather.forward.on(&Cube::float::<2>(x.clone()).device()));
         let ([_, width], count) = (x.meta.shape().dims(), gather.forward.sources.len());
         let elements = count * width;
         let out = empty_beside(&x, [count, width]);

@@ -5,7 +5,7 @@
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Cube, DType};
-use burn::tensor::{FloatDType, Shape};
+use burn::tensor::{FloatDType, Int, Shape, Tensor};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::ir::features::Plane;
@@ -58,6 +58,11 @@ pub fn rows_on(x: &CubeTensor, rows: usize) -> Rows {
 pub fn elements_on(x: &CubeTensor, elements: usize) -> (CubeCount, CubeDim) {
     let cube_dim = CubeDim::new_1d(UNITS);
     (calculate_cube_count_elemwise(&x.client, elements, cube_dim), cube_dim)
+}
+
+/// A table of numbers, on the device of the tensors that it is for, as kernels read it.
+pub fn table(numbers: &Tensor<1, Int>) -> CubeTensor {
+    row_numbers(numbers.clone().try_into_primitive::<Cube>().expect("a table is on the device of its tensors"))
 }
 
 /// A tensor of row numbers, one after the other, as kernels read them.

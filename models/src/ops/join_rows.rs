@@ -124,11 +124,11 @@ fn join(a: &[f32], b: &[f32], rest: &[f32], out: &mut [f32], from_b: usize, from
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, device, random};
+    use crate::ops::testing::{check_gradients, on_gpu, random};
 
     #[test]
     fn equals_a_concatenation_forward_and_backward() {
-        if crate::device::driver(&device()).is_none() {
+        if !on_gpu() {
             return;
         }
         for [a, b, c, width] in [[1, 2, 3, 1], [64, 32, 32, 64], [5, 3, 7, 33]] {

@@ -24,6 +24,7 @@ mod choices;
 mod gather_rows;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod in_order;
 #[cfg(feature = "gpu")]
 mod join_rows;
 mod key_lengths;
@@ -63,6 +64,7 @@ pub use bias::add_bias;
 pub use checkpoint::checkpoint;
 pub use choices::{Choices, choice_log_probs};
 pub use gather_rows::{RowGather, gather_rows};
+pub use in_order::in_order;
 #[cfg(feature = "gpu")]
 pub use join_rows::{join_three, join_two};
 pub use key_lengths::KeyLengths;

@@ -15,11 +15,11 @@ pub struct Packing {
     has_prefix: bool,
     /// Places behind all tokens that have none.
     empty: usize,
-    /// Absent if nothing changes its place.
-    gather: Option<RowGather>,
     /// Of every token, one after the other, which of its row's tokens it does not see even if they come before it,
     /// `[valid tokens, tokens]`. Absent where it sees all before it.
     hidden: Option<Arc<[bool]>>,
+    /// See [`Self::gather`]; made when it is first asked for.
+    gather: Arc<OnceLock<Option<RowGather>>>,
     /// See [`Self::causal_mask`]; made when it is first asked for.
     causal_mask: Arc<OnceLock<Tensor<3>>>,
     /// See [`Self::tables`]; made when they are first asked for.
@@ -44,21 +44,13 @@ pub(super) struct Tables {
 impl Packing {
     /// For rows of the given lengths, none above `tokens`, to which they are padded.
     pub fn new(lengths: &[usize], tokens: usize) -> Self {
-        Self::with_empty_places(lengths, tokens, 0)
-    }
-
-    /// The same with so many places behind all tokens that have none, whose values are zero.
-    fn with_empty_places(lengths: &[usize], tokens: usize, empty: usize) -> Self {
-        let moves = empty > 0 || lengths.iter().any(|&length| length < tokens);
-        let valid = |(row, &length): (usize, &usize)| row * tokens..row * tokens + length;
-        let gathered = || lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
         Self {
             lengths: lengths.into(),
             tokens,
             has_prefix: false,
-            empty,
-            gather: moves.then(|| RowGather::filled(&gathered(), lengths.len() * tokens, empty)),
+            empty: 0,
             hidden: None,
+            gather: Arc::default(),
             causal_mask: Arc::default(),
             #[cfg(feature = "gpu")]
             tables: Arc::default(),
@@ -87,15 +79,15 @@ impl Packing {
         Self { hidden: Some(hidden.into()), ..packing }
     }
 
-    /// The same rows in a multiple of `step` places, of which the last have no token: what has a kernel for every count
-    /// of rows meets few counts. Only GPUs have such places.
+    /// The same rows in a multiple of `step` places; the last of them may have no token. An operation with kernels for
+    /// some counts of rows then meets few counts. Only GPUs have such places.
     pub fn in_steps_of(self, step: usize) -> Self {
         let tokens: usize = self.lengths.iter().sum();
-        let filled = Self::with_empty_places(&self.lengths, self.tokens, tokens.next_multiple_of(step) - tokens);
-        Self { has_prefix: self.has_prefix, hidden: self.hidden, ..filled }
+        let empty = tokens.next_multiple_of(step) - tokens;
+        Self { empty, has_prefix: self.has_prefix, hidden: self.hidden, ..Self::new(&self.lengths, self.tokens) }
     }
 
-    /// For rows of which the first is what all others begin with: they see all of its tokens, and then their own.
+    /// For rows that all begin with the first one: they see all of its tokens, and then their own.
     ///
     /// Only GPUs have such rows, where one pass more costs more than its tokens.
     pub fn after_prefix(lengths: &[usize], tokens: usize) -> Self {
@@ -171,9 +163,20 @@ impl Packing {
         })
     }
 
+    /// From padded rows to places; absent if nothing changes its place.
+    fn gather(&self) -> Option<&RowGather> {
+        let make = || {
+            let moves = self.empty > 0 || self.lengths.iter().any(|&length| length < self.tokens);
+            let valid = |(row, &length): (usize, &usize)| row * self.tokens..row * self.tokens + length;
+            let gathered = || self.lengths.iter().enumerate().flat_map(valid).collect::<Vec<usize>>();
+            moves.then(|| RowGather::filled(&gathered(), self.lengths.len() * self.tokens, self.empty))
+        };
+        self.gather.get_or_init(make).as_ref()
+    }
+
     /// `[rows * tokens, width]` without the padding, `[places, width]`.
     pub fn pack(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.gather {
+        match self.gather() {
             Some(gather) => gather_rows(x, gather),
             None => x,
         }
@@ -181,7 +184,7 @@ impl Packing {
 
     /// `[places, width]` with zeros for the padding, `[rows * tokens, width]`.
     pub fn unpack(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.gather {
+        match self.gather() {
             Some(gather) => gather_rows(x, &gather.inverse()),
             None => x,
         }

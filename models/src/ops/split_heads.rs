@@ -3,12 +3,12 @@
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Cube, Dispatch};
-use burn::tensor::{Int, Shape, Tensor};
+use burn::tensor::{Shape, Tensor};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::gpu::{argument, elements_on, empty_beside, in_order, row_numbers, zeros_beside};
+use super::gpu::{argument, elements_on, empty_beside, in_order, table, zeros_beside};
 use super::packing::Packing;
 use super::route::{Generic, routed_to_gpus};
 use super::several_outputs::{ComputeMany, RunMany};
@@ -169,10 +169,7 @@ impl Split {
     /// The packing's tables beside `x`: rows and starts.
     fn tables(&self, x: &CubeTensor) -> (CubeTensor, CubeTensor) {
         let tables = self.packing.tables(&Cube::float::<2>(x.clone()).device());
-        let int = |table: &Tensor<1, Int>| {
-            row_numbers(table.clone().try_into_primitive::<Cube>().expect("it is on the device"))
-        };
-        (int(&tables.rows), int(&tables.starts))
+        (table(&tables.rows), table(&tables.starts))
     }
 }
 
@@ -318,7 +315,7 @@ fn join(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, device, random};
+    use crate::ops::testing::{check_gradients, on_gpu, random};
     use crate::ops::{add_bias, rotate};
 
     /// One of the three from the operations that the CPU has.
@@ -348,7 +345,7 @@ mod tests {
 
     #[test]
     fn equals_the_separate_operations_forward_and_backward() {
-        if crate::device::driver(&device()).is_none() {
+        if !on_gpu() {
             return;
         }
         let sizes = |heads, key_heads, width, rotates| HeadSizes { heads, key_heads, width, rotates };

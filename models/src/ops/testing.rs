@@ -3,13 +3,18 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 
-use crate::device::device as named_device;
+use crate::device::{device as named_device, driver};
 use crate::random::generator;
 
 /// The device in `LATENTR3_TEST_DEVICE`, `flex` if it is not set.
 pub fn device() -> Device {
     let name = std::env::var("LATENTR3_TEST_DEVICE").unwrap_or_else(|_| "flex".into());
     named_device(&name).expect("LATENTR3_TEST_DEVICE names a device that is compiled in")
+}
+
+/// Whether the device under test is a GPU.
+pub fn on_gpu() -> bool {
+    driver(&device()).is_some()
 }
 
 /// Numbers in [-1, 1) on the device under test.

@@ -232,7 +232,7 @@ impl<B: Attention> Compute<B, 4> for Attend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, random};
+    use crate::ops::testing::{check_gradients, on_gpu, random};
     use crate::ops::{RowGather, gather_rows};
 
     /// Attention over a shared segment, one of each row's own with padding, and causally over the tokens themselves.
@@ -320,8 +320,7 @@ mod tests {
 
     #[test]
     fn a_prefix_among_the_rows_equals_one_with_a_segment_of_its_own() {
-        let device = crate::ops::testing::device();
-        if crate::device::driver(&device).is_none() {
+        if !on_gpu() {
             return;
         }
         // The prefix' tokens and each row's, and for what follows the rows that share one of them.

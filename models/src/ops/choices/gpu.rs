@@ -10,8 +10,8 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::{ChoiceLogProbs, Choices, Inner, generic};
 use crate::ops::gpu::{
-    argument, dot_of_lanes, empty_beside, in_order, lanes_on, most_of_lanes, own_row, row_numbers, rows_on,
-    sum_over_lanes, zeros_beside,
+    argument, dot_of_lanes, empty_beside, in_order, lanes_on, most_of_lanes, own_row, rows_on, sum_over_lanes, table,
+    zeros_beside,
 };
 use crate::ops::route::Generic;
 use crate::ops::tape::{BackwardInputs, Compute};
@@ -19,8 +19,8 @@ use crate::ops::tape::{BackwardInputs, Compute};
 /// Tokens of a row's choice whose logits a plane computes.
 const CHUNK: usize = 32;
 
-/// Numbers of a row: where in the table its choice's tokens begin and how many they are, where its logits and its values
-/// in the output begin, and the place of the token that is wanted, or -1 for all.
+/// Numbers of a row: where in the table its choice's tokens begin, and how many they are; where its logits begin, and its
+/// values in the output; and the place of the token that is wanted, or -1 for all.
 const OF_ROW: usize = 5;
 
 /// Numbers of a token: the token, and where in the table its places in choices begin and end.
@@ -109,7 +109,7 @@ impl Compute<Cube, 2> for ChoiceLogProbs {
         }
         let call = Call::new(&self.0, inputs);
         let logits = call.logits();
-        let by_logits = empty_beside(&logits, [call.all_logits]);
+        let by_logits = empty_beside(&logits, [call.tables.logits]);
         let launch = rows_on(&logits, call.rows);
         differentiate::launch(
             &logits.client,
@@ -140,7 +140,7 @@ impl Compute<Cube, 2> for ChoiceLogProbs {
         );
         let by_weight = for_weight.then(|| {
             let by_weight = zeros_beside(&by_logits, call.weight.meta.shape().clone());
-            let launch = rows_on(&by_logits, call.tokens * blocks);
+            let launch = rows_on(&by_logits, call.tables.tokens * blocks);
             by_weight::launch(
                 &by_logits.client,
                 launch.cube_count,
@@ -149,8 +149,8 @@ impl Compute<Cube, 2> for ChoiceLogProbs {
                 argument(&call.hidden),
                 argument(&call.numbers),
                 argument(&by_weight),
-                call.tokens,
-                call.from_tokens,
+                call.tables.tokens,
+                call.tables.from_tokens,
                 call.width,
                 blocks,
                 launch.lanes,
@@ -167,42 +167,30 @@ fn is_narrow(weight: &CubeTensor) -> bool {
 }
 
 /// What a call works on.
-struct Call {
+struct Call<'a> {
     hidden: CubeTensor,
     weight: CubeTensor,
-    numbers: CubeTensor,
     rows: usize,
     width: usize,
-    chunks: usize,
-    all_logits: usize,
-    tokens: usize,
-    from_tokens: usize,
+    tables: &'a Tables,
+    /// Those of the tables.
+    numbers: CubeTensor,
 }
 
-impl Call {
-    fn new(choices: &Choices, inputs: [CubeTensor; 2]) -> Self {
+impl<'a> Call<'a> {
+    fn new(choices: &'a Choices, inputs: [CubeTensor; 2]) -> Self {
         let [hidden, weight] = inputs.map(in_order);
         let [rows, width] = hidden.meta.shape().dims();
         let tables =
             choices.0.tables.get_or_init(|| Tables::new(&choices.0, &Cube::float::<2>(hidden.clone()).device()));
-        let numbers = tables.numbers.clone().try_into_primitive::<Cube>().expect("they are on the device");
-        Self {
-            hidden,
-            weight,
-            numbers: row_numbers(numbers),
-            rows,
-            width,
-            chunks: tables.most.div_ceil(CHUNK),
-            all_logits: tables.logits,
-            tokens: tables.tokens,
-            from_tokens: tables.from_tokens,
-        }
+        Self { hidden, weight, rows, width, tables, numbers: table(&tables.numbers) }
     }
 
     /// The logits of every row's choice, row after row as the table says.
     fn logits(&self) -> CubeTensor {
-        let out = empty_beside(&self.hidden, [self.all_logits]);
-        let launch = rows_on(&out, self.rows * self.chunks);
+        let out = empty_beside(&self.hidden, [self.tables.logits]);
+        let chunks = self.tables.most.div_ceil(CHUNK);
+        let launch = rows_on(&out, self.rows * chunks);
         multiply::launch(
             &out.client,
             launch.cube_count,
@@ -212,7 +200,7 @@ impl Call {
             argument(&self.numbers),
             argument(&out),
             self.rows,
-            self.chunks,
+            chunks,
             self.width,
             launch.lanes,
         );

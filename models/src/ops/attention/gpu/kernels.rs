@@ -3,113 +3,11 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
+use super::keys::{Form, factor_of, keys_of, place_of};
 use crate::ops::gpu::{dot_of_lanes, most_of_lanes, of_lane, own_row, sum_over_lanes};
 
 /// Lower than any score.
 const LOWEST: f32 = -1e30;
-
-/// What a kernel is compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Form {
-    /// Units that share a query or a key.
-    pub lanes: u32,
-    /// Of a head.
-    pub width: usize,
-    /// A query sees keys of its own row, up to its own place.
-    pub causal: bool,
-    /// The first row of the segment is seen by the queries of all rows, before their own.
-    pub prefixed: bool,
-    /// Other segments came before.
-    pub joined: bool,
-    /// There is a table of factors.
-    pub factored: bool,
-}
-
-impl Form {
-    /// Columns that each lane has.
-    fn columns(self) -> usize {
-        self.width.div_ceil(self.lanes as usize)
-    }
-
-    fn scale(self) -> f32 {
-        (self.width as f32).sqrt().recip()
-    }
-}
-
-/// The keys that a query sees.
-#[derive(CubeType, Clone, Copy)]
-struct Keys {
-    /// How many of the prefix, which is the segment's first row.
-    of_prefix: usize,
-    /// The first of its row's, counted through all rows.
-    first: usize,
-    /// How many in all.
-    seen: usize,
-}
-
-/// How many keys the prefix has; see `lengths` of a call.
-#[cube]
-fn keys_of_prefix(lengths: &[i32], #[comptime] form: Form) -> usize {
-    if comptime!(form.causal) { usize::cast_from(lengths[1]) } else { usize::cast_from(lengths[0]) }
-}
-
-#[cube]
-fn keys_of(place: usize, rows: &[i32], lengths: &[i32], length: usize, share: usize, #[comptime] form: Form) -> Keys {
-    let mut row = usize::cast_from(rows[2 * place].max(0));
-    let mut of_prefix = 0usize;
-    if comptime!(form.prefixed) {
-        // The prefix sees itself as any row does.
-        if comptime!(!form.causal) || row > 0 {
-            of_prefix = keys_of_prefix(lengths, form);
-        }
-    }
-    let mut own = usize::cast_from(rows[2 * place + 1]) + 1;
-    if comptime!(!form.causal) {
-        row /= share;
-        if comptime!(form.prefixed) {
-            row += 1;
-        }
-        own = usize::cast_from(lengths[row]);
-    }
-    if rows[2 * place] < 0 {
-        // The place has no token.
-        own = 0;
-        of_prefix = 0;
-    }
-    Keys { of_prefix, first: row * length, seen: of_prefix + own }
-}
-
-/// Where key number `key` of those that a query sees lies.
-#[cube]
-fn place_of(keys: &Keys, key: usize, #[comptime] form: Form) -> usize {
-    let mut place = keys.first + key;
-    if comptime!(form.prefixed) {
-        if key < keys.of_prefix {
-            place = key;
-        } else {
-            place -= keys.of_prefix;
-        }
-    }
-    place
-}
-
-/// The factor of a weight, below 0 for a key that is not seen.
-#[cube]
-fn factor_of(
-    factors: &[f32],
-    place: usize,
-    head: usize,
-    key: usize,
-    length: usize,
-    factor_heads: usize,
-    #[comptime] form: Form,
-) -> f32 {
-    let mut factor = 1f32;
-    if comptime!(form.factored) {
-        factor = factors[(place * factor_heads + head % factor_heads) * length + key];
-    }
-    factor
-}
 
 /// The product of two rows that begin at the given elements.
 #[cube]
@@ -171,6 +69,7 @@ pub(super) fn attend(
     heads: usize,
     group: usize,
     length: usize,
+    prefix: usize,
     share: usize,
     factor_heads: usize,
     #[comptime] form: Form,
@@ -183,7 +82,7 @@ pub(super) fn attend(
         let lane = UNIT_POS_X as usize;
         let (place, head) = (query / heads, query % heads);
         let (key_heads, key_head) = (heads / group, head / group);
-        let visible = keys_of(place, rows, lengths, length, share, form);
+        let visible = keys_of(place, rows, lengths, length, prefix, share, form);
         let seen = visible.seen;
         // The mixed values, of which each lane has some columns; the largest score, and the sum of exp(score - largest).
         let mut mixed = zeros(form);
@@ -293,6 +192,7 @@ pub(super) fn by_queries(
     heads: usize,
     group: usize,
     length: usize,
+    prefix: usize,
     share: usize,
     factor_heads: usize,
     #[comptime] form: Form,
@@ -304,7 +204,7 @@ pub(super) fn by_queries(
         let lane = UNIT_POS_X as usize;
         let (place, head) = (query / heads, query % heads);
         let (key_heads, key_head) = (heads / group, head / group);
-        let visible = keys_of(place, rows, lengths, length, share, form);
+        let visible = keys_of(place, rows, lengths, length, prefix, share, form);
         let seen = visible.seen;
         let (normalizer, offset) = (offsets[2 * query], offsets[2 * query + 1]);
         let mut sums = zeros(form);
@@ -348,6 +248,7 @@ pub(super) fn by_segment(
     heads: usize,
     group: usize,
     length: usize,
+    prefix: usize,
     share: usize,
     factor_heads: usize,
     #[comptime] form: Form,
@@ -362,25 +263,23 @@ pub(super) fn by_segment(
         let (row, key) = (own / key_heads / length, own / key_heads % length);
         let at = own * width;
         // The places of the queries that may see the key.
-        let mut rows = row * share;
-        let mut after = rows + share;
+        let mut first_row = row * share;
+        let mut after = first_row + share;
         if comptime!(form.prefixed) {
             if row == 0 {
                 after = of_rows;
             } else if comptime!(!form.causal) {
-                after = rows;
-                rows -= share;
+                after = first_row;
+                first_row -= share;
             }
         }
-        let mut first = usize::cast_from(starts[rows]);
+        let mut first = usize::cast_from(starts[first_row]);
         let mut end = usize::cast_from(starts[after]);
         if comptime!(form.causal) {
             first = (first + key).min(end);
-            if comptime!(form.prefixed) {
-                // Those after its tokens are of others, which see no padding.
-                if row == 0 && key >= keys_of_prefix(lengths, form) {
-                    end = first;
-                }
+            // What follows the prefix are others' tokens, which do not see its padding.
+            if comptime!(form.prefixed) && row == 0 && key >= prefix {
+                end = first;
             }
         } else if key >= usize::cast_from(lengths[row]) {
             end = first;

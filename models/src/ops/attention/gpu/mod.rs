@@ -4,14 +4,16 @@
 //! values. By keys and values, each has a key of one key head, and its lanes take the queries.
 
 mod kernels;
+mod keys;
 
 use burn::backend::{Cube, TensorMetadata};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 
-use self::kernels::{Form, attend, by_queries, by_segment, weigh_normalizers};
+use self::kernels::{attend, by_queries, by_segment, weigh_normalizers};
+use self::keys::Form;
 use super::{Attention, Gradients, Visible};
-use crate::ops::gpu::{argument, empty_beside, in_order, lanes_on, row_numbers, rows_on};
+use crate::ops::gpu::{argument, empty_beside, in_order, lanes_on, rows_on, table};
 use crate::ops::route::Generic;
 
 impl Attention for Cube {
@@ -37,6 +39,7 @@ impl Attention for Cube {
             call.heads,
             call.group,
             call.length,
+            call.prefix,
             call.share,
             call.factor_heads,
             call.form,
@@ -92,6 +95,7 @@ impl Attention for Cube {
             call.heads,
             call.group,
             call.length,
+            call.prefix,
             call.share,
             call.factor_heads,
             call.form,
@@ -120,6 +124,7 @@ impl Attention for Cube {
                 call.heads,
                 call.group,
                 call.length,
+                call.prefix,
                 call.share,
                 call.factor_heads,
                 call.form,
@@ -138,13 +143,15 @@ struct Call {
     group: usize,
     /// Keys of a row of the segment, with padding.
     length: usize,
+    /// Keys of the prefix; 0 without one.
+    prefix: usize,
     /// Rows of queries that share a row of the segment; a prefix is shared by all.
     share: usize,
     /// `[places, 2]`: each query's row, -1 where a place has none, and how many of the row's tokens come before it.
     rows: CubeTensor,
     /// `[rows + 1]`: the first place of each row.
     starts: CubeTensor,
-    /// `[segment rows]`: how many keys count; the `starts` where a query sees those up to its own place.
+    /// `[segment rows]`: how many keys count; anything where a query sees those up to its own place.
     lengths: CubeTensor,
     /// `[places, factor_heads, length]`: what weights are multiplied by; below 0 for a key that a query does not see.
     /// Anything where all weights stay.
@@ -180,16 +187,20 @@ impl Call {
             joined,
             factored: factors.is_some(),
         };
-        let int = |table: Tensor<1, Int>| row_numbers(table.try_into_primitive::<Cube>().expect("it is on the device"));
-        let [rows, starts] = [&tables.rows, &tables.starts].map(|table| int(table.clone()));
+        let rows = table(&tables.rows);
+        let prefix = match &visible.keys {
+            Some(keys) => keys.prefix(),
+            None => packing.has_prefix().then(|| packing.lengths()[0]),
+        };
         Self {
             places,
             heads,
             group: heads / key_heads,
             length,
             share: packing.lengths().len() / serving,
-            lengths: visible.keys.as_ref().map_or_else(|| starts.clone(), |keys| int(keys.table(&device))),
-            starts,
+            prefix: prefix.unwrap_or(0),
+            starts: table(&tables.starts),
+            lengths: visible.keys.as_ref().map_or_else(|| rows.clone(), |keys| table(&keys.table(&device))),
             rows,
             factors: factors.map_or_else(|| queries.clone(), Cube::primitive),
             factor_heads,
