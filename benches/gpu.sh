@@ -28,7 +28,7 @@ try:
     found = json.loads(open(path).read().strip().splitlines()[-1])
     steps = found.get("step_s", [])
     told = f"median {statistics.median(steps):.4f} s, fastest {min(steps):.4f} s" if steps else f"{found.get('users_per_s', '?')} users/s"
-    told += "".join(f", {key} {found[key][-1]}" for key in ("launches", "new_kernels") if steps and key in found)
+    told += "".join(f", {key} {found[key][-1]}" for key in ("launches", "new_kernels", "uploads", "downloads") if steps and key in found)
 except ValueError:
     told = {"0": "done", "124": "out of time"}.get(code, "failed")
 print(f"{name:40} {told} ({seconds} s in all)")

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use crate::{ModelError, Precision};
 
 /// Every backend that this crate can be built with; each name is also the Cargo feature.
-pub const BACKENDS: [&str; 6] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda"];
+pub const BACKENDS: [&str; 7] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda", "rocm"];
 
 /// The backends compiled into this build.
 pub fn compiled_backends() -> Vec<&'static str> {
@@ -16,11 +16,12 @@ pub fn compiled_backends() -> Vec<&'static str> {
         cfg!(feature = "vulkan"),
         cfg!(feature = "metal"),
         cfg!(feature = "cuda"),
+        cfg!(feature = "rocm"),
     ];
     BACKENDS.into_iter().zip(compiled).filter_map(|(name, is_compiled)| is_compiled.then_some(name)).collect()
 }
 
-/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal` or `cuda`; a GPU backend takes an index, as in
+/// The device named `flex`, `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` or `rocm`; a GPU backend takes an index, as in
 /// `cuda:1`, which for `wgpu`, `vulkan` and `metal` counts discrete GPUs; without one the driver's preferred device is
 /// taken.
 ///
@@ -58,7 +59,9 @@ pub fn device(name: &str) -> Result<Device, ModelError> {
         #[cfg(feature = "metal")]
         "metal" => gpu(name, index, burn::tensor::wgpu::WgpuBackend::Metal),
         #[cfg(feature = "cuda")]
-        "cuda" => cuda(name, index.unwrap_or(0)),
+        "cuda" => probed(name, Device::cuda(index.unwrap_or(0))),
+        #[cfg(feature = "rocm")]
+        "rocm" => probed(name, Device::rocm(index.unwrap_or(0))),
         _ => Err(error(format!(
             "not compiled in; build with `--features {backend}` (compiled in: {})",
             compiled_backends().join(", ")
@@ -126,10 +129,9 @@ fn keep_kernels() {
     });
 }
 
-/// An NVIDIA GPU. The runtime panics where there is no driver or no such GPU, so it is tried here first.
-#[cfg(feature = "cuda")]
-fn cuda(name: &str, index: usize) -> Result<Device, ModelError> {
-    let device = Device::cuda(index);
+/// A GPU by its vendor's own runtime, which panics where there is no driver or no such GPU: so it is tried here first.
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+fn probed(name: &str, device: Device) -> Result<Device, ModelError> {
     let probe = device.clone();
     let works = std::panic::catch_unwind(move || burn::tensor::Tensor::<1>::zeros([1], &probe).into_data()).is_ok();
     let problem = "no such GPU, or no working driver".to_owned();

@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
 use crate::ModelError;
-use crate::backbone::{INIT_STD, Linear, PromptState, Rope, Segment};
-use crate::ops::in_order;
+use crate::backbone::{INIT_STD, Linear, PromptState, Rope, RopeAngles, Segment};
+use crate::ops::{in_order, send_together};
 use crate::parameters::{Init, Parameters};
 
 /// Base of the latent attention's rotary embedding.
@@ -132,28 +132,37 @@ impl LatentAttention {
     /// Tokens lie as in the state's segments, one segment after the other with its padding, whose weights are zero. A
     /// single prompt has no padding: its tokens come first, then the thoughts so far.
     pub fn weights(&self, state: &PromptState) -> Tensor<2> {
-        let prompts = state.rows();
-        let last = state.last_hidden();
-        let [_, d_model] = last.dims();
-        let device = last.device().inner();
+        let (prompts, last) = (state.rows(), state.last().last_places());
+        let [_, _, d_model] = state.last().hidden().dims();
         let at: Vec<usize> = state.lengths().iter().map(|length| length - 1).collect();
-        let angles = self.rope.angles(&at, prompts, &device);
-        let query = angles.rotate(self.query.forward(last).reshape([prompts, 1, 1, d_model]));
+        let of_query = self.rope.angles(&at, prompts);
+        let of_keys: Vec<RopeAngles> = state.segments().iter().map(|segment| self.angles(segment)).collect();
+        send_together(&state.last().hidden().device(), || {
+            let masks = state.segments().iter().filter_map(|segment| segment.lengths.table_of_mask(segment.tokens()));
+            std::iter::once(&of_query).chain(&of_keys).flat_map(RopeAngles::tables).chain(masks).chain([&last as _])
+        });
+        let last = state.last().hidden_at(&last);
+        let query = of_query.rotate(self.query.forward(last).reshape([prompts, 1, 1, d_model]));
         let query = query.mul_scalar((d_model as f64).powf(-0.5)).reshape([prompts, d_model]);
-        let scores = state.segments().iter().map(|segment| self.scores(&query, segment)).collect();
+        let segments = state.segments().iter().zip(&of_keys);
+        let scores = segments.map(|(segment, angles)| self.scores(&query, segment, angles)).collect();
         softmax(Tensor::cat(scores, 1), 1)
     }
 
+    /// The angles of the keys of a segment.
+    fn angles(&self, segment: &Segment) -> RopeAngles {
+        let starts = &segment.starts;
+        let starts = if starts.iter().all(|start| *start == starts[0]) { &starts[..1] } else { starts };
+        let positions: Vec<usize> = starts.iter().flat_map(|start| *start..start + segment.tokens()).collect();
+        self.rope.angles(&positions, starts.len())
+    }
+
     /// Scores `[prompts, tokens]` of the queries `[prompts, d_model]` against one segment.
-    fn scores(&self, query: &Tensor<2>, segment: &Segment) -> Tensor<2> {
+    fn scores(&self, query: &Tensor<2>, segment: &Segment, angles: &RopeAngles) -> Tensor<2> {
         let [prompts, d_model] = query.dims();
         let hidden = segment.hidden();
         let [rows, tokens, _] = hidden.dims();
-        let starts = &segment.starts;
-        let starts = if starts.iter().all(|start| *start == starts[0]) { &starts[..1] } else { starts };
-        let positions: Vec<usize> = starts.iter().flat_map(|start| *start..start + tokens).collect();
         let device = hidden.device().inner();
-        let angles = self.rope.angles(&positions, starts.len(), &device);
         let keys = self.key.forward(hidden.reshape([rows * tokens, d_model]));
         let keys = angles.rotate(keys.reshape([rows, tokens, 1, d_model])).reshape([rows, tokens, d_model]);
         let query = query.clone().reshape([rows, prompts / rows, d_model]);

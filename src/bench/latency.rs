@@ -39,7 +39,7 @@ pub(super) fn requests(
         ThoughtKind::LastHidden => ThoughtKind::LastHidden,
         _ => ThoughtKind::LatentAttention,
     };
-    let with = |thoughts| model.clone().with_thoughts(kind, thoughts, 0);
+    let with = |thoughts| model.with_joined_projections().with_thoughts(kind, thoughts, 0);
     let mut kinds = Vec::new();
     for length in THOUGHTS {
         kinds.push((Reasoning::Thoughts, length, with(length)?));

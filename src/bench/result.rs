@@ -32,6 +32,15 @@ pub struct StepTimes {
     /// Kernels among them that no step before had launched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub new_kernels: Vec<usize>,
+    /// Times that each step sent values to the GPU.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<u64>,
+    /// Times that each step read values from it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<u64>,
+    /// Bytes of both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bytes_moved: Vec<u64>,
     /// Launches of the last step by the kernels' names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub kernels: BTreeMap<String, u64>,
@@ -52,8 +61,12 @@ pub struct SearchTimes {
     pub s: f64,
     /// Share of the users whose target is among the first 1, 3, 5 and 10.
     pub hr: BTreeMap<usize, f64>,
-    /// Times that values were read from the device: the search waits for them once in each of its passes.
-    pub reads: usize,
+    /// Times that values were sent to the device.
+    pub uploads: u64,
+    /// Times that values were read from it: the search waits for them once in each of its passes.
+    pub downloads: u64,
+    /// Bytes of both.
+    pub bytes_moved: u64,
     /// Kernels launched on a GPU, for all users; absent on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launches: Option<u64>,

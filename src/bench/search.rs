@@ -3,7 +3,7 @@ use std::time::Instant;
 use super::error::BenchError;
 use super::result::SearchTimes;
 use crate::models::decode::{BeamConfig, Hypothesis, beam_search};
-use crate::models::host::reads;
+use crate::models::host::Transfers;
 use crate::models::{LatentRecommender, LaunchCounter, Launches, Objective};
 use crate::run::peak_mib;
 use crate::train::Example;
@@ -17,7 +17,7 @@ pub(super) fn search(
     beams: usize,
 ) -> Result<SearchTimes, BenchError> {
     let config = BeamConfig { beams, length_penalty: None };
-    let (mut counter, read_before) = (LaunchCounter::of(&model.device()), reads());
+    let (mut counter, before) = (LaunchCounter::of(&model.device()), Transfers::so_far());
     let clock = Instant::now();
     let mut lists = Vec::with_capacity(rows.len());
     for rows in rows.chunks(batch) {
@@ -25,7 +25,7 @@ pub(super) fn search(
         lists.extend(beam_search(model, objective, &prompts, config)?);
     }
     let s = clock.elapsed().as_secs_f64();
-    let launches = counter.as_mut().map(LaunchCounter::take);
+    let (launches, moved) = (counter.as_mut().map(LaunchCounter::take), Transfers::since(before));
     let rank = |(row, list): (&Example, &Vec<Hypothesis>)| list.iter().position(|found| found.tokens == row.target);
     let ranks: Vec<Option<usize>> = rows.iter().zip(&lists).map(rank).collect();
     let hit = |k: usize| ranks.iter().flatten().filter(|rank| **rank < k).count() as f64 / ranks.len() as f64;
@@ -34,7 +34,9 @@ pub(super) fn search(
         users_per_s: rows.len() as f64 / s,
         s,
         hr,
-        reads: reads() - read_before,
+        uploads: moved.uploads,
+        downloads: moved.downloads,
+        bytes_moved: moved.bytes,
         launches: launches.as_ref().map(Launches::count),
         kernels: launches.map(|launches| launches.by_kernel).unwrap_or_default(),
         peak_mib: peak_mib(),

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::config::StepConfig;
 use super::error::BenchError;
 use super::result::StepTimes;
+use crate::models::host::Transfers;
 use crate::models::{LatentRecommender, LaunchCounter};
 use crate::run::peak_mib;
 use crate::train::{AdamW, AdamWConfig, Example, Fault, Optimizer, Stage, TrainError, World};
@@ -38,11 +39,11 @@ impl Steps<'_> {
             let first = if config.repeat { 0 } else { step * prompts };
             let batch: Vec<&Example> = (first..first + prompts).map(|row| &rows[row % rows.len()]).collect();
             optimizer.step = step + 1;
-            let clock = Instant::now();
+            let (before, clock) = (Transfers::so_far(), Instant::now());
             let (moved, report) = self.stage.step(model, &mut optimizer, &world.local_batch(&batch))?;
             model = moved;
             let seconds = clock.elapsed().as_secs_f64();
-            let launches = counter.as_mut().map(LaunchCounter::take);
+            let (launches, transfers) = (counter.as_mut().map(LaunchCounter::take), Transfers::since(before));
             if let Some(Fault { what, value }) = report.fault {
                 return Err(TrainError::NotFinite { step: step + 1, what, value, rows: Vec::new() }.into());
             }
@@ -57,6 +58,9 @@ impl Steps<'_> {
             if let Some(launches) = launches {
                 times.launches.push(launches.count());
                 times.new_kernels.push(launches.new_kernels);
+                times.uploads.push(transfers.uploads);
+                times.downloads.push(transfers.downloads);
+                times.bytes_moved.push(transfers.bytes);
                 times.kernels = launches.by_kernel;
             }
             let length = |row: &&Example| row.prompt.len() + row.target.len() + model.thoughts();

@@ -108,8 +108,8 @@ enum Command {
 /// The option of commands that compute.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeviceArg {
-    /// Device: flex, ndarray, wgpu, vulkan, metal or cuda, if compiled in. A number selects one of several GPUs, from
-    /// 0, as in cuda:1; wgpu, vulkan and metal count discrete GPUs only
+    /// Device: flex, ndarray, wgpu, vulkan, metal, cuda or rocm, if compiled in. A number selects one of several GPUs,
+    /// from 0, as in cuda:1; wgpu, vulkan and metal count discrete GPUs only
     #[arg(long, default_value = default_device(), help_heading = "Common options")]
     pub device: String,
 }

@@ -34,7 +34,7 @@ impl Deviation {
 
 /// A figure of an update; nothing where it has no such figure.
 pub(super) fn figure(update: &LocalUpdate, name: &str) -> Vec<f64> {
-    update.metrics.get(name).map(values).unwrap_or_default()
+    update.metrics.get(name).into_iter().collect()
 }
 
 pub(super) fn gradient_deviations(

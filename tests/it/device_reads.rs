@@ -5,7 +5,7 @@ use crate::common::small::small_model;
 use crate::common::training::optimizer;
 use burn::module::Module;
 use latentr3::models::decode::{BeamConfig, ItemTrie, beam_search};
-use latentr3::models::host::reads;
+use latentr3::models::host::Transfers;
 use latentr3::models::{LatentRecommender, Objective, ObjectiveKind};
 use latentr3::train::grpo::{EstimatorKind, Grpo, GrpoConfig, freeze_untrained};
 use latentr3::train::sft::Sft;
@@ -19,9 +19,9 @@ fn a_step_reads_once_from_the_device_for_each_decision() {
     let world = World::alone();
     let local = world.local_batch(&batch);
     let reads_of = |stage: &dyn Stage<LatentRecommender>, model: LatentRecommender| {
-        let before = reads();
+        let before = Transfers::so_far();
         stage.step(model, &mut optimizer(), &local).unwrap();
-        reads() - before
+        Transfers::since(before).downloads
     };
     // Whether the loss and the gradients' norm are numbers, and what to clip by.
     assert_eq!(reads_of(&Sft::new(3, Objective::vocabulary()), small_model(1, 2).train()), 1);
@@ -31,7 +31,7 @@ fn a_step_reads_once_from_the_device_for_each_decision() {
             let config = GrpoConfig { group: 4, estimator, updates, kl, sigma_relative, ..Default::default() };
             let model = freeze_untrained(small_model(1, 2), &config);
             let stage = Grpo::new(config, 3, 3, &model, Objective::vocabulary()).unwrap();
-            assert_eq!(reads_of(&stage, model), 1 + updates);
+            assert_eq!(reads_of(&stage, model), 1 + updates as u64);
         }
     }
 }
@@ -43,7 +43,7 @@ fn a_search_reads_once_for_each_pass_of_the_model() {
     let prompts: [&[u32]; 3] = [&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]];
     let model = small_model(1, 2);
     let objective = Objective::new(ObjectiveKind::Vocabulary, ItemTrie::new(&titles).unwrap());
-    let before = reads();
+    let before = Transfers::so_far();
     beam_search(&model, &objective, &prompts, BeamConfig::default()).unwrap();
-    assert_eq!(reads() - before, 4);
+    assert_eq!(Transfers::since(before).downloads, 4);
 }

@@ -164,7 +164,7 @@ fn further_updates_weigh_and_clip_by_the_ratio_of_the_densities() {
         }
     }
     assert!(outside > 0.1 && outside < 0.9, "some are clipped and some are not: {outside}");
-    let figures: Vec<f64> = update.metrics.iter().map(|(_, figure)| f64::from(read(figure.clone())[0])).collect();
+    let figures: Vec<f64> = update.metrics.names().iter().map(|name| update.metrics.get(name).unwrap()).collect();
     assert_close(&figures, &[loss, ratios, outside], 1e-4);
     assert_close(&gradient(&update.gradients, BIAS), &bias, 1e-4);
 }
@@ -185,7 +185,7 @@ fn the_divergence_of_the_thoughts_pulls_them_back() {
     let square: f64 = shift.iter().map(|value| f64::from(value * value)).sum();
     let pull: Vec<f64> = shift.iter().map(|value| 0.3 * f64::from(*value) / (sigma * sigma)).collect();
     for update in [at_once, again] {
-        let figure = |name: &str| f64::from(read(update.metrics.get(name).unwrap())[0]);
+        let figure = |name: &str| update.metrics.get(name).unwrap();
         assert_close(&[figure("thought_kl")], &[square / (2.0 * sigma * sigma)], 1e-4);
         assert_close(&[figure("loss")], &[0.3 * square / (2.0 * sigma * sigma)], 1e-4);
         assert!(figure("kl") > 0.0);
@@ -350,7 +350,7 @@ fn the_pathwise_gradient_is_the_derivative_of_the_mean_reward() {
         let rewards = stage.roll_out(&model.valid(), &local, &standard).unwrap().rewards;
         -rewards.iter().sum::<f64>() / rewards.len() as f64
     };
-    let found = f64::from(read(update.metrics.get("loss").unwrap())[0]);
+    let found = update.metrics.get("loss").unwrap();
     assert!((found - loss(&model)).abs() < 1e-4);
     let step = 0.02;
     let slope = |i: usize| {

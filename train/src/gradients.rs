@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Gradients as Tape, Tensor, TensorData};
+use burn::tensor::{Gradients as Tape, Tensor};
 use latentr3_models::ops::{add_squares, squares};
 use latentr3_models::{NamedVisitor, host, visit_named};
 
@@ -45,7 +45,7 @@ impl Gradients {
         for (name, [rows, columns]) in trained_shapes(model) {
             let mut values = self.by_name.remove(&name).map_or_else(|| vec![0.0; rows * columns], host::read);
             world.all_reduce(&mut values);
-            self.by_name.insert(name, Tensor::from_data(TensorData::new(values, [rows, columns]), &device));
+            self.by_name.insert(name, host::floats(values, [rows, columns], &device));
         }
         self
     }

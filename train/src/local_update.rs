@@ -1,37 +1,39 @@
 //! What a rank's local batch adds to an update.
 
 use burn::module::Module;
-use burn::tensor::{Device, Gradients as Tape, Tensor};
+use burn::tensor::{Gradients as Tape, Tensor};
+use latentr3_models::host;
 
 use crate::gradients::Gradients;
-use crate::trainable::Trainable;
 
 /// A rank's part of one update. The parts of all ranks add up to the update of the batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LocalUpdate {
     /// The loss's gradients.
     pub gradients: Gradients,
     /// What there is to log of it, the loss among it.
     pub metrics: Metrics,
-    device: Device,
 }
 
-/// Metrics by their names, each `[1]` and without gradient, in the order in which they are logged; those of
-/// micro-batches and ranks add up.
+/// Metrics by their names, in the order in which they are logged; those of micro-batches and ranks add up.
 #[derive(Debug, Default)]
-pub struct Metrics(Vec<(&'static str, Tensor<1>)>);
+pub struct Metrics(Vec<Metric>);
+
+/// A sum of what the host knows and of what lies on the device.
+#[derive(Debug)]
+struct Metric {
+    name: &'static str,
+    known: f64,
+    /// `[1]`, without gradient.
+    on_device: Option<Tensor<1>>,
+}
 
 impl LocalUpdate {
-    /// Without gradients and metrics yet.
-    pub fn new(model: &impl Trainable) -> Self {
-        Self { gradients: Gradients::default(), metrics: Metrics::default(), device: model.device() }
-    }
-
     /// The same with metrics of these names that are 0. Ranks must have the same metrics, and where there are fewer
     /// rows than ranks one of them adds none.
     pub fn with_metrics(mut self, names: impl IntoIterator<Item = &'static str>) -> Self {
         for name in names {
-            self.metrics.add(name, Tensor::zeros([1], &self.device));
+            self.metrics.add_value(name, 0.0);
         }
         self
     }
@@ -53,35 +55,49 @@ impl LocalUpdate {
     pub fn add_gradients(&mut self, model: &impl Module, tape: Tape) {
         self.gradients.add(Gradients::collect(model, tape));
     }
-
-    /// Adds to a metric that the host knows.
-    pub fn add_value(&mut self, name: &'static str, value: f64) {
-        self.metrics.add(name, Tensor::from_data([value as f32], &self.device));
-    }
 }
 
 impl Metrics {
-    /// Adds to the metric of this name, which may be a new one; a gradient history is dropped.
+    /// Adds `[1]` to the metric of this name, which may be a new one; a gradient history is dropped.
     pub fn add(&mut self, name: &'static str, value: Tensor<1>) {
         let value = value.inner();
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum = sum.clone() + value,
-            None => self.0.push((name, value)),
-        }
+        let metric = self.named(name);
+        metric.on_device = Some(match metric.on_device.take() {
+            Some(sum) => sum + value,
+            None => value,
+        });
     }
 
-    /// The metric of this name.
-    pub fn get(&self, name: &str) -> Option<Tensor<1>> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    /// The same of what the host knows.
+    pub fn add_value(&mut self, name: &'static str, value: f64) {
+        self.named(name).known += value;
     }
 
-    /// All metrics with their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Tensor<1>)> {
-        self.0.iter().map(|(name, value)| (*name, value))
+    fn named(&mut self, name: &'static str) -> &mut Metric {
+        let place = self.0.iter().position(|metric| metric.name == name).unwrap_or_else(|| {
+            self.0.push(Metric { name, known: 0.0, on_device: None });
+            self.0.len() - 1
+        });
+        &mut self.0[place]
     }
 
-    /// The names and the metrics.
-    pub(crate) fn unzip(self) -> (Vec<&'static str>, Vec<Tensor<1>>) {
-        self.0.into_iter().unzip()
+    /// The metrics' names.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|metric| metric.name).collect()
+    }
+
+    /// The metrics' values, in one read together with another one, `[1]`.
+    pub(crate) fn read_with(&self, other: Tensor<1>) -> (Vec<f64>, f64) {
+        let on_device = self.0.iter().filter_map(|metric| metric.on_device.clone());
+        let mut read = host::read_all(on_device.chain([other]).collect()).into_iter().map(|value| f64::from(value[0]));
+        let mut next = || read.next().expect("all that lies on the device was read");
+        let value = |metric: &Metric| metric.known + metric.on_device.as_ref().map_or(0.0, |_| next());
+        (self.0.iter().map(value).collect(), next())
+    }
+
+    /// The value of the metric of this name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        let metric = self.0.iter().find(|metric| metric.name == name)?;
+        Some(metric.known + metric.on_device.clone().map_or(0.0, |value| f64::from(host::read(value)[0])))
     }
 }

@@ -1,6 +1,5 @@
 //! From gradients to a moved model: clipping by the global norm, then AdamW.
 
-use latentr3_models::host;
 use serde_json::{Map, json};
 
 use crate::TrainError;
@@ -48,18 +47,15 @@ impl Optimizer {
         let Some(norm) = gradients.norm() else {
             return Err(TrainError::config("loss", "has no gradient with respect to any trained parameter"));
         };
-        let (names, mut tensors) = update.metrics.unzip();
+        let names = update.metrics.names();
         if !agree(world, names.len()) {
             let problem =
                 "differ between ranks: name them with LocalUpdate::with_metrics, because a rank may have no rows";
             return Err(TrainError::config("metrics", problem));
         }
-        tensors.push(norm);
-        let mut values: Vec<f64> = host::read_all(tensors).iter().map(|values| f64::from(values[0])).collect();
-        if !world.is_root() {
-            // Machines may round it differently, and all have to clip alike: the first one's counts.
-            values[names.len()..].fill(0.0);
-        }
+        let (mut values, norm) = update.metrics.read_with(norm);
+        // Machines may round the norm differently, and all have to clip alike: the first one's counts.
+        values.push(if world.is_root() { norm } else { 0.0 });
         world.all_reduce(&mut values);
         let norm = values.pop().unwrap_or_default();
         let faults = names.iter().zip(&values).find_map(|(&name, &value)| Fault::of(name, value));

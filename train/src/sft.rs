@@ -70,7 +70,7 @@ impl Sft {
         let dropout = drops.then(|| Dropout::new(dropout, attention_dropout, self.seed, step));
         let terms = self.objective.terms(size);
         let names = ["loss"].into_iter().chain(SPREAD.into_iter().filter(|_| adapts));
-        let mut total = LocalUpdate::new(model).with_metrics(names);
+        let mut total = LocalUpdate::default().with_metrics(names);
         // What all prompts begin with runs once, forward and, when all micro-batches are done, backward, unless the model
         // runs it along with each of them.
         let dropped = |dropout: Option<Dropout>| dropout.map_or_else(|| model.clone(), |d| model.with_dropout(d));
@@ -82,7 +82,7 @@ impl Sft {
             let model_of_pass = dropped(dropout).with_joined_projections();
             let log_probs =
                 forward_after(&model_of_pass, &objective, prefix.as_ref().map(DetachedPrefix::prefix), &rows)?;
-            let sum = log_probs.values.sum();
+            let sum = log_probs.total();
             let sum = log_probs.smoothing.into_iter().fold(sum, |sum, smoothing| sum + smoothing);
             let loss = sum.neg().div_scalar(terms as f64);
             let mut tape = loss.backward();
@@ -96,7 +96,7 @@ impl Sft {
                 SPREAD
                     .into_iter()
                     .zip([rows, gap, variance, children])
-                    .for_each(|(name, value)| total.add_value(name, value));
+                    .for_each(|(name, value)| total.metrics.add_value(name, value));
             }
         }
         if let Some(tape) = prefix.and_then(DetachedPrefix::backward) {

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::host;
 use crate::ops::WeightFactors;
 use crate::random::generator;
 
@@ -106,8 +107,8 @@ impl Dropped<'_> {
             dropout.values.draw(&mut generator, &mut bytes, of_row);
             rest = others;
         }
-        let factors = Tensor::<2>::from_data(TensorData::new(factors, [places, d_model]), &x.device().inner());
-        x * factors
+        let device = x.device();
+        x * host::floats(factors, [places, d_model], &device)
     }
 }
 

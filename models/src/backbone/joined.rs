@@ -63,9 +63,10 @@ mod on_gpus {
             (angles, rotates): (&RopeAngles, bool),
             [heads, key_heads, width]: [usize; 3],
         ) -> (Tensor<3>, [Tensor<4>; 2]) {
+            let device = x.device();
             let product = project(x, self.weight.clone(), self.precision);
             let sizes = HeadSizes { heads, key_heads, width, rotates };
-            split_heads(product, self.bias.clone(), angles.cos_and_sin(), packing, sizes)
+            split_heads(product, self.bias.clone(), angles.cos_and_sin(&device), packing, sizes)
         }
 
         /// `silu(gate(x)) * up(x)` of `x`, `[tokens, d_model]`: `[tokens, d_ff]`.

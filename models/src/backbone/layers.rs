@@ -1,10 +1,10 @@
 //! The small modules every block is made of. Weights keep the checkpoint's names and layout.
 
 use burn::module::{Module, Param};
-use burn::tensor::{FloatDType, Int, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 
 use super::config::INIT_STD;
-use crate::ops;
+use crate::ops::{self, Table};
 use crate::parameters::{Init, Parameters};
 use crate::{ModelError, Precision};
 
@@ -105,9 +105,14 @@ impl Embedding {
 
     /// Embeddings `[rows, tokens, d_model]` of the ids, given row by row.
     pub fn forward(&self, ids: &[u32], rows: usize) -> Tensor<3> {
+        self.look_up(&Table::new(ids.iter().map(|&id| id as i32).collect()), rows)
+    }
+
+    /// [`Self::forward`] of ids that may have been sent to the device.
+    pub(crate) fn look_up(&self, ids: &Table<i32>, rows: usize) -> Tensor<3> {
         let weight = self.weight.val();
         let [_, d_model] = weight.dims();
-        let ids = Tensor::<1, Int>::from_data(ids, &weight.device().inner());
+        let ids = ids.on(&weight.device());
         let tokens = ids.dims()[0] / rows;
         weight.select(0, ids).cast(FloatDType::F32).reshape([rows, tokens, d_model])
     }

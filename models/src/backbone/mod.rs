@@ -12,8 +12,10 @@ mod layers;
 mod rope;
 mod state;
 
+use std::ops::Range;
+
 use burn::module::Module;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 pub use architecture::Architecture;
 pub use attention::Attention;
@@ -24,13 +26,13 @@ pub use detached_prefix::DetachedPrefix;
 pub use dropout::Dropout;
 use dropout::{Dropped, LayerDropped};
 pub use layers::{Embedding, Linear, RmsNorm};
-pub(crate) use rope::Rope;
 pub use rope::RopeScaling;
+pub(crate) use rope::{Rope, RopeAngles};
 use state::KeyValue;
 pub use state::{PromptState, Segment, SharedPrefix};
 
 use crate::device::driver;
-use crate::ops::{self, Choices, KeyLengths, Packing, RowGather, gather_rows};
+use crate::ops::{self, Choices, KeyLengths, Packing, RowGather, Sendable, Table, gather_rows, send_together};
 use crate::parameters::Parameters;
 use crate::{LoraConfig, ModelError, Precision};
 use attention::Context;
@@ -72,6 +74,22 @@ pub struct Decoder {
     pub layers: Vec<Block>,
     /// The norm after the last block.
     pub norm: RmsNorm,
+}
+
+/// What a pass is told of its tokens.
+struct Pass<'a> {
+    packing: &'a Packing,
+    /// Of each place.
+    angles: RopeAngles,
+    /// Position in the sequence of each row's first token.
+    starts: &'a [usize],
+}
+
+impl Pass<'_> {
+    /// What its kernels look up.
+    fn tables(&self) -> impl Iterator<Item = &dyn Sendable> {
+        self.packing.tables().into_iter().chain(self.angles.tables())
+    }
 }
 
 impl Backbone {
@@ -149,7 +167,7 @@ impl Backbone {
         if tokens.is_empty() {
             return Ok(None);
         }
-        let segment = self.run(self.model.embed_tokens.forward(tokens, 1), &[tokens.len()], &[0], &[])?;
+        let segment = self.run(self.embed_padded(&[tokens]), &[tokens.len()], &[0], &[])?;
         Ok(Some(SharedPrefix { tokens: tokens.to_vec(), segment }))
     }
 
@@ -197,31 +215,37 @@ impl Backbone {
         let rows: Vec<&[u32]> = std::iter::once(&prompts[0][..prefix]).chain(rests).collect();
         let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
         let starts: Vec<usize> = std::iter::once(0).chain(prompts.iter().map(|_| prefix)).collect();
-        let embeddings = self.embed_padded(&rows);
-        let [_, longest, d_model] = embeddings.dims();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
         let packing = self.in_places(Packing::after_prefix(&lengths, longest));
-        let (layers, hidden) = self.run_packed(embeddings, &packing, &positions(&starts, &lengths), &starts, &[])?;
-        let (starts, lengths) = (&starts[1..], &lengths[1..]);
-        let of_rests: usize = lengths.iter().sum();
-        let of_places = |first: usize, count: usize, zeros: usize| {
-            let places: Vec<usize> = (first..first + count).collect();
-            gather_rows(hidden.clone(), &RowGather::filled(&places, packing.places(), zeros))
-        };
+        let pass = self.pass(&packing, &positions(&starts, &lengths), &starts)?;
+        let (of_rests, rest_lengths) = (&starts[1..], &lengths[1..]);
         let in_steps = |tokens: usize| tokens.next_multiple_of(TOKENS_AT_ONCE);
-        let tokens = in_steps(lengths.iter().copied().max().unwrap_or(0));
-        let rests = Packing::new(lengths, tokens).unpack(of_places(prefix, of_rests, 0));
+        let tokens = in_steps(rest_lengths.iter().copied().max().unwrap_or(0));
+        let of_places = |places: Range<usize>, zeros: usize| {
+            RowGather::filled(&places.collect::<Vec<usize>>(), packing.places(), zeros)
+        };
+        let prefix_alone = of_places(0..prefix, in_steps(prefix) - prefix);
+        let rests_alone = of_places(prefix..lengths.iter().sum(), 0);
+        let padded_rests = Packing::new(rest_lengths, tokens);
+        let ids = padded_ids(&rows);
+        send_together(&self.device(), || {
+            let gathers = [&prefix_alone, &rests_alone].into_iter().flat_map(RowGather::tables);
+            pass.tables().chain(gathers).chain(padded_rests.tables()).chain([&ids as &dyn Sendable])
+        });
+        let (layers, hidden) = self.run_packed(self.model.embed_tokens.look_up(&ids, rows.len()), &pass, &[]);
+        let rests = padded_rests.unpack(gather_rows(hidden.clone(), &rests_alone));
         Ok([
             Segment {
                 layers: Vec::new(),
-                hidden: of_places(0, prefix, in_steps(prefix) - prefix).unsqueeze_dim(0),
+                hidden: gather_rows(hidden, &prefix_alone).unsqueeze_dim(0),
                 starts: vec![0],
                 lengths: [prefix][..].into(),
             },
             Segment {
                 layers,
-                hidden: rests.reshape([starts.len(), tokens, d_model]),
-                starts: starts.to_vec(),
-                lengths: KeyLengths::after_prefix(prefix, lengths),
+                hidden: rests.reshape([of_rests.len(), tokens, self.config.d_model]),
+                starts: of_rests.to_vec(),
+                lengths: KeyLengths::after_prefix(prefix, rest_lengths),
             },
         ])
     }
@@ -267,7 +291,8 @@ impl Backbone {
         let position = |(depths, start): (&Vec<usize>, &usize)| depths.iter().map(|d| start + d).collect::<Vec<_>>();
         let positions: Vec<usize> = depths.iter().zip(state.lengths()).flat_map(position).collect();
         let context: Vec<&Segment> = state.segments().iter().collect();
-        let (_, hidden) = self.run_packed(embeddings, &packing, &positions, state.lengths(), &context)?;
+        let pass = self.pass(&packing, &positions, state.lengths())?;
+        let (_, hidden) = self.run_packed(embeddings, &pass, &context);
         Ok(packing.unpack(hidden).reshape(size))
     }
 
@@ -282,7 +307,8 @@ impl Backbone {
     ) -> Result<Segment, ModelError> {
         let size = embeddings.dims();
         let packing = self.in_places(Packing::new(lengths, size[1]));
-        let (layers, hidden) = self.run_packed(embeddings, &packing, &positions(starts, lengths), starts, context)?;
+        let pass = self.pass(&packing, &positions(starts, lengths), starts)?;
+        let (layers, hidden) = self.run_packed(embeddings, &pass, context);
         let hidden = packing.unpack(hidden).reshape(size);
         Ok(Segment { layers, hidden, starts: starts.to_vec(), lengths: lengths.into() })
     }
@@ -293,29 +319,32 @@ impl Backbone {
     }
 
     fn is_on_gpu(&self) -> bool {
-        driver(&self.model.norm.weight.val().device()).is_some()
+        driver(&self.device()).is_some()
     }
 
-    /// Runs packed rows whose tokens have the given positions, one after the other: keys and values of all layers, and
-    /// the hidden states `[places, d_model]`.
-    fn run_packed(
-        &self,
-        embeddings: Tensor<3>,
-        packing: &Packing,
-        positions: &[usize],
-        starts: &[usize],
-        context: &[&Segment],
-    ) -> Result<(Vec<KeyValue>, Tensor<2>), ModelError> {
+    fn device(&self) -> Device {
+        self.model.norm.weight.val().device()
+    }
+
+    /// A pass of packed rows whose tokens have the given positions, one after the other.
+    fn pass<'a>(&self, packing: &'a Packing, positions: &[usize], starts: &'a [usize]) -> Result<Pass<'a>, ModelError> {
         let (longest, most) = (positions.iter().max().map_or(0, |last| last + 1), self.config.max_positions);
         if longest > most {
             let problem = format!("a sequence of {longest} tokens exceeds the model's {most} positions");
             return Err(ModelError::Input(problem));
         }
-        let [rows, tokens, d_model] = embeddings.dims();
-        let device = embeddings.device().inner();
         let without_token = std::iter::repeat_n(0, packing.places() - positions.len());
         let positions: Vec<usize> = positions.iter().copied().chain(without_token).collect();
-        let angles = self.rope.angles(&positions, 1, &device);
+        Ok(Pass { packing, angles: self.rope.angles(&positions, 1), starts })
+    }
+
+    /// Runs a pass: keys and values of all layers, and the hidden states `[places, d_model]`.
+    fn run_packed(&self, embeddings: Tensor<3>, pass: &Pass, context: &[&Segment]) -> (Vec<KeyValue>, Tensor<2>) {
+        send_together(&self.device(), || {
+            pass.tables().chain(context.iter().map(|segment| segment.lengths.table() as &dyn Sendable))
+        });
+        let Pass { packing, angles, starts } = pass;
+        let [rows, tokens, d_model] = embeddings.dims();
         let dropped = Dropped { dropout: self.dropout.as_ref(), starts, lengths: packing.lengths() };
         // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
         let mut x = ops::checkpoint(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));
@@ -328,11 +357,11 @@ impl Backbone {
                 .map(|segment| Context { key_value: &segment.layers[index], lengths: &segment.lengths })
                 .collect();
             let dropped = LayerDropped { rows: dropped, layer: index as u64 };
-            let (output, key_value) = block.forward(x, packing, &angles, &context, dropped);
+            let (output, key_value) = block.forward(x, packing, angles, &context, dropped);
             x = ops::checkpoint(output);
             layers.push(key_value);
         }
-        Ok((layers, self.model.norm.forward(x)))
+        (layers, self.model.norm.forward(x))
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.
@@ -359,11 +388,7 @@ impl Backbone {
 
     /// Embeddings `[rows, longest row, d_model]`, right-padded.
     pub(crate) fn embed_padded(&self, rows: &[&[u32]]) -> Tensor<3> {
-        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let padded =
-            |row: &&[u32]| row.iter().copied().chain(std::iter::repeat_n(0, longest - row.len())).collect::<Vec<_>>();
-        let ids: Vec<u32> = rows.iter().flat_map(padded).collect();
-        self.model.embed_tokens.forward(&ids, rows.len())
+        self.model.embed_tokens.look_up(&padded_ids(rows), rows.len())
     }
 
     /// Makes sure that there are rows, that none is empty and that every id is in the vocabulary.
@@ -377,6 +402,17 @@ impl Backbone {
             Some(id) => Err(ModelError::Input(format!("token {id} is outside the model's vocabulary of {vocab_size}"))),
         }
     }
+}
+
+/// The tokens of rows, right-padded to the longest.
+pub(crate) fn padded_ids(rows: &[&[u32]]) -> Table<i32> {
+    let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    let padded = |row: &&[u32]| {
+        let mut ids: Vec<i32> = row.iter().map(|&id| id as i32).collect();
+        ids.resize(longest, 0);
+        ids
+    };
+    Table::new(rows.iter().flat_map(padded).collect())
 }
 
 /// The positions of rows' tokens, one row after the other.

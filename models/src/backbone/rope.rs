@@ -1,9 +1,9 @@
 //! Rotary position embedding (Su et al., arXiv 2104.09864), half-split convention.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::ops;
+use crate::ops::{self, Sendable, Table};
 
 /// Llama 3's stretching of the low frequencies for long contexts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,20 +34,18 @@ impl Rope {
 
     /// Cosines and sines of the angles at the given positions.
     ///
-    /// `positions` holds `rows * tokens` numbers, row by row; the tensors are `[rows, tokens, 1, width / 2]`, ready
-    /// to broadcast over heads. Positions that all rows share need one row only.
-    pub fn angles(&self, positions: &[usize], rows: usize, device: &Device) -> RopeAngles {
+    /// `positions` holds `rows * tokens` numbers, row by row. Positions that all rows share need one row only.
+    pub fn angles(&self, positions: &[usize], rows: usize) -> RopeAngles {
         let half = self.frequencies.len();
         let first = positions.iter().copied().min().unwrap_or(0);
         let end = positions.iter().map(|position| position + 1).max().unwrap_or(0);
-        let tensor = |function: fn(f32) -> f32| {
+        let table = |function: fn(f32) -> f32| {
             // Rows repeat positions: each is computed once.
             let of_position = |p: usize| self.frequencies.iter().map(move |f| function(p as f32 * f));
             let all: Vec<f32> = (first..end).flat_map(of_position).collect();
-            let values = positions.iter().flat_map(|p| &all[(p - first) * half..][..half]).copied().collect();
-            Tensor::from_data(TensorData::new::<f32, _>(values, [rows, positions.len() / rows, 1, half]), device)
+            Table::new(positions.iter().flat_map(|p| &all[(p - first) * half..][..half]).copied().collect())
         };
-        RopeAngles { cos: tensor(f32::cos), sin: tensor(f32::sin) }
+        RopeAngles { cos: table(f32::cos), sin: table(f32::sin), size: [rows, positions.len() / rows, 1, half] }
     }
 }
 
@@ -71,23 +69,30 @@ impl RopeScaling {
     }
 }
 
-/// Cosines and sines `[rows, tokens, 1, width / 2]` of the rotation at some positions.
-#[derive(Debug, Clone)]
+/// Cosines and sines of the rotation at some positions.
+#[derive(Debug)]
 pub struct RopeAngles {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+    cos: Table<f32>,
+    sin: Table<f32>,
+    /// `[rows, tokens, 1, width / 2]`.
+    size: [usize; 4],
 }
 
 impl RopeAngles {
-    /// Cosines and sines.
-    #[cfg(feature = "gpu")]
-    pub(super) fn cos_and_sin(&self) -> [Tensor<4>; 2] {
-        [self.cos.clone(), self.sin.clone()]
+    /// Cosines and sines, `[rows, tokens, 1, width / 2]` each, ready to broadcast over heads.
+    pub(super) fn cos_and_sin(&self, device: &Device) -> [Tensor<4>; 2] {
+        [&self.cos, &self.sin].map(|table| table.on(device).reshape(self.size))
+    }
+
+    /// What a rotation looks up.
+    pub fn tables(&self) -> [&dyn Sendable; 2] {
+        [&self.cos, &self.sin]
     }
 
     /// Rotates `x`, `[rows, tokens, heads, width]`, whose coordinates `i` and `i + width / 2` form a pair.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::rotate(x, self.cos.clone(), self.sin.clone())
+        let [cos, sin] = self.cos_and_sin(&x.device());
+        ops::rotate(x, cos, sin)
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::host::indices;
-use crate::ops::{KeyLengths, Packing, select_rows};
+use crate::ops::{KeyLengths, Packing, Table, select_rows};
 
 /// Tokens that ran through the decoder together: their keys and values in every layer and their last hidden states.
 ///
@@ -35,6 +35,11 @@ impl Segment {
         self.lengths.len()
     }
 
+    /// Tokens that the rows are padded to.
+    pub(crate) fn tokens(&self) -> usize {
+        self.hidden.dims()[1]
+    }
+
     /// Hidden states after the final norm, `[rows, tokens, d_model]`.
     pub fn hidden(&self) -> Tensor<3> {
         self.hidden.clone()
@@ -42,10 +47,19 @@ impl Segment {
 
     /// The hidden state of each row's last token, `[rows, d_model]`.
     pub(crate) fn last_hidden(&self) -> Tensor<2> {
+        self.hidden_at(&self.last_places())
+    }
+
+    /// The place of each row's last token among the hidden states of all rows.
+    pub(crate) fn last_places(&self) -> Table<i32> {
+        let place = |(row, length)| (row * self.tokens() + length - 1) as i32;
+        Table::new(self.lengths.iter().enumerate().map(place).collect())
+    }
+
+    /// The hidden states at the given places, `[places, d_model]`.
+    pub(crate) fn hidden_at(&self, places: &Table<i32>) -> Tensor<2> {
         let [rows, tokens, d_model] = self.hidden.dims();
-        let last: Vec<i32> =
-            self.lengths.iter().enumerate().map(|(row, length)| (row * tokens + length - 1) as i32).collect();
-        self.hidden.clone().reshape([rows * tokens, d_model]).select(0, indices(&last, &self.hidden.device()))
+        self.hidden.clone().reshape([rows * tokens, d_model]).select(0, places.on(&self.hidden.device()))
     }
 
     /// The hidden states of all tokens without the padding, row by row, `[valid tokens, d_model]`.
@@ -155,13 +169,18 @@ impl PromptState {
         &self.segments
     }
 
+    /// What ran last.
+    pub(crate) fn last(&self) -> &Segment {
+        self.segments.last().expect("a prompt has run")
+    }
+
     /// The hidden state at each prompt's last position, `[prompts, d_model]`.
     ///
     /// # Panics
     ///
     /// If nothing has run yet.
     pub fn last_hidden(&self) -> Tensor<2> {
-        self.segments.last().expect("a prompt has run").last_hidden()
+        self.last().last_hidden()
     }
 
     /// Appends what ran last; one row of it per prompt, or a single row that all prompts share.

@@ -71,7 +71,7 @@ pub fn beam_search_on_terms(
     config: BeamConfig,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     check_terms(terms, prompts.len())?;
-    let rules = rules(objective, config)?;
+    let (rules, model) = (rules(objective, config)?, &model.with_joined_projections());
     let at_once = (MOST_TOGETHER / config.beams.max(1)).max(1);
     let part = |(at, prompts): (usize, &[&[u32]])| {
         let terms = &terms[at * at_once..][..prompts.len()];

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
@@ -295,7 +295,7 @@ impl Objective {
                     ids.chain(std::iter::repeat_n(0, most - children(node).len()))
                 };
                 let ids: Vec<i32> = open().flat_map(padded).collect();
-                let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), most]), &hidden.device());
+                let ids = indices(&ids, &hidden.device()).reshape([rows.len(), most]);
                 (host::read(backbone.log_probs(hidden, ids)), Some(most))
             }
             ObjectiveKind::Catalog => {

@@ -1,13 +1,14 @@
 //! What is run of a batch's targets and predicted where, and how the logits lie there.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
 use super::{Choice, Objective, ObjectiveKind};
 use crate::backbone::Backbone;
 use crate::host::indices;
-use crate::ops::Choices;
+use crate::ops::{Choices, Sendable, Table};
 use crate::trie::ItemTrie;
 use crate::{ModelError, host};
 
@@ -48,7 +49,7 @@ pub(crate) struct TargetPlan {
 /// The predicted tokens, row after row.
 #[derive(Debug, Clone)]
 enum Predicted {
-    OfVocabulary(Vec<i32>),
+    OfVocabulary(Arc<Table<i32>>),
     OfChoices(Choices),
 }
 
@@ -59,9 +60,9 @@ impl Objective {
             ObjectiveKind::Vocabulary => Ok(TargetPlan {
                 inputs: targets.iter().map(|target| target[..target.len() - 1].to_vec()).collect(),
                 positions: targets.iter().map(|target| (0..target.len()).collect()).collect(),
-                predicted: Predicted::OfVocabulary(
+                predicted: Predicted::OfVocabulary(Arc::new(Table::new(
                     targets.iter().flat_map(|target| target.iter().map(|&id| id as i32)).collect(),
-                ),
+                ))),
                 temperature: self.temperature,
                 smoothed: None,
                 widest: Vec::new(),
@@ -108,6 +109,14 @@ impl TargetPlan {
         self
     }
 
+    /// What a GPU looks up for the log-probabilities.
+    pub fn table(&self) -> Option<&dyn Sendable> {
+        match &self.predicted {
+            Predicted::OfVocabulary(ids) => Some(&**ids),
+            Predicted::OfChoices(choices) => choices.table(),
+        }
+    }
+
     /// Log-probabilities of the predicted tokens, `[tokens]`, after their hidden states `[tokens, d_model]`, and what
     /// label smoothing adds to their sum, `[1]`.
     pub fn log_probs(&self, backbone: &Backbone, hidden: Tensor<2>) -> (Tensor<1>, Option<Tensor<1>>) {
@@ -115,7 +124,7 @@ impl TargetPlan {
         let hidden = if self.temperature == 1.0 { hidden } else { hidden.div_scalar(self.temperature) };
         let all = match &self.predicted {
             Predicted::OfVocabulary(ids) => {
-                let ids = indices(ids, &hidden.device()).unsqueeze_dim(1);
+                let ids = ids.on(&hidden.device()).unsqueeze_dim(1);
                 backbone.log_probs(hidden, ids).squeeze_dim(1)
             }
             Predicted::OfChoices(choices) => backbone.choice_log_probs(hidden, choices),
@@ -129,9 +138,8 @@ impl TargetPlan {
             targets.push((weights.len() + target) as i32);
             weights.extend(std::iter::repeat_n((share / tokens as f64) as f32, tokens));
         }
-        let weights = Tensor::<1>::from_data(weights.as_slice(), &device);
         let values = all.clone().select(0, indices(&targets, &device));
-        let smoothing = (all * weights).sum() - values.clone().sum().mul_scalar(*share);
+        let smoothing = (all * host::vector(weights, &device)).sum() - values.clone().sum().mul_scalar(*share);
         (values, Some(smoothing))
     }
 

@@ -1,44 +1,26 @@
 //! Gathering rows, and scattering them back.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use burn::backend::Dispatch;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::Tensor;
 
 use super::route::routed;
+use super::table::{Sendable, Table};
 use super::tape::{BackwardInputs, Compute, Operation, Run};
 
 /// No row.
-const NONE: u32 = u32::MAX;
+const NONE: i32 = -1;
 
 /// Which rows are gathered, none of them twice; its inverse scatters them back, with zeros for the others. It serves
 /// the tensors of one device.
 #[derive(Debug, Clone)]
 pub struct RowGather {
-    forward: Arc<Direction>,
-    inverse: Arc<Direction>,
-}
-
-/// One direction.
-#[derive(Debug)]
-struct Direction {
     /// For each row of the result the row that it is, or [`NONE`].
-    sources: Vec<u32>,
-    /// The same on the device of the rows, brought there once; -1 for no row.
-    on_device: OnceLock<Tensor<1, Int>>,
-}
-
-impl Direction {
-    fn new(sources: Vec<u32>) -> Arc<Self> {
-        Arc::new(Self { sources, on_device: OnceLock::new() })
-    }
-
-    fn on(&self, device: &Device) -> Tensor<1, Int> {
-        let number = |&row: &u32| if row == NONE { -1 } else { row as i32 };
-        let numbers = || self.sources.iter().map(number).collect::<Vec<i32>>();
-        self.on_device.get_or_init(|| Tensor::from_data(numbers().as_slice(), device)).clone()
-    }
+    sources: Arc<Table<i32>>,
+    /// The same for the inverse.
+    back: Arc<Table<i32>>,
 }
 
 impl RowGather {
@@ -60,19 +42,20 @@ impl RowGather {
         let mut targets = vec![NONE; rows];
         for (place, &row) in gathered.iter().enumerate() {
             assert_eq!(targets[row], NONE, "row {row} is gathered twice");
-            targets[row] = place as u32;
+            targets[row] = place as i32;
         }
-        Self {
-            forward: Direction::new(
-                gathered.iter().map(|&row| row as u32).chain(std::iter::repeat_n(NONE, zeros)).collect(),
-            ),
-            inverse: Direction::new(targets),
-        }
+        let sources = gathered.iter().map(|&row| row as i32).chain(std::iter::repeat_n(NONE, zeros)).collect();
+        Self { sources: Table::new(sources).into(), back: Table::new(targets).into() }
     }
 
     /// The scatter back: what was gathered returns to its place, what was dropped is zero.
     pub fn inverse(&self) -> Self {
-        Self { forward: self.inverse.clone(), inverse: self.forward.clone() }
+        Self { sources: self.back.clone(), back: self.sources.clone() }
+    }
+
+    /// What kernels look up, forward and backward.
+    pub fn tables(&self) -> [&dyn Sendable; 2] {
+        [&*self.sources, &*self.back]
     }
 }
 
@@ -83,7 +66,7 @@ impl RowGather {
 /// If `gather` is for another number of rows.
 pub fn gather_rows(x: Tensor<2>, gather: &RowGather) -> Tensor<2> {
     let [rows, _] = x.dims();
-    assert_eq!(rows, gather.inverse.sources.len(), "the gather must be for as many rows as x has");
+    assert_eq!(rows, gather.back.numbers().len(), "the gather must be for as many rows as x has");
     Tensor::from_dispatch(Dispatch::gather_rows(x.into_dispatch(), gather.clone()))
 }
 
@@ -120,9 +103,9 @@ pub(super) mod generic {
 
     /// See [`super::gather_rows`].
     pub fn forward(x: Tensor<2>, gather: &RowGather) -> Tensor<2> {
-        let rows = gather.forward.on(&x.device().inner());
+        let rows = gather.sources.on(&x.device().inner());
         let moved = x.select(0, rows.clone().clamp_min(0));
-        if !gather.forward.sources.contains(&NONE) {
+        if !gather.sources.numbers().contains(&NONE) {
             return moved;
         }
         let size = moved.dims();
@@ -137,8 +120,7 @@ mod gpu {
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::tensor::CubeTensor;
 
-    use super::super::gpu::{argument, elements_on, empty_beside, in_order, table};
-    use super::super::route::Generic;
+    use super::super::gpu::{argument, elements_on, empty_beside, in_order};
     use super::{BackwardInputs, Compute, GatherRows, RowGather};
 
     impl Compute<Cube, 1> for GatherRows {
@@ -153,8 +135,8 @@ mod gpu {
 
     fn forward(x: CubeTensor, gather: &RowGather) -> CubeTensor {
         let x = in_order(x);
-        let rows = table(&gather.forward.on(&Cube::float::<2>(x.clone()).device()));
-        let ([_, width], count) = (x.meta.shape().dims(), gather.forward.sources.len());
+        let rows = gather.sources.beside(&x);
+        let ([_, width], count) = (x.meta.shape().dims(), gather.sources.numbers().len());
         let elements = count * width;
         let out = empty_beside(&x, [count, width]);
         let (count, dim) = elements_on(&x, elements);
@@ -196,8 +178,8 @@ mod kernel {
     fn forward(x: FlexTensor, gather: &RowGather) -> FlexTensor {
         let x = in_order(x);
         let [_, width] = dims(&x);
-        let (sources, from) = (&gather.forward.sources, values(&x));
-        let row = |source: u32| (source != NONE).then(|| &from[source as usize * width..][..width]);
+        let (sources, from) = (gather.sources.numbers(), values(&x));
+        let row = |source: i32| (source != NONE).then(|| &from[source as usize * width..][..width]);
         tensor(copies(sources, width, row), [sources.len(), width])
     }
 }

@@ -5,7 +5,7 @@
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Cube, DType};
-use burn::tensor::{FloatDType, Int, Shape, Tensor};
+use burn::tensor::{Device, FloatDType, Shape};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::ir::features::Plane;
@@ -22,6 +22,7 @@ use cubek::matmul::multi_level;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 
+use super::route::Generic;
 use crate::Precision;
 
 /// Units of a cube.
@@ -60,9 +61,9 @@ pub fn elements_on(x: &CubeTensor, elements: usize) -> (CubeCount, CubeDim) {
     (calculate_cube_count_elemwise(&x.client, elements, cube_dim), cube_dim)
 }
 
-/// A table of numbers, on the device of the tensors that it is for, as kernels read it.
-pub fn table(numbers: &Tensor<1, Int>) -> CubeTensor {
-    row_numbers(numbers.clone().try_into_primitive::<Cube>().expect("a table is on the device of its tensors"))
+/// The device of `x`.
+pub fn device_of(x: &CubeTensor) -> Device {
+    Cube::float::<1>(x.clone()).device()
 }
 
 /// A tensor of row numbers, one after the other, as kernels read them.

@@ -3,7 +3,9 @@
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
+
+use super::table::{Sendable, Table};
 
 /// How many of the keys in each row of a segment count; those after them are padding. A clone is of the same segment, so
 /// that a device is told of it once.
@@ -13,10 +15,9 @@ pub struct KeyLengths {
     /// The keys of a further row before all others, which all queries see.
     prefix: Option<usize>,
     /// See [`Self::mask`]; made when it is first asked for.
-    mask: Arc<OnceLock<Tensor<2>>>,
+    mask: Arc<OnceLock<Table<f32>>>,
     /// See [`Self::table`]; made when it is first asked for.
-    #[cfg(feature = "gpu")]
-    table: Arc<OnceLock<Tensor<1, burn::tensor::Int>>>,
+    table: Arc<OnceLock<Table<i32>>>,
 }
 
 impl KeyLengths {
@@ -33,22 +34,26 @@ impl KeyLengths {
     /// What is added to scores, `[rows, length]`: 0 for keys that count and minus infinity for padding. Absent if there
     /// is no padding.
     pub(crate) fn mask(&self, length: usize, device: &Device) -> Option<Tensor<2>> {
+        Some(self.mask_table(length)?.on(device).reshape([self.len(), length]))
+    }
+
+    fn mask_table(&self, length: usize) -> Option<&Table<f32>> {
         if self.iter().all(|&counting| counting == length) {
             return None;
         }
         let row = |&counting: &usize| (0..length).map(move |key| if key < counting { 0.0 } else { f32::NEG_INFINITY });
-        let make = || {
-            let mask: Vec<f32> = self.iter().flat_map(row).collect();
-            Tensor::from_data(TensorData::new(mask, [self.len(), length]), device)
-        };
-        Some(self.mask.get_or_init(make).clone())
+        Some(self.mask.get_or_init(|| Table::new(self.iter().flat_map(row).collect())))
     }
 
-    /// The lengths on a device, `[rows]`, those of a prefix first.
-    #[cfg(feature = "gpu")]
-    pub(super) fn table(&self, device: &Device) -> Tensor<1, burn::tensor::Int> {
-        let lengths = || self.prefix.iter().chain(self.iter()).map(|&length| length as i32).collect::<Vec<i32>>();
-        self.table.get_or_init(|| Tensor::from_data(lengths().as_slice(), device)).clone()
+    /// What [`Self::mask`] looks up.
+    pub(crate) fn table_of_mask(&self, length: usize) -> Option<&dyn Sendable> {
+        self.mask_table(length).map(|table| table as &dyn Sendable)
+    }
+
+    /// The lengths `[rows]`, those of a prefix first.
+    pub(crate) fn table(&self) -> &Table<i32> {
+        let lengths = || self.prefix.iter().chain(self.iter()).map(|&length| length as i32).collect();
+        self.table.get_or_init(|| Table::new(lengths()))
     }
 }
 
@@ -60,13 +65,7 @@ impl From<&[usize]> for KeyLengths {
 
 impl FromIterator<usize> for KeyLengths {
     fn from_iter<I: IntoIterator<Item = usize>>(lengths: I) -> Self {
-        Self {
-            lengths: lengths.into_iter().collect(),
-            prefix: None,
-            mask: Arc::default(),
-            #[cfg(feature = "gpu")]
-            table: Arc::default(),
-        }
+        Self { lengths: lengths.into_iter().collect(), prefix: None, mask: Arc::default(), table: Arc::default() }
     }
 }
 

@@ -46,9 +46,11 @@ mod simd;
 mod split_heads;
 mod squares;
 mod swiglu;
+mod table;
 mod tape;
 #[cfg(test)]
 pub(crate) mod testing;
+mod total;
 #[cfg(feature = "flex")]
 mod values;
 
@@ -81,6 +83,8 @@ pub use squares::{add_squares, squares};
 pub use swiglu::swiglu;
 #[cfg(feature = "gpu")]
 pub use swiglu::swiglu_of_halves;
+pub use table::{Sendable, Table, send_together};
+pub use total::total;
 
 /// What the operations compute, written with Burn's own: for backends without kernels, and to compare with.
 pub mod generic {

@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use super::gather_rows::{RowGather, gather_rows};
+use super::table::{Sendable, Table};
+use crate::host;
 
 /// The tokens of right-padded rows, one row after the other, with the padding left out. What works token by token works
 /// on these; only the attention looks at rows. A clone is the same packing, so that a device is told of it once.
@@ -22,23 +24,21 @@ pub struct Packing {
     gather: Arc<OnceLock<Option<RowGather>>>,
     /// See [`Self::causal_mask`]; made when it is first asked for.
     causal_mask: Arc<OnceLock<Tensor<3>>>,
-    /// See [`Self::tables`]; made when they are first asked for.
-    #[cfg(feature = "gpu")]
-    tables: Arc<OnceLock<Tables>>,
+    /// See [`Self::of_kernels`]; made when they are first asked for.
+    of_kernels: Arc<OnceLock<KernelTables>>,
 }
 
 /// A packing as kernels on a GPU see it.
-#[cfg(feature = "gpu")]
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(super) struct KernelTables {
     /// The row of each place's token and how many of the row's tokens come before it, -1 and 0 where a place has none,
     /// `[2 * places]`.
-    pub rows: Tensor<1, burn::tensor::Int>,
+    pub rows: Table<i32>,
     /// The number of tokens before each row, and of all, `[rows + 1]`.
-    pub starts: Tensor<1, burn::tensor::Int>,
+    pub starts: Table<i32>,
     /// Where a token does not see all before it, 1 for what it sees and -1 for what it does not,
     /// `[valid tokens * tokens]`.
-    pub seen: Option<Tensor<1>>,
+    pub seen: Option<Table<f32>>,
 }
 
 impl Packing {
@@ -52,8 +52,7 @@ impl Packing {
             hidden: None,
             gather: Arc::default(),
             causal_mask: Arc::default(),
-            #[cfg(feature = "gpu")]
-            tables: Arc::default(),
+            of_kernels: Arc::default(),
         }
     }
 
@@ -134,15 +133,22 @@ impl Packing {
                 mask.extend((0..tokens * tokens).map(|place| if sees(place) { 0.0f32 } else { f32::NEG_INFINITY }));
                 hidden = rest;
             }
-            Tensor::from_data(TensorData::new(mask, [lengths.len(), tokens, tokens]), device)
+            host::floats(mask, [lengths.len(), tokens, tokens], device)
         };
         self.causal_mask.get_or_init(make).clone()
     }
 
-    /// The packing on a device.
-    #[cfg(feature = "gpu")]
-    pub(super) fn tables(&self, device: &Device) -> &Tables {
-        self.tables.get_or_init(|| {
+    /// What kernels on a GPU look up.
+    pub(crate) fn tables(&self) -> Vec<&dyn Sendable> {
+        let KernelTables { rows, starts, seen } = self.of_kernels();
+        let gathered = self.gather().into_iter().flat_map(RowGather::tables);
+        let seen = seen.iter().map(|seen| seen as &dyn Sendable);
+        [rows as &dyn Sendable, starts].into_iter().chain(seen).chain(gathered).collect()
+    }
+
+    /// The packing as kernels on a GPU see it.
+    pub(super) fn of_kernels(&self) -> &KernelTables {
+        self.of_kernels.get_or_init(|| {
             let token = |(row, &length): (usize, &usize)| (0..length).flat_map(move |place| [row as i32, place as i32]);
             let none = std::iter::repeat_n([-1, 0], self.empty).flatten();
             let rows: Vec<i32> = self.lengths.iter().enumerate().flat_map(token).chain(none).collect();
@@ -151,15 +157,9 @@ impl Packing {
                 *sum += length as i32;
                 Some(*sum)
             }));
-            let seen = |hidden: &[bool]| {
-                let seen: Vec<f32> = hidden.iter().map(|hidden| if *hidden { -1.0 } else { 1.0 }).collect();
-                Tensor::from_data(seen.as_slice(), device)
-            };
-            Tables {
-                rows: Tensor::from_data(rows.as_slice(), device),
-                starts: Tensor::from_data(starts.as_slice(), device),
-                seen: self.hidden().map(seen),
-            }
+            let seen =
+                |hidden: &[bool]| Table::new(hidden.iter().map(|hidden| if *hidden { -1.0 } else { 1.0 }).collect());
+            KernelTables { rows: Table::new(rows), starts: Table::new(starts), seen: self.hidden().map(seen) }
         })
     }
 

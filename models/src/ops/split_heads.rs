@@ -8,9 +8,9 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::gpu::{argument, elements_on, empty_beside, in_order, table, zeros_beside};
+use super::gpu::{argument, elements_on, empty_beside, in_order, zeros_beside};
 use super::packing::Packing;
-use super::route::{Generic, routed_to_gpus};
+use super::route::routed_to_gpus;
 use super::several_outputs::{ComputeMany, RunMany};
 use super::tape::Operation;
 
@@ -168,8 +168,8 @@ impl ComputeMany<Cube, 4, 3> for Split {
 impl Split {
     /// The packing's tables beside `x`: rows and starts.
     fn tables(&self, x: &CubeTensor) -> (CubeTensor, CubeTensor) {
-        let tables = self.packing.tables(&Cube::float::<2>(x.clone()).device());
-        (table(&tables.rows), table(&tables.starts))
+        let tables = self.packing.of_kernels();
+        (tables.rows.beside(x), tables.starts.beside(x))
     }
 }
 

@@ -8,13 +8,14 @@ mod title_trees;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
-use crate::backbone::{Backbone, BackboneConfig, Dropout, PromptState};
+use crate::backbone::{Backbone, BackboneConfig, Dropout, PromptState, padded_ids};
 use crate::decode::TitleStart;
-use crate::host::indices;
+use crate::host::floats;
 use crate::latent::{ThoughtKind, ThoughtSource};
 use crate::objective::TargetPlan;
+use crate::ops::{Sendable, Table, send_together, total};
 use crate::parameters::Parameters;
 use crate::{LogitSpread, ModelError, Objective, ObjectiveKind};
 use title_trees::TitleTrees;
@@ -65,6 +66,11 @@ pub struct TargetLogProbs {
 }
 
 impl TargetLogProbs {
+    /// The sum of all log-probabilities, `[1]`.
+    pub fn total(&self) -> Tensor<1> {
+        total(self.values.clone())
+    }
+
     /// The log-probability of each row's whole target, `[rows]`.
     pub fn sums(&self) -> Tensor<1> {
         let (rows, tokens) = (self.lengths.len(), self.lengths.iter().sum::<usize>());
@@ -75,7 +81,7 @@ impl TargetLogProbs {
             belongs[row * tokens + start..][..*length].fill(1.0);
             start += length;
         }
-        let belongs = Tensor::<2>::from_data(TensorData::new(belongs, [rows, tokens]), &self.values.device().inner());
+        let belongs = floats(belongs, [rows, tokens], &self.values.device());
         belongs.matmul(self.values.clone().reshape([tokens, 1])).reshape([rows])
     }
 }
@@ -277,15 +283,17 @@ impl LatentRecommender {
             return self.predicted_as_trees(state, &plan, objective);
         };
         let inputs: Vec<&[u32]> = plan.inputs.iter().map(Vec::as_slice).collect();
-        let embedded = inputs.iter().any(|input| !input.is_empty()).then(|| self.backbone.embed_padded(&inputs));
-        let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
         let lengths: Vec<usize> = inputs.iter().map(|input| input.len() + 1).collect();
-        let hidden = self.backbone.extend(Tensor::cat(parts, 1), &lengths, state)?.hidden();
-        let tokens = hidden.dims()[1];
+        let tokens = lengths.iter().copied().max().unwrap_or(1);
         let place = |(row, positions): (usize, &Vec<usize>)| {
-            positions.iter().map(|position| row * tokens + position).collect::<Vec<_>>()
+            positions.iter().map(|position| (row * tokens + position) as i32).collect::<Vec<_>>()
         };
-        let places: Vec<usize> = plan.positions.iter().enumerate().flat_map(place).collect();
+        let places = Table::new(plan.positions.iter().enumerate().flat_map(place).collect());
+        let ids = padded_ids(&inputs);
+        send_together(&self.device(), || [&ids as &dyn Sendable, &places].into_iter().chain(plan.table()));
+        let embedded = (tokens > 1).then(|| self.backbone.model.embed_tokens.look_up(&ids, inputs.len()));
+        let parts = [Some(thought.unsqueeze_dim(1)), embedded].into_iter().flatten().collect();
+        let hidden = self.backbone.extend(Tensor::cat(parts, 1), &lengths, state)?.hidden();
         Ok(self.predicted(hidden, &places, &plan, objective))
     }
 
@@ -325,19 +333,22 @@ impl LatentRecommender {
         objective: &Objective,
     ) -> Result<TargetLogProbs, ModelError> {
         let trees = TitleTrees::new(&plan.inputs, state.rows());
-        let mut hidden = state.last_hidden().unsqueeze_dim::<3>(1);
-        if !trees.is_empty() {
-            let rows: Vec<&[u32]> = trees.tokens.iter().map(Vec::as_slice).collect();
-            let rest = self.backbone.extend_trees(self.backbone.embed_padded(&rows), &trees.depths, state)?;
-            hidden = Tensor::cat(vec![hidden, rest], 1);
-        }
-        let (share, length) = (plan.inputs.len() / state.rows(), hidden.dims()[1]);
+        let rows: Vec<&[u32]> = trees.tokens.iter().map(Vec::as_slice).collect();
+        let length = 1 + rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        let share = plan.inputs.len() / state.rows();
         let place = |(title, positions): (usize, &Vec<usize>)| {
             let first = title / share * length;
             let after = |&position: &usize| first + position.checked_sub(1).map_or(0, |at| 1 + trees.places[title][at]);
-            positions.iter().map(after).collect::<Vec<_>>()
+            positions.iter().map(|position| after(position) as i32).collect::<Vec<_>>()
         };
-        let places: Vec<usize> = plan.positions.iter().enumerate().flat_map(place).collect();
+        let places = Table::new(plan.positions.iter().enumerate().flat_map(place).collect());
+        let (ids, last) = (padded_ids(&rows), state.last().last_places());
+        send_together(&self.device(), || [&ids as &dyn Sendable, &last, &places].into_iter().chain(plan.table()));
+        let mut hidden = state.last().hidden_at(&last).unsqueeze_dim::<3>(1);
+        if length > 1 {
+            let embedded = self.backbone.model.embed_tokens.look_up(&ids, rows.len());
+            hidden = Tensor::cat(vec![hidden, self.backbone.extend_trees(embedded, &trees.depths, state)?], 1);
+        }
         Ok(self.predicted(hidden, &places, plan, objective))
     }
 
@@ -345,13 +356,12 @@ impl LatentRecommender {
     fn predicted(
         &self,
         hidden: Tensor<3>,
-        places: &[usize],
+        places: &Table<i32>,
         plan: &TargetPlan,
         objective: &Objective,
     ) -> TargetLogProbs {
         let [rows, tokens, d_model] = hidden.dims();
-        let places: Vec<i32> = places.iter().map(|&place| place as i32).collect();
-        let hidden = hidden.reshape([rows * tokens, d_model]).select(0, indices(&places, &self.device()));
+        let hidden = hidden.reshape([rows * tokens, d_model]).select(0, places.on(&self.device()));
         let lengths = plan.positions.iter().map(Vec::len).collect();
         let spread = match objective.tree() {
             Ok(tree) => plan.spread(&self.backbone, tree, &hidden),

@@ -36,11 +36,6 @@ impl TitleTrees {
         }
         trees
     }
-
-    /// Whether no title has a token.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.iter().all(Vec::is_empty)
-    }
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::config::SasRecConfig;
-use crate::ModelError;
 use crate::backbone::{INIT_STD, Linear};
 use crate::ops::{self, Packing};
 use crate::parameters::{Init, Parameters};
 use crate::random::generator;
+use crate::{ModelError, host};
 
 /// Added to a variance before its root is taken, as the authors do.
 const EPSILON: f64 = 1e-8;
@@ -107,7 +107,7 @@ impl Dropout {
         let factor = |draw: f32| if draw < self.rate { 0.0 } else { kept };
         let factors: Vec<f32> = (0..dims[0] * dims[1]).map(|_| factor(self.generator.random())).collect();
         let device = x.device();
-        x * Tensor::from_data(TensorData::new(factors, dims), &device)
+        x * host::floats(factors, dims, &device)
     }
 }
 

@@ -16,7 +16,7 @@ impl Stage<LatentRecommender> for Contrast {
         optimizer: &mut Optimizer,
         batch: &LocalBatch,
     ) -> Result<(LatentRecommender, StepReport), TrainError> {
-        let mut update = LocalUpdate::new(&model);
+        let mut update = LocalUpdate::default();
         for rows in batch.micro_batches(self.micro_batch) {
             let scores = forward(&model, &self.objective, &rows)?.sums();
             let loss = softplus(scores.neg(), 1.0).sum().div_scalar(batch.global.len() as f64);

@@ -63,7 +63,7 @@ impl Stage<MeanThought> for ThinkInMeans {
         optimizer: &mut Optimizer,
         batch: &LocalBatch,
     ) -> Result<(MeanThought, StepReport), TrainError> {
-        let mut update = LocalUpdate::new(&model);
+        let mut update = LocalUpdate::default();
         for row in &batch.rows {
             let state = model.model.prefill(&[&row.prompt])?;
             let hidden = state.segments().last().expect("a prompt has run").hidden();

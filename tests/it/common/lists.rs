@@ -27,7 +27,7 @@ pub fn rolled_out(
 }
 
 pub fn metric(update: &LocalUpdate, name: &str) -> f64 {
-    f64::from(read(update.metrics.get(name).unwrap())[0])
+    update.metrics.get(name).unwrap()
 }
 
 pub fn assert_same_gradients(one: &Gradients, two: &Gradients, factor: f32) {

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use latentr3_models::backbone::SharedPrefix;
-use latentr3_models::{LatentRecommender, Objective, TargetLogProbs, host, on_tape};
+use latentr3_models::{LatentRecommender, Objective, host, on_tape};
 
 use super::advantage::Advantage;
 use super::config::GrpoConfig;
@@ -114,16 +114,17 @@ impl Sampler<'_> {
     ) -> Result<(Rollouts, Vec<Thoughts>), TrainError> {
         // Densities need no tape but that of the last thoughts.
         let plain = (trains && self.keeps == Keeps::Densities).then(|| model.valid());
-        let runner = plain.as_ref().unwrap_or(model);
-        let reference_prefix = match self.reference {
+        let runner = plain.as_ref().unwrap_or(model).with_joined_projections();
+        let reference = self.reference.map(LatentRecommender::with_joined_projections);
+        let reference_prefix = match &reference {
             Some(reference) if self.config.train_backbone => shared_prefix(reference, &batch.rows)?,
             _ => None,
         };
         let policies = Policies {
             policy: model,
-            runner,
-            prefix: shared_prefix(runner, &batch.rows)?,
-            reference: self.reference.map(|reference| (reference, reference_prefix)),
+            prefix: shared_prefix(&runner, &batch.rows)?,
+            runner: &runner,
+            reference: reference.as_ref().map(|reference| (reference, reference_prefix)),
         };
         let (mut parts, mut thoughts) = (Vec::new(), Vec::new());
         for places in micro_batches(&batch.rows, self.micro_batch) {
@@ -161,8 +162,7 @@ impl Sampler<'_> {
         if trains && !is_score {
             samples = on_tape(samples, thought.gradient_checkpointing_strategy()).require_grad();
         }
-        let TargetLogProbs { values: log_probs, lengths, .. } =
-            runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets, self.objective)?;
+        let found = runner.target_log_probs(&state.detach(), Some(samples.clone()), &targets, self.objective)?;
         let (mut reference_log_probs, mut reference_thoughts) = (None, None);
         if let Some((reference, prefix)) = reference {
             let mut state = match of_prompts {
@@ -172,20 +172,20 @@ impl Sampler<'_> {
             let thought = reference.think(&mut state)?.ok_or_else(no_thoughts)?;
             reference_thoughts = is_score.then(|| thought.clone().flatten(0, 1));
             let samples = repeat_rows(thought, group) + scaled;
-            let found = reference.target_log_probs(&state, Some(samples), &targets, self.objective)?;
-            reference_log_probs = Some(found.values);
+            let of_reference = reference.target_log_probs(&state, Some(samples), &targets, self.objective)?;
+            reference_log_probs = Some(of_reference.values);
         }
         let some = trains.then(|| {
             let by_sample = (!is_score).then(|| {
-                let mut tape = log_probs.clone().sum().backward();
+                let mut tape = found.total().backward();
                 samples.grad_remove(&mut tape).expect("the samples are part of the graph")
             });
             Thoughts { places: places.clone(), thought, by_sample }
         });
         let part = Part {
             places,
-            lengths,
-            log_probs: log_probs.inner(),
+            lengths: found.lengths,
+            log_probs: found.values.inner(),
             reference: reference_log_probs,
             norms,
             scales,

@@ -1,6 +1,7 @@
 //! The samples of a group: their noise, and how prompts and targets are repeated for them.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
+use latentr3_models::host;
 use latentr3_models::random::generator;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -46,7 +47,7 @@ pub(in crate::grpo) fn gather_noise(
     let values: Vec<f32> =
         places.iter().flat_map(|place| &noise[place * per_prompt..(place + 1) * per_prompt]).copied().collect();
     let rows = values.len() / width;
-    Tensor::from_data(TensorData::new(values, [rows, width]), device)
+    host::floats(values, [rows, width], device)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 mod config;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 use latentr3_models::random::generator;
 use latentr3_models::sasrec::{Dropout, SasRec};
@@ -55,7 +54,7 @@ impl Stage<SasRec> for SasRecStage {
         optimizer: &mut Optimizer,
         batch: &LocalBatch,
     ) -> Result<(SasRec, StepReport), TrainError> {
-        let mut update = LocalUpdate::new(&model).with_metrics(["loss"]);
+        let mut update = LocalUpdate::default().with_metrics(["loss"]);
         if !batch.rows.is_empty() {
             let done = optimizer.step - 1;
             // Each rank draws for its own rows.
@@ -74,7 +73,7 @@ impl Stage<SasRec> for SasRecStage {
                     };
                     let pairs: Vec<usize> = histories.iter().zip(&items).flat_map(pair).collect();
                     let logits = model.logits(&histories, &pairs, &mut dropout)?;
-                    let signs = Tensor::<2>::from_data([[1.0f32, -1.0]], &model.device());
+                    let signs = host::floats(vec![1.0, -1.0], [1, 2], &model.device());
                     log_sigmoid(logits * signs).sum()
                 }
             };

@@ -1,9 +1,9 @@
 //! The attention from Burn's own operations.
 
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::TensorData;
 
 use super::{Attention, Gradients, KeyLengths, Packing, Tensor, Visible, WeightFactors};
+use crate::host;
 use crate::ops::route::Plain;
 
 impl<B: Plain> Attention for B {
@@ -139,8 +139,7 @@ fn factors(queries: &Tensor<4>, keys: &Tensor<4>, visible: &Visible) -> Option<T
     let ([_, _, heads, _], [_, length, _, _]) = (queries.dims(), keys.dims());
     let factors = visible.factors.as_ref()?;
     let places = factors.len() / (heads * length);
-    let factors = TensorData::new(factors.to_vec(), [places, heads, length]);
-    let factors = Tensor::<3>::from_data(factors, &queries.device().inner());
+    let factors = host::floats(factors.to_vec(), [places, heads, length], &queries.device());
     Some(pad(factors, &visible.packing).swap_dims(1, 2))
 }
 

@@ -2,10 +2,11 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Tensor};
 
 use super::{ChoiceLogProbs, Choices, Group};
 use crate::Precision;
+use crate::host::{self, indices};
 use crate::ops::projection::project;
 use crate::ops::route::Plain;
 use crate::ops::tape::{BackwardInputs, Compute};
@@ -64,7 +65,7 @@ impl Part<'_> {
         };
         let values: Vec<f32> = self.groups.iter().flat_map(|group| row(group).repeat(group.rows.len())).collect();
         let rows = values.len() / self.width;
-        Some(Tensor::from_data(TensorData::new(values, [rows, self.width]), device))
+        Some(host::floats(values, [rows, self.width], device))
     }
 }
 
@@ -90,15 +91,11 @@ fn places(parts: &[Part], outputs: usize) -> Vec<i32> {
     places
 }
 
-fn index(values: &[i32], device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(values, device)
-}
-
 /// The part's rows of hidden states `[rows, d]`, its rows of the output matrix (`[tokens, d]`, or of each row,
 /// `[rows * tokens, d]`), and the log-probabilities of its tokens, `[rows, tokens]`.
 fn log_probs(part: &Part, hidden: &Tensor<2>, weight: &Tensor<2>, device: &Device) -> [Tensor<2>; 3] {
-    let hidden = hidden.clone().select(0, index(&part.rows(), device));
-    let weight = weight.clone().select(0, index(&part.tokens(), device)).cast(FloatDType::F32);
+    let hidden = hidden.clone().select(0, indices(&part.rows(), device));
+    let weight = weight.clone().select(0, indices(&part.tokens(), device)).cast(FloatDType::F32);
     let [rows, d] = hidden.dims();
     let logits = match part.groups.len() {
         1 => project(hidden.clone(), weight.clone(), Precision::F32),
@@ -121,7 +118,7 @@ pub fn forward(hidden: Tensor<2>, weight: Tensor<2>, choices: &Choices) -> Tenso
         let [_, _, log_probs] = log_probs(part, &hidden, &weight, &device);
         log_probs.flatten::<1>(0, 1)
     };
-    Tensor::cat(parts.iter().map(values).collect(), 0).select(0, index(&places(&parts, choices.0.outputs), &device))
+    Tensor::cat(parts.iter().map(values).collect(), 0).select(0, indices(&places(&parts, choices.0.outputs), &device))
 }
 
 /// Gradients by the hidden states and, if wanted, by the output matrix.
@@ -136,7 +133,7 @@ pub fn backward(
     let all: usize = parts.iter().map(|part| part.rows().len() * part.width).sum();
     let gradient = Tensor::<1>::zeros([all], &device).select_assign(
         0,
-        index(&places(&parts, choices.0.outputs), &device),
+        indices(&places(&parts, choices.0.outputs), &device),
         gradient,
         IndexingUpdateOp::Add,
     );
@@ -160,7 +157,7 @@ pub fn backward(
             }
         };
         by_weight = by_weight.map(|by_weight| {
-            by_weight.select_assign(0, index(&part.tokens(), &device), by_own_weight, IndexingUpdateOp::Add)
+            by_weight.select_assign(0, indices(&part.tokens(), &device), by_own_weight, IndexingUpdateOp::Add)
         });
         let done: usize = by_hidden.iter().map(|part: &Tensor<2>| part.dims()[0]).sum();
         for (place, row) in part.rows().into_iter().enumerate() {
@@ -168,5 +165,5 @@ pub fn backward(
         }
         by_hidden.push(by_own_hidden);
     }
-    (Tensor::cat(by_hidden, 0).select(0, index(&order, &device)), by_weight)
+    (Tensor::cat(by_hidden, 0).select(0, indices(&order, &device)), by_weight)
 }

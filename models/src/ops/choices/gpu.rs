@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use burn::backend::Cube;
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{ChoiceLogProbs, Choices, Inner, generic};
 use crate::ops::gpu::{
-    argument, dot_of_lanes, empty_beside, in_order, lanes_on, most_of_lanes, own_row, rows_on, sum_over_lanes, table,
+    argument, dot_of_lanes, empty_beside, in_order, lanes_on, most_of_lanes, own_row, rows_on, sum_over_lanes,
     zeros_beside,
 };
 use crate::ops::route::Generic;
+use crate::ops::table::Table;
 use crate::ops::tape::{BackwardInputs, Compute};
 
 /// Tokens of a row's choice whose logits a plane computes.
@@ -29,11 +30,11 @@ const OF_TOKEN: usize = 3;
 /// Numbers of a token's place in a choice: where in the table the choice's rows begin and end, and the place.
 const OF_PLACE: usize = 3;
 
-/// The choices as kernels see them, brought to a device once.
+/// The choices as kernels see them.
 #[derive(Debug)]
 pub(super) struct Tables {
     /// The numbers of the rows, and what they point to; then those of the tokens.
-    numbers: Tensor<1, Int>,
+    pub numbers: Table<i32>,
     /// Where the numbers of the tokens begin.
     from_tokens: usize,
     /// Different tokens.
@@ -45,7 +46,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    fn new(choices: &Inner, device: &Device) -> Self {
+    pub fn new(choices: &Inner) -> Self {
         let mut numbers = vec![0; choices.rows * OF_ROW];
         let (mut places, mut logits): (BTreeMap<u32, Vec<[usize; OF_PLACE]>>, _) = (BTreeMap::new(), 0);
         for group in &choices.groups {
@@ -72,7 +73,7 @@ impl Tables {
         }
         numbers.extend(places.values().flatten().flatten().map(|&number| number as i32));
         let most = choices.groups.iter().map(|group| group.tokens.len()).max().unwrap_or(0);
-        Self { numbers: Tensor::from_data(numbers.as_slice(), device), from_tokens, tokens, most, logits }
+        Self { numbers: Table::new(numbers), from_tokens, tokens, most, logits }
     }
 }
 
@@ -181,9 +182,9 @@ impl<'a> Call<'a> {
     fn new(choices: &'a Choices, inputs: [CubeTensor; 2]) -> Self {
         let [hidden, weight] = inputs.map(in_order);
         let [rows, width] = hidden.meta.shape().dims();
-        let tables =
-            choices.0.tables.get_or_init(|| Tables::new(&choices.0, &Cube::float::<2>(hidden.clone()).device()));
-        Self { hidden, weight, rows, width, tables, numbers: table(&tables.numbers) }
+        let tables = choices.0.of_kernels();
+        let numbers = tables.numbers.beside(&hidden);
+        Self { hidden, weight, rows, width, tables, numbers }
     }
 
     /// The logits of every row's choice, row after row as the table says.

@@ -14,6 +14,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::Tensor;
 
 use super::route::routed;
+use super::table::Sendable;
 use super::tape::{Operation, Run};
 
 /// At which choice each row of hidden states stands, and which of its log-probabilities are wanted.
@@ -28,9 +29,17 @@ struct Inner {
     groups: Vec<Group>,
     rows: usize,
     outputs: usize,
-    /// Made when they are first asked for.
+    /// See [`Self::of_kernels`]; made when they are first asked for.
     #[cfg(feature = "gpu")]
-    tables: std::sync::OnceLock<gpu::Tables>,
+    of_kernels: std::sync::OnceLock<gpu::Tables>,
+}
+
+#[cfg(feature = "gpu")]
+impl Inner {
+    /// The choices as kernels on a GPU see them.
+    fn of_kernels(&self) -> &gpu::Tables {
+        self.of_kernels.get_or_init(|| gpu::Tables::new(self))
+    }
 }
 
 /// A choice and the rows that stand at it.
@@ -62,7 +71,7 @@ impl Choices {
             rows: 0,
             outputs: 0,
             #[cfg(feature = "gpu")]
-            tables: std::sync::OnceLock::new(),
+            of_kernels: std::sync::OnceLock::new(),
         };
         let mut of_key = HashMap::new();
         for (key, tokens, wanted) in rows {
@@ -85,6 +94,14 @@ impl Choices {
         }
         assert!(inner.rows > 0, "there must be at least one row");
         Self(Arc::new(inner))
+    }
+
+    /// What kernels on a GPU look up.
+    pub fn table(&self) -> Option<&dyn Sendable> {
+        #[cfg(feature = "gpu")]
+        return Some(&self.0.of_kernels().numbers);
+        #[cfg(not(feature = "gpu"))]
+        None
     }
 }
 

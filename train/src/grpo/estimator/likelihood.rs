@@ -1,9 +1,8 @@
 //! The published estimator: the advantage-weighted gradient of the target's likelihood, which goes back through the
 //! backbone.
 
-use burn::tensor::Tensor;
-use latentr3_models::LatentRecommender;
 use latentr3_models::backbone::DetachedPrefix;
+use latentr3_models::{LatentRecommender, host};
 
 use super::{Estimator, Setup, splits_by_sample};
 use crate::batches::micro_batches;
@@ -60,7 +59,7 @@ impl Estimator for Likelihood {
         let (group, total, device) = (setup.config.group, setup.tokens(batch)?, model.device());
         let names =
             ["loss", "ratio", "clip_share", "kl"].into_iter().take(3 + usize::from(rollouts.reference.is_some()));
-        let mut update = LocalUpdate::new(model).with_metrics(names);
+        let mut update = LocalUpdate::default().with_metrics(names);
         // As in the rollout; where the backbone trains, gradients go through it when all micro-batches are done.
         let (mut prefix, mut detached) = (shared_prefix(model, &batch.rows)?, None);
         if setup.config.train_backbone {
@@ -69,26 +68,27 @@ impl Estimator for Likelihood {
         for places in micro_batches(&batch.rows, setup.micro_batch) {
             let rows: Vec<&Example> = places.iter().map(|&place| batch.rows[place]).collect();
             let prefix = detached.as_ref().map(DetachedPrefix::prefix).or(prefix.as_ref());
-            let mut state = model.backbone.prefill_after(prefix, &prompts(&rows))?;
-            let thought = model.think(&mut state)?.ok_or_else(no_thoughts)?;
+            let model_of_pass = model.with_joined_projections();
+            let mut state = model_of_pass.backbone.prefill_after(prefix, &prompts(&rows))?;
+            let thought = model_of_pass.think(&mut state)?.ok_or_else(no_thoughts)?;
             let [_, width] = thought.dims();
             let noise = gather_noise(&rollouts.noise, &places, group * width, width, &device);
             let samples = repeat_rows(thought, group) + noise;
             let targets = repeated_targets(&rows, group);
-            let log_probs = model.target_log_probs(&state, Some(samples), &targets, setup.objective)?.values;
+            let log_probs = model_of_pass.target_log_probs(&state, Some(samples), &targets, setup.objective)?.values;
 
             let own: Vec<usize> = places.iter().flat_map(|place| place * group..(place + 1) * group).collect();
             let flat = |rows: &[Vec<f32>]| own.iter().flat_map(|&rollout| rows[rollout].clone()).collect::<Vec<f32>>();
-            let tensor = |values: &[f32]| Tensor::<1>::from_data(values, &device);
+            let tensor = |values: Vec<f32>| host::vector(values, &device);
             let advantages: Vec<f32> = own
                 .iter()
                 .flat_map(|&rollout| {
                     std::iter::repeat_n(rollouts.advantages[rollout] as f32, rollouts.log_probs[rollout].len())
                 })
                 .collect();
-            let old = tensor(&flat(&rollouts.log_probs));
-            let reference = rollouts.reference.as_ref().map(|reference| tensor(&flat(reference)));
-            let loss = policy_loss(log_probs, old, tensor(&advantages), reference, total, setup.config.clip());
+            let old = tensor(flat(&rollouts.log_probs));
+            let reference = rollouts.reference.as_ref().map(|reference| tensor(flat(reference)));
+            let loss = policy_loss(log_probs, old, tensor(advantages), reference, total, setup.config.clip());
             let mut tape = loss.loss.backward();
             if let Some(detached) = &mut detached {
                 detached.collect(&mut tape);

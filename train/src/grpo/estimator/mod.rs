@@ -4,8 +4,7 @@ mod likelihood;
 mod pathwise;
 mod score;
 
-use burn::tensor::{Tensor, TensorData};
-use latentr3_models::{LatentRecommender, Objective};
+use latentr3_models::{LatentRecommender, Objective, host};
 
 use super::config::{EstimatorKind, GrpoConfig};
 use super::loss::LARGEST_KL;
@@ -80,7 +79,7 @@ impl Setup<'_> {
     fn add_kl(&self, update: &mut LocalUpdate, batch: &LocalBatch, rollouts: &Rollouts) -> Result<(), TrainError> {
         if let Some(kl) = rollouts.kl() {
             let kl = kl / self.tokens(batch)? as f64;
-            update.add_value("kl", if kl > LARGEST_KL { LARGEST_KL } else { kl });
+            update.metrics.add_value("kl", if kl > LARGEST_KL { LARGEST_KL } else { kl });
         }
         Ok(())
     }
@@ -95,20 +94,20 @@ impl Setup<'_> {
         (weights, loss): (Vec<f64>, f64),
     ) -> Result<LocalUpdate, TrainError> {
         let (group, total) = (self.config.group, self.tokens(batch)? as f64);
-        let mut update = LocalUpdate::new(model);
+        let mut update = LocalUpdate::default();
         for Thoughts { places, thought, by_sample } in thoughts {
             let by_sample = by_sample.expect("this estimator's rollouts have it");
             let own = |place: &usize| weights[place * group..(place + 1) * group].iter().map(|&weight| weight as f32);
             let own: Vec<f32> = places.iter().flat_map(own).collect();
             let [prompts, width] = thought.dims();
-            let own = Tensor::<2>::from_data(TensorData::new(own, [prompts * group, 1]), &by_sample.device());
+            let own = host::floats(own, [prompts * group, 1], &by_sample.device());
             let by_thought = (by_sample * own).reshape([prompts, group, width]).sum_dim(1).reshape([prompts, width]);
             // A function whose gradient by the thought is the weighted sum.
             update.add_gradients(model, (thought * by_thought).sum().backward());
         }
         let tokens = rollouts.log_probs.iter().map(Vec::len).sum::<usize>() as f64;
         for (name, value) in [("loss", loss), ("ratio", tokens / total), ("clip_share", 0.0)] {
-            update.add_value(name, value);
+            update.metrics.add_value(name, value);
         }
         self.add_kl(&mut update, batch, rollouts)?;
         Ok(update)

@@ -5,8 +5,8 @@
 //! the thought's source is on the tape.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
-use latentr3_models::LatentRecommender;
+use burn::tensor::Tensor;
+use latentr3_models::{LatentRecommender, host};
 
 use super::{Estimator, Setup};
 use crate::TrainError;
@@ -63,7 +63,7 @@ impl Estimator for Score {
         })?;
         let names = ["loss", "ratio", "clip_share", "thought_kl"];
         let mut update =
-            LocalUpdate::new(model).with_metrics(names.into_iter().take(3 + usize::from(setup.config.kl > 0.0)));
+            LocalUpdate::default().with_metrics(names.into_iter().take(3 + usize::from(setup.config.kl > 0.0)));
         for Thoughts { places, thought, .. } in thoughts {
             let loss = score_loss(setup.config, thought, &places, batch.global.len(), rollouts, densities);
             update.add(model, loss.loss.clone(), loss.metrics("thought_kl"));
@@ -113,7 +113,7 @@ fn score_loss(
     let device = thought.device().inner();
     let column = |values: Vec<f32>| {
         let rows = values.len() / prompts;
-        Tensor::<2>::from_data(TensorData::new(values, [prompts, rows]), &device)
+        host::floats(values, [prompts, rows], &device)
     };
     let means = |of: &[f32]| gather_noise(of, places, width, width, &device);
     // Without spread there is nothing to learn from.

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
+use latentr3_models::host;
 
 use super::advantage::expectation;
 use super::stage::{ItemGroup, RankingGrpo};
@@ -53,10 +54,8 @@ impl RankingGrpo {
         lists: usize,
     ) -> Tensor<1> {
         let device = values.device().inner();
-        let tensor = |values: Vec<f32>| Tensor::<1>::from_data(values.as_slice(), &device);
-        let pick = |from: &Tensor<1>, places: Vec<i32>| {
-            from.clone().select(0, Tensor::<1, Int>::from_data(places.as_slice(), &device))
-        };
+        let tensor = |values: Vec<f32>| host::vector(values, &device);
+        let pick = |from: &Tensor<1>, places: Vec<i32>| from.clone().select(0, host::indices(&places, &device));
         let weighed = |weight: &f64| (weight / lists as f64) as f32;
         let of_items = || places(spans.items.iter().flatten());
         let candidates = || groups.iter().flat_map(|group| &group.list);
@@ -107,11 +106,11 @@ impl RankingGrpo {
         lists: usize,
     ) {
         let choices: usize = spans.items.iter().flatten().map(|span| span.len()).sum();
-        update.add_value("choices", choices as f64);
+        update.metrics.add_value("choices", choices as f64);
         // The first sample of each prompt has no noise.
         let without_noise = spans.targets.iter().step_by(self.items.thoughts).flat_map(|span| &values[span.clone()]);
         let log_likelihood: f64 = without_noise.map(|&value| f64::from(value)).sum();
-        update.add_value("loss_noise_free", -log_likelihood / (lists / self.items.thoughts) as f64);
+        update.metrics.add_value("loss_noise_free", -log_likelihood / (lists / self.items.thoughts) as f64);
         let mean = |of: &dyn Fn(usize, &ItemGroup) -> f64| {
             groups.iter().enumerate().map(|(at, group)| of(at, group)).sum::<f64>() / lists as f64
         };
@@ -121,13 +120,13 @@ impl RankingGrpo {
         let is_hit =
             |group: &ItemGroup| group.list.iter().any(|item| item.is_target && !item.is_added && item.given == 0);
         let is_level = |group: &ItemGroup| group.rewards.iter().all(|&reward| reward == group.rewards[0]);
-        update.add_value("reward", mean(&|_, group| reward(group)));
-        update.add_value("expected_reward", mean(&|_, group| expectation(&group.list, &group.rewards).0));
-        update.add_value("hit_share", mean(&|_, group| share(is_hit(group))));
-        update.add_value("no_difference_share", mean(&|_, group| share(is_level(group))));
-        update.add_value("mass", mean(&|at, _| spans.items[at].iter().map(probability).sum()));
+        update.metrics.add_value("reward", mean(&|_, group| reward(group)));
+        update.metrics.add_value("expected_reward", mean(&|_, group| expectation(&group.list, &group.rewards).0));
+        update.metrics.add_value("hit_share", mean(&|_, group| share(is_hit(group))));
+        update.metrics.add_value("no_difference_share", mean(&|_, group| share(is_level(group))));
+        update.metrics.add_value("mass", mean(&|at, _| spans.items[at].iter().map(probability).sum()));
         if self.thought_reward.is_some() {
-            update.add_value("thought_reward", mean(&|_, group| group.thought_reward));
+            update.metrics.add_value("thought_reward", mean(&|_, group| group.thought_reward));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A pass over a batch: lists, what they earn, and the gradients of the loss on them.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use latentr3_models::backbone::{DetachedPrefix, PromptState};
 use latentr3_models::decode::TitleStart;
 use latentr3_models::{LatentRecommender, Samples, host};
@@ -35,9 +35,9 @@ impl RankingGrpo {
         step: usize,
         known: Option<&[ItemGroup]>,
     ) -> Result<(Vec<ItemGroup>, LocalUpdate), TrainError> {
-        let (plain, samples) = (model.valid(), self.items.thoughts);
+        let (plain, samples) = (model.valid().with_joined_projections(), self.items.thoughts);
         let lists = batch.global.len() * samples;
-        let mut update = LocalUpdate::new(model).with_metrics(self.metrics());
+        let mut update = LocalUpdate::default().with_metrics(self.metrics());
         let mut groups: Vec<Option<ItemGroup>> = vec![None; batch.rows.len() * samples];
         // What all prompts begin with runs once, unless the model runs it along; where the backbone trains, gradients go
         // through it in the end.
@@ -45,8 +45,9 @@ impl RankingGrpo {
         if self.config.train_backbone {
             detached = prefix.take().map(DetachedPrefix::new);
         }
+        let reference = self.reference.as_ref().map(LatentRecommender::with_joined_projections);
         let reference_prefix =
-            self.reference.as_ref().map(|reference| shared_prefix(reference, &batch.rows)).transpose()?.flatten();
+            reference.as_ref().map(|reference| shared_prefix(reference, &batch.rows)).transpose()?.flatten();
         for places in micro_batches(&batch.rows, self.micro_batch) {
             let prompts = prompts(&places.iter().map(|&place| batch.rows[place]).collect::<Vec<_>>());
             let prefix = detached.as_ref().map(DetachedPrefix::prefix).or(prefix.as_ref());
@@ -56,19 +57,21 @@ impl RankingGrpo {
                 Some(known) if samples > 1 => {
                     let values: Vec<f32> = own.iter().flat_map(|&sample| &known[sample].noise).copied().collect();
                     let size = [own.len(), values.len() / own.len()];
-                    Noise::Scaled(Tensor::from_data(TensorData::new(values, size), &model.device()))
+                    Noise::Scaled(host::floats(values, size, &model.device()))
                 }
                 _ => Noise::Standard(self.standard_noise(step, batch, &places, model)),
             };
-            let start = self.think(model, model.backbone.prefill_after(prefix, &prompts)?, &mut noise)?;
+            let model_of_pass = model.with_joined_projections();
+            let state = model_of_pass.backbone.prefill_after(prefix, &prompts)?;
+            let start = self.think(&model_of_pass, state, &mut noise)?;
             let rows: Vec<&Example> = own.iter().map(|sample| batch.rows[sample / samples]).collect();
             let mut found: Vec<ItemGroup> = match known {
                 Some(known) => own.iter().map(|&sample| known[sample].clone()).collect(),
                 None => self.lists(&plain, &start.detach(), &rows)?,
             };
             let titles = self.titles(&found, &rows);
-            let scored = model.title_log_probs(&start, &titles, &self.objective)?;
-            let reference = match &self.reference {
+            let scored = model_of_pass.title_log_probs(&start, &titles, &self.objective)?;
+            let of_reference = match &reference {
                 None => None,
                 Some(reference) => {
                     let state = reference.backbone.prefill_after(reference_prefix.as_ref(), &prompts)?;
@@ -86,7 +89,7 @@ impl RankingGrpo {
                 }
                 self.reward(&plain, &rows, &mut found, &spans, &values)?;
             }
-            let loss = self.loss(&mut update, scored.values, reference, &found, &spans, lists);
+            let loss = self.loss(&mut update, scored.values, of_reference, &found, &spans, lists);
             self.add_list_metrics(&mut update, &found, &spans, &values, lists);
             let mut tape = loss.backward();
             if let Some(detached) = &mut detached {
@@ -116,7 +119,7 @@ impl RankingGrpo {
         let of_prompt =
             |&place: &usize| group_noise(self.seed, step as u64, batch.places[place] as u64, samples, width);
         let values: Vec<f32> = places.iter().flat_map(of_prompt).collect();
-        Some(Tensor::from_data(TensorData::new(values, [places.len() * samples, width]), &model.device()))
+        Some(host::floats(values, [places.len() * samples, width], &model.device()))
     }
 
     /// Thinks in samples. Standard noise is scaled by the thoughts, and stays as it is then.

@@ -7,14 +7,13 @@ mod kernels;
 mod keys;
 
 use burn::backend::{Cube, TensorMetadata};
-use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 
 use self::kernels::{attend, by_queries, by_segment, weigh_normalizers};
 use self::keys::Form;
 use super::{Attention, Gradients, Visible};
-use crate::ops::gpu::{argument, empty_beside, in_order, lanes_on, rows_on, table};
-use crate::ops::route::Generic;
+use crate::ops::gpu::{argument, empty_beside, in_order, lanes_on, rows_on};
+use crate::ops::table::Table;
 
 impl Attention for Cube {
     fn forward(before: Option<CubeTensor>, inputs: [CubeTensor; 3], visible: &Visible) -> CubeTensor {
@@ -165,16 +164,15 @@ impl Call {
         let ([places, heads, width], [segment_rows, length, key_heads, _]) =
             (queries.shape().dims::<3>(), keys.shape().dims::<4>());
         let packing = &visible.packing;
-        let device = Cube::float::<3>(queries.clone()).device();
-        let tables = packing.tables(&device);
+        let tables = packing.of_kernels();
         let (factors, factor_heads) = match (&visible.factors, visible.hidden()) {
             (None, None) => (None, 1),
-            (None, Some(_)) => (tables.seen.clone(), 1),
+            (None, Some(_)) => (tables.seen.as_ref().map(|seen| seen.beside(queries)), 1),
             (Some(factors), hidden) => {
                 let sees = |i: usize| hidden.is_none_or(|hidden| !hidden[i / (heads * length) * length + i % length]);
                 let factors = factors.iter().enumerate().map(|(i, &factor)| if sees(i) { factor } else { -1.0 });
                 let factors = factors.collect::<Vec<f32>>();
-                (Some(Tensor::<1>::from_data(factors.as_slice(), &device)), heads)
+                (Some(Table::new(factors).beside(queries)), heads)
             }
         };
         assert!(factors.is_none() || !visible.has_prefix(), "the weights of a prefix have no factors");
@@ -187,7 +185,7 @@ impl Call {
             joined,
             factored: factors.is_some(),
         };
-        let rows = table(&tables.rows);
+        let rows = tables.rows.beside(queries);
         let prefix = match &visible.keys {
             Some(keys) => keys.prefix(),
             None => packing.has_prefix().then(|| packing.lengths()[0]),
@@ -199,10 +197,10 @@ impl Call {
             length,
             share: packing.lengths().len() / serving,
             prefix: prefix.unwrap_or(0),
-            starts: table(&tables.starts),
-            lengths: visible.keys.as_ref().map_or_else(|| rows.clone(), |keys| table(&keys.table(&device))),
+            starts: tables.starts.beside(queries),
+            lengths: visible.keys.as_ref().map_or_else(|| rows.clone(), |keys| keys.table().beside(queries)),
             rows,
-            factors: factors.map_or_else(|| queries.clone(), Cube::primitive),
+            factors: factors.unwrap_or_else(|| queries.clone()),
             factor_heads,
             form,
         }
