@@ -4,16 +4,17 @@ use clap::Args;
 
 use super::train_args::{FrozenArgs, RunArgs, launch};
 use super::{CliError, ObjectiveArg};
-use crate::run::{Defaults, Recipe, StageConfig, TrainRows, TrainingOptions};
+use crate::run::{Defaults, Stage2Recipe, StageConfig, TrainRows, TrainingOptions};
 use crate::train::grpo::{AdvantageKind, AdvantageOver, EstimatorKind, GrpoConfig, ItemsConfig, SampleKind};
 
 /// Options of `grpo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The defaults are the published settings (arXiv 2505.19092), except for the objective, which is the \
-model's. `--recipe latentr3` sets that too. Watch perplexity_growth, noise_norm and thought_norm in metrics.jsonl: \
---sigma is absolute and can drown the thought of a small model; --sigma-relative cannot. The best checkpoint is \
-selected by validation loss and may be the starting one. See docs/stage-2.md."
+    after_help = "A model from scratch of the objective `catalog` has `--recipe transitions` by default, unless an \
+option says what samples, rewards or advantages are. Other defaults are the published settings (arXiv 2505.19092), but \
+the objective is the model's; `--recipe latentr3` sets it too. With noise, watch perplexity_growth, noise_norm and \
+thought_norm in metrics.jsonl: --sigma can drown the thought of a small model; --sigma-relative cannot. The best \
+checkpoint may be the starting one. See docs/stage-2.md."
 )]
 pub(super) struct GrpoArgs {
     #[command(flatten)]
@@ -21,17 +22,17 @@ pub(super) struct GrpoArgs {
     /// Rollouts per step: prompts times group
     #[arg(long, default_value_t = 256)]
     rollouts: usize,
-    /// What is sampled for each prompt
-    #[arg(long, value_enum, default_value_t = SampleKind::Noise)]
-    samples: SampleKind,
+    /// What is sampled for each prompt [default: noise, or what the recipe says]
+    #[arg(long, value_enum, conflicts_with = "recipe")]
+    samples: Option<SampleKind>,
     /// Samples per prompt; the first noise sample is noise-free. For items, the maximum length of the list
     #[arg(long, default_value_t = 8)]
     group: usize,
     #[command(flatten)]
     objective: ObjectiveArg,
-    /// Use a published set of settings
-    #[arg(long, value_enum, conflicts_with = "objective")]
-    recipe: Option<Recipe>,
+    /// Use a set of settings; options that are given replace them
+    #[arg(long, value_enum, conflicts_with_all = ["objective", "config"])]
+    recipe: Option<Stage2Recipe>,
     #[command(flatten)]
     items: ItemsConfig,
     #[command(flatten)]
@@ -106,7 +107,11 @@ impl SampleArgs {
 }
 
 pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
-    let (items, usual) = args.samples.defaults();
+    let named = |option: &str| args.run.names(option);
+    let recipe = args.recipe.or_else(|| Stage2Recipe::usual(args.run.scratch()?, &named));
+    let group = recipe.and_then(Stage2Recipe::group).filter(|_| !named("group")).unwrap_or(args.group);
+    let samples = args.samples.or(recipe.map(Stage2Recipe::samples)).unwrap_or(SampleKind::Noise);
+    let (items, usual) = samples.defaults();
     let config = GrpoConfig {
         items: items.map(|_| args.items.clone()),
         estimator: args.estimator,
@@ -119,9 +124,11 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         train_backbone: args.train_backbone,
         max_kl: args.max_kl,
         stop_on_collapse: args.stop_on_collapse,
-        ..args.noise.config(args.group)
+        ..args.noise.config(group)
     };
-    config.check()?;
+    if recipe.is_none() {
+        config.check()?;
+    }
     // A resumed run has its own number of either, which need not be given.
     if args.run.is_new() {
         config.check_rollouts(args.rollouts)?;
@@ -129,8 +136,9 @@ pub(super) fn grpo(args: &GrpoArgs) -> Result<(), CliError> {
         let problem = "with --resume, --rollouts needs --group too; or leave both out, for the run has them";
         return Err(CliError::Usage(problem.into()));
     }
+    let defaults = Defaults::grpo().with_batch(Some(args.rollouts.div_ceil(group.max(1))));
     let stage = StageConfig::Grpo { config, rows: args.rows, held_out: None };
-    let defaults = Defaults::grpo().with_batch(Some(args.rollouts.div_ceil(args.group)));
-    let objective = args.recipe.map(Recipe::objective).or(args.objective.objective);
-    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, objective, defaults)
+    let objective = recipe.map(Stage2Recipe::objective).or(args.objective.objective);
+    let settings = recipe.map(|recipe| recipe.settings(group));
+    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, objective, defaults, settings)
 }

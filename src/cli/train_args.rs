@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::{Map, Value};
 
 use super::outputs::{check_json, write_json};
 use super::run_display::RunDisplay;
@@ -10,7 +11,7 @@ use super::{CliError, DeviceArg, SeedArg, interrupt::interrupted, model::warn_of
 use crate::models::{LoraRequest, ObjectiveKind, Precision, ThoughtKind};
 use crate::run::{
     Augmentation, Defaults, FromScratch, HeldOut, Recipe, Resumption, RunContext, RunDescription, RunEvent, RunOutcome,
-    Selection, StageConfig, TrainingOptions, check_same, model_and_data, resume, start,
+    StageConfig, TrainingOptions, check_same, model_and_data, resume, start,
 };
 use crate::train::{Regularization, Temperature, World};
 
@@ -56,7 +57,7 @@ impl RunArgs {
     }
 
     /// Whether the model of a new run began with random weights.
-    fn scratch(&self) -> Option<FromScratch> {
+    pub(super) fn scratch(&self) -> Option<FromScratch> {
         let file = self.config.as_deref().and_then(model_and_data);
         let (model, data) = file.unwrap_or_default();
         FromScratch::of(self.model.as_ref().or(model.as_ref())?, self.data.as_ref().or(data.as_ref())?)
@@ -156,7 +157,7 @@ pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), CliError> {
     let regularization = args.run.regularization(args.regularization, &defaults)?;
     let objective = Some(args.objective.objective.unwrap_or(ObjectiveKind::Catalog));
     let stage = StageConfig::Pretrain { regularization };
-    launch(&args.run, &args.training, Precision::F32, stage, objective, defaults)
+    launch(&args.run, &args.training, Precision::F32, stage, objective, defaults, None)
 }
 
 pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
@@ -178,7 +179,7 @@ pub(super) fn sft(args: &SftArgs) -> Result<(), CliError> {
     if args.run.is_new() && objective == ObjectiveKind::Vocabulary && args.temperature != Temperature::default() {
         return Err(CliError::Usage("--temperature applies only to the objective `catalog`".into()));
     }
-    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), defaults)
+    launch(&args.run, &args.training, args.frozen.frozen_weights, stage, Some(objective), defaults, None)
 }
 
 pub(super) fn launch(
@@ -188,30 +189,21 @@ pub(super) fn launch(
     stage: StageConfig,
     objective: Option<ObjectiveKind>,
     defaults: Defaults,
+    settings: Option<Map<String, Value>>,
 ) -> Result<(), CliError> {
     check_json(run.json.as_deref())?;
     let train = training.config(defaults.train, run.seed.seed);
     train.check()?;
-    let select = training.select.unwrap_or(defaults.select);
-    let rank_sample = training.rank_sample(select);
-    if select != Selection::Loss && rank_sample == 0 {
-        return Err(CliError::Usage(format!("--select {select} needs users to rank for; give --rank-sample")));
-    }
     let [model, data] = [&run.model, &run.data].map(|path| path.clone().unwrap_or_default());
-    let description = RunDescription {
-        limit: training.limit,
-        valid_limit: training.valid_limit,
-        rank_sample,
-        sample_users: training.sample_users,
-        select,
-        objective,
-        precision: training.precision,
-        frozen_weights,
-        ..RunDescription::new(stage, &model, &data, &run.device.device, train)
-    };
-    let description = match &run.config {
-        Some(file) => description.with_file(file, &|option| run.names(option))?,
-        None => description,
+    let description = RunDescription::new(stage, &model, &data, &run.device.device, train);
+    let description = RunDescription { objective, frozen_weights, ..description };
+    let description = training.of_run(description, defaults.select).map_err(CliError::Usage)?;
+    let description = match (&run.config, settings.filter(|_| run.is_new())) {
+        (Some(file), _) => description.with_file(file, &|option| run.names(option))?,
+        (None, Some(recipe)) => description
+            .with_settings(recipe, &|option| run.names(option))
+            .map_err(|problem| CliError::Usage(format!("the recipe {problem}")))?,
+        (None, None) => description,
     };
     let world = if run.mpi { World::of_mpi()? } else { World::alone() };
     let stage = description.stage.name();

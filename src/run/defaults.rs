@@ -7,7 +7,7 @@ use super::selection::Selection;
 use crate::data::training_rows;
 use crate::models::backbone::BackboneConfig;
 use crate::models::files::read_json;
-use crate::models::hub;
+use crate::models::{ObjectiveKind, hub};
 use crate::train::grpo::GrpoConfig;
 use crate::train::{Regularization, Schedule, TrainConfig};
 
@@ -33,16 +33,19 @@ pub struct Defaults {
 pub struct FromScratch {
     /// Training rows of the data.
     pub rows: usize,
+    /// The objective that it was trained for.
+    pub objective: ObjectiveKind,
 }
 
 impl FromScratch {
     /// The case of a model's folder and a prepared folder; nothing where the model comes from elsewhere, or where one of
     /// the folders cannot be read, which whoever loads it will say.
     pub fn of(model: &Path, data: &Path) -> Option<Self> {
-        let config = hub::base_folder(&model_folder(model).ok()?).ok()?.join("config.json");
+        let folder = hub::base_folder(&model_folder(model).ok()?).ok()?;
+        let config = folder.join("config.json");
         let config = BackboneConfig::from_json(&config, read_json(&config).ok()?).ok()?;
-        let rows = training_rows(data).ok()?;
-        config.is_from_scratch().then_some(Self { rows })
+        let (rows, objective) = (training_rows(data).ok()?, hub::objective(&folder).ok()?);
+        config.is_from_scratch().then_some(Self { rows, objective })
     }
 }
 
@@ -68,7 +71,7 @@ impl Defaults {
 
     /// Of `sft`: the published settings (arXiv 2505.19092), or those of a model from scratch.
     pub fn sft(from_scratch: Option<FromScratch>) -> Self {
-        let Some(FromScratch { rows }) = from_scratch else {
+        let Some(FromScratch { rows, .. }) = from_scratch else {
             return Self::plain(TrainConfig::default());
         };
         let train = TrainConfig {
@@ -83,7 +86,7 @@ impl Defaults {
         Self { train, select: Selection::NDCG_10, regularization }
     }
 
-    /// Of `grpo`: the published settings.
+    /// Of `grpo` without a recipe: the published settings.
     pub fn grpo() -> Self {
         Self::plain(GrpoConfig::train_defaults())
     }

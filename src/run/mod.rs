@@ -51,7 +51,7 @@ pub use model_folder::{
 pub(crate) use model_folder::{absolute, lasting, load_rounded_model};
 pub use new_model::{InitRequest, ModelOrigin, ModelSizes};
 pub use pipeline::{Resumption, resume, start};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, Stage2Recipe};
 pub use samples::Sample;
 pub use sasrec::SasRecRun;
 pub use score::{ScoreRequest, Scorer, TargetScore};

@@ -29,16 +29,25 @@ impl RunDescription {
     /// A file that cannot be read or parsed, or names what no run of this stage has.
     pub fn with_file(self, path: &Path, is_given: &dyn Fn(&str) -> bool) -> Result<Self, RunError> {
         let unusable = |problem: String| RunError::from(InputError::new(path, problem));
-        let own = to_json(&self)?;
+        self.with_settings(read(path)?, is_given).map_err(unusable)
+    }
+
+    /// [`Self::with_file`] of what such a file holds.
+    ///
+    /// # Errors
+    ///
+    /// What no run of this stage has.
+    pub fn with_settings(self, settings: Map<String, Value>, is_given: &dyn Fn(&str) -> bool) -> Result<Self, String> {
+        let own = to_json(&self).map_err(|error| error.to_string())?;
         let mut merged = own.clone();
-        for (name, value) in read(path)? {
+        for (name, value) in settings {
             let option = name.replace('-', "_");
             let place = SETTINGS.iter().find(|(setting, _)| *setting == option).map(|(_, pointer)| *pointer);
             match place.filter(|_| !value.is_object()) {
                 Some(_) if SHORT.contains(&option.as_str()) => {
                     let problem =
                         format!("{name}: is only for the command line; here give what run.json has in its place");
-                    return Err(unusable(problem));
+                    return Err(problem);
                 }
                 // On the command line they mean never.
                 Some(pointer) if ["patience", "average"].contains(&option.as_str()) && value.as_f64() == Some(0.0) => {
@@ -47,7 +56,7 @@ impl RunDescription {
                 // As it is written there: a number, or a word.
                 Some(pointer) if option == "temperature" => {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    let temperature: Temperature = text.parse().map_err(unusable)?;
+                    let temperature: Temperature = text.parse()?;
                     put(&mut merged, pointer, json!(temperature));
                 }
                 Some(pointer) => put(&mut merged, pointer, value),
@@ -66,22 +75,22 @@ impl RunDescription {
         for (_, pointer) in SETTINGS.into_iter().chain(places).filter(|(setting, _)| is_given(setting)) {
             put(&mut merged, pointer, own.pointer(pointer).cloned().unwrap_or_default());
         }
-        fill_in(&mut merged, &own, is_given).map_err(unusable)?;
+        fill_in(&mut merged, &own, is_given)?;
         if let Some(stage) = merged.get_mut("stage").and_then(Value::as_object_mut) {
             stage.remove("held_out");
         }
         let stage = merged.pointer("/stage/name").and_then(Value::as_str);
         if stage != Some(self.stage.name()) {
             let problem = format!("is for the stage {}, not {}", stage.unwrap_or("?"), self.stage.name());
-            return Err(unusable(problem));
+            return Err(problem);
         }
-        let description: Self = serde_json::from_value(merged).map_err(|error| unusable(error.to_string()))?;
+        let description: Self = serde_json::from_value(merged).map_err(|error| error.to_string())?;
         for (name, path) in [("model", &description.model), ("data", &description.data)] {
             if path.as_os_str().is_empty() {
-                return Err(unusable(format!("names no {name}, and neither does the command line")));
+                return Err(format!("names no {name}, and neither does the command line"));
             }
         }
-        description.check()?;
+        description.check().map_err(|error| error.to_string())?;
         Ok(description)
     }
 }

@@ -1,5 +1,6 @@
 //! How a stage trains, as far as a user wants it otherwise than by default.
 
+use super::description::RunDescription;
 use super::selection::Selection;
 use crate::models::Precision;
 #[cfg(feature = "clap")]
@@ -97,9 +98,19 @@ pub struct TrainingOptions {
 }
 
 impl TrainingOptions {
-    /// Validation users to rank for, where the best model is selected by `select`.
-    pub fn rank_sample(&self, select: Selection) -> usize {
-        self.rank_sample.unwrap_or(if select == Selection::Loss { 0 } else { RANKED_USERS })
+    /// The run with what is asked of its data, precision and validation; `select` is what the stage selects by.
+    ///
+    /// # Errors
+    ///
+    /// A selection by a ranking metric without users to rank for.
+    pub fn of_run(&self, run: RunDescription, select: Selection) -> Result<RunDescription, String> {
+        let select = self.select.unwrap_or(select);
+        let rank_sample = self.rank_sample.unwrap_or(if select == Selection::Loss { 0 } else { RANKED_USERS });
+        if select != Selection::Loss && rank_sample == 0 {
+            return Err(format!("--select {select} needs users to rank for; give --rank-sample"));
+        }
+        let (limit, valid_limit, sample_users) = (self.limit, self.valid_limit, self.sample_users);
+        Ok(RunDescription { limit, valid_limit, rank_sample, sample_users, select, precision: self.precision, ..run })
     }
 
     /// The stage's defaults with what is asked for in their place.

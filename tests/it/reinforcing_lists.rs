@@ -81,3 +81,41 @@ fn a_run_reinforces_what_stage_1_held_out_and_resumes_with_identical_results() {
     let changed = refuse(&[&resume("grpo", &w.path("whole"))[..], &["--reward", "hit"]].concat());
     assert!(changed.contains("--reward is"), "{changed}");
 }
+
+#[test]
+fn a_model_from_scratch_of_the_catalog_learns_from_item_transitions_unless_samples_are_named() {
+    let w = Workshop::new();
+    run(&w.train("sft", "base", "catalog", &SFT));
+    run(&w.train("sft", "base", "vocabulary", &[&SFT[..], &["--objective", "vocabulary"]].concat()));
+    let settings = |model: &str, out: &str, more: &[&'static str]| {
+        run(&w.train("grpo", model, out, &[&["--max-steps", "1"], more].concat()));
+        let run = w.json(&format!("{out}/run.json"));
+        (run["stage"]["config"].clone(), run["train"]["batch"].clone(), run["select"].clone())
+    };
+    let (usual, batch, select) = settings("catalog", "usual", &[]);
+    assert_eq!(settings("vocabulary", "named", &["--recipe", "transitions"]), (usual.clone(), batch.clone(), select));
+    assert_eq!((usual["group"].as_u64(), batch.as_u64()), (Some(16), Some(64)));
+    assert_eq!(usual["items"]["guide"], "transition");
+    assert_eq!(w.json("usual/run.json")["train"]["learning_rate"], 1e-4);
+    assert_eq!(w.json("named/run.json")["objective"], "catalog");
+    let own = ["--group", "4", "--rollouts", "12", "--lr", "1e-3", "--select", "loss", "--updates", "2"];
+    let (changed, batch, select) = settings("catalog", "changed", &own);
+    assert_eq!((changed["group"].as_u64(), batch.as_u64(), select.as_str()), (Some(4), Some(3), Some("loss")));
+    assert_eq!((changed["items"]["proposals"].as_u64(), changed["updates"].as_u64()), (Some(2), Some(2)));
+    assert_eq!(w.json("changed/run.json")["train"]["learning_rate"], 1e-3);
+    for (out, more) in [("sigma", ["--sigma-relative", "0.3"]), ("noise", ["--samples", "noise"])] {
+        assert!(settings("catalog", out, &more).0["items"].is_null(), "{more:?}");
+    }
+    let (published, batch, _) = settings("vocabulary", "published", &[]);
+    assert!(published["items"].is_null() && published["group"] == 8 && batch == 32);
+    for (more, problem) in [
+        (&["--rollouts", "24"][..], "group size 16"),
+        (&["--group", "0"], "group size 0"),
+        (&["--recipe", "transitions", "--samples", "noise"], "cannot be used with"),
+        (&["--recipe", "transitions", "--proposals", "17"], "must not exceed the group size 16"),
+    ] {
+        let message = refuse(&words(&w.train("grpo", "catalog", "refused", more)));
+        assert!(message.contains(problem), "{message}");
+    }
+    succeed(&[&resume("grpo", &w.path("usual"))[..], &["--max-steps", "2"]].concat());
+}

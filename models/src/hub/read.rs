@@ -150,6 +150,14 @@ fn thoughts_of(
 }
 
 /// The objective that a checkpoint records; [`ObjectiveKind::Vocabulary`] where it records none.
+///
+/// # Errors
+///
+/// Its configuration cannot be read, or names no objective there is.
+pub fn objective(folder: &Path) -> Result<ObjectiveKind, ModelError> {
+    objective_of(folder, &read_config(folder)?)
+}
+
 fn objective_of(folder: &Path, config: &BackboneConfig) -> Result<ObjectiveKind, ModelError> {
     match config.raw_field(OBJECTIVE_FIELD) {
         None | Some(Value::Null) => Ok(ObjectiveKind::Vocabulary),
