@@ -42,9 +42,9 @@ impl FromScratch {
     /// the folders cannot be read, which whoever loads it will say.
     pub fn of(model: &Path, data: &Path) -> Option<Self> {
         let folder = hub::base_folder(&model_folder(model).ok()?).ok()?;
-        let config = folder.join("config.json");
-        let config = BackboneConfig::from_json(&config, read_json(&config).ok()?).ok()?;
-        let (rows, objective) = (training_rows(data).ok()?, hub::objective(&folder).ok()?);
+        let path = folder.join("config.json");
+        let config = BackboneConfig::from_json(&path, read_json(&path).ok()?).ok()?;
+        let (rows, objective) = (training_rows(data).ok()?, hub::objective_of(&folder, &config).ok()?);
         config.is_from_scratch().then_some(Self { rows, objective })
     }
 }

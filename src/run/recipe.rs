@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::defaults::FromScratch;
 use super::selection::Selection;
+use super::settings::SETTINGS;
 use crate::models::ObjectiveKind;
 use crate::train::grpo::{AdvantageKind, ItemsConfig, RewardKind, RewardTerm, SampleKind};
 
@@ -25,25 +26,12 @@ impl Recipe {
     }
 }
 
-/// Options that say what the samples are, what they earn, or what this is compared with.
-const OF_SAMPLES: [&str; 16] = [
-    "config",
-    "objective",
-    "samples",
-    "reward",
-    "thought_samples",
-    "add_target",
-    "hint",
-    "guide",
-    "proposals",
-    "anchor",
-    "sigma",
-    "sigma_relative",
-    "max_perplexity",
-    "estimator",
-    "advantage",
-    "advantage_over",
-];
+/// Where a run's description has what its lists are.
+const LISTS: &str = "/stage/config/items";
+
+/// Options besides those of lists that say what the samples are, what they earn, or what this is compared with.
+const OF_SAMPLES: [&str; 8] =
+    ["config", "objective", "sigma", "sigma_relative", "max_perplexity", "estimator", "advantage", "advantage_over"];
 
 /// A set of settings for stage 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +49,7 @@ impl Stage2Recipe {
     /// What the targets' tokens compete with.
     pub fn objective(self) -> ObjectiveKind {
         match self {
-            Self::Latentr3 => ObjectiveKind::Vocabulary,
+            Self::Latentr3 => Recipe::Latentr3.objective(),
             Self::Transitions => ObjectiveKind::Catalog,
         }
     }
@@ -69,8 +57,9 @@ impl Stage2Recipe {
     /// The recipe for a model from scratch where no option says what the samples are. It has been measured on small
     /// models of the objective `catalog`; none is usual for others.
     pub fn usual(model: FromScratch, is_given: &dyn Fn(&str) -> bool) -> Option<Self> {
-        let is_open = model.objective == ObjectiveKind::Catalog && !OF_SAMPLES.iter().any(|option| is_given(option));
-        is_open.then_some(Self::Transitions)
+        let of_lists = SETTINGS.iter().filter(|(_, place)| place.starts_with(LISTS)).map(|(option, _)| option);
+        let is_said = of_lists.chain(&OF_SAMPLES).any(|option| is_given(option));
+        (model.objective == ObjectiveKind::Catalog && !is_said).then_some(Self::Transitions)
     }
 
     /// What is sampled.

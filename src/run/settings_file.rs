@@ -29,7 +29,9 @@ impl RunDescription {
     /// A file that cannot be read or parsed, or names what no run of this stage has.
     pub fn with_file(self, path: &Path, is_given: &dyn Fn(&str) -> bool) -> Result<Self, RunError> {
         let unusable = |problem: String| RunError::from(InputError::new(path, problem));
-        self.with_settings(read(path)?, is_given).map_err(unusable)
+        let description = self.with_settings(read(path)?, is_given).map_err(unusable)?;
+        description.check()?;
+        Ok(description)
     }
 
     /// [`Self::with_file`] of what such a file holds.
@@ -90,7 +92,6 @@ impl RunDescription {
                 return Err(format!("names no {name}, and neither does the command line"));
             }
         }
-        description.check().map_err(|error| error.to_string())?;
         Ok(description)
     }
 }

@@ -11,7 +11,7 @@ mod tensors;
 mod write;
 
 pub use adapter::{ADAPTER_CONFIG_FILE, base_folder};
-pub use read::{load, load_rounded, load_with_adapter, objective, records_thoughts, shards};
+pub use read::{load, load_rounded, load_with_adapter, objective_of, records_thoughts, shards};
 pub use tensors::{PendingTensor, StoredTensor, read_tensors, write_tensors, write_tensors_as};
 pub(crate) use tensors::{TensorInFile, open_tensors};
 pub use write::{pending_parameters, save, save_as};

@@ -153,12 +153,8 @@ fn thoughts_of(
 ///
 /// # Errors
 ///
-/// Its configuration cannot be read, or names no objective there is.
-pub fn objective(folder: &Path) -> Result<ObjectiveKind, ModelError> {
-    objective_of(folder, &read_config(folder)?)
-}
-
-fn objective_of(folder: &Path, config: &BackboneConfig) -> Result<ObjectiveKind, ModelError> {
+/// `config`, which is that of `folder`, names no objective there is.
+pub fn objective_of(folder: &Path, config: &BackboneConfig) -> Result<ObjectiveKind, ModelError> {
     match config.raw_field(OBJECTIVE_FIELD) {
         None | Some(Value::Null) => Ok(ObjectiveKind::Vocabulary),
         Some(value) => value.as_str().unwrap_or_default().parse().map_err(|_| {

@@ -31,24 +31,18 @@ impl Operation<1> for InOrder {
     }
 }
 
-/// How a backend has a tensor's values one after the other.
+/// How a backend has a tensor's values one after the other, if products there need them so.
 trait Order: Backend {
-    fn order(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn order(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
+    }
 }
 
 #[cfg(feature = "flex")]
-impl Order for burn::backend::Flex {
-    fn order(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        x
-    }
-}
+impl Order for burn::backend::Flex {}
 
 #[cfg(feature = "ndarray")]
-impl Order for burn::backend::NdArray {
-    fn order(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        x
-    }
-}
+impl Order for burn::backend::NdArray {}
 
 #[cfg(feature = "gpu")]
 impl Order for burn::backend::Cube {

@@ -1,10 +1,8 @@
 //! The sum of a vector.
 
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch};
-use burn::tensor::Tensor;
+use burn::tensor::{Shape, Tensor};
 
 use super::route::routed;
 use super::tape::{BackwardInputs, Compute, Operation, Run};
@@ -39,31 +37,21 @@ impl Operation<1> for Total {
 
 /// How a backend adds up, and the way back.
 trait Add: Backend {
-    fn add(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn add(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_sum(x)
+    }
 
     /// `x`, `[1]`, so many times.
-    fn repeat(x: FloatTensor<Self>, count: usize) -> FloatTensor<Self>;
-}
-
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-macro_rules! by_burn {
-    ($backend:ty) => {
-        impl Add for $backend {
-            fn add(x: FloatTensor<Self>) -> FloatTensor<Self> {
-                Self::float_sum(x)
-            }
-
-            fn repeat(x: FloatTensor<Self>, count: usize) -> FloatTensor<Self> {
-                Self::float_expand(x, burn::tensor::Shape::new([count]))
-            }
-        }
-    };
+    fn repeat(x: FloatTensor<Self>, count: usize) -> FloatTensor<Self> {
+        Self::float_expand(x, Shape::new([count]))
+    }
 }
 
 #[cfg(feature = "flex")]
-by_burn!(burn::backend::Flex);
+impl Add for burn::backend::Flex {}
+
 #[cfg(feature = "ndarray")]
-by_burn!(burn::backend::NdArray);
+impl Add for burn::backend::NdArray {}
 
 impl<B: Add> Compute<B, 1> for Total {
     fn forward(&self, [x]: [FloatTensor<B>; 1]) -> FloatTensor<B> {
