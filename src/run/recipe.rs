@@ -41,7 +41,7 @@ pub enum Stage2Recipe {
     /// value of every option that is not given.
     Latentr3,
     /// Lists of 16 items, half of them proposed by item transitions, which also reward them; all weights train, with
-    /// --lr 1e-4, --epochs 3 and --select ndcg@10. On Office Products it was better than more of stage 1.
+    /// --lr 1e-4, --epochs 3 and --select ndcg@10. On Office Products it was better than stage 1 continued.
     Transitions,
 }
 
