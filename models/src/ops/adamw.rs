@@ -228,11 +228,12 @@ mod gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{random, same};
+    use crate::ops::testing::{random, same, sizes};
 
     #[test]
     fn equals_the_generic_body() {
-        for (size, number, weight_decay) in [([1, 1], 1, 0.0), ([7, 90], 3, 0.1), ([300, 200], 1000, 0.0)] {
+        let steps = [(1, 0.0), (3, 0.1), (1000, 0.0)];
+        for (size, (number, weight_decay)) in sizes([300, 200]).zip(steps.into_iter().cycle()) {
             let step = AdamWStep {
                 beta1: 0.9,
                 beta2: 0.999,

@@ -55,12 +55,14 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::add_bias;
-    use crate::ops::testing::{check_gradients, random};
+    use crate::ops::testing::{check_gradients, random, sizes};
 
     #[test]
     fn equals_a_sum_forward_and_backward() {
-        let inputs = [random([7, 5], 1), random([1, 5], 2)];
-        let row = |bias: Tensor<2>| bias.squeeze_dim::<1>(0);
-        check_gradients(inputs, |[x, bias]| add_bias(x, row(bias)), |[x, bias]| x + bias);
+        for [rows, width] in sizes([300, 130]) {
+            let inputs = [random([rows, width], 1), random([1, width], 2)];
+            let row = |bias: Tensor<2>| bias.squeeze_dim::<1>(0);
+            check_gradients(inputs, |[x, bias]| add_bias(x, row(bias)), |[x, bias]| x + bias);
+        }
     }
 }

@@ -187,16 +187,22 @@ mod kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, random, same};
+    use crate::ops::testing::{check_gradients, numbers, random, same, sizes};
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        let gather = RowGather::new(&[4, 0, 3], 6);
-        check_gradients([random([6, 5], 1)], |[x]| gather_rows(x, &gather), |[x]| generic::forward(x, &gather));
-        let filled = RowGather::filled(&[4, 0, 3], 6, 2);
-        check_gradients([random([6, 5], 1)], |[x]| gather_rows(x, &filled), |[x]| generic::forward(x, &filled));
-        let back = gather.inverse();
-        check_gradients([random([3, 5], 1)], |[x]| gather_rows(x, &back), |[x]| generic::forward(x, &back));
+        for [rows, picked, free, width] in sizes([60, 60, 9, 40]) {
+            let picked = picked.min(rows);
+            let order = numbers(rows, 1 << 20, 1);
+            let mut places: Vec<usize> = (0..rows).collect();
+            places.sort_by_key(|&place| order[place]);
+            let gather = RowGather::new(&places[..picked], rows);
+            let filled = RowGather::filled(&places[..picked], rows, free);
+            for (gather, rows) in [(&gather, rows), (&filled, rows), (&gather.inverse(), picked)] {
+                let x = random([rows, width], 1);
+                check_gradients([x], |[x]| gather_rows(x, gather), |[x]| generic::forward(x, gather));
+            }
+        }
     }
 
     #[test]

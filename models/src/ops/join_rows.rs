@@ -124,14 +124,14 @@ fn join(a: &[f32], b: &[f32], rest: &[f32], out: &mut [f32], from_b: usize, from
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, on_gpu, random};
+    use crate::ops::testing::{check_gradients, on_gpu, random, sizes};
 
     #[test]
     fn equals_a_concatenation_forward_and_backward() {
         if !on_gpu() {
             return;
         }
-        for [a, b, c, width] in [[1, 2, 3, 1], [64, 32, 32, 64], [5, 3, 7, 33]] {
+        for [a, b, c, width] in sizes([64, 64, 64, 64]).chain([[64, 32, 32, 64]]) {
             let inputs = [random([a, width], 1), random([b, width], 2), random([c, width], 3)];
             let [first, second, _] = inputs.clone();
             check_gradients([first, second], |[a, b]| join_two(a, b), |both| Tensor::cat(both.to_vec(), 0));

@@ -275,14 +275,15 @@ mod kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, device, random};
+    use crate::ops::testing::{check_gradients, device, numbers, random, sizes};
     use burn::tensor::TensorData;
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        for (rows, chosen, vocabulary) in [(1, 1, 2), (7, 1, 50), (5, 3, 300), (70, 2, 1 << 16), (300, 3, 1100)] {
-            let numbers: Vec<i32> = (0..rows * chosen).map(|i| (i * 7919 % vocabulary) as i32).collect();
-            let ids = || Tensor::<2, Int>::from_data(TensorData::new(numbers.clone(), [rows, chosen]), &device());
+        let large = [[70, 2, 1 << 16], [512, 3, 1100]];
+        for [rows, chosen, vocabulary] in sizes([70, 3, 600]).chain(large) {
+            let ids: Vec<i32> = numbers(rows * chosen, vocabulary, 3).into_iter().map(|id| id as i32).collect();
+            let ids = || Tensor::<2, Int>::from_data(TensorData::new(ids.clone(), [rows, chosen]), &device());
             check_gradients(
                 [random([rows, 21], 1), random([vocabulary, 21], 2).mul_scalar(0.4)],
                 |[hidden, weight]| log_probs(hidden, weight, ids()),

@@ -202,15 +202,17 @@ mod gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, random};
+    use crate::ops::testing::{check_gradients, random, sizes};
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        for (rows, angle_rows) in [(1, 1), (3, 1), (3, 3), (40, 40)] {
-            let angles = random([angle_rows, 5, 1, 3], 2);
+        for ([rows, tokens, heads, half], has_own_angles) in
+            sizes([40, 20, 4, 16]).zip([false, true].into_iter().cycle())
+        {
+            let angles = random([if has_own_angles { rows } else { 1 }, tokens, 1, half], 2);
             let (cos, sin) = (angles.clone().cos(), angles.sin());
             check_gradients(
-                [random([rows, 5, 4, 6], 1)],
+                [random([rows, tokens, heads, 2 * half], 1)],
                 |[x]| rotate(x, cos.clone(), sin.clone()),
                 |[x]| generic::forward(x, cos.clone(), sin.clone()),
             );

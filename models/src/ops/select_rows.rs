@@ -109,7 +109,7 @@ mod kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, device, random, same};
+    use crate::ops::testing::{check_gradients, device, numbers, random, same, sizes};
 
     fn rows(rows: &[i32]) -> Tensor<1, Int> {
         Tensor::from_data(rows, &device())
@@ -117,12 +117,14 @@ mod tests {
 
     #[test]
     fn equals_a_selection_forward_and_backward() {
-        let selected = [4, 0, 7, 0, 5, 8];
-        check_gradients(
-            [random([5, 3], 1), random([4, 3], 2)],
-            |[a, b]| select_rows(a, b, rows(&selected)),
-            |[a, b]| Tensor::cat(vec![a, b], 0).select(0, rows(&selected)),
-        );
+        for [of_a, of_b, width, count] in sizes([60, 60, 40, 90]) {
+            let selected: Vec<i32> = numbers(count, of_a + of_b, 1).into_iter().map(|row| row as i32).collect();
+            check_gradients(
+                [random([of_a, width], 1), random([of_b, width], 2)],
+                |[a, b]| select_rows(a, b, rows(&selected)),
+                |[a, b]| Tensor::cat(vec![a, b], 0).select(0, rows(&selected)),
+            );
+        }
     }
 
     #[test]

@@ -144,11 +144,11 @@ mod gpu {
 #[cfg(test)]
 mod tests {
     use super::{add_squares, squares};
-    use crate::ops::testing::{random, same};
+    use crate::ops::testing::{random, same, sizes};
 
     #[test]
     fn add_up_to_the_sum_of_all_squares() {
-        for size in [[1, 1], [7, 90], [300, 700]] {
+        for size in sizes([300, 700]) {
             let x = random(size, 1);
             let expected = x.clone().square().sum_dim(1).sum();
             let sums = squares(x.clone());

@@ -281,11 +281,11 @@ mod gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, random};
+    use crate::ops::testing::{check_gradients, random, sizes};
 
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
-        for size in [[1, 1], [5, 3], [300, 130]] {
+        for size in sizes([300, 130]) {
             let inputs = [random(size, 1).mul_scalar(4.0), random(size, 2)];
             check_gradients(inputs.clone(), |[gate, up]| swiglu(gate, up), |[gate, up]| generic::forward(gate, up));
             #[cfg(feature = "gpu")]

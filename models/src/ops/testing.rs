@@ -24,6 +24,19 @@ pub fn random<const D: usize>(dims: [usize; D], seed: u64) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, dims), &device())
 }
 
+/// Fifty sizes at random, each number between 1 and its `most`, small ones as likely as large ones.
+pub fn sizes<const N: usize>(most: [usize; N]) -> impl Iterator<Item = [usize; N]> {
+    let mut generator = generator([0, 1, 0, 0]);
+    let mut number = move |most: usize| (most as f64).powf(generator.random_range(0.0..=1.0)).round() as usize;
+    (0..50).map(move |_| most.map(&mut number))
+}
+
+/// So many numbers, each below its `most`.
+pub fn numbers(count: usize, most: usize, seed: u64) -> Vec<usize> {
+    let mut generator = generator([seed, 2, 0, 0]);
+    (0..count).map(|_| generator.random_range(0..most)).collect()
+}
+
 /// Both must differ by at most `tolerance` of the expected one's largest value.
 pub fn same<const D: usize>(ours: &Tensor<D>, expected: &Tensor<D>, tolerance: f32) {
     assert_eq!(ours.dims(), expected.dims());

@@ -232,7 +232,7 @@ impl<B: Attention> Compute<B, 4> for Attend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, on_gpu, random};
+    use crate::ops::testing::{check_gradients, numbers, on_gpu, random, sizes};
     use crate::ops::{RowGather, gather_rows};
 
     /// Attention over a shared segment, one of each row's own with padding, and causally over the tokens themselves.
@@ -255,14 +255,21 @@ mod tests {
     #[test]
     fn equals_the_generic_body_forward_and_backward() {
         // tokens of each row, heads, key heads, width, shared length, lengths of the rows of the padded segment
-        let uneven = [70, 3, 0, 69, 1, 70, 25, 8, 70, 70, 2, 33];
-        let cases: [(&[usize], [usize; 4], &[usize]); 4] = [
-            (&[1], [1, 1, 2, 1], &[1]),
-            (&[3, 3, 3, 3], [4, 2, 8, 5], &[2, 4]),
-            (&[2, 1, 2, 0, 2, 2], [3, 3, 4, 40], &[1, 7, 3, 2, 7, 4]),
-            (&uneven, [2, 1, 16, 33], &[9, 40, 35, 1]),
+        let uneven = vec![70, 3, 0, 69, 1, 70, 25, 8, 70, 70, 2, 33];
+        let cases = [
+            (vec![1], [1, 1, 2, 1], vec![1]),
+            (uneven, [2, 1, 16, 33], vec![9, 40, 35, 1]),
+            // Beams of two prompts.
+            (vec![1; 512], [4, 2, 8, 5], vec![33, 40]),
         ];
-        for (rows, [heads, key_heads, width, shared], lengths) in cases {
+        let random_cases =
+            sizes([4, 4, 8, 3, 2, 8, 40]).map(|[prompts, share, most, of_key, key_heads, width, shared]| {
+                let rows = [numbers(prompts * share - 1, most + 1, 8), vec![most]].concat();
+                let lengths = [numbers(prompts - 1, 12, 9), vec![12]].concat();
+                (rows, [of_key * key_heads, key_heads, 2 * width, shared], lengths)
+            });
+        for (rows, [heads, key_heads, width, shared], lengths) in cases.into_iter().chain(random_cases) {
+            let (rows, lengths) = (&rows[..], &lengths[..]);
             let places = rows.iter().sum::<usize>();
             // A third of the weights do not count.
             let dropped = |length: usize, seed| -> WeightFactors {

@@ -154,7 +154,7 @@ impl Operation<2> for ChoiceLogProbs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, device, random, same};
+    use crate::ops::testing::{check_gradients, device, random, same, sizes};
     use burn::tensor::activation::log_softmax;
     use burn::tensor::{FloatDType, Int, TensorData};
 
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn equals_a_softmax_over_the_tokens_of_each_choice_forward_and_backward() {
-        for (count, wide, width) in [(1, 3, 8), (40, 300, 256)] {
+        for [count, wide, width] in sizes([60, 300, 60]).chain([[40, 300, 256], [512, 40, 16]]) {
             let (rows, inputs) = (rows(count, wide), [random([count, width], 1), random([920, width], 2)]);
             let choices = choices(&rows);
             check_gradients(
