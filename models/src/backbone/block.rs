@@ -8,6 +8,7 @@ use super::config::BackboneConfig;
 use super::dropout::LayerDropped;
 use super::joined::Joined;
 use super::layers::{Linear, RmsNorm};
+use super::residual::Residual;
 use super::rope::RopeAngles;
 use super::state::KeyValue;
 use crate::ModelError;
@@ -59,21 +60,20 @@ impl Block {
         })
     }
 
-    /// Runs `x`, the tokens of `packing`, `[tokens, d_model]`, after the earlier segments, see [`Attention::forward`].
-    /// Returns the output `[tokens, d_model]` with the tokens' keys and values.
+    /// Runs the tokens of `packing` after the earlier segments, see [`Attention::forward`]. Returns what comes out with
+    /// the tokens' keys and values.
     pub(crate) fn forward(
         &self,
-        x: Tensor<2>,
+        x: Residual,
         packing: &Packing,
         angles: &RopeAngles,
         context: &[Context],
         dropped: LayerDropped,
-    ) -> (Tensor<2>, KeyValue) {
-        let normed = self.input_layernorm.forward(x.clone());
+    ) -> (Residual, KeyValue) {
+        let (x, normed) = x.normed(&self.input_layernorm);
         let (attended, key_value) = self.self_attn.forward(normed, packing, angles, context, dropped);
-        let x = x + dropped.attended(attended);
-        let added = self.mlp.forward(self.post_attention_layernorm.forward(x.clone()));
-        (x + dropped.added(added), key_value)
+        let (x, normed) = x.plus(dropped.attended(attended)).normed(&self.post_attention_layernorm);
+        (x.plus(dropped.added(self.mlp.forward(normed))), key_value)
     }
 }
 

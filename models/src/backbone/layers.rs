@@ -84,6 +84,11 @@ impl RmsNorm {
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         ops::rms_norm(x, self.weight.val(), self.epsilon)
     }
+
+    /// `x + added`, `[rows, d_model]`, and its norm.
+    pub(super) fn of_sum(&self, x: Tensor<2>, added: Tensor<2>) -> [Tensor<2>; 2] {
+        ops::norm_of_sum(x, added, self.weight.val(), self.epsilon)
+    }
 }
 
 /// Token embeddings.

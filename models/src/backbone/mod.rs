@@ -10,6 +10,7 @@ mod dropout;
 mod joined;
 mod layers;
 mod prompts;
+mod residual;
 mod rope;
 mod state;
 
@@ -25,6 +26,7 @@ pub use detached_prefix::DetachedPrefix;
 pub use dropout::Dropout;
 use dropout::{Dropped, LayerDropped};
 pub use layers::{Embedding, Linear, RmsNorm};
+use residual::Residual;
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, RopeAngles};
 use state::KeyValue;
@@ -216,7 +218,7 @@ impl Backbone {
         let [rows, tokens, d_model] = embeddings.dims();
         let dropped = Dropped { dropout: self.dropout.as_ref(), starts, lengths: packing.lengths() };
         // Gradient checkpointing keeps what lies between the blocks, and their keys and values.
-        let mut x = ops::checkpoint(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));
+        let mut x = Residual::new(dropped.embeddings(packing.pack(embeddings.reshape([rows * tokens, d_model]))));
         let mut layers = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             // Keys and values of a prefix may lie in the next segment.
@@ -227,10 +229,11 @@ impl Backbone {
                 .collect();
             let dropped = LayerDropped { rows: dropped, layer: index as u64 };
             let (output, key_value) = block.forward(x, packing, angles, &context, dropped);
-            x = ops::checkpoint(output);
+            x = output.checkpoint();
             layers.push(key_value);
         }
-        (layers, self.model.norm.forward(x))
+        let (_, hidden) = x.normed(&self.model.norm);
+        (layers, hidden)
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d_model]`.

@@ -74,7 +74,7 @@ pub use log_probs::log_probs;
 pub use mixed_values::mixed_values;
 pub use packing::Packing;
 pub use projection::project;
-pub use rms_norm::rms_norm;
+pub use rms_norm::{norm_adds, norm_of_sum, rms_norm};
 pub use rotary::rotate;
 pub use select_rows::select_rows;
 #[cfg(feature = "gpu")]

@@ -11,20 +11,19 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
 use super::route::Concrete;
-use super::tape::{Operation, Saved, keep, register};
+use super::tape::{BackwardInputs, Operation, Saved, keep, register};
 
 /// An operation of several outputs and its backward pass on one backend. It is not recomputed.
 pub(super) trait ComputeMany<B: Backend, const N: usize, const M: usize>: Operation<N> {
     fn forward(&self, inputs: [FloatTensor<B>; N]) -> [FloatTensor<B>; M];
 
-    /// Gradients by the inputs from those by the outputs, absent where nothing came from one.
-    fn gradients(
-        self,
-        inputs: [Option<FloatTensor<B>>; N],
-        by_outputs: [Option<FloatTensor<B>>; M],
-        wanted: [bool; N],
-    ) -> [Option<FloatTensor<B>>; N];
+    /// Gradients by the inputs from those by the outputs, absent where nothing came from one; those by others than the
+    /// wanted ones are dropped.
+    fn gradients(self, given: BackwardInputs<B, N, ByOutputs<B, M>>) -> [Option<FloatTensor<B>>; N];
 }
+
+/// The gradients by an operation's outputs.
+type ByOutputs<B, const M: usize> = [Option<FloatTensor<B>>; M];
 
 /// As [`Run`](super::tape::Run), for an operation of several outputs.
 pub(super) trait RunMany<O, const N: usize, const M: usize>: Backend {
@@ -39,6 +38,15 @@ impl<B: Concrete, O: ComputeMany<B, N, M>, const N: usize, const M: usize> RunMa
 
 /// The gradients by an operation's outputs, until it goes back itself.
 type Waiting<T, const M: usize> = Arc<Mutex<[Option<T>; M]>>;
+
+/// What an operation of several outputs keeps for the backward pass.
+#[derive(Debug, Clone)]
+struct StateOfMany<T, const N: usize, const M: usize> {
+    inputs: [Option<Saved<T>>; N],
+    /// The first one.
+    output: Option<T>,
+    waiting: Waiting<T, M>,
+}
 
 /// The backward pass of one output.
 #[derive(Debug)]
@@ -58,14 +66,14 @@ impl<B: Backend, const M: usize> Backward<B, 1> for Output<M> {
 struct BackwardPassOfMany<O, const M: usize>(O);
 
 impl<B: Backend, O: ComputeMany<B, N, M>, const N: usize, const M: usize> Backward<B, N> for BackwardPassOfMany<O, M> {
-    type State = ([Option<Saved<FloatTensor<B>>>; N], Waiting<FloatTensor<B>, M>);
+    type State = StateOfMany<FloatTensor<B>, N, M>;
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let (inputs, waiting) = ops.state;
+        let StateOfMany { inputs, output, waiting } = ops.state;
         let inputs = inputs.map(|input| input.map(|input| input.retrieve(checkpointer)));
-        let by_outputs = waiting.lock().expect("nothing panics while it is held").each_mut().map(Option::take);
-        let found = self.0.gradients(inputs, by_outputs, wanted);
+        let gradient = waiting.lock().expect("nothing panics while it is held").each_mut().map(Option::take);
+        let found = self.0.gradients(BackwardInputs { inputs, output, gradient, wanted });
         register::<B, N>(ops.parents.map(|parent| parent.map(|parent| parent.id)), found, gradients);
     }
 }
@@ -82,8 +90,9 @@ impl<B: Concrete, C: CheckpointStrategy, O: ComputeMany<B, N, M>, const N: usize
         let waiting: Waiting<FloatTensor<B>, M> = Waiting::new([const { None }; M].into());
         let node = match step.stateful() {
             OpsKind::Tracked(mut step) => {
-                let saved = keep::<O, B, C, N>(&inputs, |input| step.checkpoint(input));
-                step.finish((saved, waiting.clone()), value)
+                let inputs = keep::<O, B, C, N>(&inputs, |input| step.checkpoint(input));
+                let output = O::WANTS_OUTPUT.then(|| value.clone());
+                step.finish(StateOfMany { inputs, output, waiting: waiting.clone() }, value)
             }
             OpsKind::UnTracked(step) => step.finish(value),
         };

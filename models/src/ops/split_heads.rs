@@ -12,7 +12,7 @@ use super::gpu::{argument, elements_on, empty_beside, in_order, zeros_beside};
 use super::packing::Packing;
 use super::route::routed_to_gpus;
 use super::several_outputs::{ComputeMany, RunMany};
-use super::tape::Operation;
+use super::tape::{BackwardInputs, Operation};
 
 /// The sizes of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,19 +124,15 @@ impl ComputeMany<Cube, 4, 3> for Split {
         [queries, keys, values]
     }
 
-    fn gradients(
-        self,
-        [_, _, cos, sin]: [Option<CubeTensor>; 4],
-        by_outputs: [Option<CubeTensor>; 3],
-        [_, by_bias, ..]: [bool; 4],
-    ) -> [Option<CubeTensor>; 4] {
+    fn gradients(self, given: BackwardInputs<Cube, 4, [Option<CubeTensor>; 3]>) -> [Option<CubeTensor>; 4] {
+        let BackwardInputs { inputs: [_, _, cos, sin], gradient, wanted: [_, by_bias, ..], .. } = given;
         let [cos, sin] = [cos, sin].map(|angles| in_order(angles.expect("what is needed was kept")));
         let tokens = self.packing.places();
         let HeadSizes { heads, key_heads, width, .. } = self.sizes;
         let (columns, rows, longest) = (self.sizes.columns(), self.packing.lengths().len(), self.packing.tokens());
         // Nothing comes from queries whose hidden states nobody reads.
         let or_zeros = |by: Option<CubeTensor>, size: Shape| by.map_or_else(|| zeros_beside(&cos, size), in_order);
-        let [by_queries, by_keys, by_values] = by_outputs;
+        let [by_queries, by_keys, by_values] = gradient;
         let by_queries = or_zeros(by_queries, Shape::new([tokens, heads, width]));
         let [by_keys, by_values] =
             [by_keys, by_values].map(|by| or_zeros(by, Shape::new([rows, longest, key_heads, width])));
@@ -315,7 +311,7 @@ fn join(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{check_gradients, on_gpu, random};
+    use crate::ops::testing::{check_gradients, numbers, on_gpu, random, sizes};
     use crate::ops::{add_bias, rotate};
 
     /// One of the three from the operations that the CPU has.
@@ -348,15 +344,12 @@ mod tests {
         if !on_gpu() {
             return;
         }
-        let sizes = |heads, key_heads, width, rotates| HeadSizes { heads, key_heads, width, rotates };
-        let cases: [(&[usize], HeadSizes); 4] = [
-            (&[1], sizes(1, 1, 2, true)),
-            (&[3, 0, 5, 5], sizes(4, 2, 8, true)),
-            (&[4, 4], sizes(3, 3, 4, false)),
-            (&[40, 3, 17], sizes(6, 2, 16, true)),
-        ];
-        for (lengths, sizes) in cases {
-            let packing = Packing::new(lengths, *lengths.iter().max().unwrap()).in_steps_of(4);
+        let reads = [(true, true), (false, true), (true, false)].into_iter().cycle();
+        let cases = sizes([7, 30, 3, 3, 8]).zip([true, true, false].into_iter().cycle()).zip(reads);
+        for (([rows, most, share, key_heads, half], rotates), (has_bias, of_queries)) in cases {
+            let sizes = HeadSizes { heads: share * key_heads, key_heads, width: 2 * half, rotates };
+            let lengths = [numbers(rows - 1, most + 1, 5), vec![most]].concat();
+            let packing = Packing::new(&lengths, most).in_steps_of(4);
             let tokens = packing.places();
             let angles = random([1, tokens, 1, sizes.width / 2], 3);
             let angles = [angles.clone().cos(), angles.sin()];
@@ -368,22 +361,20 @@ mod tests {
                     false => keys_and_values,
                 }
             };
-            for (has_bias, of_queries) in [(true, true), (false, true), (true, false)] {
-                let all = |outputs| read(outputs, of_queries);
-                let inputs = [random([tokens, sizes.columns()], 1), random([1, sizes.columns()], 2)];
-                let with = |function: &dyn Fn(Tensor<2>, Option<Tensor<1>>) -> Tensor<1>, [x, bias]: [Tensor<2>; 2]| {
-                    match has_bias {
-                        true => function(x, Some(bias.squeeze_dim(0))),
-                        // So that it has a gradient.
-                        false => function(x, None) + bias.sum(),
-                    }
-                };
-                check_gradients(
-                    inputs,
-                    |inputs| with(&|x, bias| all(split_heads(x, bias, angles.clone(), &packing, sizes)), inputs),
-                    |inputs| with(&|x, bias| all(separately(x, bias, &angles, &packing, sizes)), inputs),
-                );
-            }
+            let all = |outputs| read(outputs, of_queries);
+            let inputs = [random([tokens, sizes.columns()], 1), random([1, sizes.columns()], 2)];
+            let with = |function: &dyn Fn(Tensor<2>, Option<Tensor<1>>) -> Tensor<1>, [x, bias]: [Tensor<2>; 2]| {
+                match has_bias {
+                    true => function(x, Some(bias.squeeze_dim(0))),
+                    // So that it has a gradient.
+                    false => function(x, None) + bias.sum(),
+                }
+            };
+            check_gradients(
+                inputs,
+                |inputs| with(&|x, bias| all(split_heads(x, bias, angles.clone(), &packing, sizes)), inputs),
+                |inputs| with(&|x, bias| all(separately(x, bias, &angles, &packing, sizes)), inputs),
+            );
         }
     }
 }

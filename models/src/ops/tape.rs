@@ -50,17 +50,17 @@ impl<B: Concrete, O: Compute<B, N>, const N: usize> Run<O, N> for B {
     }
 }
 
-/// What an operation's backward pass has.
-pub(super) struct BackwardInputs<B: Backend, const N: usize> {
+/// What an operation's backward pass has: `G` is the gradient by its output, or what there is of those by several.
+pub(super) struct BackwardInputs<B: Backend, const N: usize, G = FloatTensor<B>> {
     /// The inputs that it needs.
     pub inputs: [Option<FloatTensor<B>>; N],
-    /// The output, if it wants it and it was kept.
+    /// The output, of several the first, if it wants it and it was kept.
     pub output: Option<FloatTensor<B>>,
-    pub gradient: FloatTensor<B>,
+    pub gradient: G,
     pub wanted: [bool; N],
 }
 
-impl<B: Backend, const N: usize> BackwardInputs<B, N> {
+impl<B: Backend, const N: usize, G> BackwardInputs<B, N, G> {
     /// All inputs, for an operation that needs them.
     pub fn take_inputs(&mut self) -> [FloatTensor<B>; N] {
         self.inputs.each_mut().map(|input| input.take().expect("what is needed was kept"))
